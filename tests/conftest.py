@@ -1,0 +1,20 @@
+"""Settings of the whole test session, made before torch or a Hugging Face library is imported."""
+
+import os
+from pathlib import Path
+
+# Kept between sessions, so that the embedded backbones are pre-trained once per recipe.
+_CACHE = Path(__file__).resolve().parents[1] / ".pytest_cache" / "lit_fed"
+
+for _name, _value in {
+    "LIT_FED_CACHE": str(_CACHE),
+    # No test may depend on a hub, and a look-up that fails costs seconds.
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    # The workers of pytest-xdist share the cores. One thread also without them: sums of floats are
+    # then made in the same order, however the tests are started, and child processes inherit it.
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}.items():
+    os.environ.setdefault(_name, _value)

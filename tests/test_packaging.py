@@ -1,0 +1,155 @@
+"""What gets installed is what stands in the tree, and the tree stands on its own."""
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MAPPED = {"lit_fed": "lit_fed", "lit_fed/callbacks": "callbacks", "lit_fed/metrics": "metrics"}
+
+
+def _project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def _tree() -> dict[str, Path]:
+    """Return each module of the tree under the name it has once installed."""
+    modules = {}
+    for installed, source in MAPPED.items():
+        folder = ROOT / source
+        # rglob would enter the links callbacks and metrics of lit_fed on some Pythons only.
+        for path in folder.rglob("*.py"):
+            relative = path.relative_to(folder)
+            if installed != "lit_fed" or relative.parts[0] not in {"callbacks", "metrics"}:
+                modules[f"{installed}/{relative.as_posix()}"] = path
+    return modules
+
+
+def _tracked() -> list[Path]:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    paths = [ROOT / name for name in names.split("\0") if name]
+    return [path for path in paths if path.is_file() and not path.is_symlink()]
+
+
+def test_every_package_is_listed_by_name() -> None:
+    packages = {
+        str(Path(name).parent).replace("/", ".") for name in _tree() if name.endswith("__init__.py")
+    }
+    assert packages == set(_project()["tool"]["setuptools"]["packages"])
+
+
+def test_every_module_stands_in_a_package() -> None:
+    tree = _tree()
+    orphans = [name for name in tree if f"{Path(name).parent}/__init__.py" not in tree]
+    assert orphans == []
+
+
+def test_wheel_holds_the_tree(tmp_path: Path) -> None:
+    # A copy, because setuptools leaves build/ and *.egg-info beside what it builds.
+    source = tmp_path / "source"
+    for name, path in _tree().items():
+        target = source / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+        assert name.startswith("lit_fed/")
+    for name in ("pyproject.toml", "LICENSE", "README.md", "lit_fed/py.typed"):
+        (source / name).write_bytes((ROOT / name).read_bytes())
+    built = subprocess.run(
+        [
+            *(sys.executable, "-m", "build", "--wheel", "--no-isolation"),
+            *("--outdir", str(tmp_path / "dist"), str(source)),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+
+    (wheel,) = (tmp_path / "dist").glob("lit_fed-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        content = {
+            name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name
+        }
+        scripts = [n for n in archive.namelist() if n.endswith(".dist-info/entry_points.txt")]
+        entry_points = archive.read(scripts[0]).decode()
+        licenses = [n for n in archive.namelist() if n.endswith("licenses/LICENSE")]
+
+    expected = {name: path.read_bytes() for name, path in _tree().items()}
+    expected["lit_fed/py.typed"] = (ROOT / "lit_fed/py.typed").read_bytes()
+    assert set(content) == set(expected)
+    assert content == expected
+    assert "lit-fed = lit_fed.cli:main" in entry_points
+    assert len(licenses) == 1
+
+
+@pytest.mark.parametrize("name", ["callbacks", "metrics"])
+def test_links_lead_to_the_sources(name: str) -> None:
+    link = ROOT / "lit_fed" / name
+    assert link.is_symlink()
+    assert not link.readlink().is_absolute()
+    assert link.resolve() == ROOT / name
+
+
+@pytest.mark.parametrize("name", ["callbacks", "metrics"])
+def test_top_level_folders_are_not_installed_under_their_bare_name(
+    name: str, tmp_path: Path
+) -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", f"import importlib.util as u; print(u.find_spec({name!r}))"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == "None"
+
+
+def test_constraints_pin_every_direct_dependency() -> None:
+    def canonical(name: str) -> str:
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)
+    pinned = {canonical(pin.split("==")[0]) for pin in pins}
+
+    project = _project()["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["test"], *extras["dev"]]
+    names = {canonical(re.split(r"[\[<>=!~; ]", requirement)[0]) for requirement in wanted}
+    assert names - pinned == set()
+
+
+def test_no_file_depends_on_the_machine_it_was_written_on() -> None:
+    machine_path = re.compile(r"(?<![\w.$}~/-])/(?:home|opt|root|tmp|Users|work)/\w")
+    own_index = re.compile(r"(?:index-url|find-links)\s*[= ]\s*\S|file:///")
+    found = []
+    for path in _tracked():
+        if path == Path(__file__).resolve():
+            continue
+        try:
+            text = path.read_text("utf-8")
+        except UnicodeDecodeError:
+            continue
+        for number, line in enumerate(text.splitlines(), start=1):
+            if machine_path.search(line) or own_index.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
+    assert found == []
+
+
+def test_no_file_is_a_drawer_for_everything() -> None:
+    drawers = {"utils", "helpers", "common", "misc"}
+    assert [str(p) for p in _tracked() if p.suffix == ".py" and p.stem in drawers] == []
