@@ -1,0 +1,85 @@
+"""Federated averaging of payloads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lit_fed.aggregation.aggregation import Aggregation
+from lit_fed.aggregation.weighting import Weighting, client_weights
+from lit_fed.payload import Payload
+from lit_fed.update import Update
+
+
+class WeightedAverage(Aggregation):
+    r"""The weighted mean of every tensor.
+
+    .. math:: \theta_g = \sum_k w_k \theta_k, \qquad \sum_k w_k = 1
+
+    McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data", 2017,
+    Algorithm 1, https://arxiv.org/abs/1602.05629. The sum is taken in float64 and returned in the
+    tensor's own dtype. Integers and strings have no mean: they pass if all clients sent the same.
+
+    Args:
+        weights: What a client's weight is proportional to: ``size`` (its number of rows), ``uniform``,
+            ``validation`` (its validation score) or ``rounds`` (rounds it has taken part in).
+        score: The client metric used by ``validation``, larger is better.
+
+    Example:
+        >>> a = Update("a", Payload({"w": torch.tensor([1.0])}), num_samples=3)
+        >>> b = Update("b", Payload({"w": torch.tensor([5.0])}), num_samples=1)
+        >>> WeightedAverage()([a, b]).tensors["w"]
+        tensor([2.])
+    """
+
+    def __init__(self, weights: Weighting = "size", score: str = "val/accuracy") -> None:
+        self.weights: Weighting = weights
+        self.score = score
+
+    def __call__(self, updates: Sequence[Update]) -> Payload:
+        """Average the updates.
+
+        Raises:
+            ValueError: If there are none, names or shapes differ between clients, or something
+                that has no mean differs.
+        """
+        weights = client_weights(updates, self.weights, self.score)
+        first = updates[0]
+        sent = [
+            u.payload.matching(first.payload.tensors, f"the upload of client {u.client_id!r}")
+            for u in updates
+        ]
+        for update in updates:
+            if update.payload.tensors.keys() != first.payload.tensors.keys():
+                extra = sorted(update.payload.tensors.keys() - first.payload.tensors.keys())
+                raise ValueError(
+                    f"uploads are expected to hold the same tensors, but client {update.client_id!r} sent {extra} "
+                    f"and client {first.client_id!r} did not"
+                )
+            if update.payload.strings != first.payload.strings:
+                raise ValueError(
+                    f"strings cannot be averaged, but clients {first.client_id!r} and {update.client_id!r} sent "
+                    "different ones; the method's aggregate() has to combine them"
+                )
+        tensors = {
+            name: self._mean(name, [s[name] for s in sent], weights)
+            for name in first.payload.tensors
+        }
+        return Payload(tensors, first.payload.strings)
+
+    @staticmethod
+    def _mean(name: str, tensors: list[Tensor], weights: list[float]) -> Tensor:
+        first = tensors[0]
+        if not first.is_floating_point():
+            if any(not torch.equal(first, t) for t in tensors[1:]):
+                raise ValueError(
+                    f"tensor {name!r} of {first.dtype} has no mean, but clients sent different values; "
+                    "the method's aggregate() has to combine them"
+                )
+            return first
+        mean = torch.zeros(first.shape, dtype=torch.float64)
+        for tensor, weight in zip(tensors, weights, strict=True):
+            mean.add_(tensor.double(), alpha=weight)
+        return mean.to(first.dtype)

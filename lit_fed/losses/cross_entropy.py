@@ -1,0 +1,45 @@
+"""The task loss."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from lit_fed.losses.masked_mean import masked_mean
+
+
+def cross_entropy(
+    logits: Tensor, targets: Tensor, mask: Tensor, weight: Tensor | None = None
+) -> Tensor:
+    r"""Mean cross-entropy −log p(target) over the unmasked positions, in float32.
+
+    Args:
+        logits: [B, C] for classification, [B, L, V] for language models (already shifted).
+        targets: Class or token ids, [B] or [B, L]. Masked positions may hold anything, −100 by custom.
+        mask: Where the loss is taken, [B] or [B, L], bool.
+        weight: Weight of each example, [B].
+
+    Returns:
+        A scalar in nats.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.zeros(2, 4)
+        >>> cross_entropy(logits, torch.tensor([1, -100]), torch.tensor([True, False]))
+        tensor(1.3863)
+    """
+    if logits.shape[:-1] != targets.shape:
+        raise ValueError(
+            f"`targets` are expected to have shape {list(logits.shape[:-1])}, that of `logits` without its last "
+            f"dimension, but got {list(targets.shape)}"
+        )
+    nats = F.cross_entropy(
+        logits.float().flatten(0, -2),
+        targets.masked_fill(~mask, -100).flatten(),
+        ignore_index=-100,
+        reduction="none",
+    )
+    return masked_mean(nats.view_as(targets), mask, weight)

@@ -1,0 +1,212 @@
+"""What crosses the wire between a client and the server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+DTYPES: Final = frozenset(
+    {
+        torch.float64,
+        torch.float32,
+        torch.float16,
+        torch.bfloat16,
+        torch.int64,
+        torch.int32,
+        torch.int16,
+        torch.int8,
+        torch.uint8,
+        torch.bool,
+    }
+)
+
+
+class Payload:
+    """Named tensors and lists of strings: the only thing clients and server exchange.
+
+    A payload is immutable: it copies its tensors to the CPU when it is made, so neither side sees
+    what the other does with its weights afterwards. It is checked when it is made, on both sides.
+
+    Args:
+        tensors: Named tensors of any shape, of a floating, integer or boolean dtype.
+        strings: Named lists of texts, each encodable as UTF-8.
+
+    Raises:
+        TypeError: If an entry is no tensor or no text, or a tensor has another dtype.
+        ValueError: If a floating tensor holds NaN or infinity, a text is no valid UTF-8, or a name
+            stands for a tensor and for strings.
+
+    Example:
+        >>> payload = Payload({"weight": torch.ones(2, 3)}, {"answers": ["yes", "是"]})
+        >>> payload.nbytes  # 6 float32 and 3 + 3 bytes of UTF-8
+        30
+        >>> Payload.from_bytes(payload.to_bytes()) == payload
+        True
+    """
+
+    __slots__ = ("_strings", "_tensors")
+
+    def __init__(
+        self,
+        tensors: Mapping[str, Tensor] | None = None,
+        strings: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self._tensors = MappingProxyType(
+            {k: _checked_tensor(k, v) for k, v in (tensors or {}).items()}
+        )
+        self._strings = MappingProxyType(
+            {k: _checked_strings(k, v) for k, v in (strings or {}).items()}
+        )
+        if both := self._tensors.keys() & self._strings.keys():
+            raise ValueError(
+                f"payload names are expected once, but {sorted(both)} name tensors and strings"
+            )
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """The tensors by name, on the CPU."""
+        return self._tensors
+
+    @property
+    def strings(self) -> Mapping[str, tuple[str, ...]]:
+        """The lists of texts by name."""
+        return self._strings
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the content in bytes: tensors as stored, texts as UTF-8, names and framing not counted."""
+        tensors = sum(t.numel() * t.element_size() for t in self._tensors.values())
+        return tensors + sum(len(s.encode()) for texts in self._strings.values() for s in texts)
+
+    def __bool__(self) -> bool:
+        return bool(self._tensors or self._strings)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Payload):
+            return NotImplemented
+        return (
+            self._strings == other._strings
+            and self._tensors.keys() == other._tensors.keys()
+            and all(
+                t.dtype == other._tensors[k].dtype and torch.equal(t, other._tensors[k])
+                for k, t in self._tensors.items()
+            )
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # equality by content, and tensors have no content hash
+
+    def __repr__(self) -> str:
+        names = [*self._tensors, *self._strings]
+        shown = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+        return f"Payload({self.nbytes:,} bytes in {len(names)} entries: {shown})"
+
+    def matching(self, reference: Mapping[str, Tensor], what: str = "payload") -> dict[str, Tensor]:
+        """The tensors named in ``reference``, checked against its shapes.
+
+        Args:
+            reference: Tensors with the expected names and shapes. The payload may hold more.
+            what: How an error calls this payload.
+
+        Returns:
+            The payload's tensors under the names of ``reference``, in its order.
+
+        Raises:
+            ValueError: If a name is missing or a shape differs.
+
+        Example:
+            >>> Payload({"w": torch.ones(2)}).matching({"w": torch.zeros(3)})
+            Traceback (most recent call last):
+            ...
+            ValueError: payload tensor 'w' is expected to have shape [3], but got [2]
+        """
+        if missing := [name for name in reference if name not in self._tensors]:
+            raise ValueError(
+                f"{what} is expected to hold {len(reference)} tensors, but {_names(missing)} are missing; it holds "
+                f"{_names(list(self._tensors))}"
+            )
+        for name, expected in reference.items():
+            if self._tensors[name].shape != expected.shape:
+                raise ValueError(
+                    f"{what} tensor {name!r} is expected to have shape {list(expected.shape)}, "
+                    f"but got {list(self._tensors[name].shape)}"
+                )
+        return {name: self._tensors[name] for name in reference}
+
+    def to_bytes(self) -> bytes:
+        """The payload in the safetensors format; the strings travel in its header."""
+        return safetensors.torch.save(
+            dict(self._tensors), metadata={"strings": json.dumps(dict(self._strings))}
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Payload:
+        """Read what :meth:`to_bytes` wrote.
+
+        Raises:
+            ValueError: If ``data`` is not a safetensors file or its strings cannot be read.
+        """
+        try:
+            tensors = safetensors.torch.load(data)
+            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            strings = json.loads(header.get("__metadata__", {}).get("strings", "{}"))
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"payload bytes are expected in the safetensors format, but: {error}"
+            ) from error
+        return cls(tensors, strings)
+
+    def save(self, path: Path) -> None:
+        """Write :meth:`to_bytes` to ``path``."""
+        path.write_bytes(self.to_bytes())
+
+    @classmethod
+    def load(cls, path: Path) -> Payload:
+        """Read a payload from ``path``."""
+        return cls.from_bytes(path.read_bytes())
+
+
+def _checked_tensor(name: str, tensor: Tensor) -> Tensor:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(
+            f"payload entry {name!r} is expected to be a tensor, but got {type(tensor).__name__}"
+        )
+    if tensor.dtype not in DTYPES:
+        allowed = ", ".join(sorted(str(d).removeprefix("torch.") for d in DTYPES))
+        raise TypeError(
+            f"payload tensor {name!r} is expected to have a dtype of {allowed}, but got {tensor.dtype}"
+        )
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach())
+    if copy.is_floating_point() and not bool(torch.isfinite(copy).all()):
+        count = int((~torch.isfinite(copy)).sum())
+        raise ValueError(
+            f"payload tensor {name!r} is expected to be finite, but {count} of its {copy.numel()} values are not"
+        )
+    return copy
+
+
+def _checked_strings(name: str, strings: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(strings, str) or not all(isinstance(s, str) for s in strings):
+        raise TypeError(
+            f"payload entry {name!r} is expected to be a list of texts, but got {strings!r:.80}"
+        )
+    for text in strings:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"payload strings {name!r} are expected to be valid UTF-8, but {error}"
+            ) from error
+    return tuple(strings)
+
+
+def _names(names: list[str]) -> str:
+    shown = ", ".join(repr(n) for n in names[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown or "nothing"

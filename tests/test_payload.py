@@ -1,0 +1,128 @@
+import math
+
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lit_fed import Payload
+from lit_fed.payload import DTYPES
+
+
+@pytest.mark.parametrize("dtype", sorted(DTYPES, key=str), ids=str)
+def test_every_dtype_survives_the_wire(dtype: torch.dtype) -> None:
+    tensor = torch.tensor([[0, 1], [1, 0]]).to(dtype)
+    back = Payload.from_bytes(Payload({"x": tensor, "scalar": tensor[0, 1]}).to_bytes())
+    assert back.tensors["x"].dtype == dtype
+    assert torch.equal(back.tensors["x"], tensor)
+    assert back.tensors["scalar"].shape == ()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.dictionaries(st.text(min_size=1, max_size=8), st.lists(st.text(max_size=20)), max_size=4))
+def test_any_text_survives_and_counts_as_utf8(strings: dict[str, list[str]]) -> None:
+    surrogates = any(
+        "\ud800" <= c <= "\udfff" for texts in strings.values() for t in texts for c in t
+    )
+    if surrogates:
+        with pytest.raises(ValueError, match="valid UTF-8"):
+            Payload(strings=strings)
+        return
+    payload = Payload(strings=strings)
+    assert Payload.from_bytes(payload.to_bytes()) == payload
+    assert payload.nbytes == sum(
+        len(t.encode("utf-8")) for texts in strings.values() for t in texts
+    )
+
+
+def test_bytes_are_those_of_the_content() -> None:
+    payload = Payload(
+        {"a": torch.zeros(3, 5, dtype=torch.float16), "b": torch.zeros(7, dtype=torch.int64)},
+        {"s": ["是", "no"]},
+    )
+    assert payload.nbytes == 3 * 5 * 2 + 7 * 8 + 3 + 2
+    framing = len(payload.to_bytes()) - (3 * 5 * 2 + 7 * 8)
+    assert 0 < framing < 400
+
+
+def test_the_bytes_are_plain_safetensors() -> None:
+    tensor = torch.arange(6.0).view(2, 3).t()  # not contiguous
+    read = safetensors.torch.load(Payload({"w": tensor}).to_bytes())
+    assert torch.equal(read["w"], tensor)
+
+
+def test_a_payload_is_a_copy() -> None:
+    weight = torch.nn.Parameter(torch.ones(2))
+    payload = Payload({"w": weight})
+    with torch.no_grad():
+        weight.fill_(5)
+    assert payload.tensors["w"].tolist() == [1, 1]
+    assert not payload.tensors["w"].requires_grad
+    with pytest.raises(TypeError):
+        payload.tensors["w"] = weight  # type: ignore[index]
+
+
+def test_tied_tensors_are_sent_one_by_one() -> None:
+    shared = torch.ones(4)
+    assert Payload.from_bytes(Payload({"a": shared, "b": shared}).to_bytes()).tensors.keys() == {
+        "a",
+        "b",
+    }
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_non_finite_values_are_refused_by_name(bad: float) -> None:
+    with pytest.raises(
+        ValueError, match=r"'lora_A' is expected to be finite, but 1 of its 3 values are not"
+    ):
+        Payload({"fine": torch.ones(1), "lora_A": torch.tensor([0.0, bad, 1.0])})
+
+
+def test_a_peer_cannot_smuggle_in_what_is_refused_here() -> None:
+    data = safetensors.torch.save({"w": torch.tensor([math.nan])})
+    with pytest.raises(ValueError, match="'w' is expected to be finite"):
+        Payload.from_bytes(data)
+    with pytest.raises(
+        TypeError, match=r"'w' is expected to have a dtype of .*, but got torch.float8_e4m3fn"
+    ):
+        Payload.from_bytes(safetensors.torch.save({"w": torch.zeros(1).to(torch.float8_e4m3fn)}))
+
+
+def test_wrong_kinds_are_refused_by_name() -> None:
+    with pytest.raises(
+        TypeError, match=r"'w' is expected to have a dtype of .*, but got torch.complex64"
+    ):
+        Payload({"w": torch.zeros(1, dtype=torch.complex64)})
+    with pytest.raises(TypeError, match="'w' is expected to be a tensor, but got list"):
+        Payload({"w": [1.0]})  # type: ignore[dict-item]
+    with pytest.raises(TypeError, match="'answers' is expected to be a list of texts"):
+        Payload(strings={"answers": "yes"})
+    with pytest.raises(ValueError, match=r"\['x'\] name tensors and strings"):
+        Payload({"x": torch.ones(1)}, {"x": ["a"]})
+
+
+def test_matching_names_what_differs() -> None:
+    payload = Payload({"a": torch.ones(2, 3), "extra": torch.ones(1)})
+    assert payload.matching({"a": torch.zeros(2, 3)}).keys() == {"a"}
+    with pytest.raises(
+        ValueError, match=r"'a' is expected to have shape \[3, 2\], but got \[2, 3\]"
+    ):
+        payload.matching({"a": torch.zeros(3, 2)})
+    with pytest.raises(
+        ValueError, match="the upload is expected to hold 2 tensors, but 'b' are missing"
+    ):
+        payload.matching({"a": torch.zeros(2, 3), "b": torch.zeros(1)}, "the upload")
+
+
+@pytest.mark.parametrize("data", [b"", b"not safetensors", b"\x80\x04\x95pickle"])
+def test_bytes_of_something_else_are_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match="expected in the safetensors format"):
+        Payload.from_bytes(data)
+
+
+def test_the_empty_payload() -> None:
+    empty = Payload()
+    assert not empty
+    assert empty.nbytes == 0
+    assert Payload.from_bytes(empty.to_bytes()) == empty
