@@ -1,0 +1,149 @@
+"""GuS, generalization under shift."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from lit_fed.metrics.arguments import one_of, weighted_sum
+from lit_fed.metrics.task_metric import mean_matrix
+
+ShiftMode = Literal["macro", "worst", "ratio"]
+
+
+def macro_accuracy(accuracy: Tensor) -> Tensor:
+    """The mean over test sets, whatever their sizes.
+
+    Args:
+        accuracy: Accuracies in [0, 1], [S].
+
+    Returns:
+        A scalar from 0 to 100; NaN for no test set, or if an accuracy is NaN.
+
+    Example:
+        >>> macro_accuracy(torch.tensor([0.5, 1.0]))
+        tensor(75.)
+    """
+    return 100 * accuracy.mean()
+
+
+def worst_accuracy(accuracy: Tensor) -> Tensor:
+    """The smallest accuracy over test sets.
+
+    Args:
+        accuracy: Accuracies in [0, 1], [S], S at least 1.
+
+    Returns:
+        A scalar from 0 to 100; NaN if an accuracy is NaN.
+
+    Example:
+        >>> worst_accuracy(torch.tensor([0.5, 1.0]))
+        tensor(50.)
+    """
+    return 100 * accuracy.amin()
+
+
+def shift_ratio(accuracy: Tensor, in_distribution: Tensor) -> Tensor:
+    """Mean accuracy under shift as a percentage of that in distribution.
+
+    Args:
+        accuracy: Accuracies on shifted test sets, in [0, 1], [S].
+        in_distribution: Accuracy on the test set without shift, a scalar.
+
+    Returns:
+        A scalar from 0, 100 for no loss; more than 100 if the shifted sets are easier. 0/0 = 0.
+
+    Example:
+        >>> shift_ratio(torch.tensor([0.5, 1.0]), torch.tensor(1.0))
+        tensor(75.)
+    """
+    mean = accuracy.mean()
+    nothing = (mean == 0) & (in_distribution == 0)
+    return 100 * torch.where(nothing, 0.0, mean / in_distribution)
+
+
+class GeneralizationUnderShift(Metric):
+    r"""GuS: the accuracy on test sets whose distribution has shifted, higher is better.
+
+    The index of Zou et al., Table 1, which the paper does not define. Here the mean over S shifted
+    test sets, each counting the same:
+
+    .. math:: GuS = \frac{100}{S} \sum_s a_s
+
+    - A constant classifier scores its accuracy, about chance, with ``"macro"`` and ``"worst"``;
+      with ``"ratio"`` it scores about 100, which is why that is not the default.
+    - A model which is never right scores 0, with ``"ratio"`` too: 0/0 = 0.
+    - NaN (nothing to tell): no update yet, or a test set which was never evaluated.
+
+    Args:
+        shifts: Names of the shifted test sets.
+        mode: ``"macro"``: the formula above. ``"worst"``: the smallest accuracy. ``"ratio"``: the
+            mean as a percentage of the accuracy in distribution (given with ``shift=None``),
+            which may exceed 100.
+        kwargs: Arguments of :class:`torchmetrics.Metric`.
+
+    Raises:
+        ValueError: If ``shifts`` is empty, a bare string, or names a set twice, or ``mode`` is
+            unknown.
+
+    Example:
+        >>> gus = GeneralizationUnderShift(["typos", "idioms"])
+        >>> gus.update(torch.tensor([True, False]), shift="typos")
+        >>> gus.update(0.75, shift="idioms", weight=400)
+        >>> gus.compute()
+        tensor(62.5000)
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    plot_lower_bound = 0.0
+    plot = Metric._plot
+
+    correct: Tensor
+    total: Tensor
+
+    def __init__(self, shifts: Sequence[str], mode: ShiftMode = "macro", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if isinstance(shifts, str) or not shifts or len(set(shifts)) < len(shifts):
+            raise ValueError(
+                f"`shifts` is expected to list different test sets, at least one, but got {shifts!r}"
+            )
+        one_of("mode", mode, get_args(ShiftMode))
+        self.shifts = tuple(shifts)
+        self.mode = mode
+        # The last entry is the test set in distribution.
+        for state in ("correct", "total"):
+            self.add_state(state, torch.zeros(len(self.shifts) + 1), dist_reduce_fx="sum")
+
+    def update(
+        self, value: Tensor | float, shift: str | None, weight: Tensor | float = 1.0
+    ) -> None:
+        """Adds evaluations of one test set; calls for the same set add up.
+
+        Args:
+            value: What was correct (bool, [N]), or an accuracy in [0, 1] over ``weight`` examples.
+            shift: Name of the test set; None for the one in distribution.
+            weight: How many examples each entry of ``value`` stands for.
+
+        Raises:
+            ValueError: If ``shift`` is unknown, a value is out of range, or a weight is negative.
+        """
+        if shift is not None:
+            one_of("shift", shift, self.shifts)
+        correct, total = weighted_sum(value, weight, 0.0, 1.0, self.device)
+        cell = torch.zeros_like(self.total)
+        cell[-1 if shift is None else self.shifts.index(shift)] = 1
+        self.correct = self.correct + cell * correct
+        self.total = self.total + cell * total
+
+    def compute(self) -> Tensor:
+        """The score, a scalar."""
+        accuracy = mean_matrix(self.correct, self.total)
+        if self.mode == "ratio":
+            return shift_ratio(accuracy[:-1], accuracy[-1])
+        return (worst_accuracy if self.mode == "worst" else macro_accuracy)(accuracy[:-1])

@@ -1,0 +1,173 @@
+import copy
+import pickle  # only ever of what the test made itself
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from torchmetrics import MetricCollection
+
+import lit_fed.metrics
+from lit_fed.metrics import SemanticRetentionScore, TaskMatrix, TaskTransferAccuracy
+from tests.metrics.every_metric import METRICS, updates
+
+matplotlib.use("Agg")
+
+same = torch.testing.assert_close
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_flags(name: str) -> None:
+    metric = METRICS[name]()
+    assert metric.is_differentiable is False
+    assert metric.full_state_update is False
+    assert type(metric).__dict__["higher_is_better"] in (True, False, None)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_reset_and_the_order_of_updates(name: str) -> None:
+    metric, calls = METRICS[name](), updates(name)
+    for call in calls:
+        metric.update(**call)
+    expected = metric.compute()
+    metric.reset()
+    for call in reversed(calls):
+        metric.update(**call)
+    same(metric.compute(), expected)
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")
+@pytest.mark.parametrize("name", METRICS)
+def test_reset_is_the_start(name: str) -> None:
+    metric = METRICS[name]()
+    for call in updates(name):
+        metric.update(**call)
+    metric.reset()
+    same(metric.compute(), METRICS[name]().compute(), equal_nan=True)
+
+
+@pytest.mark.parametrize("name", [name for name in METRICS if name != "rsi"])
+def test_forward_accumulates_as_update(name: str) -> None:
+    metric, other = METRICS[name](), METRICS[name]()
+    for call in updates(name):
+        metric(**call)
+        other.update(**call)
+    same(metric.compute(), other.compute())
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_merge_state(name: str) -> None:
+    parts, whole, calls = (METRICS[name](), METRICS[name]()), METRICS[name](), updates(name)
+    for index, call in enumerate(calls):
+        parts[index % 2].update(**call)
+        whole.update(**call)
+    parts[0].merge_state(parts[1])
+    same(parts[0].compute(), whole.compute())
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_copies(name: str) -> None:
+    metric = METRICS[name]()
+    for call in updates(name):
+        metric.update(**call)
+    expected = metric.compute()
+    same(copy.deepcopy(metric).compute(), expected)
+    metric.persistent(True)
+    loaded = METRICS[name]()
+    loaded.persistent(True)
+    loaded.load_state_dict(metric.state_dict())
+    loaded._update_count = 1
+    same(loaded.compute(), expected)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_pickle(name: str) -> None:
+    metric = METRICS[name]()
+    for call in updates(name):
+        metric.update(**call)
+    same(pickle.loads(pickle.dumps(metric)).compute(), metric.compute())  # noqa: S301
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_state_moves(name: str) -> None:
+    metric = METRICS[name]()
+    for call in updates(name):
+        metric.update(**call)
+    metric.to("meta")
+    states = [s for state in metric.metric_state.values() for s in _tensors(state)]
+    assert states
+    assert {state.device.type for state in states} == {"meta"}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", METRICS)
+def test_on_a_gpu(name: str) -> None:
+    metric, there = METRICS[name](), METRICS[name]().to("cuda")
+    for call in updates(name):
+        metric.update(**call)
+        there.update(**{key: _to_gpu(value) for key, value in call.items()})
+    values = there.compute()
+    for value in _tensors(values.values() if isinstance(values, dict) else values):
+        assert value.device.type == "cuda"
+    same(values, metric.compute(), check_device=False)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_plot(name: str) -> None:
+    metric = METRICS[name]()
+    for call in updates(name):
+        metric.update(**call)
+    figure, axes = metric.plot()
+    figure.canvas.draw()
+    assert axes.has_data()
+    if name != "matrix":
+        _, axes = metric.plot([metric.compute(), metric.compute()])
+        assert axes.get_xlabel() == "Step"
+    plt.close("all")
+
+
+def test_collection_shares_one_matrix() -> None:
+    names = ("matrix", "srs", "bwt", "tta", "fwt")
+    collection = MetricCollection({name: METRICS[name]() for name in names})
+    alone = {name: METRICS[name]() for name in names}
+    for call in updates("matrix"):
+        collection.update(**call)
+        for metric in alone.values():
+            metric.update(**call)
+    assert len(collection.compute_groups) == 1
+    same(collection.compute(), {name: metric.compute() for name, metric in alone.items()})
+
+
+def test_different_settings_do_not_share() -> None:
+    collection = MetricCollection(
+        {"matrix": TaskMatrix(2), "adapted": TaskTransferAccuracy(2, adaptation_rounds=1)}
+    )
+    collection.update(value=0.25, after=0, task=1)
+    collection["adapted"].update(0.75, after=0, task=1, rounds=1)
+    assert len(collection.compute_groups) == 2
+    assert collection.compute()["adapted"].item() == 75.0
+
+
+def test_collection_hands_out_only_what_each_metric_takes() -> None:
+    collection = MetricCollection(
+        {"matrix": TaskMatrix(2), "srs": SemanticRetentionScore(2, mode="bwt")}
+    )
+    collection.update(value=1.0, after=0, task=0, reference=None)
+    assert collection.compute()["matrix"][0, 0].item() == 1.0
+
+
+def test_all_is_complete() -> None:
+    assert sorted(lit_fed.metrics.__all__) == list(lit_fed.metrics.__all__)
+    for name in lit_fed.metrics.__all__:
+        assert getattr(lit_fed.metrics, name).__doc__
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    return [value] if isinstance(value, torch.Tensor) else list(value)
+
+
+def _to_gpu(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _to_gpu(entry) for key, entry in value.items()}
+    return value.to("cuda") if isinstance(value, torch.Tensor) else value
