@@ -1,0 +1,73 @@
+"""The trained model in the format of peft and transformers."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from lightning.pytorch.utilities import rank_zero_info
+
+from lit_fed.callbacks.federated_callback import FederatedCallback
+from lit_fed.client import Client
+
+if TYPE_CHECKING:
+    from lit_fed.federation import FederatedTrainer
+    from lit_fed.module import FederatedModule
+
+
+class AdapterExport(FederatedCallback):
+    """Saves the trained model to ``adapter/`` in the run's folder when a fit ends.
+
+    The folder holds what :meth:`peft.PeftModel.from_pretrained` loads, and the tokenizer; without
+    PEFT it holds the whole model, for ``from_pretrained`` of transformers. A method without a
+    global model (``has_global_model`` is false) leaves one such folder per client,
+    ``adapter/<client>``, of those that have taken part; the client's name is percent-encoded.
+
+    Args:
+        clients: Whether the clients' models are saved where there is no global one.
+    """
+
+    def __init__(self, clients: bool = True) -> None:
+        self.clients = clients
+
+    def on_fit_end(self, trainer: Any, module: Any) -> None:
+        """Save the model or models; an earlier export of the same run is replaced."""
+        folder = self.run_folder(trainer)
+        if folder is None:
+            return
+        if not module.has_global_model and not self.clients:
+            rank_zero_info(f"no adapter is saved: {type(module).__name__} has no global model")
+            return
+        writing = folder / ".writing-adapter"
+        shutil.rmtree(writing, ignore_errors=True)
+        writing.mkdir(parents=True)
+        if module.has_global_model:
+            module.backbone.save_pretrained(writing)
+        else:
+            _save_clients(trainer, module, writing)
+        if (folder / "adapter").exists():
+            shutil.rmtree(folder / "adapter")
+        writing.rename(folder / "adapter")
+
+
+def _save_clients(trainer: FederatedTrainer, module: FederatedModule, folder: Path) -> None:
+    state = trainer.federation
+    for index, data in enumerate(trainer.datamodule.clients):
+        past = state.clients.get(data.id)
+        if past is None:
+            continue
+        client = Client(
+            id=data.id,
+            index=index,
+            num_samples=len(data.rows),
+            round=state.round,
+            rounds=past.rounds,
+            steps=past.steps,
+            rows=data.rows,
+            validation=data.validation,
+        )
+        trainer.roles.become_client(client, past, state.broadcast)
+        module.backbone.save_pretrained(folder / quote(data.id, safe=" "))
+    trainer.roles.become_server(state)

@@ -1,0 +1,179 @@
+"""The federation's curves in TensorBoard."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.fabric.loggers import TensorBoardLogger
+
+from lit_fed.callbacks.federated_callback import FederatedCallback
+
+if TYPE_CHECKING:
+    from lit_fed.federation import FederatedTrainer
+    from lit_fed.module import FederatedModule
+    from lit_fed.update import Update
+
+_SPREAD = "clients/drift"
+
+
+def curves_layout(names: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
+    """Lay out a run's metrics as TensorBoard's custom scalars.
+
+    Args:
+        names: The columns of the history. ``clients/<metric>/mean``, ``/min`` and ``/max`` become a
+            margin chart; global metrics of one name, such as
+            ``train/loss`` and ``val/loss``, share a chart.
+
+    Returns:
+        Categories of charts, as ``SummaryWriter.add_custom_scalars`` takes them. Tags of
+        ``Multiline`` charts are anchored, because TensorBoard reads them as regular expressions.
+
+    Example:
+        >>> layout = curves_layout(["train/loss", "val/loss", "val/accuracy", "bytes/up"])
+        >>> layout["Global model"]["loss"]
+        ['Multiline', ['^train/loss$', '^val/loss$']]
+        >>> list(layout)
+        ['Global model', 'Communication']
+    """
+    charts: dict[str, dict[str, list[str]]] = {}
+    margins: dict[str, list[Any]] = {}
+    for name in names:
+        head, _, rest = name.partition("/")
+        if not rest:
+            continue
+        if head == "clients" and rest.endswith("/mean"):
+            metric = name.removesuffix("/mean")
+            if {f"{metric}/min", f"{metric}/max"} <= set(names):
+                tags = [f"{metric}/{part}" for part in ("mean", "min", "max")]
+                margins[metric.removeprefix("clients/")] = ["Margin", tags]
+        elif name in ("clients/sampled", "clients/failed"):
+            charts.setdefault("Participation", {}).setdefault("clients", []).append(name)
+        elif head == "bytes":
+            title = "bytes in all" if rest == "total" else "bytes per round"
+            charts.setdefault("Communication", {}).setdefault(title, []).append(name)
+        elif head == "time":
+            charts.setdefault("Time", {}).setdefault("seconds", []).append(name)
+        elif head != "clients":
+            title = rest.partition("/")[0]
+            charts.setdefault("Global model", {}).setdefault(title, []).append(name)
+    layout: dict[str, dict[str, list[Any]]] = {
+        category: {
+            title: ["Multiline", [f"^{re.escape(tag)}$" for tag in tags]]
+            for title, tags in by_title.items()
+        }
+        for category, by_title in charts.items()
+    }
+    if margins:
+        layout["Clients: mean, least, most"] = margins
+    order = ["Global model", "Clients: mean, least, most", "Communication", "Participation", "Time"]
+    return {category: layout[category] for category in order if category in layout}
+
+
+def drift(updates: Sequence[Update]) -> list[float]:
+    """Measure how far each client's upload is from the clients' mean, in one Euclidean norm.
+
+    Args:
+        updates: A round's updates. Only floating-point tensors that all of them hold in the same
+            shape count.
+
+    Returns:
+        One distance per update; empty if the uploads have no tensor in common.
+
+    Example:
+        >>> from lit_fed.payload import Payload
+        >>> from lit_fed.update import Update
+        >>> sent = [Payload({"lora_A": torch.tensor([value])}) for value in (1.0, 5.0)]
+        >>> drift([Update(name, payload, 1) for name, payload in zip("ab", sent)])
+        [2.0, 2.0]
+    """
+    if not updates:
+        return []
+    squares = torch.zeros(len(updates), dtype=torch.float64)
+    shared = False
+    for name, first in updates[0].payload.tensors.items():
+        tensors = [update.payload.tensors.get(name) for update in updates]
+        same = [t for t in tensors if t is not None and t.shape == first.shape]
+        if first.is_floating_point() and len(same) == len(updates):
+            shared = True
+            stacked = torch.stack(same).float().reshape(len(same), first.numel())
+            squares += (stacked - stacked.mean(0)).square().sum(1, dtype=torch.float64)
+    return [float(value) for value in squares.sqrt()] if shared else []
+
+
+class FederationCurves(FederatedCallback):
+    """Opens TensorBoard on the federation's curves, and adds how the clients spread.
+
+    The trainer logs each round's metrics itself; this callback lays them out under *Custom Scalars*
+    (global metrics; per client mean, least and most; bytes up and down; participation; time) and
+    writes histograms over the round's clients: their metrics, rows, bytes sent, and the drift of
+    their uploads. Works with any ``TensorBoardLogger`` of Lightning or Fabric among the trainer's
+    loggers, and does nothing without one.
+
+    Args:
+        drift: Whether to measure each upload's distance from the clients' mean.
+    """
+
+    def __init__(self, drift: bool = True) -> None:
+        self.drift = drift
+        self._values: dict[str, list[float]] = {}
+        self._laid_out = False
+
+    def on_fit_start(self, trainer: Any, module: Any) -> None:
+        """Start anew: each fit has a writer of its own, which takes one layout."""
+        self._laid_out = False
+        self._values = {}
+
+    def on_round_start(
+        self, trainer: FederatedTrainer, module: FederatedModule, clients: Sequence[Any]
+    ) -> None:
+        """Forget the last round's clients."""
+        self._values = {}
+
+    def on_aggregate_end(
+        self, trainer: FederatedTrainer, module: FederatedModule, updates: Sequence[Update]
+    ) -> None:
+        """Take the clients' values; they are written when the round is finished."""
+        if not _writers(trainer):
+            return
+        for update in updates:
+            for name, value in update.metrics.items():
+                self._values.setdefault(f"clients/{name}", []).append(float(value))
+            self._values.setdefault("clients/num_samples", []).append(float(update.num_samples))
+            self._values.setdefault("clients/bytes/up", []).append(float(update.payload.nbytes))
+        if self.drift and (distances := drift(updates)):
+            self._values[_SPREAD] = distances
+
+    def on_round_end(
+        self, trainer: FederatedTrainer, module: FederatedModule, metrics: Mapping[str, float]
+    ) -> None:
+        """Write the clients' histograms and, after the first round, the layout."""
+        step = int(metrics.get("round", trainer.current_round))
+        spread = {}
+        if distances := self._values.get(_SPREAD):
+            spread = {
+                f"{_SPREAD}/mean": sum(distances) / len(distances),
+                f"{_SPREAD}/min": min(distances),
+                f"{_SPREAD}/max": max(distances),
+            }
+        for writer in _writers(trainer):
+            for name, values in self._values.items():
+                # One without finite values cannot be drawn.
+                tensor = torch.tensor(values, dtype=torch.float64)
+                if bool(tensor.isfinite().all()):
+                    writer.add_histogram(name, tensor, step)
+            for name, value in spread.items():
+                writer.add_scalar(name, value, step)
+            if not self._laid_out:
+                writer.add_custom_scalars(curves_layout([*metrics, *spread]))
+        self._laid_out = True
+
+
+def _writers(trainer: FederatedTrainer) -> list[Any]:
+    if trainer.fast_dev_run or not trainer.is_global_zero:
+        return []
+    return [
+        logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)
+    ]

@@ -1,0 +1,82 @@
+"""The hooks of a federated run, beside Lightning's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightning.pytorch import Callback
+
+if TYPE_CHECKING:
+    from lit_fed.client import Client
+    from lit_fed.federation import FederatedTrainer
+    from lit_fed.module import FederatedModule
+    from lit_fed.update import Update
+
+
+class FederatedCallback(Callback):
+    """A callback that also sees rounds and clients; every hook does nothing unless overridden.
+
+    Any :class:`lightning.pytorch.Callback` works in a federated run; this class adds the rounds'
+    hooks. Lightning's own are typed with its Trainer: annotate theirs as ``Any``.
+
+    During a fit the order is ``setup``, ``on_fit_start``, then per round ``on_round_start``, per
+    client ``on_client_start``, ``on_train_batch_end``… and ``on_client_end`` or
+    ``on_client_failed``, then ``on_aggregate_end``, ``on_validation_start``, ``on_validation_end``
+    and ``on_round_end``; at last ``on_fit_end`` and ``teardown``. In ``on_round_end`` the round is
+    finished: ``trainer.federation`` includes it.
+
+    Example:
+        >>> class Cheapest(FederatedCallback):
+        ...     def on_round_end(self, trainer, module, metrics):
+        ...         self.best = min(metrics["bytes/up"], getattr(self, "best", float("inf")))
+        >>> callback = Cheapest()
+        >>> callback.on_round_end(None, None, {"bytes/up": 96.0})
+        >>> callback.best
+        96.0
+    """
+
+    @staticmethod
+    def run_folder(trainer: FederatedTrainer) -> Path | None:
+        """The folder that this process may write the run's files to, or None.
+
+        None under ``fast_dev_run``, which leaves no files, and on every process but the first.
+        """
+        if trainer.fast_dev_run or not trainer.is_global_zero:
+            return None
+        return trainer.log_dir
+
+    def on_round_start(
+        self, trainer: FederatedTrainer, module: FederatedModule, clients: Sequence[Client]
+    ) -> None:
+        """Called when a round's clients are sampled, before the first of them starts."""
+
+    def on_client_start(
+        self, trainer: FederatedTrainer, module: FederatedModule, client: Client
+    ) -> None:
+        """Called before a client trains."""
+
+    def on_client_end(
+        self, trainer: FederatedTrainer, module: FederatedModule, update: Update
+    ) -> None:
+        """Called with what a client sent."""
+
+    def on_client_failed(
+        self,
+        trainer: FederatedTrainer,
+        module: FederatedModule,
+        client: Client,
+        error: BaseException,
+    ) -> None:
+        """Called when a client is left out of its round, with the reason."""
+
+    def on_aggregate_end(
+        self, trainer: FederatedTrainer, module: FederatedModule, updates: Sequence[Update]
+    ) -> None:
+        """Called when the server has combined the round's updates."""
+
+    def on_round_end(
+        self, trainer: FederatedTrainer, module: FederatedModule, metrics: Mapping[str, float]
+    ) -> None:
+        """Called when a round is finished, with its row of the history."""

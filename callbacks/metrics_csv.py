@@ -1,0 +1,52 @@
+"""The rounds' metrics as a table for a spreadsheet or pandas."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lit_fed.callbacks.atomic_write import atomic_write
+from lit_fed.callbacks.federated_callback import FederatedCallback
+
+if TYPE_CHECKING:
+    from lit_fed.federation import FederatedTrainer
+    from lit_fed.module import FederatedModule
+
+
+def history_csv(history: Sequence[Mapping[str, float]]) -> str:
+    """Write rows of metrics as CSV, one row a round.
+
+    Args:
+        history: The rows. Columns stand in the order in which they first appear; a metric that a
+            row does not have is an empty cell.
+
+    Example:
+        >>> print(history_csv([{"round": 0, "val/loss": 1.5}, {"round": 1, "val/f1": 0.25}]))
+        round,val/loss,val/f1
+        0,1.5,
+        1,,0.25
+        <BLANKLINE>
+    """
+    columns = dict.fromkeys(name for row in history for name in row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()
+
+
+class MetricsCSV(FederatedCallback):
+    """Writes ``metrics.csv`` of the run's folder anew after each round, from the run's history.
+
+    Because the history is part of a checkpoint, the file of a run that was broken off and resumed
+    equals that of one that went through.
+    """
+
+    def on_round_end(
+        self, trainer: FederatedTrainer, module: FederatedModule, metrics: Mapping[str, float]
+    ) -> None:
+        """Write the rows of all finished rounds."""
+        if (folder := self.run_folder(trainer)) is not None:
+            atomic_write(folder / "metrics.csv", history_csv(trainer.federation.history))

@@ -1,0 +1,27 @@
+"""Who holds what, shown before training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lit_fed.callbacks.federated_callback import FederatedCallback
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class PartitionTable(FederatedCallback):
+    """Prints each client's rows and labels once, at the start of a fit."""
+
+    def __init__(self) -> None:
+        self.console: Console | None = None
+
+    def on_fit_start(self, trainer: Any, module: Any) -> None:
+        """Print the data module's table."""
+        if not trainer.is_global_zero:
+            return
+        if self.console is None:
+            from rich.console import Console
+
+            self.console = Console()
+        self.console.print(trainer.datamodule.partition_table())

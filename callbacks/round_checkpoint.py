@@ -1,0 +1,216 @@
+"""A checkpoint per round."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lit_fed.callbacks.atomic_write import atomic_write
+from lit_fed.callbacks.federated_callback import FederatedCallback
+
+if TYPE_CHECKING:
+    from lit_fed.federation import FederatedTrainer
+    from lit_fed.module import FederatedModule
+
+_NAME = re.compile(r"round=(\d+)")
+
+
+def checkpoints(folder: Path) -> dict[int, Path]:
+    """The checkpoints in a folder by their number of finished rounds, oldest first.
+
+    Args:
+        folder: A run's folder, or the ``checkpoints`` folder in it. It need not exist.
+    """
+    folder = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
+    found = {}
+    for path in folder.glob("round=*"):
+        if (match := _NAME.fullmatch(path.name)) and path.is_dir():
+            found[int(match[1])] = path
+    return dict(sorted(found.items()))
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint with the most finished rounds, or None where there is none.
+
+    Args:
+        folder: A run's folder, or the ``checkpoints`` folder in it. It need not exist.
+
+    Example:
+        >>> import tempfile
+        >>> run = Path(tempfile.mkdtemp())
+        >>> last_checkpoint(run) is None
+        True
+        >>> for name in ("round=0009", "round=0010", ".writing-round=0011"):
+        ...     (run / "checkpoints" / name).mkdir(parents=True)
+        >>> last_checkpoint(run).name
+        'round=0010'
+    """
+    return next(reversed(checkpoints(folder).values()), None)
+
+
+def best_round(
+    history: Sequence[Mapping[str, float]], monitor: str, mode: Literal["min", "max"] = "max"
+) -> int | None:
+    """How many rounds were finished when a metric was best, or None if it never was a number.
+
+    Args:
+        history: One row a round.
+        monitor: Name of the metric. Rounds without it, or where it is NaN, do not count.
+        mode: Whether the largest or the smallest value is best; the earliest of equals wins.
+
+    Example:
+        >>> best_round([{"val/f1": 0.5}, {"val/f1": 0.75}, {"val/f1": 0.75}], "val/f1")
+        2
+    """
+    sign = 1.0 if mode == "max" else -1.0
+    scores = {
+        finished: sign * row[monitor]
+        for finished, row in enumerate(history, start=1)
+        if not math.isnan(row.get(monitor, math.nan))
+    }
+    return max(scores, key=scores.__getitem__, default=None)
+
+
+class RoundCheckpoint(FederatedCallback):
+    """Saves the federation's whole state to ``checkpoints/round=<finished rounds>`` of the run.
+
+    The last round is always saved, also when the run is broken off by Ctrl-C or an error: what was
+    finished is never lost. With ``monitor``, ``checkpoints/best.json`` names the best checkpoint.
+
+    Args:
+        every_n_rounds: Save after each n-th round.
+        keep_last: How many of the newest checkpoints stay; None keeps all.
+        monitor: Metric of the history, such as ``val/accuracy``, by which a checkpoint is best.
+        mode: Whether the largest (``max``) or the smallest (``min``) value is best.
+        save_best: Whether the best round is saved even if it is no n-th one, and is never deleted.
+            Has no effect without ``monitor``.
+
+    Attributes:
+        best_path: The best checkpoint so far, or None.
+        best_score: Its metric, or None.
+
+    Raises:
+        ValueError: If ``every_n_rounds`` or ``keep_last`` is below 1, or ``mode`` is another word;
+            after the first validated round if ``monitor`` is not among its metrics.
+    """
+
+    def __init__(
+        self,
+        every_n_rounds: int = 1,
+        keep_last: int | None = 2,
+        monitor: str | None = None,
+        mode: Literal["min", "max"] = "max",
+        save_best: bool = True,
+    ) -> None:
+        if every_n_rounds < 1:
+            raise ValueError(
+                f"`every_n_rounds` is expected to be at least 1, but got {every_n_rounds}"
+            )
+        if keep_last is not None and keep_last < 1:
+            raise ValueError(
+                f"`keep_last` is expected to be at least 1 or null, but got {keep_last}"
+            )
+        if mode not in ("min", "max"):
+            raise ValueError(f"`mode` is expected to be 'min' or 'max', but got {mode!r}")
+        self.every_n_rounds = every_n_rounds
+        self.keep_last = keep_last
+        self.monitor = monitor
+        self.mode: Literal["min", "max"] = mode
+        self.save_best = save_best
+        self.best_path: Path | None = None
+        self.best_score: float | None = None
+        self._saved: int | None = None
+
+    def on_fit_start(self, trainer: Any, module: Any) -> None:
+        """Remember which rounds a checkpoint holds already."""
+        self._saved = trainer.federation.round
+
+    def on_round_end(
+        self, trainer: FederatedTrainer, module: FederatedModule, metrics: Mapping[str, float]
+    ) -> None:
+        """Save the round if it is its turn or the best so far, and delete what is not kept."""
+        finished = trainer.federation.round
+        if (
+            finished % self.every_n_rounds == 0
+            or finished >= trainer.max_rounds
+            or (self.save_best and finished == self._best_round(trainer))
+        ):
+            self._save(trainer)
+        self._check_monitor(metrics)
+
+    def on_fit_end(self, trainer: Any, module: Any) -> None:
+        """Save the last finished round, where an early stop came between."""
+        self._save(trainer)
+
+    def on_exception(self, trainer: Any, module: Any, exception: BaseException) -> None:
+        """Save the last finished round before the run ends."""
+        self._save(trainer)
+
+    def _best_round(self, trainer: FederatedTrainer) -> int | None:
+        if self.monitor is None:
+            return None
+        return best_round(trainer.federation.history, self.monitor, self.mode)
+
+    def _save(self, trainer: FederatedTrainer) -> None:
+        # None outside a fit, where an exception may strike as well.
+        run = self.run_folder(trainer)
+        if self._saved is None or run is None or trainer.federation.round <= self._saved:
+            return
+        finished, folder = trainer.federation.round, run / "checkpoints"
+        # A run that went on from an earlier round replaces what came after it: left there, those
+        # rounds would be taken for the last ones.
+        for number, later in checkpoints(folder).items():
+            if number > finished:
+                _remove(later)
+        trainer.save_checkpoint(folder / f"round={finished:04d}")
+        self._saved = finished
+        self._record_best(trainer, folder)
+        self._prune(folder)
+
+    def _record_best(self, trainer: FederatedTrainer, folder: Path) -> None:
+        if self.monitor is None:
+            return
+        history = trainer.federation.history
+        saved = checkpoints(folder)
+        rows = [row if n in saved else {} for n, row in enumerate(history, start=1)]
+        best = best_round(rows, self.monitor, self.mode)
+        if best is None:
+            return
+        self.best_path, self.best_score = saved[best], history[best - 1][self.monitor]
+        record = {
+            "checkpoint": self.best_path.name,
+            "monitor": self.monitor,
+            "mode": self.mode,
+            "score": self.best_score,
+        }
+        atomic_write(folder / "best.json", json.dumps(record, indent=2) + "\n")
+
+    def _prune(self, folder: Path) -> None:
+        if self.keep_last is None:
+            return
+        for path in list(checkpoints(folder).values())[: -self.keep_last]:
+            if not (self.save_best and path == self.best_path):
+                _remove(path)
+
+    def _check_monitor(self, metrics: Mapping[str, float]) -> None:
+        if self.monitor is None or self.monitor in metrics:
+            return
+        prefix = self.monitor.partition("/")[0] + "/"
+        if any(name.startswith(prefix) for name in metrics):
+            raise ValueError(
+                f"`monitor` of RoundCheckpoint is expected to be one of {sorted(metrics)}, "
+                f"but got {self.monitor!r}"
+            )
+
+
+def _remove(path: Path) -> None:
+    # Renamed first: a checkpoint that is half deleted when the process dies must not look like one.
+    doomed = path.with_name(f".deleting-{path.name}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    path.rename(doomed)
+    shutil.rmtree(doomed)

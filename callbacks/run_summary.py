@@ -1,0 +1,184 @@
+"""What came out of a run, on the screen and as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import re
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning.fabric.loggers import TensorBoardLogger
+
+from lit_fed.callbacks.atomic_write import atomic_write
+from lit_fed.callbacks.byte_size import byte_size
+from lit_fed.callbacks.federated_callback import FederatedCallback
+from lit_fed.callbacks.round_checkpoint import best_round, last_checkpoint
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from lit_fed.federation import FederatedTrainer
+    from lit_fed.module import FederatedModule
+
+_PACKAGES = ("lit_fed", "torch", "lightning", "transformers", "peft", "datasets", "torchmetrics")
+_LOWER_IS_BETTER = re.compile(r"(loss|perplexity|error|nll|cross_entropy|mse|mae)\b")
+_CLIENT_MEAN = re.compile(r"clients/(.+)/mean")
+
+
+def metrics_table(
+    history: Sequence[Mapping[str, float]], test: Mapping[str, float] | None = None
+) -> Table:
+    """Set each metric's first, best and last round beside its test value.
+
+    Args:
+        history: One row a round. Shown are the global metrics and the clients' means; the best of a
+            loss, an error or a perplexity is the smallest, of any other the largest value.
+        test: Metrics of the final model, such as ``test/accuracy``, or ``test/accuracy/<set>`` of a
+            further test set, which has a row of its own.
+
+    Example:
+        >>> table = metrics_table([{"val/f1": 0.5}, {"val/f1": 0.75}], {"test/f1": 0.625})
+        >>> [list(column.cells)[0] for column in table.columns]
+        ['val/f1', '0.5000', '0.7500 (round 2)', '0.7500', '0.6250']
+    """
+    from rich.table import Table
+
+    table = Table(title="Result", title_justify="left")
+    table.add_column("metric", overflow="fold")
+    for title in ("first round", "best", "last", "test"):
+        table.add_column(title, justify="right")
+    test = dict(test or {})
+    for name in dict.fromkeys(name for row in history for name in row if _is_shown(name)):
+        values = [row[name] for row in history if name in row]
+        best = best_round(history, name, "min" if _LOWER_IS_BETTER.search(name) else "max")
+        table.add_row(
+            _CLIENT_MEAN.sub(r"\1 (clients' mean)", name),
+            f"{values[0]:.4f}",
+            "–" if best is None else f"{history[best - 1][name]:.4f} (round {best})",
+            f"{values[-1]:.4f}",
+            _cell(test.pop(name.replace("val/", "test/", 1), None) if "val/" in name else None),
+        )
+    for name, value in test.items():
+        if _is_shown(name):
+            table.add_row(_CLIENT_MEAN.sub(r"\1 (clients' mean)", name), "", "", "", _cell(value))
+    return table
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a folder on the path, without an install
+        return None
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _is_shown(name: str) -> bool:
+    head = name.partition("/")[0]
+    return _CLIENT_MEAN.fullmatch(name) is not None or (
+        "/" in name and head not in {"bytes", "clients", "time"}
+    )
+
+
+class RunSummary(FederatedCallback):
+    """Ends a fit with a table of its results, and writes them to ``summary.json``.
+
+    The file holds the metrics of the last round and of the test, bytes, seconds, failures, seed and
+    the versions of what ran. A run that Ctrl-C broke off is summed up as well, up to its last
+    finished round; one that an error broke off is not.
+    """
+
+    def __init__(self) -> None:
+        self.console: Console | None = None
+        self._started = 0.0
+        self._ended = False
+
+    def on_fit_start(self, trainer: Any, module: Any) -> None:
+        """Start the clock."""
+        self._started = time.perf_counter()
+        self._ended = False
+
+    def on_fit_end(self, trainer: Any, module: Any) -> None:
+        """Remember that there is something to sum up."""
+        self._ended = True
+
+    def on_exception(self, trainer: Any, module: Any, exception: BaseException) -> None:
+        """Sum an interrupted run up as well."""
+        self._ended = isinstance(exception, KeyboardInterrupt)
+
+    def teardown(self, trainer: Any, module: Any, stage: str) -> None:
+        """Write and print the summary, when every other callback has done its part."""
+        if stage != "fit" or not self._ended or not trainer.is_global_zero:
+            return
+        self._ended = False
+        seconds = time.perf_counter() - self._started
+        folder = self.run_folder(trainer)
+        if folder is not None:
+            text = json.dumps(self._summary(trainer, module, seconds), indent=2, ensure_ascii=False)
+            atomic_write(folder / "summary.json", text + "\n")
+        self._print(trainer, folder, seconds)
+
+    def _summary(
+        self, trainer: FederatedTrainer, module: FederatedModule, seconds: float
+    ) -> dict[str, Any]:
+        state = trainer.federation
+        metrics = {**(state.history[-1] if state.history else {}), **trainer.final_metrics}
+        return {
+            "method": type(module).__name__,
+            "rounds": state.round,
+            "interrupted": trainer.interrupted,
+            "metrics": {
+                # JSON has no NaN.
+                name: value if math.isfinite(value) else None
+                for name, value in metrics.items()
+                if name != "round" and name.partition("/")[0] not in {"bytes", "time"}
+            },
+            "bytes": {
+                "up": state.ledger.up,
+                "down": state.ledger.down,
+                "total": state.ledger.up + state.ledger.down,
+            },
+            "seconds": {
+                "rounds": sum(row.get("time/round", 0.0) for row in state.history),
+                "session": seconds,
+            },
+            "failures": state.failures,
+            "seed": trainer.seed,
+            "versions": {
+                "python": platform.python_version(),
+                **{package: _version(package) for package in _PACKAGES},
+            },
+        }
+
+    def _print(self, trainer: FederatedTrainer, folder: Path | None, seconds: float) -> None:
+        if self.console is None:
+            from rich.console import Console
+
+            self.console = Console()
+        state = trainer.federation
+        if not state.history:
+            return
+        self.console.print(metrics_table(state.history, trainer.final_metrics))
+        total = sum(row.get("time/round", 0.0) for row in state.history)
+        lines = {
+            "bytes": f"{byte_size(state.ledger.up)} up, {byte_size(state.ledger.down)} down",
+            "time": f"{total:.1f} s in {state.round} rounds, {seconds:.1f} s in this session",
+            "failures": ", ".join(f"{name}: {n}" for name, n in state.failures.items()) or "none",
+        }
+        boards = [one.log_dir for one in trainer.loggers if isinstance(one, TensorBoardLogger)]
+        if boards:
+            lines["TensorBoard"] = f"tensorboard --logdir {boards[0].rstrip('/')}"
+        if folder is not None:
+            lines["checkpoint"] = str(last_checkpoint(folder) or "none")
+            lines["adapter"] = str(folder / "adapter") if (folder / "adapter").is_dir() else "none"
+        for name, text in lines.items():
+            # Paths are copied from here, so they are neither wrapped nor coloured.
+            self.console.print(f"{name:<12} {text}", soft_wrap=True, markup=False, highlight=False)

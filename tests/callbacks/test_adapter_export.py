@@ -1,0 +1,81 @@
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lit_fed.callbacks import AdapterExport
+from lit_fed.federation.state import ClientState
+
+
+class _Backbone:
+    def __init__(self) -> None:
+        self.holds = "server"
+
+    def save_pretrained(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        (folder / "adapter_config.json").write_text(self.holds)
+
+
+class _Roles:
+    def __init__(self, backbone: _Backbone) -> None:
+        self.backbone = backbone
+
+    def become_client(self, client: Any, state: ClientState, broadcast: Any) -> None:
+        self.backbone.holds = f"{client.id} {client.index} {state.rounds}"
+
+    def become_server(self, state: Any) -> None:
+        self.backbone.holds = "server"
+
+
+@pytest.fixture
+def federation(trainer: Any) -> Any:
+    backbone = _Backbone()
+    trainer.module = SimpleNamespace(backbone=backbone, has_global_model=True)
+    trainer.roles = _Roles(backbone)
+    names = ("north/1", "south", "never sampled")
+    trainer.datamodule = SimpleNamespace(
+        clients=[SimpleNamespace(id=name, rows=[0], validation=None) for name in names]
+    )
+    clients = {"south": ClientState(rounds=2), "north/1": ClientState(rounds=1)}
+    trainer.federation = replace(trainer.federation, round=2, clients=clients)
+    return trainer
+
+
+def _files(trainer: Any) -> dict[str, str]:
+    folder = trainer.log_dir
+    return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_the_global_model_is_saved_and_replaces_an_earlier_export(federation: Any) -> None:
+    (federation.log_dir / "adapter").mkdir(parents=True)
+    (federation.log_dir / "adapter" / "old.safetensors").write_text("old")
+    federation.call([AdapterExport()], "on_fit_end")
+    assert _files(federation) == {"adapter/adapter_config.json": "server"}
+
+
+def test_without_a_global_model_each_client_that_took_part_is_saved(federation: Any) -> None:
+    federation.module.has_global_model = False
+    federation.call([AdapterExport()], "on_fit_end")
+    assert _files(federation) == {
+        "adapter/north%2F1/adapter_config.json": "north/1 0 1",
+        "adapter/south/adapter_config.json": "south 1 2",
+    }
+    assert federation.module.backbone.holds == "server"
+
+
+def test_the_clients_can_be_left_out(federation: Any) -> None:
+    federation.module.has_global_model = False
+    federation.call([AdapterExport(clients=False)], "on_fit_end")
+    assert not federation.log_dir.exists()
+
+
+@pytest.mark.parametrize("setting", [{"fast_dev_run": 1}, {"is_global_zero": False}])
+def test_no_files_in_a_fast_dev_run_or_on_other_processes(
+    federation: Any, setting: dict[str, Any]
+) -> None:
+    for name, value in setting.items():
+        setattr(federation, name, value)
+    federation.call([AdapterExport()], "on_fit_end")
+    assert not federation.log_dir.exists()
