@@ -1,0 +1,322 @@
+"""The data of a federation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lit_fed.data.bucketing import LengthBucketSampler
+from lit_fed.data.client_data import ClientData
+from lit_fed.data.division import Division, divide
+from lit_fed.data.embedded.generator import Split
+from lit_fed.data.embedded_pairs import EmbeddedPairs
+from lit_fed.data.encodings import ClassificationEncoding, Encoding
+from lit_fed.data.feature_cache import FeatureCache
+from lit_fed.data.features import collated
+from lit_fed.data.limits import require_at_least, require_fraction
+from lit_fed.data.partition_table import partition_table
+from lit_fed.data.partitioners import IIDPartitioner, Partitioner
+from lit_fed.data.sources import Source
+from lit_fed.data.tables import load_tables, naming
+
+# Written with `not`, as jsonargparse runs plain `if TYPE_CHECKING` blocks: it would take a second
+# to import datasets for --help, and offer a Dataset, which YAML cannot give, as a table.
+if not TYPE_CHECKING:
+    Table = Source
+else:
+    from datasets import Dataset
+    from rich.table import Table as RichTable
+    from transformers import PreTrainedTokenizerBase
+
+    Table: TypeAlias = Source | Dataset
+
+_EMBEDDED_TESTS: tuple[Split, ...] = ("test", "unseen_names", "longer", "register")
+_SPARE_CAPACITY = 256
+
+Batch = dict[str, Tensor]
+
+
+class FederatedDataModule(LightningDataModule):
+    """Clients, public set, validation and test of a federation.
+
+    Batches are dicts of ``input_ids``, ``attention_mask`` [B, L] (and ``token_type_ids`` where the
+    tokenizer has them), ``labels`` [B] for classification or [B, L] for language models, ``index``
+    [B] (position of the row in its table, whatever the order) and, where the encoding names a
+    column of weights, ``weight`` [B].
+
+    Args:
+        train: The training table, which the clients share. None: the embedded sentence pairs, where
+            `validation`, `test` and `public` default to their splits.
+        validation: Rows for validation. None: carved off `train`.
+        test: Rows for tests, or several tables by name.
+        public: The public set. None: carved off `train`, if `public_size` is not 0.
+        encoding: How rows become token ids and labels. None: as fits the embedded sentence pairs.
+        partitioner: How rows are divided among clients. None: evenly.
+        num_clients: How many clients there are.
+        batch_size: Rows of a training batch.
+        eval_batch_size: Rows of a batch when rows come in order.
+        max_length: Tokens of a row; longer ones are cut.
+        validation_fraction: Part of `train` that is carved off where `validation` is None.
+        public_size: Rows of `train` that are carved off where `public` is None.
+        client_validation_fraction: Part of its own rows that each client holds out.
+        pad_to_multiple_of: Pad the length of batches to a multiple of this.
+        bucketing: Whether rows of a training batch are of similar length.
+        num_workers: Processes that load batches. Batches take microseconds, so 0 is mostly best.
+        seed: Of carving, partition and the stock Trainer's shuffling. None: that of Lightning's
+            ``seed_everything``, else 0.
+        tasks: Only rows with these values of the column ``task``, in all tables. None: all.
+
+    Raises:
+        ValueError: If a number is out of range, or settings exclude each other.
+
+    >>> from datasets import Dataset
+    >>> rows = Dataset.from_dict({"text": list("abcdefghij"), "label": [0, 1] * 5})
+    >>> encoding = ClassificationEncoding("text", text_pair=None)
+    >>> data = FederatedDataModule(rows, encoding=encoding, num_clients=3)
+    >>> data.setup()
+    >>> [(client.id, len(client.rows)) for client in data.clients], len(data.validation)
+    ([('client-0', 3), ('client-1', 3), ('client-2', 3)], 1)
+    """
+
+    def __init__(
+        self,
+        train: Table | None = None,
+        validation: Table | None = None,
+        test: Table | dict[str, Table] | None = None,
+        public: Table | None = None,
+        encoding: Encoding | None = None,
+        partitioner: Partitioner | None = None,
+        num_clients: int = 10,
+        batch_size: int = 32,
+        eval_batch_size: int = 64,
+        max_length: int = 128,
+        validation_fraction: float = 0.1,
+        public_size: int = 0,
+        client_validation_fraction: float = 0.0,
+        pad_to_multiple_of: int | None = None,
+        bucketing: bool = True,
+        num_workers: int = 0,
+        seed: int | None = None,
+        tasks: list[str] | None = None,
+    ) -> None:
+        super().__init__()
+        for setting, value, least in (
+            ("num_clients", num_clients, 1),
+            ("batch_size", batch_size, 1),
+            ("eval_batch_size", eval_batch_size, 1),
+            ("max_length", max_length, 1),
+            ("pad_to_multiple_of", pad_to_multiple_of, 1),
+            ("public_size", public_size, 0),
+            ("num_workers", num_workers, 0),
+            ("seed", seed, 0),
+        ):
+            require_at_least(f"data.{setting}", value, least)
+        require_fraction("data.validation_fraction", validation_fraction)
+        require_fraction("data.client_validation_fraction", client_validation_fraction)
+        if public is not None and public_size:
+            raise ValueError(
+                f"`data.public_size` is expected to be 0 where `data.public` is given, but got "
+                f"{public_size}"
+            )
+        if train is None:
+            train = EmbeddedPairs("train")
+            validation = EmbeddedPairs("validation") if validation is None else validation
+            test = {name: EmbeddedPairs(name) for name in _EMBEDDED_TESTS} if test is None else test
+            if public is None:
+                public, public_size = EmbeddedPairs("public", public_size or None), 0
+        self._load = partial(load_tables, train, validation, public, test)
+        self.encoding = ClassificationEncoding() if encoding is None else encoding
+        self.partitioner = IIDPartitioner() if partitioner is None else partitioner
+        self.num_clients = num_clients
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.max_length = max_length
+        self.validation_fraction = validation_fraction
+        self.public_size = public_size
+        self.client_validation_fraction = client_validation_fraction
+        self.pad_to_multiple_of = pad_to_multiple_of
+        self.bucketing = bucketing
+        self.num_workers = num_workers
+        self.seed = seed
+        self.tasks = tasks
+        self._division: Division | None = None
+
+    # ---------------------------------------------------------------- tables
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load, carve and divide all tables, once.
+
+        Args:
+            stage: Ignored: every stage may need every table.
+
+        Raises:
+            FileNotFoundError: If a table is not there.
+            TypeError: If something else than a table is given.
+            ValueError: If a table lacks rows or a column, or a client is left without rows.
+        """
+        if self._division is not None:
+            return
+        tables = self._load(self.encoding, self.tasks)
+        self._seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
+        division = divide(
+            tables.train,
+            self.partitioner,
+            self.num_clients,
+            self.validation_fraction if tables.validation is None else 0.0,
+            self.public_size,
+            self.client_validation_fraction,
+            self._seed,
+        )
+        self._validation = division.validation if tables.validation is None else tables.validation
+        self._public = division.public if tables.public is None else tables.public
+        self._tests = tables.tests
+        # The federation's own tables stay; what methods make of them comes and goes.
+        capacity = 2 * self.num_clients + len(tables.tests) + _SPARE_CAPACITY
+        self._cache = FeatureCache(self.encoding, self.max_length, capacity)
+        self._division = division
+
+    @property
+    def clients(self) -> list[ClientData]:
+        """What the clients hold."""
+        return self._ready().clients
+
+    @property
+    def validation(self) -> Dataset | None:
+        """The server's validation rows, if there are any."""
+        self._ready()
+        return self._validation
+
+    @property
+    def public(self) -> Dataset | None:
+        """The public set, if there is one."""
+        self._ready()
+        return self._public
+
+    @property
+    def tests(self) -> dict[str, Dataset]:
+        """The tests by name; one without a name is ``test``."""
+        self._ready()
+        return self._tests
+
+    def partition_table(self) -> RichTable:
+        """Who holds what: clients, rows and rows of each label, to print."""
+        label = self.encoding.label_column or getattr(self.partitioner, "column", None)
+        return partition_table(self.clients, label)
+
+    # ---------------------------------------------------------------- batches
+
+    def dataloader(
+        self,
+        rows: Dataset,
+        tokenizer: PreTrainedTokenizerBase,
+        seed: int | None = None,
+        batch_size: int | None = None,
+    ) -> DataLoader[Batch]:
+        """Batches of rows; they are tokenised once and kept.
+
+        Args:
+            rows: The rows, at least one.
+            tokenizer: The tokenizer.
+            seed: Shuffle by this seed; each epoch by another order, after ``sampler.set_epoch``.
+                None: in order.
+            batch_size: Rows of a batch. None: `batch_size` where rows are shuffled, else
+                `eval_batch_size`.
+
+        Raises:
+            ValueError: If there are no rows, or they cannot be encoded.
+        """
+        self._ready()
+        if not len(rows):
+            raise ValueError(
+                "`rows` of dataloader are expected to be one or more, but there are none"
+            )
+        features = self._cache.get(rows, tokenizer)
+        features.pad_to_multiple_of = self.pad_to_multiple_of or 1
+        size = batch_size or (self.eval_batch_size if seed is None else self.batch_size)
+        sampler = None
+        if seed is not None:
+            sampler = LengthBucketSampler(features.lengths, size, seed, self.bucketing)
+        return DataLoader(
+            features,
+            batch_size=size,
+            sampler=sampler,
+            collate_fn=collated,
+            num_workers=self.num_workers,
+            # Without one, each iteration would draw from the global random state.
+            generator=torch.Generator().manual_seed(seed or 0),
+        )
+
+    def check(self, tokenizer: PreTrainedTokenizerBase, num_labels: int | None = None) -> None:
+        """Find everything that can be wrong before training: encodes all rows, which are kept.
+
+        Args:
+            tokenizer: The tokenizer.
+            num_labels: Labels that the model knows, if it classifies.
+
+        Raises:
+            ValueError: If a label is out of range, a row has nothing to learn from, or a value is
+                missing or of a wrong type.
+        """
+        self.setup()
+        for where, rows in self._parts():
+            with naming(where):
+                self.encoding.check(self._cache.get(rows, tokenizer), num_labels)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """All clients' rows together, for a stock Trainer."""
+        backbone = (
+            getattr(self.trainer.lightning_module, "backbone", None) if self.trainer else None
+        )
+        self.check(self._tokenizer(), getattr(backbone, "num_labels", None))
+        return self.dataloader(self._ready().pooled, self._tokenizer(), seed=self._seed)
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        """The validation rows, for a stock Trainer."""
+        if self.validation is None:
+            return []
+        return self.dataloader(self.validation, self._tokenizer())
+
+    def test_dataloader(self) -> list[DataLoader[Batch]]:
+        """The tests in their order, for a stock Trainer."""
+        return [self.dataloader(rows, self._tokenizer()) for rows in self.tests.values()]
+
+    def predict_dataloader(self) -> list[DataLoader[Batch]]:
+        """The tests in their order, for a stock Trainer."""
+        return self.test_dataloader()
+
+    # ---------------------------------------------------------------- inside
+
+    def _ready(self) -> Division:
+        if self._division is None:
+            raise RuntimeError("FederatedDataModule has no data yet: call setup() first")
+        return self._division
+
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        module = self.trainer.lightning_module if self.trainer is not None else None
+        tokenizer: PreTrainedTokenizerBase | None = getattr(module, "tokenizer", None)
+        if tokenizer is None:
+            raise TypeError(
+                f"FederatedDataModule takes the tokenizer from the module's attribute `tokenizer`, "
+                f"but {type(module).__name__} has none"
+            )
+        return tokenizer
+
+    def _parts(self) -> Iterator[tuple[str, Dataset]]:
+        """All disjoint tables, with what they are."""
+        for client in self._ready().clients:
+            yield f"data.train ({client.id})", client.rows
+            if client.validation is not None:
+                yield f"data.train (held out by {client.id})", client.validation
+        if self._public is not None:
+            yield "data.public", self._public
+        if self._validation is not None:
+            yield "data.validation", self._validation
+        for name, rows in self._tests.items():
+            yield f"data.test ({name})", rows

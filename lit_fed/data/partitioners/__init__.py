@@ -1,0 +1,17 @@
+"""How training rows are divided among clients, one way a file."""
+
+from lit_fed.data.partitioners.dirichlet import DirichletPartitioner
+from lit_fed.data.partitioners.iid import IIDPartitioner
+from lit_fed.data.partitioners.label_shards import LabelShardsPartitioner
+from lit_fed.data.partitioners.natural import NaturalPartitioner
+from lit_fed.data.partitioners.partitioner import Partitioner
+from lit_fed.data.partitioners.quantity_skew import QuantitySkewPartitioner
+
+__all__ = [
+    "DirichletPartitioner",
+    "IIDPartitioner",
+    "LabelShardsPartitioner",
+    "NaturalPartitioner",
+    "Partitioner",
+    "QuantitySkewPartitioner",
+]

@@ -1,0 +1,80 @@
+"""Clients as they are in the data: authors, devices, hospitals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from lit_fed.data.columns import column_codes
+from lit_fed.data.limits import require_at_least
+from lit_fed.data.partitioners.partitioner import Partitioner, concatenated
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class NaturalPartitioner(Partitioner):
+    """All rows with the same value of a column, such as the author, go to the same client.
+
+    Args:
+        column: The column that tells whose a row is.
+        surplus: What becomes of more authors than clients. ``group``: a client gets several, in
+            groups of sizes as even as greedy filling makes them (the largest author first, into the
+            smallest group; Graham 1969, https://doi.org/10.1137/0117039). ``drop``: the largest
+            authors are the clients, the others' rows are left out. ``error``: it is an error.
+        min_samples: Authors with fewer rows are left out.
+
+    >>> from datasets import Dataset
+    >>> rows = Dataset.from_dict({"author": ["ann", "bo", "ann", "cy", "bo", "ann"]})
+    >>> NaturalPartitioner("author")(rows, num_clients=2, seed=0)
+    [[0, 2, 5], [1, 3, 4]]
+    """
+
+    def __init__(
+        self,
+        column: str = "author",
+        surplus: Literal["group", "drop", "error"] = "group",
+        min_samples: int = 1,
+    ) -> None:
+        if surplus not in ("group", "drop", "error"):
+            raise ValueError(
+                f"`data.partitioner.surplus` is expected to be group, drop or error, but got "
+                f"{surplus!r}"
+            )
+        require_at_least("data.partitioner.min_samples", min_samples, 0)
+        self.column = column
+        self.surplus = surplus
+        self.min_samples = min_samples
+
+    def __call__(self, rows: Dataset, num_clients: int, seed: int) -> list[list[int]]:
+        """Divide the rows, see :class:`Partitioner`.
+
+        The seed breaks ties between authors of the same size.
+        """
+        _, codes = column_codes(rows, self.column, "data.partitioner.column")
+        parts = np.split(np.argsort(codes, kind="stable"), np.bincount(codes).cumsum()[:-1])
+        kept = [part for part in parts if len(part) >= self.min_samples]
+        if len(kept) < num_clients:
+            least = f" with {self.min_samples} rows or more" if self.min_samples > 1 else ""
+            raise ValueError(
+                f"`data.num_clients` is {num_clients}, but column {self.column!r} of "
+                f"`data.partitioner.column` has only {len(kept)} values{least}"
+            )
+        if len(kept) > num_clients and self.surplus == "error":
+            raise ValueError(
+                f"`data.num_clients` is {num_clients}, but column {self.column!r} of "
+                f"`data.partitioner.column` has {len(kept)} values; set `data.partitioner.surplus` "
+                f"to group or drop"
+            )
+        shuffled = np.random.default_rng(seed).permutation(len(kept))
+        largest_first = sorted(shuffled, key=lambda i: -len(kept[i]))
+        if self.surplus == "drop":
+            largest_first = largest_first[:num_clients]
+        groups: list[list[int]] = [[] for _ in range(num_clients)]
+        sizes = np.zeros(num_clients, np.int64)
+        for author in largest_first:
+            smallest = int(sizes.argmin())
+            groups[smallest].append(author)
+            sizes[smallest] += len(kept[author])
+        return [np.sort(concatenated([kept[i] for i in group])).tolist() for group in groups]

@@ -1,0 +1,18 @@
+"""Where tables come from, one kind a file."""
+
+from lit_fed.data.sources.delimited import CSVSource, TSVSource
+from lit_fed.data.sources.hub import HubSource
+from lit_fed.data.sources.jsonl import JSONLSource
+from lit_fed.data.sources.lines import LinesSource
+from lit_fed.data.sources.parquet import ParquetSource
+from lit_fed.data.sources.source import Source
+
+__all__ = [
+    "CSVSource",
+    "HubSource",
+    "JSONLSource",
+    "LinesSource",
+    "ParquetSource",
+    "Source",
+    "TSVSource",
+]

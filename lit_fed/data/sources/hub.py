@@ -1,0 +1,81 @@
+"""Data sets of the Hugging Face libraries, from a folder or the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lit_fed.data.sources.source import Source
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class HubSource(Source):
+    """A Hugging Face data set.
+
+    Args:
+        path: A folder written by ``save_to_disk``, a folder of data files, or a name on the hub.
+        name: The configuration, where the data set has several.
+        split: The split. Slices such as ``train[:100]`` work for data files and the hub.
+        revision: The version on the hub: a branch, tag or commit.
+
+    >>> import tempfile
+    >>> from datasets import Dataset
+    >>> folder = tempfile.mkdtemp()
+    >>> Dataset.from_dict({"text": ["a"]}).save_to_disk(folder)
+    >>> HubSource(folder).load()[0]
+    {'text': 'a'}
+    """
+
+    def __init__(
+        self, path: str, name: str | None = None, split: str = "train", revision: str | None = None
+    ) -> None:
+        self.path = path
+        self.name = name
+        self.split = split
+        self.revision = revision
+
+    def load(self) -> Dataset:
+        """Read the data set, from the hub's cache where it is there.
+
+        Raises:
+            FileNotFoundError: If there is no such folder or data set, or the hub cannot be reached.
+            ValueError: If it has no such split or configuration.
+        """
+        import datasets
+
+        folder = Path(self.path).expanduser()
+        if (folder / "state.json").is_file():
+            return datasets.Dataset.load_from_disk(str(folder))
+        if (folder / "dataset_dict.json").is_file():
+            splits = datasets.DatasetDict.load_from_disk(str(folder))
+            if self.split not in splits:
+                raise ValueError(
+                    f"`split` is expected to be one of {sorted(splits)} for {self.path!r}, but got "
+                    f"{self.split!r}"
+                )
+            return splits[self.split]
+        try:
+            rows = datasets.load_dataset(
+                str(folder) if folder.is_dir() else self.path,
+                self.name,
+                split=self.split,
+                revision=self.revision,
+            )
+        except (FileNotFoundError, ConnectionError) as error:
+            reason = str(error).splitlines()[0]
+            raise FileNotFoundError(
+                f"`path` is expected to be a folder or a data set on the hub, but {self.path!r} is "
+                f"not: {reason}"
+            ) from None
+        except (ValueError, datasets.exceptions.DatasetsError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"`path` {self.path!r} cannot be read as a data set: {reason}"
+            ) from None
+        if not isinstance(rows, datasets.Dataset):
+            raise ValueError(
+                f"`split` of {self.path!r} is expected to be one split, but got {self.split!r}"
+            )
+        return rows

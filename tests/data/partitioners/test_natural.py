@@ -1,0 +1,66 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from lit_fed.data import NaturalPartitioner
+
+SIZES = {"ann": 7, "bo": 5, "cy": 4, "di": 3, "ed": 1}
+AUTHORS = [name for name, size in SIZES.items() for _ in range(size)]
+ROWS = Dataset.from_dict({"author": np.random.default_rng(0).permutation(AUTHORS).tolist()})
+
+
+def authors_of(parts: list[list[int]]) -> list[set[str]]:
+    names = ROWS["author"][:]
+    return [{names[row] for row in part} for part in parts]
+
+
+def test_one_author_a_client() -> None:
+    parts = NaturalPartitioner()(ROWS, 5, 0)
+    assert sorted(map(sorted, authors_of(parts))) == [["ann"], ["bo"], ["cy"], ["di"], ["ed"]]
+    assert {len(part) for part in parts} == set(SIZES.values())
+
+
+def test_surplus_is_grouped_evenly_and_no_author_is_divided() -> None:
+    parts = NaturalPartitioner()(ROWS, 2, 0)
+    # By hand: ann 7 | bo 5, cy 4 | 7 + di 3 = 10 | 9 + ed 1 = 10.
+    assert sorted(map(len, parts)) == [10, 10]
+    owners = Counter(name for names in authors_of(parts) for name in names)
+    assert owners == dict.fromkeys(SIZES, 1)
+
+
+def test_surplus_is_dropped() -> None:
+    parts = NaturalPartitioner(surplus="drop")(ROWS, 2, 0)
+    assert authors_of(parts) == [{"ann"}, {"bo"}]
+
+
+def test_small_authors_are_left_out() -> None:
+    assert set().union(*authors_of(NaturalPartitioner(min_samples=4)(ROWS, 2, 0))) == {
+        "ann",
+        "bo",
+        "cy",
+    }
+
+
+def test_ties_are_broken_by_the_seed() -> None:
+    rows = Dataset.from_dict({"author": list("abcdefgh")})
+    assert NaturalPartitioner()(rows, 8, 0) == NaturalPartitioner()(rows, 8, 0)
+    assert NaturalPartitioner()(rows, 8, 0) != NaturalPartitioner()(rows, 8, 1)
+
+
+def test_errors() -> None:
+    with pytest.raises(
+        ValueError, match=r"`data.num_clients` is 6, but column 'author' .* has only 5 values"
+    ):
+        NaturalPartitioner()(ROWS, 6, 0)
+    with pytest.raises(ValueError, match=r"has only 2 values with 5 rows or more"):
+        NaturalPartitioner(min_samples=5)(ROWS, 3, 0)
+    with pytest.raises(
+        ValueError, match=r"has 5 values; set `data.partitioner.surplus` to group or drop"
+    ):
+        NaturalPartitioner(surplus="error")(ROWS, 3, 0)
+    with pytest.raises(
+        ValueError, match=r"`data.partitioner.surplus` is expected to be group, drop or error"
+    ):
+        NaturalPartitioner(surplus="merge")  # type: ignore[arg-type]

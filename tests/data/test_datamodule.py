@@ -1,0 +1,312 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from lightning.pytorch import LightningModule, Trainer
+from rich.console import Console
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedTokenizerFast
+
+from lit_fed.data import (
+    CausalLMEncoding,
+    ClassificationEncoding,
+    CSVSource,
+    DirichletPartitioner,
+    FederatedDataModule,
+    NaturalPartitioner,
+)
+from lit_fed.data.columns import ROW_ID, select_rows
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+ROWS = Dataset.from_dict(
+    {
+        "text": [" ".join(LETTERS[i % 26] for i in range(k, k + 1 + k % 7)) for k in range(100)],
+        "label": [k % 2 for k in range(100)],
+        "author": [LETTERS[k % 5] for k in range(100)],
+    }
+)
+TEXT = ClassificationEncoding("text", text_pair=None)
+
+
+def module(train: Dataset = ROWS, **settings: object) -> FederatedDataModule:
+    data = FederatedDataModule(train, **{"encoding": TEXT, "num_clients": 4, "seed": 0, **settings})  # type: ignore[arg-type]
+    data.setup()
+    return data
+
+
+def test_clients_public_and_validation_do_not_overlap() -> None:
+    data = module(public_size=20, client_validation_fraction=0.2)
+    assert data.validation is not None
+    assert data.public is not None
+    pieces = [data.validation, data.public]
+    for client in data.clients:
+        assert client.validation is not None
+        pieces += [client.rows, client.validation]
+    ids = [row for piece in pieces for row in piece[ROW_ID]]
+    assert sorted(ids) == list(range(100))
+    assert len(data.public) == 20
+    assert len(data.validation) == 10
+
+
+def test_given_tables_are_not_carved() -> None:
+    data = module(
+        validation=ROWS.select(range(7)),
+        public=ROWS.select(range(3)),
+        test={"new": ROWS.select([1])},
+    )
+    assert data.validation is not None
+    assert data.public is not None
+    assert (len(data.validation), len(data.public)) == (7, 3)
+    assert sum(len(client.rows) for client in data.clients) == 100
+    assert {name: len(rows) for name, rows in data.tests.items()} == {"new": 1}
+
+
+def test_setup_again_keeps_everything() -> None:
+    data = module()
+    clients = data.clients
+    data.setup("test")
+    assert data.clients is clients
+
+
+@pytest.mark.parametrize(("environment", "seed"), [(None, 0), ("5", 5)])
+def test_the_seed_is_that_of_lightning(
+    monkeypatch: pytest.MonkeyPatch, environment: str | None, seed: int
+) -> None:
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    if environment is not None:
+        monkeypatch.setitem(os.environ, "PL_GLOBAL_SEED", environment)
+    assert module(seed=None).clients[0].rows[:] == module(seed=seed).clients[0].rows[:]
+    assert module(seed=9).clients[0].rows[:] != module(seed=seed).clients[0].rows[:]
+
+
+def test_row_ids_survive_shuffling(wordpiece: PreTrainedTokenizerFast) -> None:
+    data = module()
+    rows = data.clients[2].rows
+    seen = {}
+    for batch in data.dataloader(rows, wordpiece, seed=3, batch_size=4):
+        for index, ids, mask in zip(
+            batch["index"], batch["input_ids"], batch["attention_mask"], strict=True
+        ):
+            seen[int(index)] = wordpiece.decode(ids[mask == 1], skip_special_tokens=True)
+    assert sorted(seen) == list(rows[ROW_ID])
+    assert all(text == ROWS[index]["text"] for index, text in seen.items())
+
+
+def test_order_and_batch_sizes(wordpiece: PreTrainedTokenizerFast) -> None:
+    data = module(batch_size=8, eval_batch_size=50)
+    rows = data.clients[0].rows
+
+    def order(seed: int | None = None, batch_size: int | None = None) -> list[list[int]]:
+        return [b["index"].tolist() for b in data.dataloader(rows, wordpiece, seed, batch_size)]
+
+    assert order() == [list(rows[ROW_ID])]
+    assert [len(batch) for batch in order(1)] == [8, 8, 7]
+    assert [len(batch) for batch in order(None, 20)] == [20, 3]
+    assert order(1) == order(1) != order(2)
+
+
+def test_loading_leaves_the_global_random_state_alone(wordpiece: PreTrainedTokenizerFast) -> None:
+    data = module()
+    before = torch.get_rng_state()
+    for seed in (None, 1):
+        list(data.dataloader(data.clients[0].rows, wordpiece, seed))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_rows_that_a_method_made(wordpiece: PreTrainedTokenizerFast) -> None:
+    data = module()
+    own = Dataset.from_dict({"text": ["a b"], "label": [1]})
+    (batch,) = data.dataloader(own, wordpiece)
+    assert batch["index"].tolist() == [0]
+    changed = data.clients[0].rows.map(
+        lambda row: {"label": 1 - row["label"]}, load_from_cache_file=False
+    )
+    (flipped,) = data.dataloader(changed, wordpiece)
+    (original,) = data.dataloader(data.clients[0].rows, wordpiece)
+    assert torch.equal(flipped["labels"], 1 - original["labels"])
+    assert torch.equal(flipped["index"], original["index"])
+    with pytest.raises(ValueError, match=r"`rows` of dataloader are expected to be one or more"):
+        data.dataloader(select_rows(own, []), wordpiece)
+
+
+def test_padding_to_a_multiple(wordpiece: PreTrainedTokenizerFast) -> None:
+    data = module(pad_to_multiple_of=8)
+    widths = {
+        b["input_ids"].shape[1] for b in data.dataloader(ROWS, wordpiece, seed=0, batch_size=4)
+    }
+    assert widths == {8, 16}
+
+
+def test_check_finds_what_is_wrong_wherever_it_is(
+    wordpiece: PreTrainedTokenizerFast, bpe: PreTrainedTokenizerFast
+) -> None:
+    module().check(wordpiece, 2)
+    bad = Dataset.from_dict({"text": ["a", "b"], "label": [0, 7]})
+    for where in ("validation", "public"):
+        with pytest.raises(
+            ValueError, match=rf"data.{where}: `data.encoding.label` .* has 7 in row 1"
+        ):
+            module(**{where: bad}).check(wordpiece, 2)
+    with pytest.raises(ValueError, match=r"data.test \(new\): .* num_labels, 2, but 'label' has 7"):
+        module(test={"new": bad}).check(wordpiece, 2)
+    with pytest.raises(
+        ValueError, match=r"data.train \(client-\d\): .* num_labels, 1, but 'label' has 1"
+    ):
+        module().check(wordpiece, 1)
+    encoding = CausalLMEncoding("{text} {author}", response="author", truncation="end")
+    with pytest.raises(
+        ValueError, match=r"data.train \(client-0\): .* rows have nothing to learn from"
+    ):
+        module(encoding=encoding, max_length=3).check(bpe)
+
+
+def test_partition_table_counts_labels_or_the_partitioned_column() -> None:
+    def text(data: FederatedDataModule) -> str:
+        console = Console(width=150)
+        with console.capture() as capture:
+            console.print(data.partition_table())
+        return capture.get()
+
+    assert "label 1" in text(module(partitioner=DirichletPartitioner()))
+    lm = CausalLMEncoding("{text} {author}", response="author")
+    assert "author e" in text(module(encoding=lm, partitioner=NaturalPartitioner()))
+    assert "author" not in text(module(encoding=lm))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_clients": 0}, "`data.num_clients` is expected to be at least 1, but got 0"),
+        ({"batch_size": 0}, "`data.batch_size` is expected to be at least 1"),
+        (
+            {"validation_fraction": 1.0},
+            "`data.validation_fraction` is expected to be at least 0 and below 1, but got 1.0",
+        ),
+        ({"client_validation_fraction": -0.1}, "`data.client_validation_fraction` is expected"),
+        ({"public_size": -1}, "`data.public_size` is expected to be at least 0"),
+        (
+            {"public_size": 5, "public": ROWS},
+            "`data.public_size` is expected to be 0 where `data.public` is given",
+        ),
+        ({"num_clients": 95}, "`data.num_clients` is 95, but only 90 of the 100 rows"),
+        (
+            {"encoding": ClassificationEncoding()},
+            "`data.encoding.text` .* data.train, but got 'english'",
+        ),
+    ],
+)
+def test_bad_settings(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        module(**settings)
+
+
+def test_errors_of_sources_name_the_setting(tmp_path: Path) -> None:
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"data.train: `path` is expected to be a file, but .* does not exist",
+    ):
+        module(CSVSource(tmp_path / "nope"))  # type: ignore[arg-type]
+
+
+def test_before_setup() -> None:
+    with pytest.raises(RuntimeError, match=r"call setup\(\) first"):
+        _ = FederatedDataModule(ROWS, encoding=TEXT).clients
+
+
+class Bag(LightningModule):
+    """A bag of words, which sees rows come."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast | None) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.words = torch.nn.EmbeddingBag(64, 2)
+        self.epochs: list[list[int]] = []
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        return cross_entropy(self.words(batch["input_ids"]), batch["labels"])
+
+    def on_train_epoch_start(self) -> None:
+        self.epochs.append([])
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        self.epochs[-1] += batch["index"].tolist()
+        return self(batch)
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.log("val/loss", self(batch))
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.log("test/loss", self(batch))
+
+    def predict_step(
+        self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0
+    ) -> Tensor:
+        return batch["index"]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def stock_trainer() -> Trainer:
+    return Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_stock_trainer(wordpiece: PreTrainedTokenizerFast) -> None:
+    data = FederatedDataModule(
+        ROWS,
+        encoding=TEXT,
+        num_clients=4,
+        batch_size=8,
+        seed=0,
+        test={"a": ROWS, "b": ROWS.select([1])},
+    )
+    bag, trainer = Bag(wordpiece), stock_trainer()
+    trainer.fit(bag, datamodule=data)
+    trained = sorted(row for client in data.clients for row in client.rows[ROW_ID])
+    assert [sorted(epoch) for epoch in bag.epochs] == [trained, trained]
+    assert bag.epochs[0] != bag.epochs[1]
+    assert "val/loss" in trainer.callback_metrics
+    results = trainer.test(bag, datamodule=data, verbose=False)
+    assert [list(result) for result in results] == [
+        ["test/loss/dataloader_idx_0"],
+        ["test/loss/dataloader_idx_1"],
+    ]
+    predictions = trainer.predict(bag, datamodule=data)
+    assert predictions is not None
+    assert torch.cat(predictions[0]).tolist() == list(range(100))  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_stock_trainer_without_tokenizer_or_validation(
+    wordpiece: PreTrainedTokenizerFast,
+) -> None:
+    data = FederatedDataModule(ROWS, encoding=TEXT, num_clients=4, validation_fraction=0.0)
+    with pytest.raises(TypeError, match=r"module's attribute `tokenizer`, but Bag has none"):
+        stock_trainer().fit(Bag(None), datamodule=data)
+    stock_trainer().fit(Bag(wordpiece), datamodule=data)
+
+
+def test_the_embedded_default() -> None:
+    data = FederatedDataModule(seed=0, tasks=["lexical"])
+    data.setup()
+    assert len(data.clients) == 10
+    assert data.validation is not None
+    assert data.public is not None
+    assert list(data.tests) == ["test", "unseen_names", "longer", "register"]
+    for rows in (data.clients[0].rows, data.validation, data.public, *data.tests.values()):
+        assert set(rows["task"]) == {"lexical"}
+    sized = FederatedDataModule(seed=0, public_size=60)
+    sized.setup()
+    assert sized.public is not None
+    assert len(sized.public) == 60
