@@ -1,0 +1,120 @@
+"""A federation's whole state in a folder: safetensors and JSON, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from lit_fed.federation.ledger import Ledger
+from lit_fed.federation.state import ClientState, FederationState
+from lit_fed.payload import Payload
+
+FORMAT = 1
+
+
+def save_checkpoint(folder: Path, state: FederationState, run: dict[str, Any]) -> None:
+    """Write a checkpoint under a temporary name and rename it when it is complete.
+
+    ``state.json`` holds the counters, ``broadcast.safetensors`` and ``server.safetensors`` what its
+    name says, ``clients/<number>.safetensors`` a client's private state and
+    ``clients/<number>.optimizer.safetensors`` its optimizer's, where there is any.
+
+    Args:
+        folder: The checkpoint's final name. One that is there already is replaced.
+        state: What to write.
+        run: What must be the same for the run to go on, such as its seed; see :func:`load_checkpoint`.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.parent.glob(".writing-*"):
+        shutil.rmtree(leftover)
+    writing = folder.parent / f".writing-{folder.name}"
+    (writing / "clients").mkdir(parents=True)
+    state.broadcast.save(writing / "broadcast.safetensors")
+    state.server.save(writing / "server.safetensors")
+    clients: dict[str, dict[str, Any]] = {}
+    for number, (name, client) in enumerate(state.clients.items()):
+        clients[name] = {"steps": client.steps, "rounds": client.rounds}
+        for key, payload in (("private", client.private), ("optimizer", client.optimizer)):
+            if payload:
+                clients[name][key] = f"clients/{number}.{key}.safetensors"
+                payload.save(writing / clients[name][key])
+    (writing / "state.json").write_text(
+        json.dumps(
+            {
+                "format": FORMAT,
+                "run": run,
+                "round": state.round,
+                "clients": clients,
+                "sampler": state.sampler,
+                "ledger": state.ledger.to_dict(),
+                "history": state.history,
+                "failures": state.failures,
+            },
+            indent=1,
+        ),
+        encoding="utf-8",
+    )
+    for path in [*writing.rglob("*"), writing]:
+        _flush(path)
+    if folder.exists():
+        shutil.rmtree(folder)
+    writing.rename(folder)
+    _flush(folder.parent)
+
+
+def load_checkpoint(folder: Path, run: dict[str, Any]) -> FederationState:
+    """Read a checkpoint.
+
+    Args:
+        folder: What :func:`save_checkpoint` wrote.
+        run: What must be as it was; the same keys as were saved.
+
+    Raises:
+        FileNotFoundError: If ``folder`` is no checkpoint.
+        ValueError: If it was written by another format of this library or by a run that differs.
+    """
+    path = folder / "state.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"`ckpt_path` is expected to be a checkpoint folder with state.json, but got {folder}"
+        )
+    data = json.loads(path.read_text(encoding="utf-8"))
+    if data.get("format") != FORMAT:
+        raise ValueError(
+            f"checkpoint {folder} is expected in format {FORMAT}, but is in {data.get('format')!r}"
+        )
+    for key, value in run.items():
+        if data["run"].get(key) != value:
+            raise ValueError(
+                f"{key} is expected to be {data['run'].get(key)!r} as in checkpoint {folder}, but is {value!r}"
+            )
+
+    def payload(name: str | None) -> Payload:
+        return Payload.load(folder / name) if name else Payload()
+
+    return FederationState(
+        round=data["round"],
+        broadcast=payload("broadcast.safetensors"),
+        server=payload("server.safetensors"),
+        clients={
+            name: ClientState(
+                c["steps"], c["rounds"], payload(c.get("private")), payload(c.get("optimizer"))
+            )
+            for name, c in data["clients"].items()
+        },
+        sampler=data["sampler"],
+        ledger=Ledger.from_dict(data["ledger"]),
+        history=data["history"],
+        failures=data["failures"],
+    )
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

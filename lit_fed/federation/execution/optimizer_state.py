@@ -1,0 +1,37 @@
+"""An optimizer's moments as a payload, for clients that keep them between rounds."""
+
+from __future__ import annotations
+
+import torch
+from torch.optim import Optimizer
+
+from lit_fed.payload import Payload
+
+
+def optimizer_tensors(optimizer: Optimizer, stage: str) -> dict[str, torch.Tensor]:
+    """The optimizer's state under the names ``<stage>/<parameter>/<moment>``.
+
+    Args:
+        optimizer: An optimizer whose state holds tensors and numbers, as torch's do.
+        stage: The stage it belongs to.
+    """
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{stage}/{parameter}/{moment}": torch.as_tensor(value)
+        for parameter, moments in state.items()
+        for moment, value in moments.items()
+        if value is not None
+    }
+
+
+def load_optimizer_tensors(optimizer: Optimizer, stage: str, payload: Payload) -> None:
+    """Take back what :func:`optimizer_tensors` gave; nothing happens if ``payload`` holds no such stage."""
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in payload.tensors.items():
+        owner, parameter, moment = name.rsplit("/", 2)
+        if owner == stage:
+            state.setdefault(int(parameter), {})[moment] = tensor.clone()
+    if state:
+        optimizer.load_state_dict(
+            {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+        )

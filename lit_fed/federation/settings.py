@@ -1,0 +1,63 @@
+"""What the trainer's settings must fulfil, alone and with the data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lit_fed.federation.sampling import clients_per_round
+
+if TYPE_CHECKING:
+    from lit_fed.data import FederatedDataModule
+    from lit_fed.federation.trainer import FederatedTrainer
+
+
+def check_settings(trainer: FederatedTrainer) -> None:
+    """Check every number the trainer was given.
+
+    Raises:
+        ValueError: If one is out of range, naming the setting, what is expected and what came.
+    """
+    least = {
+        "max_rounds": 1,
+        "local_epochs": 1,
+        "local_steps": 1,
+        "accumulate_grad_batches": 1,
+        "min_clients": 0,
+        "check_val_every_n_rounds": 1,
+        "num_sanity_val_steps": 0,
+        "seed": 0,
+        "fast_dev_run": 0,
+    }
+    for name, bound in least.items():
+        value = getattr(trainer, name)
+        if value is not None and value < bound:
+            raise ValueError(
+                f"`trainer.{name}` is expected to be at least {bound}, but got {value}"
+            )
+    if trainer.gradient_clip_val is not None and trainer.gradient_clip_val <= 0:
+        raise ValueError(
+            f"`trainer.gradient_clip_val` is expected to be above 0 or null, but got {trainer.gradient_clip_val}"
+        )
+    for split in ("train", "val", "test", "predict"):
+        limit = getattr(trainer, f"limit_{split}_batches")
+        if limit < 0 or (isinstance(limit, float) and limit > 1):
+            raise ValueError(
+                f"`trainer.limit_{split}_batches` is expected to be a count of at least 0 or a fraction in [0, 1], "
+                f"but got {limit}"
+            )
+
+
+def check_federation(trainer: FederatedTrainer, data: FederatedDataModule) -> None:
+    """Check the settings that depend on the data.
+
+    Raises:
+        ValueError: If a round asks for more clients than there are, or clients are to be validated
+            and have nothing to be validated on.
+    """
+    clients_per_round(trainer.clients_per_round, len(data.clients))
+    unvalidated = data.validation is None and any(c.validation is None for c in data.clients)
+    if trainer.validate_clients and unvalidated:
+        raise ValueError(
+            "`trainer.validate_clients` expects validation rows, but `data.validation` is null and "
+            "`data.validation_fraction` and `data.client_validation_fraction` are 0"
+        )

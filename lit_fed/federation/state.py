@@ -1,0 +1,51 @@
+"""What a federation is between two rounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from lit_fed.federation.ledger import Ledger
+from lit_fed.payload import Payload
+
+
+@dataclass(frozen=True)
+class ClientState:
+    """What lasts of a client between its rounds, and never leaves it.
+
+    Attributes:
+        steps: Optimizer steps in its whole life.
+        rounds: Rounds it has finished.
+        private: What its method keeps, such as a private adapter.
+        optimizer: Optimizer moments, if the trainer keeps them.
+    """
+
+    steps: int = 0
+    rounds: int = 0
+    private: Payload = field(default_factory=Payload)
+    optimizer: Payload = field(default_factory=Payload)
+
+
+@dataclass(frozen=True)
+class FederationState:
+    """Everything a run needs to go on; the trainer replaces it whole when a round is done.
+
+    Attributes:
+        round: Rounds finished.
+        broadcast: What the next round's clients download.
+        server: What the method keeps on the server.
+        clients: The clients that have taken part, by id.
+        sampler: The sampler's own state.
+        ledger: Bytes so far.
+        history: One row of metrics per round.
+        failures: How often each client was left out of a round.
+    """
+
+    round: int
+    broadcast: Payload
+    server: Payload = field(default_factory=Payload)
+    clients: dict[str, ClientState] = field(default_factory=dict)
+    sampler: dict[str, Any] = field(default_factory=dict)
+    ledger: Ledger = field(default_factory=Ledger)
+    history: list[dict[str, float]] = field(default_factory=list)
+    failures: dict[str, int] = field(default_factory=dict)

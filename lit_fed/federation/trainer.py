@@ -1,0 +1,479 @@
+"""The round loop on Lightning Fabric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.fabric import Fabric
+from lightning.fabric.loggers import Logger, TensorBoardLogger
+from lightning.fabric.strategies import Strategy
+from lightning.pytorch import Callback
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch.optim import Optimizer
+
+from lit_fed.callbacks import default_callbacks
+from lit_fed.data import FederatedDataModule
+from lit_fed.federation import checkpoint
+from lit_fed.federation.evaluation import evaluate_everyone, predict, sanity_check
+from lit_fed.federation.execution import ClientExecution, SequentialClients
+from lit_fed.federation.randomness import resolve_seed
+from lit_fed.federation.roles import Roles
+from lit_fed.federation.round import run_round
+from lit_fed.federation.run_folder import find_checkpoint, run_folder
+from lit_fed.federation.sampling import ClientSampler, UniformSampler
+from lit_fed.federation.settings import check_federation, check_settings
+from lit_fed.federation.state import FederationState
+from lit_fed.module import FederatedModule
+
+
+class FederatedTrainer:
+    """Trains a :class:`~lit_fed.FederatedModule` over the clients of a :class:`~lit_fed.data.FederatedDataModule`.
+
+    A round samples clients, trains each on its own rows from the last broadcast, aggregates what they
+    upload into the next broadcast, and evaluates that. After every round the whole state is replaced
+    at once and checkpointed, so a run that is killed goes on with ``ckpt_path="last"`` as if nothing
+    had happened.
+
+    Args:
+        accelerator: As in Lightning: ``auto``, ``cpu``, ``gpu``, …
+        strategy: As in Lightning Fabric.
+        devices: As in Lightning Fabric.
+        num_nodes: As in Lightning Fabric.
+        precision: As in Lightning Fabric, such as ``32-true`` or ``bf16-mixed``.
+        max_rounds: Rounds of the federation.
+        clients_per_round: Clients sampled in a round: an integer is a count, a float a fraction.
+        local_epochs: Passes of a client over its rows in a round.
+        local_steps: Optimizer steps of a client in a round; if set, it replaces ``local_epochs``.
+        accumulate_grad_batches: Batches whose gradients make one optimizer step.
+        gradient_clip_val: Bound of the gradient before a step. None: no clipping.
+        gradient_clip_algorithm: ``norm`` (of all gradients together) or ``value`` (of each).
+        sampler: Chooses a round's clients. None: uniformly, without replacement.
+        execution: How the clients of a round are run. None: one after the other.
+        min_clients: Clients that must finish a round, else the run ends. 0: a round without any
+            keeps the global state.
+        validate_clients: Whether each client's model is validated after its training, on its own
+            held-out rows or, if it has none, on the common ones. Always so for methods without a
+            global model.
+        keep_optimizer_state: Whether a client keeps its optimizer's moments between rounds.
+        check_val_every_n_rounds: Rounds between two validations of the global model.
+        test_at_end: Whether ``fit`` ends with a test of the global model.
+        limit_train_batches: Batches of a client's epoch: an integer is a count, a float a fraction.
+        limit_val_batches: Batches of a validation.
+        limit_test_batches: Batches of a test, for each test set.
+        limit_predict_batches: Batches of a prediction.
+        num_sanity_val_steps: Validation batches tried before the first round.
+        fast_dev_run: One round with that many batches (True: 1) everywhere, and no files.
+        seed: Seed of everything random in the run. None: that of ``seed_everything``, else 0.
+        callbacks: Lightning callbacks, which may also have the rounds' hooks. One of a default
+            callback's class takes its place.
+        loggers: True: TensorBoard in the run's folder. False: none. Or Lightning's loggers.
+        default_root_dir: The run's folder. None: the next free ``runs/<name>/version_<n>``.
+        name: Name of the run. None: the name of the method's class.
+        enable_progress_bar: Whether to show the progress of rounds and clients.
+        enable_checkpointing: Whether to write a checkpoint after every round.
+
+    Raises:
+        ValueError: If a setting is out of its range.
+
+    Example:
+        >>> trainer = FederatedTrainer(max_rounds=2, fast_dev_run=True, enable_progress_bar=False)
+        >>> trainer.max_rounds
+        1
+    """
+
+    def __init__(
+        self,
+        *,
+        accelerator: str = "auto",
+        strategy: str | Strategy = "auto",
+        devices: list[int] | str | int = 1,
+        num_nodes: int = 1,
+        precision: Literal[
+            "32-true", "16-mixed", "bf16-mixed", "bf16-true", "16-true", "64-true"
+        ] = "32-true",
+        max_rounds: int = 10,
+        clients_per_round: int | float = 1.0,
+        local_epochs: int = 1,
+        local_steps: int | None = None,
+        accumulate_grad_batches: int = 1,
+        gradient_clip_val: float | None = 1.0,
+        gradient_clip_algorithm: Literal["norm", "value"] = "norm",
+        sampler: ClientSampler | None = None,
+        execution: ClientExecution | None = None,
+        min_clients: int = 1,
+        validate_clients: bool = False,
+        keep_optimizer_state: bool = False,
+        check_val_every_n_rounds: int = 1,
+        test_at_end: bool = True,
+        limit_train_batches: int | float = 1.0,
+        limit_val_batches: int | float = 1.0,
+        limit_test_batches: int | float = 1.0,
+        limit_predict_batches: int | float = 1.0,
+        num_sanity_val_steps: int = 2,
+        fast_dev_run: bool | int = False,
+        seed: int | None = None,
+        callbacks: list[Callback] | Callback | None = None,
+        loggers: bool | Logger | list[Logger] = True,
+        default_root_dir: str | None = None,
+        name: str | None = None,
+        enable_progress_bar: bool = True,
+        enable_checkpointing: bool = True,
+    ) -> None:
+        self.fast_dev_run = int(fast_dev_run)
+        if self.fast_dev_run:
+            max_rounds, num_sanity_val_steps, enable_checkpointing, loggers = 1, 0, False, False
+            local_steps = None if local_steps is None else min(local_steps, self.fast_dev_run)
+            limit_train_batches = limit_val_batches = limit_test_batches = limit_predict_batches = (
+                self.fast_dev_run
+            )
+        self.max_rounds = max_rounds
+        self.clients_per_round = clients_per_round
+        self.local_epochs = local_epochs
+        self.local_steps = local_steps
+        self.accumulate_grad_batches = accumulate_grad_batches
+        self.gradient_clip_val = gradient_clip_val
+        self.gradient_clip_algorithm = gradient_clip_algorithm
+        self.sampler = sampler or UniformSampler()
+        self.execution = execution or SequentialClients()
+        self.min_clients = min_clients
+        self.validate_clients = validate_clients
+        self.keep_optimizer_state = keep_optimizer_state
+        self.check_val_every_n_rounds = check_val_every_n_rounds
+        self.test_at_end = test_at_end
+        self.limit_train_batches = limit_train_batches
+        self.limit_val_batches = limit_val_batches
+        self.limit_test_batches = limit_test_batches
+        self.limit_predict_batches = limit_predict_batches
+        self.num_sanity_val_steps = num_sanity_val_steps
+        self.seed = resolve_seed(seed)
+        self.default_root_dir = (
+            None if default_root_dir is None else Path(default_root_dir).expanduser()
+        )
+        self.name = name
+        check_settings(self)
+
+        self.fabric = Fabric(
+            accelerator=accelerator,
+            strategy=strategy,
+            devices=devices,
+            num_nodes=num_nodes,
+            precision=precision,
+        )
+        given = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
+        files = not self.fast_dev_run
+        self.callbacks = default_callbacks(
+            given, enable_progress_bar, enable_checkpointing and files, files
+        )
+        self._loggers_setting = loggers
+        self.loggers: list[Logger] = []
+        self.callback_metrics: dict[str, torch.Tensor] = {}
+        self.final_metrics: dict[str, float] = {}
+        self.log_dir: Path | None = None
+        self.should_stop = False
+        self.interrupted = False
+        self.sanity_checking = False
+        self._federation: FederationState | None = None
+        self._attached: FederatedModule | None = None
+
+    # ---------------------------------------------------------------- the entry points
+
+    def fit(
+        self,
+        model: FederatedModule,
+        datamodule: FederatedDataModule | None = None,
+        ckpt_path: str | None = None,
+    ) -> None:
+        """Run the federation.
+
+        An interrupt (Ctrl-C) ends it after a checkpoint of the last finished round.
+
+        Args:
+            model: The method.
+            datamodule: The clients' data. None: the embedded English–Chinese pairs.
+            ckpt_path: A checkpoint folder to go on from, or ``last``: the latest of the run in
+                ``default_root_dir``.
+
+        Raises:
+            RuntimeError: If fewer than ``min_clients`` clients finish a round.
+        """
+        found = find_checkpoint(ckpt_path, self.default_root_dir, self.run_name(model))
+        self.log_dir = run_folder(ckpt_path, found, self.default_root_dir, self.run_name(model))
+        self._attach(model, datamodule or FederatedDataModule())
+        self._federation = self._load(found, self._identity()) if found else self._initial()
+        self.loggers = self._make_loggers()
+        self.call("setup", "fit")
+        try:
+            sanity_check(self)
+            self.call("on_fit_start")
+            while self.current_round < self.max_rounds and not self.should_stop:
+                self.federation = run_round(self)
+                metrics = self.federation.history[-1]
+                self._log(metrics)
+                self.call("on_round_end", metrics)
+            self.roles.become_server(self.federation)
+            if self.test_at_end and self.datamodule.tests:
+                self.final_metrics = self._evaluate("test")
+                self._log(self.final_metrics)
+            self.call("on_fit_end")
+        except KeyboardInterrupt as interrupt:
+            self.interrupted = True
+            rank_zero_warn(
+                f"interrupted after {self.current_round} finished rounds; "
+                "go on with ckpt_path='last'"
+            )
+            self.call("on_exception", interrupt)
+        except BaseException as error:
+            error.add_note(f"raised by the federation after {self.current_round} finished rounds")
+            self.call("on_exception", error)
+            raise
+        finally:
+            self.call("teardown", "fit")
+            for logger in self.loggers:
+                logger.finalize("interrupted" if self.interrupted else "success")
+
+    def validate(
+        self,
+        model: FederatedModule,
+        datamodule: FederatedDataModule | None = None,
+        ckpt_path: str | None = None,
+    ) -> list[dict[str, float]]:
+        """Evaluate on the validation rows: the global model, or every client's where there is none.
+
+        Args:
+            model: The method.
+            datamodule: The data. None: that of the fit before, else the embedded pairs.
+            ckpt_path: A checkpoint folder or ``last``. None: the model as it is.
+
+        Returns:
+            One dictionary of metrics.
+
+        Raises:
+            ValueError: If there are no validation rows.
+        """
+        self._prepare(model, datamodule, ckpt_path, "validate")
+        return [self._evaluate("validation")]
+
+    def test(
+        self,
+        model: FederatedModule,
+        datamodule: FederatedDataModule | None = None,
+        ckpt_path: str | None = None,
+    ) -> list[dict[str, float]]:
+        """Evaluate on every test set: the global model, or every client's where there is none.
+
+        Args:
+            model: The method.
+            datamodule: The data. None: that of the fit before, else the embedded pairs.
+            ckpt_path: A checkpoint folder or ``last``. None: the model as it is.
+
+        Returns:
+            One dictionary of metrics; those of a test set ``x`` beside the main one end in ``/x``.
+
+        Raises:
+            ValueError: If there are no test rows.
+        """
+        self._prepare(model, datamodule, ckpt_path, "test")
+        return [self._evaluate("test")]
+
+    def predict(
+        self,
+        model: FederatedModule,
+        datamodule: FederatedDataModule | None = None,
+        ckpt_path: str | None = None,
+    ) -> list[Any]:
+        """What the global model's ``predict_step`` returns for every batch of the test sets, in order.
+
+        Args:
+            model: The method.
+            datamodule: The data. None: that of the fit before, else the embedded pairs.
+            ckpt_path: A checkpoint folder or ``last``. None: the model as it is.
+
+        Raises:
+            ValueError: If the method has no global model.
+        """
+        self._prepare(model, datamodule, ckpt_path, "predict")
+        if not model.has_global_model:
+            raise ValueError(
+                f"predict expects a method with a global model, but {type(model).__name__} has none"
+            )
+        self.roles.become_server(self.federation)
+        sets, limit = self.datamodule.tests.values(), self.limit_predict_batches
+        return [output for rows in sets for output in predict(self, rows, limit)]
+
+    # ---------------------------------------------------------------- making ready
+
+    def _prepare(
+        self,
+        model: FederatedModule,
+        datamodule: FederatedDataModule | None,
+        ckpt_path: str | None,
+        stage: str,
+    ) -> None:
+        """Make ready to evaluate a checkpoint, what the fit before left, or the model as it is."""
+        found = find_checkpoint(ckpt_path, self.default_root_dir, self.run_name(model))
+        if ckpt_path and found is None:
+            raise FileNotFoundError("`ckpt_path` 'last' expects a run with a checkpoint")
+        fitted = self._attached is model
+        if not fitted:
+            self._attach(model, datamodule or FederatedDataModule())
+        elif datamodule is not None and datamodule is not self.datamodule:
+            self._attach_data(model, datamodule)
+        if found:
+            self._federation = self._load(found, {"method": self._identity()["method"]})
+        elif not fitted:
+            self._federation = self._initial()
+        self.call("setup", stage)
+
+    def _attach(self, model: FederatedModule, datamodule: FederatedDataModule) -> None:
+        """Take the module and its data in, and check what can be wrong before anything trains."""
+        if not isinstance(model, FederatedModule):
+            raise TypeError(
+                f"`model` is expected to be a FederatedModule, but got {type(model).__name__}"
+            )
+        self.execution.check(self)
+        self.fabric.launch()
+        if not model.has_global_model:
+            self.validate_clients = True
+        self._attach_data(model, datamodule)
+        self.lightning_module = self._attached = model
+        self.wrapped_module: Any = self.fabric.setup(model)
+        self.roles = Roles(model)
+
+    def _attach_data(self, model: FederatedModule, datamodule: FederatedDataModule) -> None:
+        datamodule.setup()
+        datamodule.check(model.tokenizer, getattr(model.backbone, "num_labels", None))
+        check_federation(self, datamodule)
+        self.datamodule = model.datamodule = datamodule
+
+    def _initial(self) -> FederationState:
+        self.lightning_module.eval()
+        return FederationState(0, self.lightning_module.initial_broadcast())
+
+    def _load(self, path: Path, identity: dict[str, Any]) -> FederationState:
+        state = checkpoint.load_checkpoint(path, identity)
+        self.sampler.load_state_dict(state.sampler)
+        rank_zero_info(f"going on from {path} after {state.round} finished rounds")
+        return state
+
+    def _identity(self) -> dict[str, Any]:
+        """What has to be the same for a run to go on bit for bit."""
+        return {
+            "method": type(self.lightning_module).__qualname__,
+            "trainer.seed": self.seed,
+            "rows per client": {c.id: len(c.rows) for c in self.datamodule.clients},
+        }
+
+    def _make_loggers(self) -> list[Logger]:
+        match self._loggers_setting:
+            case False:
+                return []
+            case True:
+                # purge_step hides what a killed run logged of rounds that are now done again
+                return [
+                    TensorBoardLogger(
+                        str(self.log_dir),
+                        name="",
+                        version="",
+                        default_hp_metric=False,
+                        purge_step=self.current_round,
+                    )
+                ]
+            case Logger() as logger:
+                return [logger]
+            case loggers:
+                return list(loggers)
+
+    def _evaluate(self, split: Literal["validation", "test"]) -> dict[str, float]:
+        data, limit = self.datamodule, self.limit_val_batches
+        sets = {} if data.validation is None else {"validation": data.validation}
+        if split == "test":
+            sets, limit = data.tests, self.limit_test_batches
+        if not sets:
+            raise ValueError(f"{split} expects `data.{split}` to have rows, but there are none")
+        return evaluate_everyone(self, sets, split, limit)
+
+    def _log(self, metrics: dict[str, float]) -> None:
+        """Give metrics of the last finished round to the loggers and to callbacks that monitor them."""
+        self.callback_metrics |= {k: torch.tensor(v) for k, v in metrics.items()}
+        for logger in self.loggers:
+            logger.log_metrics(metrics, step=max(self.current_round - 1, 0))
+
+    # ---------------------------------------------------------------- what callbacks and executions use
+
+    def call(self, hook: str, *args: Any) -> None:
+        """Call a hook of the callbacks as ``hook(trainer, module, *args)`` and of the module as ``hook(*args)``."""
+        module = self.lightning_module
+        for callback in self.callbacks:
+            if (method := getattr(callback, hook, None)) is not None:
+                method(self, module, *args)
+        own: Callable[..., Any] | None = getattr(module, hook, None)
+        if own is not None:
+            own(*args)
+
+    def clip_gradients(self, optimizer: Optimizer) -> None:
+        """Bound the gradients as ``gradient_clip_val`` says."""
+        if self.gradient_clip_val is None:
+            return
+        bound = {
+            "clip_val"
+            if self.gradient_clip_algorithm == "value"
+            else "max_norm": self.gradient_clip_val
+        }
+        # not an error if it is not finite: the upload's check leaves the client out, without a synchronisation a step
+        self.fabric.clip_gradients(
+            self.wrapped_module, optimizer, **bound, error_if_nonfinite=False
+        )
+
+    def save_checkpoint(self, path: str | Path) -> None:
+        """Write the state after the last finished round to a folder, whole or not at all."""
+        if self.is_global_zero:
+            checkpoint.save_checkpoint(Path(path), self.federation, self._identity())
+
+    def run_name(self, model: FederatedModule) -> str:
+        """The run's name: ``name``, else that of the method's class."""
+        return self.name or type(model).__name__
+
+    @property
+    def federation(self) -> FederationState:
+        """The state after the last finished round.
+
+        Raises:
+            RuntimeError: Before ``fit``, ``validate``, ``test`` or ``predict``.
+        """
+        if self._federation is None:
+            raise RuntimeError(
+                "the trainer has no federation before fit, validate, test or predict is called"
+            )
+        return self._federation
+
+    @federation.setter
+    def federation(self, state: FederationState) -> None:
+        self._federation = state
+
+    @property
+    def current_round(self) -> int:
+        """Rounds finished, which is also the number of the round under way, counted from 0."""
+        return self.federation.round
+
+    @property
+    def current_epoch(self) -> int:
+        """The round under way, for callbacks that ask a Lightning trainer."""
+        return self.current_round
+
+    @property
+    def global_step(self) -> int:
+        """Optimizer steps that all clients together have taken."""
+        return sum(c.steps for c in self.federation.clients.values())
+
+    @property
+    def logger(self) -> Logger | None:
+        """The first logger."""
+        return self.loggers[0] if self.loggers else None
+
+    @property
+    def is_global_zero(self) -> bool:
+        """Whether this process writes files."""
+        return self.fabric.is_global_zero

@@ -1,0 +1,69 @@
+"""A toy run that kills itself at a chosen instant: ``killed_run.py <instant> <model folder> <run folder>``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback
+
+from lit_fed.federation import checkpoint
+from lit_fed.payload import Payload
+from tests.federation.toy import toy_data, toy_module, toy_trainer
+
+ROUND = 1
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class KillDuringClient(Callback):
+    def on_train_batch_end(self, trainer: Any, module: Any, *args: Any) -> None:
+        if trainer.current_round == ROUND and module.client.index >= 2 and args[-1] == 1:
+            die()
+
+
+class KillDuringAggregation(Callback):
+    def on_aggregate_end(self, trainer: Any, module: Any, updates: Any) -> None:
+        if trainer.current_round == ROUND:
+            die()
+
+
+class KillDuringWrite(Callback):
+    """Dies when the second round's checkpoint is half on disk: its first file is written, the second not."""
+
+    def on_round_start(self, trainer: Any, module: Any, clients: Any) -> None:
+        if trainer.current_round == ROUND:
+            save = Payload.save
+
+            def save_and_die(payload: Payload, path: Path) -> None:
+                save(payload, path)
+                if path.name == "broadcast.safetensors":
+                    die()
+
+            Payload.save = save_and_die  # type: ignore[method-assign]
+
+
+class KillBeforeRename(Callback):
+    """Dies when the second round's checkpoint is written but not yet named."""
+
+    def on_round_start(self, trainer: Any, module: Any, clients: Any) -> None:
+        if trainer.current_round == ROUND:
+            checkpoint._flush = lambda path: die()
+
+
+INSTANTS = {
+    "client": KillDuringClient,
+    "aggregation": KillDuringAggregation,
+    "write": KillDuringWrite,
+    "rename": KillBeforeRename,
+}
+
+if __name__ == "__main__":
+    instant, model, run = sys.argv[1:]
+    trainer = toy_trainer(Path(run), callbacks=[INSTANTS[instant]()])
+    trainer.fit(toy_module(Path(model)), toy_data())

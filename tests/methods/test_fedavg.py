@@ -1,0 +1,87 @@
+from pathlib import Path
+
+import lightning
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification
+
+from lit_fed import FedAvg
+from tests.federation.toy import (
+    fast_adamw,
+    save_toy_model,
+    toy_backbone,
+    toy_data,
+    toy_module,
+    toy_rows,
+    toy_trainer,
+)
+
+
+@pytest.fixture(scope="module")
+def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_toy_model(tmp_path_factory.mktemp("toy") / "model")
+
+
+def test_fits_under_a_stock_lightning_trainer(toy_model: Path, tmp_path: Path) -> None:
+    trainer = lightning.Trainer(
+        max_epochs=6,
+        accelerator="cpu",
+        default_root_dir=tmp_path,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    module, data = toy_module(toy_model), toy_data()
+    trainer.fit(module, datamodule=data)
+    assert trainer.callback_metrics["train/loss"] < 0.5
+    metrics = trainer.test(module, datamodule=data, verbose=False)[0]
+    assert metrics["test/accuracy"] >= 0.9
+    predictions = trainer.predict(module, datamodule=data)
+    assert torch.cat([p["index"] for p in predictions]).tolist() == list(range(40))
+
+
+def test_stock_and_federated_agree_on_an_evaluation(toy_model: Path, tmp_path: Path) -> None:
+    module, data = toy_module(toy_model), toy_data()
+    federated = toy_trainer(tmp_path, max_rounds=2)
+    federated.fit(module, data)
+    stock = lightning.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    fresh = toy_module(toy_model)
+    fresh.download(federated.federation.broadcast)
+    metrics = stock.test(fresh, datamodule=data, verbose=False)[0]
+    assert metrics == pytest.approx(federated.final_metrics, rel=1e-6)
+
+
+def test_the_exported_adapter_is_a_plain_peft_folder(toy_model: Path, tmp_path: Path) -> None:
+    module = toy_module(toy_model)
+    trainer = toy_trainer(tmp_path / "run", max_rounds=2)
+    trainer.fit(module, toy_data())
+    base = AutoModelForSequenceClassification.from_pretrained(toy_model, num_labels=2)
+    loaded = PeftModel.from_pretrained(base, tmp_path / "run" / "adapter").eval()
+    batch = next(
+        iter(trainer.datamodule.dataloader(trainer.datamodule.validation, module.tokenizer))
+    )
+    with torch.no_grad():
+        ours = module.eval()(batch).logits
+        theirs = loaded(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    assert torch.equal(ours, theirs)
+
+
+def test_full_fine_tuning_exchanges_every_weight(toy_model: Path, tmp_path: Path) -> None:
+    from lit_fed.backbones import SequenceClassifier
+
+    module = FedAvg(
+        SequenceClassifier(str(toy_model), peft=None), optimizer=fast_adamw, warmup_steps=0
+    )
+    trainer = toy_trainer(tmp_path / "run", max_rounds=1, clients_per_round=2)
+    trainer.fit(module, toy_data())
+    size = sum(p.numel() * p.element_size() for p in module.backbone.parameters())
+    assert trainer.federation.ledger.up == 2 * size
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "adapter")
+    name, weight = next(iter(loaded.state_dict().items()))
+    assert torch.equal(weight, trainer.federation.broadcast.tensors[name])
+
+
+def test_a_module_without_data_says_so(toy_model: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"FedAvg\.batches needs a FederatedDataModule"):
+        next(FedAvg(toy_backbone(toy_model)).batches(toy_rows(4, 0)))
