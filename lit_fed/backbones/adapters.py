@@ -1,0 +1,157 @@
+"""The adapters on one resident model: which there are, which take part, which are trained."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from lit_fed.backbones.adapter_parameters import Place, adapter_places, all_places
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+DEFAULT = "default"
+
+
+class Adapters:
+    """The adapters on one resident model. One, ``default``, is there from the beginning.
+
+    Args:
+        model: A model in peft's wrapper; or one without adapters, of which all weights are trained.
+        config: The configuration of all adapters. None: there are none.
+
+    Attributes:
+        active: Names of those that take part in the forward pass.
+        trained: Names of those that are trained.
+
+    Raises:
+        ValueError: If something is trained that the adapter's file would not hold.
+    """
+
+    def __init__(self, model: Any, config: PeftConfig | None) -> None:
+        self.active: tuple[str, ...] = (DEFAULT,)
+        self.trained: tuple[str, ...] = (DEFAULT,)
+        self._model = model
+        self._config = config
+        self._places: dict[str, dict[str, Place]] = {}
+        if config is None:
+            self._places[DEFAULT] = all_places(model)
+            return
+        self._add_places(DEFAULT)
+        known = {id(p) for p in self.parameters(DEFAULT).values()}
+        lost = [n for n, p in model.named_parameters() if p.requires_grad and id(p) not in known]
+        if lost:
+            raise ValueError(
+                f"`model.backbone.peft` is {type(config).__name__}, which cannot be used: it trains "
+                f"{some(lost)}, but does not save them"
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all adapters."""
+        return tuple(self._places)
+
+    def require(self, *adapters: str) -> None:
+        """Raise unless there are such adapters.
+
+        Raises:
+            KeyError: Naming the first that is not there.
+        """
+        for adapter in adapters:
+            if adapter not in self._places:
+                raise KeyError(f"no adapter {adapter!r}: there are {', '.join(self._places)}")
+
+    def parameters(self, adapter: str) -> dict[str, nn.Parameter]:
+        """An adapter's live parameters, by their names in its file.
+
+        Raises:
+            KeyError: If there is no such adapter.
+        """
+        self.require(adapter)
+        return {name: getattr(*place) for name, place in self._places[adapter].items()}
+
+    def add(self, name: str, head: bool) -> None:
+        """Add an adapter, which is neither active nor trained; see :meth:`Backbone.add_adapter`."""
+        if self._config is None:
+            raise ValueError(
+                f"`model.backbone.peft` is expected to be a PEFT configuration, of which adapter "
+                f"{name!r} would be a second one, but got null"
+            )
+        parts = {part for key, _ in self._model.named_parameters() for part in key.split(".")}
+        # peft finds an adapter's parameters by its name among the parts of theirs.
+        if not name or "." in name or name in parts | self._places.keys():
+            raise ValueError(
+                f"`name` of an adapter is expected to be new, without dots and unlike the names in "
+                f"the model, but got {name!r}"
+            )
+        config = copy.deepcopy(self._config)
+        if head:
+            self._model.add_adapter(name, config)
+        else:
+            from peft import PeftModel
+
+            if hasattr(config, "modules_to_save"):
+                config.modules_to_save = None
+            # A classifier's own method would add its head.
+            PeftModel.add_adapter(self._model, name, config)
+        self._add_places(name)
+        self.select(self.active, self.trained)
+
+    def select(self, active: tuple[str, ...], trained: tuple[str, ...]) -> None:
+        """Make the model use and train adapters, without a note of it in ``active`` and ``trained``.
+
+        Raises:
+            KeyError: If there is no such adapter.
+            ValueError: If none is active, or several of prompts.
+        """
+        self.require(*active, *trained)
+        if not active:
+            raise ValueError("`adapters` is expected to name at least one adapter, but got none")
+        if self._config is None:
+            self._model.requires_grad_(bool(trained))
+            return
+        prompts = self._config.is_prompt_learning
+        if prompts and len(active) > 1:
+            raise ValueError(
+                f"`adapters` is expected to be a single one, since prompts do not add up, but got "
+                f"{', '.join(active)}"
+            )
+        for layer in self._layers:
+            layer.set_adapter(list(active))
+        for head in self._heads:
+            head.set_adapter([a for a in active if head.check_set_adapter([a])][:1])
+        self._model.active_adapter = active[0]
+        if prompts:
+            for name, encoder in self._model.prompt_encoder.items():
+                encoder.requires_grad_(name in active)
+        else:
+            self._model.base_model.active_adapter = list(active)
+        for adapter in self._places.keys() - set(trained):
+            for parameter in self.parameters(adapter).values():
+                parameter.requires_grad_(False)
+
+    def _add_places(self, adapter: str) -> None:
+        from peft.tuners.tuners_utils import BaseTunerLayer
+        from peft.utils.other import AuxiliaryTrainingWrapper
+
+        self._places[adapter] = adapter_places(self._model, adapter)
+        # Kept at hand, because a method may switch adapters several times a training step.
+        named = list(self._model.named_modules())
+        heads = {name: part for name, part in named if isinstance(part, AuxiliaryTrainingWrapper)}
+        inside = tuple(f"{name}." for name in heads)
+        self._heads = list(heads.values())
+        self._layers = [
+            part
+            for name, part in named
+            if isinstance(part, BaseTunerLayer) and not name.startswith(inside)
+        ]
+
+
+def some(names: Iterable[str]) -> str:
+    """The first three names and how many more there are, for a message."""
+    listed = sorted(names)
+    more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+    return ", ".join(listed[:3]) + more or "none"

@@ -1,0 +1,281 @@
+"""A Hugging Face model, its tokenizer, and the part of it that is trained."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lit_fed.backbones.adaptation import adapt, complete_config, require_saved
+from lit_fed.backbones.adapters import DEFAULT, Adapters, some
+from lit_fed.backbones.prediction import Prediction
+from lit_fed.backbones.pretrained import quiet_transformers
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import PreTrainedTokenizerBase
+
+    from lit_fed.backbones.pretrained import Pretrained
+
+
+class Backbone(nn.Module, ABC):
+    """A Hugging Face model, its tokenizer, and the part of it that is trained.
+
+    With a PEFT configuration the model is frozen and in memory once; further adapters
+    (:meth:`add_adapter`) cost no more than their own parameters. Without, all of it is trained.
+
+    Several adapters may be active at once: their changes add up. A head that is trained as a whole
+    (PEFT's ``modules_to_save``) cannot add up: that of the first active adapter which has one is used,
+    and the others' heads are left as they are.
+
+    Args:
+        pretrained: The model and its tokenizer.
+        peft: A PEFT configuration, ``lora`` for the default one, or None to train all weights.
+        task_type: What peft calls the task, such as ``SEQ_CLS``.
+        gradient_checkpointing: Compute activations again in the backward pass instead of keeping them.
+        revision: Of the model on the hub, recorded in the adapter.
+
+    Attributes:
+        model: The Hugging Face model, in peft's wrapper if there is a configuration.
+        tokenizer: The model's tokenizer; it has a padding token.
+    """
+
+    def __init__(
+        self,
+        pretrained: Pretrained,
+        peft: PeftConfig | Literal["lora"] | None,
+        task_type: str,
+        gradient_checkpointing: bool,
+        revision: str | None,
+    ) -> None:
+        super().__init__()
+        self.tokenizer: PreTrainedTokenizerBase = pretrained.tokenizer
+        self.model: Any = pretrained.model
+        quantized = getattr(self.model, "is_quantized", False)
+        if quantized and peft is None:
+            raise ValueError(
+                "`model.backbone.peft` is expected to be a PEFT configuration for a quantised model, "
+                "whose own weights cannot be trained, but got null"
+            )
+        config: PeftConfig | None = None
+        if peft is not None:
+            if quantized:
+                from peft import prepare_model_for_kbit_training
+
+                prepare_model_for_kbit_training(self.model, use_gradient_checkpointing=False)
+            config = complete_config(peft, pretrained, task_type, revision)
+            self.model = adapt(self.model, config)
+        self._peft_config = config
+        self._adapters = Adapters(self.model, config)
+        if config is not None:
+            require_saved(pretrained.initialised, self.trainable())
+        base = self._base
+        if gradient_checkpointing:
+            if not base.supports_gradient_checkpointing:
+                raise ValueError(
+                    f"`model.backbone.gradient_checkpointing` is true, but {type(base).__name__} "
+                    f"does not support it"
+                )
+            # The reentrant kind would need embeddings that require a gradient, which frozen ones do not.
+            base.gradient_checkpointing_enable({"use_reentrant": False})
+        self._accepted = set(inspect.signature(base.forward).parameters) - {"labels", "return_dict"}
+        # transformers loads models for evaluation, and Lightning leaves a module as it finds it.
+        self.train()
+
+    @abstractmethod
+    def forward(self, batch: Mapping[str, Tensor], output_hidden: bool = False) -> Prediction:
+        """Predict a batch.
+
+        Args:
+            batch: ``input_ids`` [B, L] and whatever else the model takes; other fields are left out,
+                and labels are not given to the model.
+            output_hidden: Whether the prediction has the last hidden state.
+        """
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names of the adapters; ``default`` without a PEFT configuration as well."""
+        return self._adapters.names
+
+    @property
+    def active_adapters(self) -> tuple[str, ...]:
+        """Names of the adapters that take part in the forward pass."""
+        return self._adapters.active
+
+    def trainable(self, adapter: str = DEFAULT) -> dict[str, nn.Parameter]:
+        """An adapter's parameters, live; without a PEFT configuration those of the whole model.
+
+        Args:
+            adapter: The adapter's name.
+
+        Returns:
+            Parameters by their names in ``adapter_model.safetensors`` (``model.safetensors``), which
+            do not depend on the adapter's name. The exception are prompts that a network computes
+            (p-tuning, prefix tuning with a projection), where it is the network's parameters.
+
+        Raises:
+            KeyError: If there is no such adapter.
+        """
+        return self._adapters.parameters(adapter)
+
+    @torch.no_grad()
+    def load_trainable(self, state: Mapping[str, Tensor], adapter: str = DEFAULT) -> None:
+        """Copy values into an adapter's parameters, or without a PEFT configuration the whole model's.
+
+        Args:
+            state: Tensors by the names of :meth:`trainable`, of any device and floating type.
+            adapter: The adapter's name.
+
+        Raises:
+            KeyError: If there is no such adapter.
+            ValueError: If a name is missing or unknown, or a shape differs. Nothing is changed then.
+        """
+        parameters = self.trainable(adapter)
+        if parameters.keys() != state.keys():
+            missing, unknown = parameters.keys() - state.keys(), state.keys() - parameters.keys()
+            raise ValueError(
+                f"`state` is expected to have the {len(parameters)} names of adapter {adapter!r}, but "
+                f"{some(missing)} are missing and {some(unknown)} unknown"
+            )
+        for name, parameter in parameters.items():
+            if state[name].shape != parameter.shape:
+                raise ValueError(
+                    f"`state` is expected to have {name} of shape {list(parameter.shape)}, but got "
+                    f"{list(state[name].shape)}"
+                )
+        for name, parameter in parameters.items():
+            parameter.copy_(state[name])
+
+    def add_adapter(self, name: str, head: bool = True) -> None:
+        """Add an adapter of the same configuration, freshly initialised. It is neither active nor trained.
+
+        Args:
+            name: Its name.
+            head: Whether it has copies of the modules that are trained as a whole
+                (``modules_to_save``), such as a classifier's head, as they were before training.
+
+        Raises:
+            ValueError: If the name is taken, or part of the model's names; or there is no PEFT
+                configuration.
+        """
+        self._adapters.add(name, head)
+        self.train(self.training)
+
+    def activate(self, *adapters: str) -> None:
+        """Let adapters take part in the forward pass, the others not, and train them.
+
+        Args:
+            *adapters: Names, of which the first gives the head.
+
+        Raises:
+            KeyError: If there is no such adapter.
+            ValueError: If there is none, or there are several of prompts, which do not add up.
+        """
+        self._adapters.select(adapters, adapters)
+        self._adapters.active = self._adapters.trained = adapters
+
+    def train_adapter(self, adapter: str) -> None:
+        """Train one of the active adapters, and its head if that is the one in use; freeze the others.
+
+        Raises:
+            KeyError: If there is no such adapter.
+            ValueError: If it is not active.
+        """
+        active = self.active_adapters
+        self._adapters.require(adapter)
+        if adapter not in active:
+            raise ValueError(
+                f"`adapter` is expected to be one of the active ones, {', '.join(active)}, but got "
+                f"{adapter}"
+            )
+        self._adapters.select(active, (adapter,))
+        self._adapters.trained = (adapter,)
+
+    @contextmanager
+    def using(self, *adapters: str) -> Iterator[None]:
+        """Within the block other adapters take part in the forward pass, for instance a frozen teacher.
+
+        All adapters are frozen there; after it all is as before.
+
+        Raises:
+            KeyError: If there is no such adapter.
+        """
+        adapted = self._adapters
+        before = adapted.active
+        adapted.select(adapters, ())
+        adapted.active = adapters
+        try:
+            yield
+        finally:
+            adapted.active = before
+            adapted.select(before, adapted.trained)
+
+    def save_pretrained(self, folder: Path, adapter: str = DEFAULT) -> None:
+        """Write an adapter, or without a PEFT configuration the model, and the tokenizer.
+
+        The folder loads with plain ``peft.PeftModel.from_pretrained(base_model, folder)``. Beside the
+        adapter it has the base model's configuration, which knows labels and padding token:
+        ``AutoConfig.from_pretrained(f"{folder}/model_config.json")``.
+
+        Args:
+            folder: Where to; made if it is not there.
+            adapter: The adapter's name.
+
+        Raises:
+            KeyError: If there is no such adapter.
+        """
+        self._adapters.require(adapter)
+        folder = Path(folder)
+        with quiet_transformers():
+            if self._peft_config is None:
+                self.model.save_pretrained(folder)
+            else:
+                # Embeddings are never resized, and to find that out peft would ask the hub.
+                self.model.save_pretrained(
+                    str(folder), selected_adapters=[adapter], save_embedding_layers=False
+                )
+                if adapter != DEFAULT:
+                    for file in (folder / adapter).iterdir():
+                        file.replace(folder / file.name)
+                    (folder / adapter).rmdir()
+                # As `config.json`, transformers would look for the whole model beside it.
+                self._base.config.to_json_file(folder / "model_config.json")
+            self.tokenizer.save_pretrained(folder)
+
+    @property
+    def _base(self) -> Any:
+        """The Hugging Face model without peft's wrapper."""
+        return self.model if self._peft_config is None else self.model.get_base_model()
+
+    def _run(
+        self, batch: Mapping[str, Tensor], output_hidden: bool
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """The model's logits, the hidden state [B, L, d] if asked for, and the attention mask [B, L]."""
+        inputs: dict[str, Any] = {k: v for k, v in batch.items() if k in self._accepted}
+        if "use_cache" in self._accepted:
+            inputs["use_cache"] = False
+        hidden: list[Tensor] = []
+        body = self._base.base_model
+        # With `output_hidden_states` the model would keep those of all layers.
+        handle = output_hidden and body.register_forward_hook(
+            lambda module, args, output: hidden.append(output.last_hidden_state)
+        )
+        try:
+            logits: Tensor = self.model(**inputs).logits
+        finally:
+            if handle:
+                handle.remove()
+        length = batch["input_ids"].shape[1]
+        mask = batch.get("attention_mask")
+        return (
+            logits,
+            # Virtual tokens of a prompt come first.
+            hidden[0][:, -length:] if output_hidden else None,
+            torch.ones_like(batch["input_ids"]) if mask is None else mask,
+        )

@@ -1,0 +1,195 @@
+"""A Hugging Face model that continues a text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from lit_fed.backbones.backbone import Backbone
+from lit_fed.backbones.prediction import Prediction
+from lit_fed.backbones.pretrained import DType, load_pretrained
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+
+class CausalLM(Backbone):
+    """A Hugging Face causal language model.
+
+    Args:
+        model: A local folder in Hugging Face format, or a name on the hub. None: the embedded
+            decoder, which is pre-trained in seconds at its first use.
+        peft: A PEFT configuration by its class path, such as ``peft.IA3Config``; what it leaves open
+            follows from the model. ``lora``: LoRA of rank 8 and alpha 16. None: all weights are
+            trained.
+        dtype: Type of the weights; ``auto`` is that of the checkpoint.
+        gradient_checkpointing: Compute activations again in the backward pass instead of keeping
+            them: less memory, more time.
+        quantization: ``4bit`` for frozen weights of four bits (extra ``bitsandbytes``).
+        revision: Branch, tag or commit of the model on the hub.
+        trust_remote_code: Whether code that comes with the model may run.
+
+    Raises:
+        FileNotFoundError: If there is no such model.
+        ValueError: If a setting does not fit the model.
+
+    A model of random weights, for the example:
+
+    >>> import tempfile, tokenizers, transformers
+    >>> folder = tempfile.mkdtemp()
+    >>> words = tokenizers.models.WordLevel({"?": 0, ".": 1, "good": 2, "bad": 3}, unk_token="?")
+    >>> tokenizer = tokenizers.Tokenizer(words)
+    >>> tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    >>> transformers.PreTrainedTokenizerFast(
+    ...     tokenizer_object=tokenizer, unk_token="?", eos_token="."
+    ... ).save_pretrained(folder) and None
+    >>> size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    >>> config = transformers.LlamaConfig(vocab_size=4, intermediate_size=8, **size)
+    >>> transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    >>> backbone = CausalLM(folder)
+    >>> batch = backbone.tokenizer(["good good .", "bad"], padding=True, return_tensors="pt")
+    >>> prediction = backbone(batch)
+    >>> prediction.logits.shape, prediction.mask.tolist()
+    (torch.Size([2, 2, 4]), [[True, True], [False, False]])
+    >>> len(backbone.generate(["good", "bad bad"], max_new_tokens=4))
+    2
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        peft: PeftConfig | Literal["lora"] | None = "lora",
+        dtype: DType = "float32",
+        gradient_checkpointing: bool = False,
+        quantization: Literal["4bit"] | None = None,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        if model is None:
+            from lit_fed.backbones.embedded import embedded_model
+
+            model = str(embedded_model("decoder"))
+        from transformers import AutoModelForCausalLM
+
+        pretrained = load_pretrained(
+            AutoModelForCausalLM, model, dtype, quantization, revision, trust_remote_code
+        )
+        super().__init__(pretrained, peft, "CAUSAL_LM", gradient_checkpointing, revision)
+
+    def forward(self, batch: Mapping[str, Tensor], output_hidden: bool = False) -> Prediction:
+        """Predict the next token at every place.
+
+        Args:
+            batch: ``input_ids`` [B, L], optional ``attention_mask`` [B, L] and whatever else the
+                model takes; optional ``labels`` [B, L], -100 where there is nothing to learn.
+            output_hidden: Whether the prediction has the last hidden state.
+
+        Returns:
+            Logits [B, L-1, V] and targets [B, L-1], shifted.
+        """
+        logits, hidden, attention_mask = self._run(batch, output_hidden)
+        length = batch["input_ids"].shape[1]
+        # Virtual tokens of a prompt come first.
+        logits = logits[:, -length:][:, :-1]
+        labels = batch.get("labels")
+        if labels is None:
+            return Prediction(logits, None, attention_mask[:, 1:].bool(), hidden, attention_mask)
+        targets = labels[:, 1:]
+        return Prediction(logits, targets, targets != -100, hidden, attention_mask)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompts: Sequence[str],
+        max_new_tokens: int = 128,
+        batch_size: int = 16,
+        **settings: Any,
+    ) -> list[str]:
+        """Continue texts with the active adapters, without dropout, padded on the left.
+
+        Args:
+            prompts: The texts, which may be of any number and length.
+            max_new_tokens: Tokens at most in each continuation.
+            batch_size: Texts at once.
+            **settings: Of a ``transformers.GenerationConfig``, for instance ``do_sample=True``.
+                Greedy by default, whatever the model's own settings are.
+
+        Returns:
+            The continuations, without the prompts and without special tokens.
+
+        Raises:
+            ValueError: If a prompt and its continuation are longer than the model allows.
+        """
+        from transformers import GenerationConfig
+
+        base, tokenizer = self._base, self.tokenizer
+        ids = [self._prompt_ids(prompt) for prompt in prompts]
+        self._require_room(max(map(len, ids), default=0), max_new_tokens)
+        eos = base.generation_config.eos_token_id
+        greedy = {
+            "do_sample": False,
+            "num_beams": 1,
+            "pad_token_id": tokenizer.pad_token_id,
+            "eos_token_id": tokenizer.eos_token_id if eos is None else eos,
+            "max_new_tokens": max_new_tokens,
+            "use_cache": True,
+        }
+        config = GenerationConfig(**(greedy | settings))
+        answers = [""] * len(ids)
+        training = self.training
+        self.eval()
+        try:
+            for rows in self._batches([len(row) for row in ids], batch_size):
+                inputs = tokenizer.pad(
+                    {"input_ids": [ids[i] for i in rows]}, padding_side="left", return_tensors="pt"
+                ).to(base.device)
+                output = self.model.generate(
+                    input_ids=inputs["input_ids"],
+                    attention_mask=inputs["attention_mask"],
+                    generation_config=config,
+                )
+                new = output[:, inputs["input_ids"].shape[1] :]
+                texts = tokenizer.batch_decode(new, skip_special_tokens=True)
+                for i, text in zip(rows, texts, strict=True):
+                    answers[i] = text
+        finally:
+            self.train(training)
+        return answers
+
+    def _prompt_ids(self, prompt: str) -> list[int]:
+        """A prompt's tokens, without those that a tokenizer puts at the end of a whole text."""
+        encoded = self.tokenizer(prompt, return_special_tokens_mask=True, verbose=False)
+        ids: list[int] = encoded["input_ids"]
+        special: list[int] = encoded["special_tokens_mask"]
+        end = max((i + 1 for i, is_special in enumerate(special) if not is_special), default=0)
+        if end:
+            return ids[:end]
+        start = self.tokenizer.bos_token_id
+        return [self.tokenizer.eos_token_id if start is None else start]
+
+    @property
+    def _virtual_tokens(self) -> int:
+        """Tokens of a prompt that is learnt, 0 if there is none."""
+        return getattr(self._peft_config, "num_virtual_tokens", 0)
+
+    def _batches(self, lengths: list[int], size: int) -> Iterator[list[int]]:
+        """Rows of similar length together, which saves padding."""
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        # peft ignores positions, and padding after a learnt prompt would shift those of the text.
+        groups = groupby(order, key=lambda i: lengths[i] if self._virtual_tokens else 0)
+        for _, group in groups:
+            rows = list(group)
+            yield from (rows[i : i + size] for i in range(0, len(rows), size))
+
+    def _require_room(self, longest: int, max_new_tokens: int) -> None:
+        room = getattr(self._base.config.get_text_config(), "max_position_embeddings", None)
+        longest += self._virtual_tokens
+        if longest and room is not None and longest + max_new_tokens > room:
+            raise ValueError(
+                f"`max_new_tokens` is {max_new_tokens} and the longest prompt has {longest} tokens, but "
+                f"the model allows {room} together"
+            )

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import IA3Config, LoraConfig, PeftModel, PromptTuningConfig
+from transformers import AutoModelForSequenceClassification
+
+from lit_fed.backbones import Backbone, CausalLM, SequenceClassifier
+
+from .batches import batch_of, change, logits_of, loss_of
+
+Models = Callable[..., str]
+HEAD = "base_model.model.classifier.weight"
+
+
+@pytest.fixture
+def backbone(tiny_model: Models) -> Backbone:
+    """A classifier without dropout, with two adapters that are not alike."""
+    torch.manual_seed(0)
+    backbone = SequenceClassifier(
+        tiny_model("bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    )
+    backbone.add_adapter("private")
+    change(backbone, "default", seed=1)
+    change(backbone, "private", seed=2)
+    return backbone
+
+
+def trains(backbone: Backbone, adapter: str) -> set[str]:
+    return {name for name, p in backbone.trainable(adapter).items() if p.requires_grad}
+
+
+def test_a_second_adapter_has_the_same_names_and_is_not_active(backbone: Backbone) -> None:
+    assert backbone.adapters == ("default", "private")
+    assert backbone.active_adapters == ("default",)
+    assert backbone.trainable("private").keys() == backbone.trainable().keys()
+    assert not trains(backbone, "private")
+    assert trains(backbone, "default") == backbone.trainable().keys()
+
+
+def test_the_base_is_shared(tiny_model: Models) -> None:
+    backbone = CausalLM(tiny_model("llama"))
+    before = sum(p.numel() for p in backbone.parameters())
+    backbone.add_adapter("second")
+    added = sum(p.numel() for p in backbone.parameters()) - before
+    assert added == sum(p.numel() for p in backbone.trainable("second").values())
+
+
+def test_activating_one_uses_its_head_and_weights(backbone: Backbone) -> None:
+    batch = batch_of(backbone)
+    first = logits_of(backbone, batch)
+    backbone.activate("private")
+    second = logits_of(backbone, batch)
+    assert not torch.allclose(first, second)
+    assert trains(backbone, "private") == backbone.trainable().keys()
+    assert not trains(backbone, "default")
+    backbone.load_trainable(backbone.trainable(), "private")
+    assert torch.equal(first, logits_of(backbone, batch))
+    backbone.activate("default")
+    assert torch.equal(first, logits_of(backbone, batch))
+
+
+def test_two_active_adapters_add_up_with_the_head_of_the_first(backbone: Backbone) -> None:
+    backbone.activate("default", "private")
+    first, second = backbone.trainable(), backbone.trainable("private")
+    batch = batch_of(backbone)
+    both = logits_of(backbone, batch)
+
+    # By hand: the frozen weights changed by s·(B_r A_r + B_s A_s), and the first head.
+    with torch.no_grad():
+        for key in first:
+            if not key.endswith("lora_A.weight"):
+                continue
+            other = key.replace("lora_A", "lora_B")
+            path = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+            weight = backbone._base.get_submodule(path).base_layer.weight
+            for part in (first, second):
+                weight += 2.0 * part[other] @ part[key]
+                part[other].zero_()
+    torch.testing.assert_close(logits_of(backbone, batch), both)
+    head = backbone._base.classifier
+    assert head.active_adapters == ["default"]
+    assert torch.equal(head.weight, first[HEAD])
+
+
+def test_one_is_trained_at_a_time_bitwise(backbone: Backbone) -> None:
+    backbone.activate("default", "private")
+    for trained, frozen in (("private", "default"), ("default", "private")):
+        backbone.train_adapter(trained)
+        before = {n: p.detach().clone() for n, p in backbone.trainable(frozen).items()}
+        parameters = [p for p in backbone.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=0.1, weight_decay=0.5)
+        moved = {n: p.detach().clone() for n, p in backbone.trainable(trained).items()}
+        loss_of(backbone, batch_of(backbone)).backward()
+        optimizer.step()
+        backbone.zero_grad()
+        after = backbone.trainable(frozen)
+        assert all(torch.equal(p, after[n]) for n, p in before.items())
+        changed = {
+            n for n, p in backbone.trainable(trained).items() if not torch.equal(p, moved[n])
+        }
+        heads = {n for n in changed if "lora" not in n}
+        assert {n for n in moved if "lora" in n} <= changed
+        # The head in use is that of the first.
+        assert bool(heads) == (trained == "default")
+
+
+def test_both_are_trained_after_activate(backbone: Backbone) -> None:
+    backbone.activate("private", "default")
+    assert trains(backbone, "private") == backbone.trainable().keys()
+    assert trains(backbone, "default") == {n for n in backbone.trainable() if "lora" in n}
+
+
+def test_a_teacher_of_the_same_values_predicts_the_same(backbone: Backbone) -> None:
+    backbone.add_adapter("teacher")
+    backbone.load_trainable(backbone.trainable(), "teacher")
+    batch = batch_of(backbone)
+    student = backbone(batch)
+    with backbone.using("teacher"):
+        teacher = backbone(batch)
+    assert torch.equal(student.logits, teacher.logits)
+    assert not teacher.logits.requires_grad
+    assert backbone.active_adapters == ("default",)
+
+
+def test_using_leaves_the_students_graph_alone(backbone: Backbone) -> None:
+    batch = batch_of(backbone)
+    loss_of(backbone, batch).backward()
+    expected = [p.grad for p in backbone.trainable().values()]
+    backbone.zero_grad()
+    loss = loss_of(backbone, batch)
+    with backbone.using("private"):
+        backbone(batch)
+    loss.backward()
+    for parameter, gradient in zip(backbone.trainable().values(), expected, strict=True):
+        assert torch.equal(parameter.grad, gradient)
+    assert all(p.grad is None for p in backbone.trainable("private").values())
+
+
+def test_using_restores_who_trains_after_an_error(backbone: Backbone) -> None:
+    backbone.activate("default", "private")
+    backbone.train_adapter("private")
+    before = trains(backbone, "private")
+    with backbone.using("default"):
+        assert backbone.active_adapters == ("default",)
+        assert not trains(backbone, "private")
+    with pytest.raises(KeyError), backbone.using("default"):
+        raise KeyError
+    assert backbone.active_adapters == ("default", "private")
+    assert trains(backbone, "private") == before
+    assert not trains(backbone, "default")
+
+
+def test_an_adapter_without_a_head(backbone: Backbone) -> None:
+    backbone.add_adapter("light", head=False)
+    assert backbone.trainable("light").keys() == {n for n in backbone.trainable() if "lora" in n}
+    change(backbone, "light")
+    backbone.activate("light", "default")
+    assert backbone._base.classifier.active_adapters == ["default"]
+    backbone.train_adapter("light")
+    loss_of(backbone, batch_of(backbone)).backward()
+    assert all(p.grad is not None for p in backbone.trainable("light").values())
+
+
+def test_any_adapter_can_be_saved(backbone: Backbone, tmp_path: Path) -> None:
+    backbone.save_pretrained(tmp_path, "private")
+    base = AutoModelForSequenceClassification.from_pretrained(backbone._base.name_or_path)
+    plain = PeftModel.from_pretrained(base, tmp_path).eval()
+    backbone.activate("private")
+    batch = batch_of(backbone)
+    with torch.no_grad():
+        logits = plain(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    assert torch.equal(logits, logits_of(backbone, batch))
+    assert not (tmp_path / "private").exists()
+
+
+@pytest.mark.parametrize("peft", [IA3Config(), PromptTuningConfig(num_virtual_tokens=2)])
+def test_other_methods_switch_too(tiny_model: Models, peft: Any) -> None:
+    backbone = SequenceClassifier(tiny_model("bert"), peft=peft)
+    backbone.add_adapter("second")
+    batch = batch_of(backbone)
+    change(backbone, "second")
+    first = logits_of(backbone, batch)
+    backbone.activate("second")
+    assert not torch.allclose(first, logits_of(backbone, batch))
+    assert trains(backbone, "second") == backbone.trainable().keys()
+    assert not trains(backbone, "default")
+    with backbone.using("default"):
+        assert torch.equal(first, logits_of(backbone, batch))
+    assert trains(backbone, "second") == backbone.trainable().keys()
+
+
+def test_errors(backbone: Backbone, tiny_model: Models) -> None:
+    with pytest.raises(KeyError, match="no adapter 'other': there are default, private"):
+        backbone.activate("default", "other")
+    assert backbone.active_adapters == ("default",)
+    with pytest.raises(KeyError, match="no adapter 'other'"), backbone.using("other"):
+        pass
+    with pytest.raises(ValueError, match="at least one adapter"):
+        backbone.activate()
+    with pytest.raises(ValueError, match="one of the active ones, default, but got private"):
+        backbone.train_adapter("private")
+    for name in ("private", "", "a.b", "classifier", "query"):
+        with pytest.raises(ValueError, match=f"`name` of an adapter .* but got '{name}'"):
+            backbone.add_adapter(name)
+    full = CausalLM(tiny_model("gpt2"), peft=None)
+    with pytest.raises(ValueError, match=r"`model\.backbone\.peft` .* second one, but got null"):
+        full.add_adapter("teacher")
+    prompts = CausalLM(tiny_model("gpt2"), peft=PromptTuningConfig(num_virtual_tokens=2))
+    prompts.add_adapter("second")
+    with pytest.raises(ValueError, match="prompts do not add up, but got default, second"):
+        prompts.activate("default", "second")
+    biased = CausalLM(tiny_model("gpt2"), peft=LoraConfig(bias="all"))
+    with pytest.raises(ValueError, match="only 1 adapter with bias"):
+        biased.add_adapter("second")
