@@ -1,0 +1,55 @@
+"""Loss terms: each a pure function, and the mixin that gives it to a method."""
+
+from lit_fed.losses.aggregate_kl import (
+    AggregateKLMixin,
+    aggregate_kl,
+    guidance_strength,
+    semantic_deviation,
+)
+from lit_fed.losses.alignment import AlignmentMixin, alignment
+from lit_fed.losses.cross_entropy import cross_entropy
+from lit_fed.losses.kl_distill import KLDistillMixin, kl_distill, kl_distill_from_probs
+from lit_fed.losses.kl_divergence import kl_divergence
+from lit_fed.losses.masked_mean import masked_mean
+from lit_fed.losses.mean_pool import mean_pool
+from lit_fed.losses.mixture import mixture, mixture_top_k
+from lit_fed.losses.predicted import Predicted
+from lit_fed.losses.projector import fit_projector
+from lit_fed.losses.running_mean import RunningMean
+from lit_fed.losses.stability import StabilityMixin, stability
+from lit_fed.losses.temperature import TemperatureMixin
+from lit_fed.losses.top_k import TopK, top_k
+from lit_fed.losses.weight_regularization import (
+    Perturbed,
+    WeightRegularizationMixin,
+    weight_regularization,
+)
+
+__all__ = [
+    "AggregateKLMixin",
+    "AlignmentMixin",
+    "KLDistillMixin",
+    "Perturbed",
+    "Predicted",
+    "RunningMean",
+    "StabilityMixin",
+    "TemperatureMixin",
+    "TopK",
+    "WeightRegularizationMixin",
+    "aggregate_kl",
+    "alignment",
+    "cross_entropy",
+    "fit_projector",
+    "guidance_strength",
+    "kl_distill",
+    "kl_distill_from_probs",
+    "kl_divergence",
+    "masked_mean",
+    "mean_pool",
+    "mixture",
+    "mixture_top_k",
+    "semantic_deviation",
+    "stability",
+    "top_k",
+    "weight_regularization",
+]

@@ -1,0 +1,135 @@
+"""What every structural perturbation has in common."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_fed.perturbations.sites import SITES
+
+if TYPE_CHECKING:
+    from lit_fed.perturbations.injection import Injection
+
+
+class Perturbation(nn.Module, ABC):
+    r"""A structural perturbation Δ_i = ρ_i · δ_i of the modules M_i, the Δ of seed 000, §3.2.
+
+    A learnable ρ_i that descends along L_stability + β · L_weight ends at Δ = 0. So a learnable one has
+    an optimizer of its own, which ascends L_stability − β · L_weight by steps of fixed length, as
+    projected gradient attacks do (Madry et al., "Towards Deep Learning Models Resistant to
+    Adversarial Attacks", 2018, §2.1, https://arxiv.org/abs/1706.06083): see
+    :meth:`~lit_fed.perturbations.Injection.ascend`. These parameters never have a gradient outside that
+    step, so the optimizer of the model leaves them alone.
+
+    Args:
+        scale: ρ ≥ 0, the magnitude; 0 changes nothing, bit for bit.
+        learn_scale: Whether ρ_i is learnt, one for each site, from ``scale`` on.
+        rho_min: Least learnt ρ.
+        rho_max: Largest learnt ρ.
+        scale_lr: By how much a learnt ρ moves in a step.
+    """
+
+    def __init__(
+        self,
+        scale: float,
+        learn_scale: bool = False,
+        rho_min: float = 0.01,
+        rho_max: float = 1.0,
+        scale_lr: float = 0.01,
+    ) -> None:
+        super().__init__()
+        if not math.isfinite(scale) or scale < 0:
+            raise ValueError(
+                f"`perturbation.scale` is expected to be finite and at least 0, but got {scale!r}"
+            )
+        if learn_scale and not 0 <= rho_min <= scale <= rho_max:
+            raise ValueError(
+                f"`perturbation.scale` is expected within [rho_min, rho_max] = "
+                f"[{rho_min}, {rho_max}] and these at least 0, but got {scale!r}"
+            )
+        self.scale = scale
+        self.rho_min, self.rho_max = rho_min, rho_max
+        self.magnitudes = nn.ParameterDict(
+            {site: nn.Parameter(torch.tensor(float(scale))) for site in SITES}
+            if learn_scale
+            else {}
+        )
+        self.scale_optimizer = (
+            torch.optim.SGD(self.magnitudes.values(), lr=scale_lr, maximize=True)
+            if learn_scale
+            else None
+        )
+
+    @abstractmethod
+    def install(self, module: nn.Module, site: str, injection: Injection) -> Callable[[], None]:
+        """Perturb a module until the returned function is called.
+
+        Args:
+            module: M_i.
+            site: The part it plays.
+            injection: Adds ρ · δ and records it.
+        """
+
+    @torch.no_grad()
+    def ascend(self, slopes: dict[str, Tensor]) -> None:
+        """Move learnt magnitudes a step up along the signs of their slopes, within the bounds.
+
+        Args:
+            slopes: The objective's derivative by ρ_i for some of the sites.
+        """
+        if self.scale_optimizer is None:
+            raise ValueError("`perturbation.learn_scale` is expected to be true to learn a scale")
+        for site, slope in slopes.items():
+            magnitude = self.magnitudes[site]
+            magnitude.grad = slope.sign().to(magnitude)
+        self.scale_optimizer.step()
+        self.scale_optimizer.zero_grad(set_to_none=True)
+        for magnitude in self.magnitudes.values():
+            magnitude.clamp_(self.rho_min, self.rho_max)
+
+    def forward(self, *args: Any) -> Any:
+        """Not used: a perturbation acts through :func:`~lit_fed.perturbations.inject`."""
+        raise NotImplementedError("perturb a model by lit_fed.perturbations.inject")
+
+
+class OutputPerturbation(Perturbation):
+    """A perturbation that is added to the output of modules: M_i(h) + ρ · δ."""
+
+    def perturbed_modules(self, module: nn.Module, site: str) -> Iterable[nn.Module]:
+        """Which outputs within M_i are perturbed. Default: its own."""
+        return [module]
+
+    @abstractmethod
+    def delta(
+        self, module: nn.Module, output: Tensor, mask: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """δ, the perturbation of magnitude 1.
+
+        Args:
+            module: Whose output it is.
+            output: M(h), [B, L, d], at least float32.
+            mask: [B, L], false at padding. What is returned there does not matter.
+            generator: The only source of chance.
+
+        Returns:
+            [B, L, d].
+        """
+
+    def install(self, module: nn.Module, site: str, injection: Injection) -> Callable[[], None]:
+        """Perturb by forward hooks."""
+
+        def hook(hooked: nn.Module, args: Any, output: Any) -> Any:
+            return injection.perturb_output(site, hooked, output, self.delta)
+
+        handles = [m.register_forward_hook(hook) for m in self.perturbed_modules(module, site)]
+
+        def remove() -> None:
+            for handle in handles:
+                handle.remove()
+
+        return remove

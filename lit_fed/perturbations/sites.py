@@ -1,0 +1,176 @@
+"""Where to perturb a transformer: its modules by the part they play."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Final, Literal, get_args
+
+from torch import nn
+
+Site = Literal["embedding", "attention", "feed_forward", "norm"]
+SITES: Final[tuple[Site, ...]] = get_args(Site)
+
+_TOKEN_EMBEDDING = re.compile(r"embed_tokens|(word|tok|token)_embeddings?|wte|embed_in|shared")
+_ATTENTION = re.compile(r"(\w+_)?(attn|attention)|(Self|EncDec|Cross)Attention")
+_ATTENTION_CLASS = re.compile(r"\w*(Attention|Attn)\w*")
+_FEED_FORWARD = re.compile(r"mlp|ffn?|feed_?forward|DenseReluDense|(\w+_)?moe", re.IGNORECASE)
+_FEED_FORWARD_CLASS = re.compile(r"\w*(MLP|FeedForward|FFN|ActDense|SparseMoe)\w*")
+# the last map of a feed-forward part that has no module of its own
+_LAST_MAP = re.compile(r"fc2|lin(ear)?2|ffn_output")
+_NORM_CLASS = re.compile(r"\w*Norm\w*")
+# norms of queries, keys and values see heads, not the model's hidden state
+_HEAD_NORM = re.compile(r"(q|k|v|kv|qk|query|key|value)(_a)?_?(layer)?_?norm")
+
+_NUMBER = re.compile(r"(?<![^.])[0-9]+(?![^.])")
+
+
+def find_modules(model: nn.Module, site: str) -> dict[str, nn.Module]:
+    """The modules that play a part in a transformer, found by their names and classes.
+
+    Knows Llama-, BERT-, GPT-2-, GLM- and T5-like models and what is built alike, also within PEFT's
+    wrappers. What it gives has, where the architecture has such a module, neither the residual
+    connection nor the norm inside:
+
+    - ``embedding``: the table of tokens;
+    - ``attention``: self- and cross-attention (BERT: ``attention.self``, T5: ``SelfAttention``);
+    - ``feed_forward``: the MLP (BERT: its last map ``output.dense``, OPT: ``fc2``);
+    - ``norm``: every norm of the hidden state.
+
+    Args:
+        model: The model, bare or wrapped. Of an encoder-decoder give the part that is meant.
+        site: One of ``SITES``.
+
+    Returns:
+        The modules by their names in ``model``, in order, none within another.
+
+    Raises:
+        ValueError: If the site is unknown, or no module of the model plays the part.
+
+    Example:
+        >>> block = nn.ModuleDict({"self_attn": nn.MultiheadAttention(4, 1), "norm": nn.LayerNorm(4)})
+        >>> list(find_modules(block, "attention"))
+        ['self_attn']
+        >>> find_modules(block, "feed_forward")
+        Traceback (most recent call last):
+        ...
+        ValueError: perturbation site 'feed_forward' is expected in the model, but none of its modules
+        plays that part; there are: self_attn (MultiheadAttention), self_attn.out_proj
+        (NonDynamicallyQuantizableLinear), norm (LayerNorm)
+    """
+    if site not in SITES:
+        raise ValueError(
+            f"a perturbation site is expected to be one of {', '.join(SITES)}, but got {site!r}"
+        )
+    found = _FINDERS[site](model)
+    if not found:
+        raise ValueError(
+            f"perturbation site {site!r} is expected in the model, but none of its modules plays "
+            f"that part; there are: {_inventory(model)}"
+        )
+    return found
+
+
+def _embedding(model: nn.Module) -> dict[str, nn.Module]:
+    found = _outermost(
+        model,
+        lambda name, module: bool(
+            _TOKEN_EMBEDDING.fullmatch(_last(name))
+            and any(isinstance(m, nn.Embedding) for m in module.modules())
+        ),
+    )
+    getter = getattr(model, "get_input_embeddings", None)
+    if found or not callable(getter):
+        return found
+    table = getter()
+    return {name: module for name, module in model.named_modules() if module is table}
+
+
+def _attention(model: nn.Module) -> dict[str, nn.Module]:
+    return _without_norm(model, _ATTENTION, _ATTENTION_CLASS)
+
+
+def _feed_forward(model: nn.Module) -> dict[str, nn.Module]:
+    found = _without_norm(model, _FEED_FORWARD, _FEED_FORWARD_CLASS)
+    if found:
+        return found
+    # BERT spreads it over the siblings `intermediate` and `output`
+    modules = dict(model.named_modules())
+    return _outermost(
+        model,
+        lambda name, _: bool(
+            _LAST_MAP.fullmatch(_last(name))
+            or (
+                name.endswith(".output.dense")
+                and f"{name.removesuffix('.output.dense')}.intermediate" in modules
+            )
+        ),
+    )
+
+
+def _norm(model: nn.Module) -> dict[str, nn.Module]:
+    return _outermost(model, _is_norm)
+
+
+_FINDERS: Final[dict[str, Callable[[nn.Module], dict[str, nn.Module]]]] = {
+    "embedding": _embedding,
+    "attention": _attention,
+    "feed_forward": _feed_forward,
+    "norm": _norm,
+}
+
+
+def _is_norm(name: str, module: nn.Module) -> bool:
+    return bool(
+        _NORM_CLASS.fullmatch(type(module).__name__)
+        and not any(_HEAD_NORM.fullmatch(part) for part in name.split("."))
+    )
+
+
+def _without_norm(
+    model: nn.Module, names: re.Pattern[str], classes: re.Pattern[str]
+) -> dict[str, nn.Module]:
+    def plays(name: str, module: nn.Module) -> bool:
+        kind = type(module).__name__
+        return bool(
+            any(True for _ in module.children())
+            and not isinstance(module, nn.ModuleList | nn.ModuleDict)
+            and not _NORM_CLASS.fullmatch(kind)
+            and (names.fullmatch(_last(name)) or classes.fullmatch(kind))
+        )
+
+    def parts(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
+        for name, part in _outermost(module, plays).items():
+            within = list(parts(part, f"{prefix}{name}."))
+            # one with a norm holds the residual connection too: rather the core within it
+            if within and any(_is_norm(n, m) for n, m in part.named_modules()):
+                yield from within
+            else:
+                yield f"{prefix}{name}", part
+
+    return dict(parts(model, ""))
+
+
+def _outermost(model: nn.Module, plays: Callable[[str, nn.Module], bool]) -> dict[str, nn.Module]:
+    found: dict[str, nn.Module] = {}
+    outer = "."
+    for name, module in model.named_modules():
+        # depth first: what lies within the last one found comes right after it
+        if name and not name.startswith(outer) and plays(name, module):
+            found[name] = module
+            outer = f"{name}."
+    return found
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _inventory(model: nn.Module) -> str:
+    kinds = dict.fromkeys(
+        f"{_NUMBER.sub('*', name)} ({type(module).__name__})"
+        for name, module in model.named_modules()
+        if name
+    )
+    shown = ", ".join(list(kinds)[:40])
+    return shown + (f" and {len(kinds) - 40} more" if len(kinds) > 40 else "") or "none"

@@ -1,0 +1,126 @@
+import re
+from collections import OrderedDict
+
+import pytest
+from peft import IA3Config, LoraConfig, get_peft_model
+from torch import nn
+
+from lit_fed.perturbations import SITES, find_modules
+from tests.perturbations.tiny_models import MODELS, build
+
+EXPECTED = {
+    "llama": {
+        "embedding": {"model.embed_tokens"},
+        "attention": {"model.layers.*.self_attn"},
+        "feed_forward": {"model.layers.*.mlp"},
+        "norm": {
+            "model.layers.*.input_layernorm",
+            "model.layers.*.post_attention_layernorm",
+            "model.norm",
+        },
+    },
+    "bert": {
+        "embedding": {"bert.embeddings.word_embeddings"},
+        "attention": {"bert.encoder.layer.*.attention.self"},
+        "feed_forward": {"bert.encoder.layer.*.output.dense"},
+        "norm": {
+            "bert.embeddings.LayerNorm",
+            "bert.encoder.layer.*.attention.output.LayerNorm",
+            "bert.encoder.layer.*.output.LayerNorm",
+        },
+    },
+    "gpt2": {
+        "embedding": {"transformer.wte"},
+        "attention": {"transformer.h.*.attn"},
+        "feed_forward": {"transformer.h.*.mlp"},
+        "norm": {"transformer.h.*.ln_1", "transformer.h.*.ln_2", "transformer.ln_f"},
+    },
+    "t5": {
+        "embedding": {"shared", "encoder.embed_tokens"},
+        "attention": {"encoder.block.*.layer.*.SelfAttention"},
+        "feed_forward": {"encoder.block.*.layer.*.DenseReluDense"},
+        "norm": {"encoder.block.*.layer.*.layer_norm", "encoder.final_layer_norm"},
+    },
+}
+EXPECTED["glm"] = EXPECTED["llama"]
+
+
+def pattern(name: str) -> str:
+    return re.sub(r"\.\d+(?=\.)", ".*", name)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("site", SITES)
+def test_every_architecture_by_role(name: str, site: str) -> None:
+    found = find_modules(build(name), site)
+    assert {pattern(n) for n in found} == EXPECTED[name][site]
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("llama", LoraConfig(target_modules="all-linear", task_type="SEQ_CLS")),
+        ("bert", LoraConfig(target_modules=["query", "dense", "word_embeddings"])),
+        ("gpt2", LoraConfig(target_modules=["c_attn", "c_proj"], fan_in_fan_out=True)),
+        ("glm", LoraConfig(target_modules=["o_proj"], modules_to_save=["embed_tokens"])),
+        ("t5", IA3Config(target_modules=["k", "v", "wo"], feedforward_modules=["wo"])),
+    ],
+)
+@pytest.mark.parametrize("site", SITES)
+def test_the_same_within_peft(name: str, config: object, site: str) -> None:
+    bare = set(find_modules(build(name), site))
+    wrapped = find_modules(get_peft_model(build(name), config), site)
+    assert {n.removeprefix("base_model.model.") for n in wrapped} == bare
+
+
+def test_norms_of_queries_and_keys_are_left_out() -> None:
+    attention = nn.ModuleDict({"q_proj": nn.Linear(4, 4), "q_norm": nn.LayerNorm(2)})
+    block = nn.ModuleDict({"norm": nn.LayerNorm(4), "mlp": nn.Sequential(nn.Linear(4, 4))})
+    block["self_attn"] = nn.Sequential(attention)
+    assert list(find_modules(block, "norm")) == ["norm"]
+    assert list(find_modules(block, "attention")) == ["self_attn"]
+
+
+def named(**parts: nn.Module) -> nn.Module:
+    return nn.Sequential(OrderedDict(parts))
+
+
+def test_old_chatglm_names() -> None:
+    layer = named(
+        input_layernorm=nn.LayerNorm(4),
+        self_attention=named(query_key_value=nn.Linear(4, 12)),
+        mlp=named(dense_h_to_4h=nn.Linear(4, 16)),
+    )
+    model = named(
+        embedding=named(word_embeddings=nn.Embedding(9, 4)),
+        encoder=named(layers=nn.ModuleList([layer])),
+    )
+    assert [list(find_modules(model, site)) for site in SITES] == [
+        ["embedding.word_embeddings"],
+        ["encoder.layers.0.self_attention"],
+        ["encoder.layers.0.mlp"],
+        ["encoder.layers.0.input_layernorm"],
+    ]
+
+
+def test_a_table_by_another_name_is_found_through_the_model() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lookup = nn.Embedding(5, 4)
+
+        def get_input_embeddings(self) -> nn.Module:
+            return self.lookup
+
+    assert list(find_modules(Named(), "embedding")) == ["lookup"]
+
+
+def test_what_is_not_found_is_named_with_what_there_is() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    message = r"perturbation site 'norm' is expected in the model, .*there are: \* \(Linear\)$"
+    with pytest.raises(ValueError, match=message):
+        find_modules(model, "norm")
+    with pytest.raises(
+        ValueError, match="one of embedding, attention, feed_forward, norm, but got 'ffn'"
+    ):
+        find_modules(model, "ffn")
