@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.loggers import Logger, TensorBoardLogger
+from lightning.fabric.loggers import Logger
 from lightning.fabric.strategies import Strategy
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -23,6 +23,7 @@ from lit_fed.federation.randomness import resolve_seed
 from lit_fed.federation.roles import Roles
 from lit_fed.federation.round import run_round
 from lit_fed.federation.run_folder import find_checkpoint, run_folder
+from lit_fed.federation.run_loggers import run_loggers
 from lit_fed.federation.sampling import ClientSampler, UniformSampler
 from lit_fed.federation.settings import check_federation, check_settings
 from lit_fed.federation.state import FederationState
@@ -203,7 +204,7 @@ class FederatedTrainer:
         self.log_dir = run_folder(ckpt_path, found, self.default_root_dir, self.run_name(model))
         self._attach(model, datamodule or FederatedDataModule())
         self._federation = self._load(found, self._identity()) if found else self._initial()
-        self.loggers = self._make_loggers()
+        self.loggers = run_loggers(self._loggers_setting, self.log_dir, self.current_round)
         self.call("setup", "fit")
         try:
             sanity_check(self)
@@ -365,26 +366,6 @@ class FederatedTrainer:
             "trainer.seed": self.seed,
             "rows per client": {c.id: len(c.rows) for c in self.datamodule.clients},
         }
-
-    def _make_loggers(self) -> list[Logger]:
-        match self._loggers_setting:
-            case False:
-                return []
-            case True:
-                # purge_step hides what a killed run logged of rounds that are now done again
-                return [
-                    TensorBoardLogger(
-                        str(self.log_dir),
-                        name="",
-                        version="",
-                        default_hp_metric=False,
-                        purge_step=self.current_round,
-                    )
-                ]
-            case Logger() as logger:
-                return [logger]
-            case loggers:
-                return list(loggers)
 
     def _evaluate(self, split: Literal["validation", "test"]) -> dict[str, float]:
         data, limit = self.datamodule, self.limit_val_batches

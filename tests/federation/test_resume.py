@@ -104,7 +104,7 @@ def test_optimizer_moments_are_kept_when_asked_for(toy_model: Path, tmp_path: Pa
 class Interrupt(Callback):
     def on_client_end(self, trainer: Any, module: Any, update: Any) -> None:
         if trainer.current_round == 2:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_ctrl_c_ends_cleanly_with_a_checkpoint(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from datasets import Dataset
 from lightning import seed_everything
 from peft import LoraConfig
@@ -131,3 +132,38 @@ def toy_trainer(root: Path, **settings: Any) -> FederatedTrainer:
 def without_times(history: list[dict[str, float]]) -> list[dict[str, float]]:
     """Rows of the history without what differs between two runs of the same work."""
     return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in history]
+
+
+def save_toy_config(folder: Path) -> Path:
+    """A small run from CSV files as a YAML for the command line, with all that it needs beside it."""
+    save_toy_model(folder / "model")
+    for seed, split in enumerate(("train", "test")):
+        toy_rows(80, seed).to_csv(folder / f"{split}.csv")
+    sources = {
+        split: {
+            "class_path": "lit_fed.data.CSVSource",
+            "init_args": {"path": str(folder / f"{split}.csv")},
+        }
+        for split in ("train", "test")
+    }
+    backbone = {
+        "class_path": "lit_fed.backbones.SequenceClassifier",
+        "init_args": {"model": str(folder / "model")},
+    }
+    optimizer = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01}}
+    encoding = {
+        "class_path": "lit_fed.data.ClassificationEncoding",
+        "init_args": {"text": "text", "text_pair": None},
+    }
+    config = {
+        "seed_everything": 3,
+        "model": {
+            "class_path": "lit_fed.FedAvg",
+            "init_args": {"backbone": backbone, "optimizer": optimizer, "warmup_steps": 0},
+        },
+        "data": {**sources, "encoding": encoding, "num_clients": 3},
+        "trainer": {"max_rounds": 2, "accelerator": "cpu", "enable_progress_bar": False},
+    }
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path

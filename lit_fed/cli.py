@@ -1,0 +1,143 @@
+"""The command line: ``lit-fed fit | validate | test | predict --config …``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from itertools import pairwise
+from typing import Any
+
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import (
+    ArgsType,
+    LightningArgumentParser,
+    LightningCLI,
+    SaveConfigCallback,
+)
+
+from lit_fed.callbacks.run_summary import metrics_table
+from lit_fed.data import FederatedDataModule
+from lit_fed.federation import FederatedTrainer
+from lit_fed.module import FederatedModule
+
+
+class SaveRunConfig(SaveConfigCallback):
+    """Writes the run's ``config.yaml`` into its folder when it starts or goes on."""
+
+    def setup(self, trainer: Any, pl_module: LightningModule, stage: str) -> None:
+        """Save the configuration; the trainer has made sure that the folder belongs to this run."""
+        if stage == "fit" and trainer.is_global_zero:
+            trainer.log_dir.mkdir(parents=True, exist_ok=True)
+            path = str(trainer.log_dir / self.config_filename)
+            self.parser.save(self.config, path, skip_none=False, overwrite=True, multifile=False)
+
+
+class LitFedCLI(LightningCLI):
+    """A LightningCLI whose trainer is a :class:`~lit_fed.FederatedTrainer`.
+
+    Args:
+        args: The command line as a list, or None: that of the process.
+    """
+
+    def __init__(self, args: ArgsType = None) -> None:
+        super().__init__(
+            FederatedModule,
+            FederatedDataModule,
+            trainer_class=FederatedTrainer,  # type: ignore[arg-type]  # not Lightning's, see add_core_arguments_to_parser
+            save_config_callback=SaveRunConfig,
+            subclass_mode_model=True,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_kwargs={
+                "prog": "lit-fed",
+                "description": "Federated fine-tuning of language models.",
+                "env_prefix": "LIT_FED",
+            },
+            args=args,
+        )
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Register the trainer by its signature: Lightning's own way takes subclasses of its Trainer only."""
+        parser.add_class_arguments(FederatedTrainer, "trainer", instantiate=False)
+        parser.add_lightning_class_args(FederatedModule, "model", subclass_mode=True)
+        parser.add_lightning_class_args(FederatedDataModule, "data", subclass_mode=False)
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The subcommands, and the arguments of their methods that are made from the configuration."""
+        return {name: {"model", "datamodule"} for name in ("fit", "validate", "test", "predict")}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, where a bare ``--model.help`` means the class that ``--model`` names."""
+        if args is not None and not isinstance(args, list):
+            super().parse_arguments(parser, args)
+        else:
+            words = sys.argv[1:] if args is None else args
+            self.config = parser.parse_args(_with_model_in_help(words))
+
+    def validate(self, **kwargs: Any) -> None:
+        """Evaluate on the validation rows and print the metrics."""
+        _print_metrics(self.trainer.validate(**kwargs))
+
+    def test(self, **kwargs: Any) -> None:
+        """Evaluate on the test rows and print the metrics."""
+        _print_metrics(self.trainer.test(**kwargs))
+
+    def predict(self, **kwargs: Any) -> None:
+        """Print a line of JSON for every row of the test sets: its ``index`` and ``prediction``.
+
+        The prediction is the likeliest class or, for a language model, the likeliest next token's id
+        at every position.
+        """
+        trainer: Any = self.trainer  # LightningCLI types it as Lightning's
+        for batch in trainer.predict(**kwargs):
+            predicted = batch["logits"].argmax(-1).tolist()
+            for index, prediction in zip(batch["index"].tolist(), predicted, strict=True):
+                print(json.dumps({"index": index, "prediction": prediction}))
+
+
+def _with_model_in_help(words: list[str]) -> list[str]:
+    """``--model A --model.help`` as ``--model A --model.help A``, which jsonargparse asks for."""
+    named = [b for a, b in pairwise(words) if a == "--model"]
+    named += [word.removeprefix("--model=") for word in words if word.startswith("--model=")]
+    if not named:
+        return words
+    return [f"--model.help={named[-1]}" if word == "--model.help" else word for word in words]
+
+
+def _own_words(error: BaseException) -> str:
+    """What was raised first: jsonargparse wraps it once for every nested class it makes."""
+    while str(error).startswith("Does not validate against") and error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())
+
+
+def _print_metrics(results: Any) -> None:
+    from rich.console import Console
+
+    Console().print(metrics_table([], results[0]))
+
+
+def main(args: ArgsType = None) -> None:
+    """Run the command line.
+
+    What is wrong with the settings or the data is known before the first round, and said in one line;
+    set ``LIT_FED_DEBUG=1`` for the traceback.
+
+    Args:
+        args: The command line as a list, or None: that of the process.
+    """
+    # jsonargparse spells out every default of a LoraConfig, and peft remarks that this one is not used
+    warnings.filterwarnings("ignore", ".*`loftq_config` specified but will be ignored", UserWarning)
+    try:
+        cli = LitFedCLI(args)
+    except (ValueError, TypeError, OSError) as error:
+        # the trainer adds a note to what is raised once the rounds have begun: no setting's fault
+        if os.environ.get("LIT_FED_DEBUG") or hasattr(error, "__notes__"):
+            raise
+        sys.exit(f"lit-fed: error: {_own_words(error)}")
+    if cli.trainer.interrupted:
+        sys.exit(130)

@@ -1,0 +1,132 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lit_fed.cli import LitFedCLI, main
+from tests.federation.toy import save_toy_config, toy_rows
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return ["--config", str(save_toy_config(tmp_path_factory.mktemp("cli")))]
+
+
+@pytest.fixture(autouse=True)
+def command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["lit-fed"])
+    monkeypatch.chdir(tmp_path)
+
+
+def test_fit_test_predict_and_resume_from_the_saved_config(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    main(["fit", *arguments, f"--trainer.default_root_dir={run}"])
+    shown = capsys.readouterr().out
+    for said in (
+        "test",
+        "bytes",
+        "TensorBoard",
+        str(run / "adapter"),
+        str(run / "checkpoints" / "round=0002"),
+    ):
+        assert said in shown
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["seed"] == 3
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    assert saved["trainer"]["default_root_dir"] == str(run)
+
+    main(["test", "--config", str(run / "config.yaml"), "--ckpt_path=last"])
+    assert f"{summary['metrics']['test/accuracy']:.4f}" in capsys.readouterr().out
+    main(["predict", "--config", str(run / "config.yaml"), "--ckpt_path=last"])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["index"] for line in lines] == list(range(80))
+    labels = toy_rows(80, 1)["label"]
+    correct = sum(line["prediction"] == labels[line["index"]] for line in lines)
+    assert correct / 80 == pytest.approx(summary["metrics"]["test/accuracy"])
+
+    main(
+        ["fit", "--config", str(run / "config.yaml"), "--ckpt_path=last", "--trainer.max_rounds=3"]
+    )
+    assert json.loads((run / "summary.json").read_text())["rounds"] == 3
+
+
+def test_runs_are_numbered_under_their_name(arguments: list[str], tmp_path: Path) -> None:
+    for _ in range(2):
+        main(["fit", *arguments, "--trainer.name=mine", "--trainer.max_rounds=1"])
+    assert sorted(p.name for p in (tmp_path / "runs" / "mine").iterdir()) == [
+        "version_0",
+        "version_1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (
+            ["--trainer.max_rounds=0"],
+            "`trainer.max_rounds` is expected to be at least 1, but got 0",
+        ),
+        (["--data.num_clients=500"], "data.num_clients"),
+        (["--data.encoding.text=nothing"], "data.encoding.text"),
+        (["--data.train.path=absent.csv"], "absent.csv"),
+        (["--model.backbone.model=absent_folder/model"], "model.backbone.model"),
+        (
+            ["--trainer.clients_per_round=9"],
+            "`trainer.clients_per_round` is expected between 1 and",
+        ),
+    ],
+    ids=lambda value: value[0].split("=")[0] if isinstance(value, list) else "",
+)
+def test_what_is_wrong_is_said_in_one_line(
+    arguments: list[str], wrong: list[str], said: str
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["fit", *arguments, *wrong])
+    message = str(exit_.value)
+    assert message.startswith("lit-fed: error: ")
+    assert said in message
+    assert "\n" not in message
+
+
+def test_an_unknown_setting_is_named(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["fit", *arguments, "--trainer.epochs=3"])
+    assert exit_.value.code == 2
+    assert "trainer.epochs" in capsys.readouterr().err
+
+
+def test_help_documents_the_method(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        LitFedCLI(["fit", "--model", "FedAvg", "--model.help"])
+    shown = capsys.readouterr().out
+    for argument in (
+        "--model.backbone",
+        "--model.aggregation",
+        "--model.optimizer",
+        "--model.warmup_steps",
+    ):
+        assert argument in shown
+    assert "Linear warm-up" in shown
+
+
+def test_print_config_can_be_run_again(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        LitFedCLI(["fit", *arguments, "--print_config"])
+    (tmp_path / "printed.yaml").write_text(capsys.readouterr().out)
+    main(["fit", "--config", "printed.yaml", "--trainer.fast_dev_run=true"])
+
+
+def test_python_m_is_the_same_command() -> None:
+    child = subprocess.run(
+        [sys.executable, "-m", "lit_fed", "--help"], capture_output=True, text=True, check=True
+    )
+    assert all(name in child.stdout for name in ("fit", "validate", "test", "predict"))
