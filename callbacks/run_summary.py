@@ -148,7 +148,7 @@ class RunSummary(FederatedCallback):
             },
             "seconds": {
                 "rounds": sum(row.get("time/round", 0.0) for row in state.history),
-                "session": seconds,
+                "process": seconds,
             },
             "failures": state.failures,
             "seed": trainer.seed,
@@ -170,7 +170,7 @@ class RunSummary(FederatedCallback):
         total = sum(row.get("time/round", 0.0) for row in state.history)
         lines = {
             "bytes": f"{byte_size(state.ledger.up)} up, {byte_size(state.ledger.down)} down",
-            "time": f"{total:.1f} s in {state.round} rounds, {seconds:.1f} s in this session",
+            "time": f"{total:.1f} s in {state.round} rounds, {seconds:.1f} s in this process",
             "failures": ", ".join(f"{name}: {n}" for name, n in state.failures.items()) or "none",
         }
         boards = [one.log_dir for one in trainer.loggers if isinstance(one, TensorBoardLogger)]

@@ -1,8 +1,8 @@
 """Federated distillation and fine-tuning of language models as PyTorch Lightning modules."""
 
 from lit_fed.federation import FederatedTrainer
-from lit_fed.methods import FedAvg
+from lit_fed.methods import DDG, DDGMSI, MSI, FedAvg
 from lit_fed.module import FederatedModule
 from lit_fed.payload import Payload
 
-__all__ = ["FedAvg", "FederatedModule", "FederatedTrainer", "Payload"]
+__all__ = ["DDG", "DDGMSI", "MSI", "FedAvg", "FederatedModule", "FederatedTrainer", "Payload"]

@@ -22,7 +22,7 @@ from lit_fed.losses.top_k import TopK
 def semantic_deviation(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """δ = ‖softmax(z_s) − softmax(z_t)‖₂ of each example or token, at T = 1, without a gradient.
 
-    Semantic deviation of seed 000, §3.1.
+    Semantic deviation of Zou (2024), §3.1.
 
     Args:
         student_logits: [..., C].
@@ -57,7 +57,7 @@ def guidance_strength(
 ) -> Tensor:
     r"""α = σ(γ · δ), or σ(γ · (δ − center)), of each example or token, without a gradient.
 
-    The distillation guidance strength α_k of seed 000, §3.1; δ is :func:`semantic_deviation`. As
+    The distillation guidance strength α_k of Zou (2024), §3.1; δ is :func:`semantic_deviation`. As
     δ ∈ [0, √2], α lies in [½, σ(γ√2)]: without a centre no example gets less than half.
 
     Args:
@@ -94,7 +94,7 @@ def aggregate_kl(
 ) -> Tensor:
     r"""Mean of α · T² · KL(P̄ ‖ softmax(z / T)) over the unmasked positions.
 
-    The third term of L_DDG (seed 000, §3.1), a client's own part of the sum. α gets no gradient.
+    The third term of L_DDG (Zou (2024), §3.1), a client's own part of the sum. α gets no gradient.
 
     Args:
         student_logits: z, [B, C], or [B, L, V] (already shifted) for language models.
@@ -157,7 +157,7 @@ class AggregateKLMixin(TemperatureMixin):
         consensus: Tensor | TopK | None,
         weight: Tensor | None = None,
     ) -> Tensor:
-        """λ₃ · mean(α · KD(P̄ → p_k)), seed 000, L_DDG.
+        """λ₃ · mean(α · KD(P̄ → p_k)), Zou (2024), L_DDG.
 
         Args:
             student: The client's pass on public samples.

@@ -26,7 +26,7 @@ def alignment(
 ) -> Tensor:
     r"""Mean over the batch of (1/d) · ‖h_s − h_t‖², h the mean-pooled last hidden state.
 
-    L_align of DDG (seed 000, §3.1), a client's own term of the sum. The teacher gets no gradient; for
+    L_align of DDG (Zou (2024), §3.1), a client's own term of the sum. The teacher gets no gradient; for
     identical states the loss and the student's gradient are exactly 0.
 
     Args:
@@ -101,7 +101,7 @@ class AlignmentMixin:
     def alignment_loss(
         self, student: Predicted, teacher: Predicted | Tensor | None, weight: Tensor | None = None
     ) -> Tensor:
-        """λ₂ · mean (1/d)‖h_k − h_g‖², seed 000, L_DDG.
+        """λ₂ · mean (1/d)‖h_k − h_g‖², Zou (2024), L_DDG.
 
         Args:
             student: The client's pass, with its hidden states.

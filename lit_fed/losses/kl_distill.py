@@ -25,7 +25,7 @@ def kl_distill(
 ) -> Tensor:
     r"""Mean of T² · KL(softmax(z_t / T) ‖ softmax(z_s / T)) over the unmasked positions.
 
-    L_distill of DDG (seed 000, §3.1), a client's own term of the sum; Hinton et al., 2015,
+    L_distill of DDG (Zou (2024), §3.1), a client's own term of the sum; Hinton et al., 2015,
     https://arxiv.org/abs/1503.02531. The teacher gets no gradient; for identical logits the loss and
     the student's gradient are exactly 0.
 
@@ -123,7 +123,7 @@ class KLDistillMixin(TemperatureMixin):
     def kl_distill_loss(
         self, student: Predicted, teacher: Predicted | TopK | None, weight: Tensor | None = None
     ) -> Tensor:
-        """λ₁ · KD(teacher → student), seed 000, L_DDG.
+        """λ₁ · KD(teacher → student), Zou (2024), L_DDG.
 
         Args:
             student: The client's pass.

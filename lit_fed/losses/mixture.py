@@ -14,7 +14,7 @@ from lit_fed.losses.top_k import TopK
 def mixture(log_probs: Tensor, weights: Tensor) -> Tensor:
     r"""Log of the mixture: logsumexp_k(log p_k + log w_k).
 
-    The aggregate prediction p̄ = Σ_k w_k p_k of seed 000, §3.1, without leaving log space.
+    The aggregate prediction p̄ = Σ_k w_k p_k of Zou (2024), §3.1, without leaving log space.
 
     Args:
         log_probs: Log-probabilities of K models, [K, ..., C].

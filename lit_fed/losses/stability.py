@@ -24,7 +24,7 @@ def stability(
 ) -> Tensor:
     r"""Mean of ‖p − p̃‖² over the unmasked positions, p = softmax(z) of the clean and the perturbed pass.
 
-    L_stability of MSI (seed 000, §3.2). Both passes get a gradient. Where the passes agree bit for
+    L_stability of MSI (Zou (2024), §3.2). Both passes get a gradient. Where the passes agree bit for
     bit, the loss and its gradient are exactly 0.
 
     Args:
@@ -80,7 +80,7 @@ class StabilityMixin(InjectionWeightMixin):
     def stability_loss(
         self, clean: Predicted, perturbed: Predicted | None, weight: Tensor | None = None
     ) -> Tensor:
-        """μ · L_stability, seed 000, L_MSI.
+        """μ · L_stability, Zou (2024), L_MSI.
 
         Args:
             clean: The client's pass.

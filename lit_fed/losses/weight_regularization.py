@@ -32,7 +32,7 @@ def weight_regularization(
 ) -> Tensor:
     r"""Σ_i λ_i · mean(Δ_i²) / RMS(M_i)² over the sites i.
 
-    L_weight of MSI (seed 000, §3.2), with ‖Δ_i‖² relative to the size of what it perturbs: for noise of
+    L_weight of MSI (Zou (2024), §3.2), with ‖Δ_i‖² relative to the size of what it perturbs: for noise of
     ρ_i times the output's RMS it is about Σ λ_i ρ_i². A site with several modules (one a layer) counts
     by their mean. Sampled perturbations give it no gradient in the model's weights; a learnable
     magnitude gets one.
@@ -96,7 +96,7 @@ class WeightRegularizationMixin(InjectionWeightMixin):
         }
 
     def weight_regularization_loss(self, perturbed: Perturbed | None) -> Tensor:
-        """μ · β · L_weight, seed 000, L_MSI.
+        """μ · β · L_weight, Zou (2024), L_MSI.
 
         Args:
             perturbed: What the perturbed pass recorded; None on steps without injection.

@@ -13,7 +13,7 @@ from lit_fed.perturbations.precision import root_mean_square
 
 
 class GaussianNoise(OutputPerturbation):
-    """Noise sampling: Δ = ρ · RMS(M(h)) · ε with ε ~ N(0, 1) (seed 000, §3.2).
+    """Noise sampling: Δ = ρ · RMS(M(h)) · ε with ε ~ N(0, 1) (Zou (2024), §3.2).
 
     The RMS is taken over all tokens of the batch that are no padding and is constant for the gradient.
 

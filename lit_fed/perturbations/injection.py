@@ -173,7 +173,7 @@ def inject(
 ) -> Iterator[Injection]:
     """Perturb a model's modules for the one pass within the context: M_i(h) + Δ_i.
 
-    The perturbed path h̃ of seed 000, §3.2. Padding gets no noise. Nothing of it stays on the model
+    The perturbed path h̃ of Zou (2024), §3.2. Padding gets no noise. Nothing of it stays on the model
     afterwards, also if the pass raises.
 
     Args:

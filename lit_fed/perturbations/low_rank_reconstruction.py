@@ -14,7 +14,7 @@ from lit_fed.perturbations.precision import widen
 
 
 class LowRankReconstruction(OutputPerturbation):
-    r"""Structural reconstruction: Δ = (SVD_r(W) − W)h for every weight matrix W of a module (seed 000, §3.2).
+    r"""Structural reconstruction: Δ = (SVD_r(W) − W)h for every weight matrix W of a module (Zou (2024), §3.2).
 
     SVD_r(W), the best approximation of rank r, is U_r U_rᵀ W with the r largest left singular vectors, so
     Δ = (U_r U_rᵀ − I)(Wh): one decomposition a matrix, kept until its values change, and no second

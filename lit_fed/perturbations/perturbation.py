@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Perturbation(nn.Module, ABC):
-    r"""A structural perturbation Δ_i = ρ_i · δ_i of the modules M_i, the Δ of seed 000, §3.2.
+    r"""A structural perturbation Δ_i = ρ_i · δ_i of the modules M_i, the Δ of Zou (2024), §3.2.
 
     A learnable ρ_i that descends along L_stability + β · L_weight ends at Δ = 0. So a learnable one has
     an optimizer of its own, which ascends L_stability − β · L_weight by steps of fixed length, as

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class WeightNoise(Perturbation):
-    """Noise on the weights: f(x; θ + Δ), the literal L_stability of seed 000, §3.2; Δ = ρ · RMS(θ) · ε.
+    """Noise on the weights: f(x; θ + Δ), the literal L_stability of Zou (2024), §3.2; Δ = ρ · RMS(θ) · ε.
 
     Every floating parameter of a module, a LoRA's included, gets noise relative to its own RMS (so a
     tensor of zeros gets none). For the time of the pass the module holds θ + Δ in place of θ, as in

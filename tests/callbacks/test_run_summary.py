@@ -42,7 +42,7 @@ def test_summary_json(trainer: Any) -> None:
     }
     assert summary["bytes"] == {"up": 1500, "down": 0, "total": 1500}
     assert summary["seconds"]["rounds"] == 3.0
-    assert 0 <= summary["seconds"]["session"] < 60
+    assert 0 <= summary["seconds"]["process"] < 60
     assert summary["rounds"] == 2
     assert summary["seed"] == 7
     assert not summary["interrupted"]

@@ -29,7 +29,7 @@ def fill(metric: Any, matrix: Tensor) -> Any:
 
 
 def reference_srs(matrix: NDArray[np.float64], chance: Sequence[float]) -> float:
-    """The formula of METHODS.md, with loops and tasks from 1."""
+    """The definition, with loops and tasks from 1."""
     num_tasks = len(matrix)
 
     def gain(t: int, j: int) -> float:

@@ -17,7 +17,7 @@ def test_equals_the_formula() -> None:
             generator.uniform(size=(num_tasks, num_tasks)),
             generator.uniform(size=num_tasks),
         )
-        # Tasks from 1, as in METHODS.md.
+        # Tasks from 1, as the definition counts them.
         pairs = [(matrix[t - 2, t - 1], initial[t - 1]) for t in range(2, num_tasks + 1)]
         expected = 100 * sum(r for r, _ in pairs) / (num_tasks - 1)
         expected_fwt = 100 * sum(r - b for r, b in pairs) / (num_tasks - 1)

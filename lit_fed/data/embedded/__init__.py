@@ -1,0 +1,1 @@
+"""The lexicon and the grammar of the embedded sentence pairs."""
