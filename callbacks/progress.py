@@ -186,7 +186,6 @@ class RoundProgressBar(FederatedCallback):
             MofNCompleteColumn,
             Progress,
             TextColumn,
-            TimeElapsedColumn,
             TimeRemainingColumn,
         )
         from rich.table import Column
@@ -196,15 +195,16 @@ class RoundProgressBar(FederatedCallback):
             return
         self._progress = Progress(
             TextColumn("{task.description:<7}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
             TimeRemainingColumn(compact=True),
-            # A status that wrapped would make the bars jump.
+            # A status that wrapped would make the bars jump, and a longer one would squeeze them.
             TextColumn(
                 "{task.fields[status]}",
                 markup=False,
-                table_column=Column(no_wrap=True, overflow="ellipsis"),
+                table_column=Column(
+                    no_wrap=True, overflow="ellipsis", max_width=max(20, self.console.width - 40)
+                ),
             ),
             console=self.console,
             refresh_per_second=self.refresh_rate,

@@ -44,7 +44,7 @@ class UniformSampler(ClientSampler):
 
     Example:
         >>> UniformSampler()([5, 5, 5, 5], count=2, seed=0, round=0)
-        [0, 2]
+        [2, 3]
     """
 
     def __call__(self, sizes: Sequence[int], count: int, seed: int, round: int) -> list[int]:
