@@ -58,6 +58,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Means of what the module logs in ``validation_step`` or ``test_step`` over ``rows``."""
     module = trainer.lightning_module
+    training = module.training
     module.eval()
     module.metric_log = log = MetricLog()
     step = getattr(trainer.wrapped_module, f"{split}_step")
@@ -68,6 +69,7 @@ def evaluate(
             trainer.call(f"on_{split}_batch_end", output, batch, index)
     metrics = log.compute()
     module.metric_log = None
+    module.train(training)
     trainer.callback_metrics.update({k: torch.tensor(v) for k, v in metrics.items()})
     trainer.call(f"on_{split}_end")
     return metrics
@@ -75,13 +77,16 @@ def evaluate(
 
 def predict(trainer: FederatedTrainer, rows: Dataset, limit: int | float) -> list[Any]:
     """What ``predict_step`` returns for every batch of ``rows``."""
-    trainer.lightning_module.eval()
+    module = trainer.lightning_module
+    training = module.training
+    module.eval()
     trainer.call("on_predict_start")
     outputs = []
     with torch.no_grad():
         for index, batch in batches_of(trainer, rows, "predict", limit):
             outputs.append(trainer.wrapped_module.predict_step(batch, index))
             trainer.call("on_predict_batch_end", outputs[-1], batch, index)
+    module.train(training)
     trainer.call("on_predict_end")
     return outputs
 

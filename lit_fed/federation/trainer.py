@@ -231,6 +231,7 @@ class FederatedTrainer:
             self.call("on_exception", error)
             raise
         finally:
+            model.train()
             self.call("teardown", "fit")
             for logger in self.loggers:
                 logger.finalize("interrupted" if self.interrupted else "success")
@@ -341,6 +342,8 @@ class FederatedTrainer:
         self._attach_data(model, datamodule)
         self.lightning_module = self._attached = model
         self.wrapped_module: Any = self.fabric.setup(model)
+        # what a module logs goes through its metric_log, and a stock Trainer may have it next
+        model.fabric = None
         self.roles = Roles(model)
 
     def _attach_data(self, model: FederatedModule, datamodule: FederatedDataModule) -> None:
@@ -351,7 +354,9 @@ class FederatedTrainer:
 
     def _initial(self) -> FederationState:
         self.lightning_module.eval()
-        return FederationState(0, self.lightning_module.initial_broadcast())
+        broadcast = self.lightning_module.initial_broadcast()
+        self.lightning_module.train()
+        return FederationState(0, broadcast)
 
     def _load(self, path: Path, identity: dict[str, Any]) -> FederationState:
         state = checkpoint.load_checkpoint(path, identity)

@@ -41,6 +41,19 @@ def test_fits_under_a_stock_lightning_trainer(toy_model: Path, tmp_path: Path) -
     assert torch.cat([p["index"] for p in predictions]).tolist() == list(range(40))
 
 
+def test_a_federated_module_goes_on_under_a_stock_trainer_and_back(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    module, data = toy_module(toy_model), toy_data()
+    federated = toy_trainer(tmp_path / "first", max_rounds=1)
+    federated.fit(module, data)
+    settings = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False}
+    stock = lightning.Trainer(max_epochs=1, enable_checkpointing=False, **settings)
+    stock.fit(module, datamodule=data)
+    assert torch.isfinite(stock.callback_metrics["train/loss"])
+    toy_trainer(tmp_path / "second", max_rounds=1).fit(module, data)
+
+
 def test_stock_and_federated_agree_on_an_evaluation(toy_model: Path, tmp_path: Path) -> None:
     module, data = toy_module(toy_model), toy_data()
     federated = toy_trainer(tmp_path, max_rounds=2)
