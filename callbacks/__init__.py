@@ -5,20 +5,30 @@ from lit_fed.callbacks.curves import FederationCurves
 from lit_fed.callbacks.defaults import default_callbacks
 from lit_fed.callbacks.federated_callback import FederatedCallback
 from lit_fed.callbacks.metrics_csv import MetricsCSV
+from lit_fed.callbacks.parameter_change import ParameterChange
 from lit_fed.callbacks.partition_table import PartitionTable
+from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
 from lit_fed.callbacks.progress import RoundProgressBar
+from lit_fed.callbacks.representation_stability import RepresentationStability
 from lit_fed.callbacks.round_checkpoint import RoundCheckpoint, last_checkpoint
 from lit_fed.callbacks.run_summary import RunSummary
+from lit_fed.callbacks.shift_evaluation import ShiftEvaluation
+from lit_fed.callbacks.task_evaluation import TaskEvaluation
 
 __all__ = [
     "AdapterExport",
     "FederatedCallback",
     "FederationCurves",
     "MetricsCSV",
+    "ParameterChange",
     "PartitionTable",
+    "PeriodicEvaluation",
+    "RepresentationStability",
     "RoundCheckpoint",
     "RoundProgressBar",
     "RunSummary",
+    "ShiftEvaluation",
+    "TaskEvaluation",
     "default_callbacks",
     "last_checkpoint",
 ]

@@ -136,7 +136,7 @@ class FederationCurves(FederatedCallback):
         self, trainer: FederatedTrainer, module: FederatedModule, updates: Sequence[Update]
     ) -> None:
         """Take the clients' values; they are written when the round is finished."""
-        if not _writers(trainer):
+        if not tensorboard_writers(trainer):
             return
         for update in updates:
             for name, value in update.metrics.items():
@@ -158,7 +158,7 @@ class FederationCurves(FederatedCallback):
                 f"{_SPREAD}/min": min(distances),
                 f"{_SPREAD}/max": max(distances),
             }
-        for writer in _writers(trainer):
+        for writer in tensorboard_writers(trainer):
             for name, values in self._values.items():
                 # One without finite values cannot be drawn.
                 tensor = torch.tensor(values, dtype=torch.float64)
@@ -171,7 +171,8 @@ class FederationCurves(FederatedCallback):
         self._laid_out = True
 
 
-def _writers(trainer: FederatedTrainer) -> list[Any]:
+def tensorboard_writers(trainer: FederatedTrainer) -> list[Any]:
+    """The TensorBoard writers among the trainer's loggers; none where this process writes no files."""
     if trainer.fast_dev_run or not trainer.is_global_zero:
         return []
     return [

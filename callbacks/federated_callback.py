@@ -23,9 +23,10 @@ class FederatedCallback(Callback):
 
     During a fit the order is ``setup``, ``on_fit_start``, then per round ``on_round_start``, per
     client ``on_client_start``, ``on_train_batch_end``… and ``on_client_end`` or
-    ``on_client_failed``, then ``on_aggregate_end``, ``on_validation_start``, ``on_validation_end``
-    and ``on_round_end``; at last ``on_fit_end`` and ``teardown``. In ``on_round_end`` the round is
-    finished: ``trainer.federation`` includes it.
+    ``on_client_failed``, then ``on_aggregate_end``, ``on_validation_start``, ``on_validation_end``,
+    ``on_round_evaluation`` and ``on_round_end``; at last ``on_fit_end`` and ``teardown``. From
+    ``on_round_evaluation`` on ``trainer.federation`` includes the round; in ``on_round_end`` it is
+    finished. What ``state_dict`` returns (tensors and what JSON takes) is kept in checkpoints.
 
     Example:
         >>> class Cheapest(FederatedCallback):
@@ -75,6 +76,11 @@ class FederatedCallback(Callback):
         self, trainer: FederatedTrainer, module: FederatedModule, updates: Sequence[Update]
     ) -> None:
         """Called when the server has combined the round's updates."""
+
+    def on_round_evaluation(
+        self, trainer: FederatedTrainer, module: FederatedModule, metrics: dict[str, float]
+    ) -> None:
+        """Called when a round's model is there, with the round's row of the history: add to it."""
 
     def on_round_end(
         self, trainer: FederatedTrainer, module: FederatedModule, metrics: Mapping[str, float]

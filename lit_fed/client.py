@@ -22,6 +22,8 @@ class Client:
         steps: Optimizer steps it has taken in its whole life, those of this round included.
         rows: Its training rows.
         validation: Its own held-out rows, if it has any.
+        task: The task under way, where the trainer goes through a sequence of them: `rows`,
+            `num_samples` and `validation` are of this task alone.
     """
 
     id: str
@@ -32,3 +34,4 @@ class Client:
     steps: int
     rows: Dataset
     validation: Dataset | None = None
+    task: str | None = None

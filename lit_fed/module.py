@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -74,6 +75,7 @@ class FederatedModule(LightningModule):
         self.client: Client | None = None
         self.datamodule: FederatedDataModule | None = None
         self.metric_log: MetricLog | None = None
+        self._labels: Sequence[int] | None = None
 
     # ---------------------------------------------------------------- the federated protocol
 
@@ -158,9 +160,29 @@ class FederatedModule(LightningModule):
         """The batch's row ids ``index`` [B] and ``logits`` [B, C] or [B, L, V]."""
         return {"index": batch["index"], "logits": self(batch).logits}
 
+    @contextmanager
+    def predicting(self, labels: Sequence[int] | None) -> Iterator[None]:
+        """Evaluate within the block as if there were only these classes, as where the task is known.
+
+        The task-incremental scenario of van de Ven and Tolias, "Three scenarios for continual
+        learning", 2019, https://arxiv.org/abs/1904.07734.
+
+        Args:
+            labels: The classes; None: all.
+        """
+        self._labels, before = labels, self._labels
+        try:
+            yield
+        finally:
+            self._labels = before
+
     def _evaluation_step(self, batch: dict[str, Tensor], split: str) -> None:
         prediction = self(batch)
         logits, targets, mask = prediction.logits, prediction.targets, prediction.mask
+        if self._labels is not None:
+            excluded = torch.ones(logits.shape[-1], dtype=torch.bool, device=logits.device)
+            excluded[list(self._labels)] = False
+            logits = logits.masked_fill(excluded, -torch.inf)
         count = int(mask.sum())
         correct = (logits.argmax(-1) == targets) & mask
         self.log(f"{split}/loss", cross_entropy(logits, targets, mask), batch_size=count)

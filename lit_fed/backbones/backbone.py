@@ -216,6 +216,24 @@ class Backbone(nn.Module, ABC):
             adapted.active = before
             adapted.select(before, adapted.trained)
 
+    def layer_states(self, batch: Mapping[str, Tensor]) -> list[Tensor]:
+        """The hidden states after each layer of the body, [B, L, d] each; of a decoder where there are two.
+
+        Args:
+            batch: As for :meth:`forward`.
+        """
+        output = self.model(**self._inputs(batch), output_hidden_states=True)
+        states = getattr(output, "decoder_hidden_states", None) or output.hidden_states
+        length = batch["input_ids"].shape[1]
+        # The first one is the embedding, and virtual tokens of a prompt come first.
+        return [state[:, -length:] for state in states[1:]]
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of the model with its one ``default`` adapter."""
+        further = {id(p) for a in self.adapters if a != DEFAULT for p in self.trainable(a).values()}
+        return sum(p.numel() for p in self.model.parameters() if id(p) not in further)
+
     def save_pretrained(self, folder: Path, adapter: str = DEFAULT) -> None:
         """Write an adapter, or without a PEFT configuration the model, and the tokenizer.
 
@@ -253,13 +271,18 @@ class Backbone(nn.Module, ABC):
         """The Hugging Face model without peft's wrapper."""
         return self.model if self._peft_config is None else self.model.get_base_model()
 
+    def _inputs(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
+        """What the model takes of a batch."""
+        inputs: dict[str, Any] = {k: v for k, v in batch.items() if k in self._accepted}
+        if "use_cache" in self._accepted:
+            inputs["use_cache"] = False
+        return inputs
+
     def _run(
         self, batch: Mapping[str, Tensor], output_hidden: bool
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         """The model's logits, the hidden state [B, L, d] if asked for, and the attention mask [B, L]."""
-        inputs: dict[str, Any] = {k: v for k, v in batch.items() if k in self._accepted}
-        if "use_cache" in self._accepted:
-            inputs["use_cache"] = False
+        inputs = self._inputs(batch)
         hidden: list[Tensor] = []
         body = self._base.base_model
         # With `output_hidden_states` the model would keep those of all layers.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from lit_fed.data.tables import rows_of_tasks
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -15,10 +17,17 @@ class ClientData:
 
     Attributes:
         id: Name of the client, unique in the federation.
-        rows: Its training rows, at least one.
+        rows: Its training rows, at least one; of a single task there may be none.
         validation: Its own held-out rows, if it has any.
     """
 
     id: str
     rows: Dataset
     validation: Dataset | None = None
+
+    def of_task(self, task: str) -> ClientData:
+        """What it holds of one task, by the column ``task``."""
+        held_out = None if self.validation is None else rows_of_tasks(self.validation, [task])
+        return replace(
+            self, rows=rows_of_tasks(self.rows, [task]), validation=held_out if held_out else None
+        )

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from lit_fed.data.bucketing import LengthBucketSampler
 from lit_fed.data.client_data import ClientData
+from lit_fed.data.columns import require_column
 from lit_fed.data.division import Division, divide
 from lit_fed.data.embedded.generator import Split
 from lit_fed.data.embedded_pairs import EmbeddedPairs
@@ -24,7 +25,7 @@ from lit_fed.data.limits import require_at_least, require_fraction
 from lit_fed.data.partition_table import partition_table
 from lit_fed.data.partitioners import IIDPartitioner, Partitioner
 from lit_fed.data.sources import Source
-from lit_fed.data.tables import load_tables, naming
+from lit_fed.data.tables import TASK, load_tables, naming, rows_of_tasks
 
 # Written with `not`, as jsonargparse runs plain `if TYPE_CHECKING` blocks: it would take a second
 # to import datasets for --help, and offer a Dataset, which YAML cannot give, as a table.
@@ -71,7 +72,8 @@ class FederatedDataModule(LightningDataModule):
         num_workers: Processes that load batches. Batches take microseconds, so 0 is mostly best.
         seed: Of carving, partition and the stock Trainer's shuffling. None: that of Lightning's
             ``seed_everything``, else 0.
-        tasks: Only rows with these values of the column ``task``, in all tables. None: all.
+        tasks: Only rows with these values of the column ``task``, in all tables. None: all. Where
+            the trainer has ``rounds_per_task``, the clients learn them in this order.
 
     Raises:
         ValueError: If a number is out of range, or settings exclude each other.
@@ -178,14 +180,36 @@ class FederatedDataModule(LightningDataModule):
         self._public = division.public if tables.public is None else tables.public
         self._tests = tables.tests
         # The federation's own tables stay; what methods make of them comes and goes.
-        capacity = 2 * self.num_clients + len(tables.tests) + _SPARE_CAPACITY
+        held = 2 * self.num_clients + len(tables.tests)
+        capacity = held * (1 + len(self.tasks or ())) + _SPARE_CAPACITY
         self._cache = FeatureCache(self.encoding, self.max_length, capacity)
+        self._clients_in: dict[str, list[ClientData]] = {}
         self._division = division
 
     @property
     def clients(self) -> list[ClientData]:
         """What the clients hold."""
         return self._ready().clients
+
+    def clients_in(self, task: str) -> list[ClientData]:
+        """What the clients hold of one task, in the order of :attr:`clients`; some may have no rows.
+
+        Args:
+            task: One of ``tasks``.
+        """
+        self._ready()
+        if task not in self._clients_in:
+            self._clients_in[task] = [client.of_task(task) for client in self.clients]
+        return self._clients_in[task]
+
+    def of_task(self, rows: Dataset, task: str) -> Dataset:
+        """Those of the rows that belong to a task, of any of the tables.
+
+        Raises:
+            ValueError: If they have no column ``task``.
+        """
+        require_column(rows, TASK, "data.tasks")
+        return rows_of_tasks(rows, [task])
 
     @property
     def validation(self) -> Dataset | None:

@@ -114,7 +114,21 @@ def load_table(
     if ROW_ID in rows.column_names:
         rows = rows.remove_columns(ROW_ID)
     rows = rows.add_column(ROW_ID, np.arange(len(rows)))
-    return rows if tasks is None else _of_tasks(where, rows, tasks)
+    if tasks is None:
+        return rows
+    _check_tasks(where, rows, tasks)
+    return rows_of_tasks(rows, tasks)
+
+
+def rows_of_tasks(rows: Dataset, tasks: Sequence[str]) -> Dataset:
+    """The rows with these values of the column ``task``, in their order.
+
+    >>> from datasets import Dataset
+    >>> rows_of_tasks(Dataset.from_dict({"task": ["a", "b", "a"], "label": [0, 1, 2]}), ["a"])["label"][:]
+    [0, 2]
+    """
+    values, wanted = column_values(rows, TASK), set(tasks)
+    return select_rows(rows, np.flatnonzero([value in wanted for value in values]))
 
 
 @contextmanager
@@ -128,15 +142,15 @@ def naming(where: str) -> Iterator[None]:
         raise ValueError(f"{where}: {error}") from error
 
 
-def _of_tasks(where: str, rows: Dataset, tasks: Sequence[str]) -> Dataset:
-    if not tasks:
-        raise ValueError("`data.tasks` is expected to name one task or more, but got none")
+def _check_tasks(where: str, rows: Dataset, tasks: Sequence[str]) -> None:
+    if not tasks or len(set(tasks)) < len(tasks):
+        raise ValueError(
+            f"`data.tasks` is expected to name one task or more, each once, but got {list(tasks)}"
+        )
     require_column(rows, TASK, "data.tasks", where)
-    values = column_values(rows, TASK)
-    present = set(values)
+    present = set(column_values(rows, TASK))
     if unknown := [task for task in tasks if task not in present]:
         raise ValueError(
             f"`data.tasks` is expected to name tasks of {where}, but got {unknown}; its tasks are "
             f"{sorted(present)}"
         )
-    return select_rows(rows, np.flatnonzero([value in set(tasks) for value in values]))

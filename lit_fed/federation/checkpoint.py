@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from lit_fed.federation.ledger import Ledger
 from lit_fed.federation.state import ClientState, FederationState
 from lit_fed.payload import Payload
@@ -20,7 +22,8 @@ def save_checkpoint(folder: Path, state: FederationState, run: dict[str, Any]) -
 
     ``state.json`` holds the counters, ``broadcast.safetensors`` and ``server.safetensors`` what its
     name says, ``clients/<number>.safetensors`` a client's private state and
-    ``clients/<number>.optimizer.safetensors`` its optimizer's, where there is any.
+    ``clients/<number>.optimizer.safetensors`` its optimizer's, where there is any, and
+    ``callback.<number>.safetensors`` the tensors of a callback's state.
 
     Args:
         folder: The checkpoint's final name. One that is there already is replaced.
@@ -41,6 +44,7 @@ def save_checkpoint(folder: Path, state: FederationState, run: dict[str, Any]) -
             if payload:
                 clients[name][key] = f"clients/{number}.{key}.safetensors"
                 payload.save(writing / clients[name][key])
+    callbacks = _written_callbacks(writing, state.callbacks)
     (writing / "state.json").write_text(
         json.dumps(
             {
@@ -52,6 +56,7 @@ def save_checkpoint(folder: Path, state: FederationState, run: dict[str, Any]) -
                 "ledger": state.ledger.to_dict(),
                 "history": state.history,
                 "failures": state.failures,
+                "callbacks": callbacks,
             },
             indent=1,
         ),
@@ -109,7 +114,36 @@ def load_checkpoint(folder: Path, run: dict[str, Any]) -> FederationState:
         ledger=Ledger.from_dict(data["ledger"]),
         history=data["history"],
         failures=data["failures"],
+        callbacks=_read_callbacks(folder, data.get("callbacks", {})),
     )
+
+
+def _written_callbacks(folder: Path, states: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Write the tensors of the callbacks' states to files; the rest is for ``state.json``."""
+    written: dict[str, dict[str, Any]] = {}
+    for number, (key, state) in enumerate(states.items()):
+        tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+        plain = {name: value for name, value in state.items() if name not in tensors}
+        try:
+            json.dumps(plain)
+        except TypeError as error:
+            raise TypeError(
+                f"state_dict() of callback {key} is expected to hold tensors and what JSON takes, "
+                f"but {error}"
+            ) from error
+        written[key] = {"state": plain}
+        if tensors:
+            written[key]["tensors"] = f"callback.{number}.safetensors"
+            Payload(tensors).save(folder / written[key]["tensors"])
+    return written
+
+
+def _read_callbacks(folder: Path, written: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    states = {}
+    for key, one in written.items():
+        tensors = Payload.load(folder / one["tensors"]).tensors if "tensors" in one else {}
+        states[key] = {**one["state"], **{name: t.clone() for name, t in tensors.items()}}
+    return states
 
 
 def _flush(path: Path) -> None:

@@ -21,13 +21,14 @@ class ClientSampler(ABC):
         """Choose clients.
 
         Args:
-            sizes: Rows of every client.
-            count: How many to choose, between 1 and the number of clients.
+            sizes: Rows of every client; one without any is not available.
+            count: How many to choose, between 1 and the number of available clients.
             seed: The run's seed.
             round: The round, counted from 0.
 
         Returns:
-            ``count`` different positions in ``sizes``, in the order in which they train.
+            ``count`` different positions of available clients in ``sizes``, in the order in which
+            they train.
         """
 
     def state_dict(self) -> dict[str, Any]:
@@ -49,7 +50,8 @@ class UniformSampler(ClientSampler):
 
     def __call__(self, sizes: Sequence[int], count: int, seed: int, round: int) -> list[int]:
         """Draw ``count`` clients; see :class:`ClientSampler`."""
-        chosen = np.random.default_rng([seed, round]).choice(len(sizes), count, replace=False)
+        available = np.flatnonzero(sizes)
+        chosen = np.random.default_rng([seed, round]).choice(available, count, replace=False)
         return sorted(chosen.tolist())
 
 
@@ -93,12 +95,13 @@ class FixedOrderSampler(ClientSampler):
         if (
             len(set(order)) != len(order)
             or not set(order) <= set(range(len(sizes)))
-            or len(order) < count
+            or sum(sizes[client] > 0 for client in order) < count
         ):
             raise ValueError(
                 f"`trainer.sampler.order` is expected to name at least {count} different clients of "
                 f"0 … {len(sizes) - 1}, but got {order}"
             )
+        order = [client for client in order if sizes[client]]
         return [order[(round * count + i) % len(order)] for i in range(count)]
 
 

@@ -19,6 +19,7 @@ def check_settings(trainer: FederatedTrainer) -> None:
     """
     least = {
         "max_rounds": 1,
+        "rounds_per_task": 1,
         "local_epochs": 1,
         "local_steps": 1,
         "accumulate_grad_batches": 1,
@@ -51,9 +52,20 @@ def check_federation(trainer: FederatedTrainer, data: FederatedDataModule) -> No
     """Check the settings that depend on the data.
 
     Raises:
-        ValueError: If a round asks for more clients than there are, or clients are to be validated
-            and have nothing to be validated on.
+        ValueError: If a round asks for more clients than there are, clients are to be validated
+            and have nothing to be validated on, or there are rounds for tasks, but no tasks.
     """
+    if trainer.rounds_per_task is not None:
+        if data.tasks is None:
+            raise ValueError(
+                f"`trainer.rounds_per_task` is {trainer.rounds_per_task}, which expects a sequence of "
+                "tasks, but `data.tasks` is null"
+            )
+        for task in data.tasks:
+            if not any(len(client.rows) for client in data.clients_in(task)):
+                raise ValueError(
+                    f"`data.tasks` names {task!r}, of which no client has rows to train on"
+                )
     clients_per_round(trainer.clients_per_round, len(data.clients))
     unvalidated = data.validation is None and any(c.validation is None for c in data.clients)
     if trainer.validate_clients and unvalidated:

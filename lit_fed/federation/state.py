@@ -39,6 +39,7 @@ class FederationState:
         ledger: Bytes so far.
         history: One row of metrics per round.
         failures: How often each client was left out of a round.
+        callbacks: States of the callbacks by their ``state_key``: tensors and what JSON takes.
     """
 
     round: int
@@ -49,3 +50,4 @@ class FederationState:
     ledger: Ledger = field(default_factory=Ledger)
     history: list[dict[str, float]] = field(default_factory=list)
     failures: dict[str, int] = field(default_factory=dict)
+    callbacks: dict[str, dict[str, Any]] = field(default_factory=dict)

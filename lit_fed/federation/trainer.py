@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from lightning.fabric import Fabric
@@ -29,6 +30,9 @@ from lit_fed.federation.settings import check_federation, check_settings
 from lit_fed.federation.state import FederationState
 from lit_fed.module import FederatedModule
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 
 class FederatedTrainer:
     """Trains a :class:`~lit_fed.FederatedModule` over the clients of a :class:`~lit_fed.data.FederatedDataModule`.
@@ -45,6 +49,8 @@ class FederatedTrainer:
         num_nodes: As in Lightning Fabric.
         precision: As in Lightning Fabric, such as ``32-true`` or ``bf16-mixed``.
         max_rounds: Rounds of the federation.
+        rounds_per_task: Rounds of each task in ``data.tasks``, one task after the other; if set, it
+            replaces ``max_rounds``. A client takes part with its rows of the task under way.
         clients_per_round: Clients sampled in a round: an integer is a count, a float a fraction.
         local_epochs: Passes of a client over its rows in a round.
         local_steps: Optimizer steps of a client in a round; if set, it replaces ``local_epochs``.
@@ -96,6 +102,7 @@ class FederatedTrainer:
             "32-true", "16-mixed", "bf16-mixed", "bf16-true", "16-true", "64-true"
         ] = "32-true",
         max_rounds: int = 10,
+        rounds_per_task: int | None = None,
         clients_per_round: int | float = 1.0,
         local_epochs: int = 1,
         local_steps: int | None = None,
@@ -131,6 +138,7 @@ class FederatedTrainer:
                 self.fast_dev_run
             )
         self.max_rounds = max_rounds
+        self.rounds_per_task = rounds_per_task
         self.clients_per_round = clients_per_round
         self.local_epochs = local_epochs
         self.local_steps = local_steps
@@ -210,8 +218,7 @@ class FederatedTrainer:
             sanity_check(self)
             self.call("on_fit_start")
             while self.current_round < self.max_rounds and not self.should_stop:
-                self.federation = run_round(self)
-                metrics = self.federation.history[-1]
+                metrics = self._run_round()
                 self._log(metrics)
                 self.call("on_round_end", metrics)
             self.roles.become_server(self.federation)
@@ -305,6 +312,32 @@ class FederatedTrainer:
         sets, limit = self.datamodule.tests.values(), self.limit_predict_batches
         return [output for rows in sets for output in predict(self, rows, limit)]
 
+    def evaluate(self, rows: Dataset, labels: Sequence[int] | None = None) -> dict[str, float]:
+        """Test the global model, or every client's where there is none, on any rows.
+
+        Args:
+            rows: Rows of the data module's kind, such as those of one task.
+            labels: The classes that can be predicted, where not all are in question.
+
+        Returns:
+            Metrics by name, as of :meth:`test`.
+
+        Raises:
+            ValueError: If there are no rows.
+        """
+        if not len(rows):
+            raise ValueError(
+                "`rows` of evaluate are expected to be one or more, but there are none"
+            )
+        with self.lightning_module.predicting(labels):
+            sets = {"test": rows}
+            return evaluate_everyone(self, sets, "test", self.limit_test_batches)
+
+    def become_server(self) -> FederatedModule:
+        """Make the module the server with the last broadcast, which is the global model, and return it."""
+        self.roles.become_server(self.federation)
+        return self.lightning_module
+
     # ---------------------------------------------------------------- making ready
 
     def _prepare(
@@ -351,6 +384,8 @@ class FederatedTrainer:
         datamodule.check(model.tokenizer, getattr(model.backbone, "num_labels", None))
         check_federation(self, datamodule)
         self.datamodule = model.datamodule = datamodule
+        if self.rounds_per_task and not self.fast_dev_run:
+            self.max_rounds = self.rounds_per_task * len(datamodule.tasks or ())
 
     def _initial(self) -> FederationState:
         self.lightning_module.eval()
@@ -361,6 +396,9 @@ class FederatedTrainer:
     def _load(self, path: Path, identity: dict[str, Any]) -> FederationState:
         state = checkpoint.load_checkpoint(path, identity)
         self.sampler.load_state_dict(state.sampler)
+        for callback in self.callbacks:
+            if callback.state_key in state.callbacks:
+                callback.load_state_dict(state.callbacks[callback.state_key])
         rank_zero_info(f"going on from {path} after {state.round} finished rounds")
         return state
 
@@ -370,7 +408,21 @@ class FederatedTrainer:
             "method": type(self.lightning_module).__qualname__,
             "trainer.seed": self.seed,
             "rows per client": {c.id: len(c.rows) for c in self.datamodule.clients},
+            "trainer.rounds_per_task": self.rounds_per_task,
+            "data.tasks": self.datamodule.tasks,
         }
+
+    def _run_round(self) -> dict[str, float]:
+        """One round and what callbacks evaluate after it: together, or neither of them."""
+        before = self.federation
+        self.federation = run_round(self)
+        metrics = self.federation.history[-1]
+        try:
+            self.call("on_round_evaluation", metrics)
+        except BaseException:
+            self.federation = before
+            raise
+        return metrics
 
     def _evaluate(self, split: Literal["validation", "test"]) -> dict[str, float]:
         data, limit = self.datamodule, self.limit_val_batches
@@ -416,7 +468,9 @@ class FederatedTrainer:
     def save_checkpoint(self, path: str | Path) -> None:
         """Write the state after the last finished round to a folder, whole or not at all."""
         if self.is_global_zero:
-            checkpoint.save_checkpoint(Path(path), self.federation, self._identity())
+            states = {c.state_key: own for c in self.callbacks if (own := c.state_dict())}
+            state = replace(self.federation, callbacks=states)
+            checkpoint.save_checkpoint(Path(path), state, self._identity())
 
     def run_name(self, model: FederatedModule) -> str:
         """The run's name: ``name``, else that of the method's class."""
@@ -443,6 +497,19 @@ class FederatedTrainer:
     def current_round(self) -> int:
         """Rounds finished, which is also the number of the round under way, counted from 0."""
         return self.federation.round
+
+    @property
+    def task_index(self) -> int | None:
+        """The position in ``data.tasks`` of the task under way (after the last round: the last one)."""
+        if self.rounds_per_task is None or self.datamodule.tasks is None:
+            return None
+        return min(self.current_round // self.rounds_per_task, len(self.datamodule.tasks) - 1)
+
+    @property
+    def task(self) -> str | None:
+        """The task under way; None where there is no sequence of them."""
+        index = self.task_index
+        return None if index is None else (self.datamodule.tasks or [])[index]
 
     @property
     def current_epoch(self) -> int:

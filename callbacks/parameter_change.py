@@ -1,0 +1,66 @@
+"""How much of the model a round of the clients changes: PE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lit_fed.callbacks.federated_callback import FederatedCallback
+from lit_fed.metrics import ParameterEfficiency
+from lit_fed.metrics.parameter_efficiency import EfficiencyMode
+
+if TYPE_CHECKING:
+    from lit_fed.federation import FederatedTrainer
+    from lit_fed.module import FederatedModule
+    from lit_fed.update import Update
+
+
+class ParameterChange(FederatedCallback):
+    """Gives a round's row of the history ``index/PE``, parameter efficiency, of Zou (2024), Table 1.
+
+    It compares what the clients send with the broadcast that they started from, so it is for methods that
+    exchange weights.
+
+    Args:
+        mode: See :class:`~lit_fed.metrics.ParameterEfficiency`.
+        threshold: Changes up to this part of a tensor's root mean square do not count.
+
+    Raises:
+        ValueError: If an argument is out of range; in the first round, if the clients do not send what the
+            backbone trains.
+    """
+
+    def __init__(self, mode: EfficiencyMode = "changed", threshold: float = 1e-3) -> None:
+        self._metric = ParameterEfficiency(mode, threshold)
+        self._value: float | None = None
+
+    def on_aggregate_end(
+        self, trainer: FederatedTrainer, module: FederatedModule, updates: Sequence[Update]
+    ) -> None:
+        """Compare the round's uploads with the broadcast before it."""
+        backbone = module.backbone
+        names, before = backbone.trainable(), trainer.federation.broadcast.tensors
+        self._metric.reset()
+        for update in updates:
+            after = update.payload.tensors
+            if missing := [name for name in names if name not in after or name not in before]:
+                raise ValueError(
+                    f"ParameterChange expects clients to exchange what they train, but "
+                    f"{type(module).__name__} does not send {missing[0]}"
+                )
+            sent = sum(tensor.numel() for tensor in after.values())
+            self._metric.update(
+                {name: before[name] for name in names},
+                {name: after[name] for name in names},
+                backbone.num_parameters,
+                sent,
+            )
+        self._value = float(self._metric.compute())
+
+    def on_round_evaluation(
+        self, trainer: FederatedTrainer, module: FederatedModule, metrics: dict[str, float]
+    ) -> None:
+        """Report the round's value; a round without updates has none."""
+        if self._value is not None:
+            metrics["index/PE"] = self._value
+            self._value = None

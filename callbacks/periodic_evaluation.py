@@ -1,0 +1,55 @@
+"""What callbacks that evaluate the model between rounds have in common: when they do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lit_fed.callbacks.federated_callback import FederatedCallback
+
+if TYPE_CHECKING:
+    from lit_fed.federation import FederatedTrainer
+
+
+class PeriodicEvaluation(FederatedCallback):
+    """A callback that evaluates after each task, or after the last round where there are none.
+
+    Args:
+        every_n_rounds: Evaluate after every so many rounds as well. None: not.
+
+    Raises:
+        ValueError: If ``every_n_rounds`` is below 1.
+    """
+
+    def __init__(self, every_n_rounds: int | None = None) -> None:
+        if every_n_rounds is not None and every_n_rounds < 1:
+            raise ValueError(
+                f"`{type(self).__name__}.every_n_rounds` is expected to be at least 1 or null, but "
+                f"got {every_n_rounds}"
+            )
+        self.every_n_rounds = every_n_rounds
+
+    def is_due(self, trainer: FederatedTrainer) -> bool:
+        """Whether to evaluate in ``on_round_evaluation``, where a round has just been counted."""
+        finished = trainer.current_round
+        if self.every_n_rounds is not None and finished % self.every_n_rounds == 0:
+            return True
+        if trainer.rounds_per_task is not None and finished % trainer.rounds_per_task == 0:
+            return True
+        return finished >= trainer.max_rounds
+
+
+def last_round_task(trainer: FederatedTrainer) -> tuple[int, int]:
+    """The task of the round that has just been counted, and how many rounds of it there were by then.
+
+    Raises:
+        ValueError: If the trainer does not go through a sequence of tasks.
+    """
+    if trainer.rounds_per_task is None:
+        raise ValueError(
+            "`trainer.rounds_per_task` is expected where tasks are evaluated one after the other, but "
+            "is null"
+        )
+    before = trainer.current_round - 1
+    tasks = len(trainer.datamodule.tasks or ())
+    task = min(before // trainer.rounds_per_task, tasks - 1)
+    return task, before - task * trainer.rounds_per_task + 1

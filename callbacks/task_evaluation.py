@@ -1,0 +1,200 @@
+"""Accuracy on every task of a sequence after each of them, with SRS and TTA."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from lit_fed.callbacks.atomic_write import atomic_write
+from lit_fed.callbacks.curves import tensorboard_writers
+from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation, last_round_task
+from lit_fed.data import ClassificationEncoding, Encoding
+from lit_fed.metrics import TaskMatrix, semantic_retention, task_transfer
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from lit_fed.federation import FederatedTrainer
+    from lit_fed.module import FederatedModule
+
+
+class TaskEvaluation(PeriodicEvaluation):
+    """Fills R[t, j], the accuracy on task j after task t, and derives SRS and TTA from it.
+
+    The rows of ``data.test`` (its first table) are taken apart by their column ``task``. A round's
+    row of the history gets ``task/accuracy/<task>``, ``index/SRS`` and ``index/TTA``, as if the
+    sequence had ended there; an index that cannot be told yet is left out. The matrix goes to
+    TensorBoard as the image ``task/matrix``, and to ``task_matrix.csv`` of the run.
+
+    Lopez-Paz and Ranzato, "Gradient Episodic Memory for Continual Learning", 2017,
+    https://arxiv.org/abs/1706.08840; SRS and TTA are indices of Zou (2024), Table 1.
+
+    Args:
+        every_n_rounds: Evaluate after every so many rounds, beside after each task. None: not.
+        adaptation_rounds: TTA takes the accuracy on a task after so many rounds of it: needed where
+            the label sets of the tasks differ, so that nothing transfers before.
+        known_task: Whether a prediction is the likeliest of the task's own classes (the
+            task-incremental scenario) or of all (class-incremental). The same, where the classes are.
+        chance: Accuracy of guessing, which SRS subtracts, of each task. None: the share of the most
+            frequent class among the task's test rows; for language models 0.
+        metric: What :meth:`~lit_fed.FederatedTrainer.test` calls the accuracy. Without a global
+            model it is the mean over the clients.
+
+    Raises:
+        ValueError: If a number is out of range; when a fit starts, if there is no sequence of tasks or a
+            task has no test rows.
+    """
+
+    def __init__(
+        self,
+        every_n_rounds: int | None = None,
+        adaptation_rounds: int = 0,
+        known_task: bool = True,
+        chance: list[float] | None = None,
+        metric: str = "test/accuracy",
+    ) -> None:
+        super().__init__(every_n_rounds)
+        if adaptation_rounds < 0:
+            raise ValueError(
+                f"`TaskEvaluation.adaptation_rounds` is expected to be at least 0, but got "
+                f"{adaptation_rounds}"
+            )
+        self.adaptation_rounds = adaptation_rounds
+        self.known_task = known_task
+        self.chance = chance
+        self.metric = metric
+        self.tasks: Sequence[str] = ()
+        self._loaded: dict[str, Any] = {}
+
+    def on_fit_start(self, trainer: Any, module: Any) -> None:
+        """Take the tests apart; go on with the matrix of a checkpoint."""
+        data = trainer.datamodule
+        if trainer.rounds_per_task is None or not data.tasks:
+            raise ValueError(
+                "TaskEvaluation expects `trainer.rounds_per_task` and `data.tasks`, but got "
+                f"{trainer.rounds_per_task} and {data.tasks}"
+            )
+        if not data.tests:
+            raise ValueError("TaskEvaluation expects `data.test` to have rows, but there are none")
+        if not self.adaptation_rounds <= trainer.rounds_per_task:
+            raise ValueError(
+                f"`TaskEvaluation.adaptation_rounds` is expected to be at most "
+                f"`trainer.rounds_per_task` {trainer.rounds_per_task}, but got {self.adaptation_rounds}"
+            )
+        self.tasks = data.tasks
+        test = next(iter(data.tests.values()))
+        self._rows: list[Dataset] = [data.of_task(test, task) for task in self.tasks]
+        if empty := [t for t, rows in zip(self.tasks, self._rows, strict=True) if not len(rows)]:
+            raise ValueError(
+                f"`data.test` is expected to have rows of every task, but has none of {empty}"
+            )
+        counts = [_label_counts(data.encoding, rows) for rows in self._rows]
+        self._labels = [sorted(count) if count and self.known_task else None for count in counts]
+        majority = [max(count.values()) / count.total() if count else 0.0 for count in counts]
+        chance = majority if self.chance is None else self.chance
+        self._chance = [min(c, 1 - 1e-6) for c in chance]
+        # R, and the accuracies on each task just before it, or after its first rounds.
+        self._matrix, self._transfer = TaskMatrix(len(self.tasks)), TaskMatrix(len(self.tasks))
+        for name, metric in self._sums().items():
+            metric.persistent(True)
+            if self._loaded:
+                states = ("correct", "total")
+                metric.load_state_dict({key: self._loaded[f"{name}.{key}"] for key in states})
+        self._loaded = {}
+
+    def on_round_evaluation(
+        self, trainer: FederatedTrainer, module: FederatedModule, metrics: dict[str, float]
+    ) -> None:
+        """Evaluate all tasks where it is due, or the one that is being adapted to."""
+        task, rounds = last_round_task(trainer)
+        adapted = task > 0 and rounds == self.adaptation_rounds > 0
+        due = self.is_due(trainer)
+        if due:
+            self._matrix.reset_row(task)
+            self._transfer.reset_row(task)
+        for number, (name, rows) in enumerate(zip(self.tasks, self._rows, strict=True)):
+            if not due and not (adapted and number == task):
+                continue
+            accuracy = self._accuracy(trainer.evaluate(rows, self._labels[number]))
+            metrics[f"task/accuracy/{name}"] = accuracy
+            if due:
+                self._matrix.update(accuracy, task, number, len(rows))
+            if due and number == task + 1 and not self.adaptation_rounds:
+                self._transfer.update(accuracy, task, number, len(rows))
+            if adapted and number == task:
+                self._transfer.update(accuracy, task - 1, task, len(rows))
+        matrix = self._matrix.matrix()
+        retained = semantic_retention(matrix, self._chance)
+        transferred = task_transfer(self._transfer.matrix())
+        for index, value in (("SRS", float(retained)), ("TTA", float(transferred))):
+            if not math.isnan(value):
+                metrics[f"index/{index}"] = value
+        if due:
+            self._write(trainer, matrix)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums and counts of R, of which all follows."""
+        return {
+            f"{name}.{key}": value
+            for name, metric in self._sums().items()
+            for key, value in metric.state_dict().items()
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what :meth:`state_dict` gave, at the start of the fit."""
+        self._loaded = state_dict
+
+    def _sums(self) -> dict[str, TaskMatrix]:
+        return {"matrix": self._matrix, "transfer": self._transfer} if self.tasks else {}
+
+    def _accuracy(self, metrics: dict[str, float]) -> float:
+        for name in (self.metric, f"clients/{self.metric}/mean"):
+            if name in metrics:
+                return metrics[name]
+        raise ValueError(
+            f"`TaskEvaluation.metric` is expected to be one of {sorted(metrics)}, but got "
+            f"{self.metric!r}"
+        )
+
+    def _write(self, trainer: FederatedTrainer, matrix: Tensor) -> None:
+        if (folder := self.run_folder(trainer)) is not None:
+            atomic_write(folder / "task_matrix.csv", matrix_csv(matrix, self.tasks))
+        for writer in tensorboard_writers(trainer):
+            figure, _ = self._matrix.plot(matrix, labels=self.tasks)
+            writer.add_figure("task/matrix", figure, trainer.current_round - 1)
+
+
+def matrix_csv(matrix: Tensor, tasks: Sequence[str]) -> str:
+    """Write R as CSV: a row for the task trained on last, a column for the task evaluated.
+
+    Args:
+        matrix: [T, T]; cells that are NaN stay empty.
+        tasks: Names of the tasks.
+
+    Example:
+        >>> import torch
+        >>> print(matrix_csv(torch.tensor([[0.5, float("nan")], [0.25, 1.0]]), ["a", "b"]))
+        after,a,b
+        a,0.5,
+        b,0.25,1.0
+        <BLANKLINE>
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["after", *tasks])
+    for name, row in zip(tasks, matrix.tolist(), strict=True):
+        writer.writerow([name, *("" if math.isnan(value) else value for value in row)])
+    return text.getvalue()
+
+
+def _label_counts(encoding: Encoding, rows: Dataset) -> Counter[int] | None:
+    """How often each class occurs; None where rows have no single label, as for language models."""
+    if not isinstance(encoding, ClassificationEncoding):
+        return None
+    return Counter(encoding.label_ids(rows).tolist())
