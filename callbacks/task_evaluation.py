@@ -182,14 +182,14 @@ def matrix_csv(matrix: Tensor, tasks: Sequence[str]) -> str:
         >>> print(matrix_csv(torch.tensor([[0.5, float("nan")], [0.25, 1.0]]), ["a", "b"]))
         after,a,b
         a,0.5,
-        b,0.25,1.0
+        b,0.25,1
         <BLANKLINE>
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["after", *tasks])
     for name, row in zip(tasks, matrix.tolist(), strict=True):
-        writer.writerow([name, *("" if math.isnan(value) else value for value in row)])
+        writer.writerow([name, *("" if math.isnan(value) else f"{value:.6g}" for value in row)])
     return text.getvalue()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lit_fed.study import Run, study
+from lit_fed.study.figure import draw
 from tests.federation.toy import save_toy_config
 
 
@@ -36,6 +37,8 @@ def test_runs_everything_once_and_says_what_failed(
     assert table[2].startswith(f"| config | 2 | {expected}")
     assert table[3].startswith("| broken | 0 | –")
 
+    assert (root / "results.png").read_bytes().startswith(b"\x89PNG")
+
     # again: what has ended is left as it is, what is missing is run
     written = Run(config, 1, root / "config" / "seed_1").folder / "summary.json"
     before = written.stat().st_mtime_ns
@@ -56,7 +59,52 @@ def test_a_run_broken_off_goes_on_from_its_checkpoint(config: Path, tmp_path: Pa
 
 
 def test_a_missing_configuration_is_named(tmp_path: Path) -> None:
-    with pytest.raises(
-        FileNotFoundError, match=r"`configs` are expected to be files, but there is no absent.yaml"
-    ):
+    message = r"`configs` and `overlays` are expected to be files, but there is no absent.yaml"
+    with pytest.raises(FileNotFoundError, match=message):
         study([Path("absent.yaml")], root=tmp_path)
+
+
+def test_a_sweep_over_an_overlay(config: Path, tmp_path: Path) -> None:
+    overlay = tmp_path / "shorter.yaml"
+    overlay.write_text("trainer:\n  max_rounds: 1\n")
+    rates = [0.0, 0.02]
+    root = tmp_path / "root"
+
+    def run(seeds: tuple[int, ...] = (0,), setting: str = "--data.batch_size=16") -> None:
+        sweep = {"model.optimizer.init_args.lr": rates}
+        study([config], seeds, root, "lr", (overlay,), sweep, set=(setting,), metrics=["val/loss"])
+
+    run()
+    with (root / "lr.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["value"]) for row in rows] == rates
+    assert float(rows[0]["val/loss"]) != float(rows[1]["val/loss"])
+    table = (root / "lr.md").read_text().splitlines()
+    assert table[2].startswith("| config | 0.0 | 1 |")
+    ended = Run(config, 0, root / "config" / "lr=0.02" / "seed_0")
+    assert len(ended.history) == 1
+    # the same folder for other settings is another study's
+    with pytest.raises(FileExistsError, match=r"was made with settings .*16.* and not .*8"):
+        run(setting="--data.batch_size=8")
+    overlay.write_text("trainer:\n  max_rounds: 2\n")
+    with pytest.raises(FileExistsError, match=r"was made with configurations"):
+        run()
+    with pytest.raises(ValueError, match=r"`sweep` is expected to name one setting, but names"):
+        study([config], root=root, sweep={"a": [1], "b": [2]})
+
+
+def test_figures_show_means_and_spreads(config: Path, tmp_path: Path) -> None:
+    study([config], (1, 2), tmp_path, figure="rounds", metrics=["val/loss", "val/accuracy"])
+    runs = [Run(config, seed, tmp_path / "config" / f"seed_{seed}") for seed in (1, 2)]
+    (line,) = draw(runs, ["val/loss"], "rounds").axes[0].lines
+    histories = [run.history for run in runs]
+    means = [
+        statistics.fmean(row["val/loss"] for row in rows) for rows in zip(*histories, strict=True)
+    ]
+    assert line.get_xdata().tolist() == [1, 2]
+    assert line.get_ydata().tolist() == pytest.approx(means)
+    (bar,) = draw(runs, ["val/loss"], "bars").axes[0].patches
+    assert bar.get_height() == pytest.approx(means[-1])
+    swept = [Run(r.config, r.seed, r.folder, value=v) for v, r in enumerate(runs)]
+    (line,) = draw(swept, ["val/loss"], "sweep").axes[0].lines
+    assert line.get_ydata().tolist() == [h[-1]["val/loss"] for h in histories]

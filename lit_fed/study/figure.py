@@ -1,0 +1,87 @@
+"""A study's results as a figure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from lit_fed.study.run import Run
+from lit_fed.study.table import groups
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Kind = Literal["bars", "rounds", "sweep"]
+
+
+def draw(runs: Sequence[Run], metrics: Sequence[str], kind: Kind, label: str = "value") -> Figure:
+    """One panel for each metric; lines and bars are means over the seeds, bands and whiskers ± one spread.
+
+    Args:
+        runs: The runs; those that have not ended are left out.
+        metrics: Names in the summaries (``bars``, ``sweep``) or in the rounds' rows (``rounds``).
+        kind: ``bars``: one for each configuration. ``rounds``: against the rounds. ``sweep``: against the
+            values of the swept setting.
+        label: Name of that setting.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.4 * len(metrics), 3.2), layout="constrained")
+    axes = figure.subplots(1, len(metrics), squeeze=False)[0]
+    ended = [run for run in runs if run.summary is not None]
+    for axis, metric in zip(axes, metrics, strict=True):
+        {"bars": _bars, "rounds": _rounds, "sweep": _sweep}[kind](axis, ended, metric)
+        axis.set_title(metric)
+        axis.set_xlabel({"bars": "", "rounds": "round", "sweep": label}[kind])
+    if kind != "bars" and axes[0].get_legend_handles_labels()[0]:
+        axes[0].legend(fontsize="small")
+    return figure
+
+
+def _bars(axis: Axes, runs: Sequence[Run], metric: str) -> None:
+    columns = {name: _values(group, metric) for (name, _), group in groups(runs).items()}
+    columns = {name: values for name, values in columns.items() if values}
+    means = [statistics.fmean(values) for values in columns.values()]
+    axis.bar(list(columns), means, yerr=[_spread(values) for values in columns.values()], capsize=3)
+    axis.tick_params("x", labelrotation=45)
+
+
+def _rounds(axis: Axes, runs: Sequence[Run], metric: str) -> None:
+    for (name, value), group in groups(runs).items():
+        histories = [run.history for run in group]
+        found: dict[float, list[float]] = {}
+        for history in histories:
+            for row in history:
+                if metric in row:
+                    found.setdefault(int(row["round"]) + 1, []).append(row[metric])
+        _line(axis, found, name if value is None else f"{name} {value}")
+
+
+def _sweep(axis: Axes, runs: Sequence[Run], metric: str) -> None:
+    lines: dict[str, dict[float, list[float]]] = {}
+    for (name, value), group in groups(runs).items():
+        if values := _values(group, metric):
+            lines.setdefault(name, {})[float(value or 0)] = values
+    for name, points in lines.items():
+        _line(axis, points, name)
+
+
+def _line(axis: Axes, points: dict[float, list[float]], name: str) -> None:
+    places = sorted(points)
+    means = [statistics.fmean(points[x]) for x in places]
+    spreads = [_spread(points[x]) for x in places]
+    axis.plot(places, means, marker="o", markersize=3, label=name)
+    low = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
+    high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
+    axis.fill_between(places, low, high, alpha=0.2)
+
+
+def _values(runs: Sequence[Run], metric: str) -> list[float]:
+    found = [(run.summary or {"metrics": {}})["metrics"].get(metric) for run in runs]
+    return [value for value in found if value is not None]
+
+
+def _spread(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0

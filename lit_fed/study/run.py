@@ -1,0 +1,106 @@
+"""One run of a study: a configuration, a seed and, in a sweep, a setting's value."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Run:
+    """One configuration with one seed.
+
+    Attributes:
+        config: The YAML.
+        seed: Its ``seed_everything``.
+        folder: Where its files are.
+        overlays: YAMLs whose settings come over those of ``config``, in their order.
+        settings: Settings as on the command line, which come last.
+        value: The swept setting's value; None where nothing is swept.
+    """
+
+    config: Path
+    seed: int
+    folder: Path
+    overlays: tuple[Path, ...] = ()
+    settings: tuple[str, ...] = ()
+    value: float | str | None = None
+
+    @property
+    def name(self) -> str:
+        """The configuration's row of the table."""
+        return self.config.stem
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """What the run has ended with; None if it has not."""
+        path = self.folder / "summary.json"
+        summary: dict[str, Any] = (
+            json.loads(path.read_text()) if path.is_file() else {"interrupted": True}
+        )
+        return None if summary["interrupted"] else summary
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """The rounds' metrics; those that a round does not have are left out of its row."""
+        with (self.folder / "metrics.csv").open(encoding="utf-8") as file:
+            return [
+                {name: float(cell) for name, cell in row.items() if cell}
+                for row in csv.DictReader(file)
+            ]
+
+    def check(self) -> None:
+        """Raise if the folder holds a run of other settings.
+
+        Raises:
+            FileExistsError: Naming the folder and what differs.
+        """
+        path = self.folder / "study.json"
+        if not path.is_file():
+            return
+        there = json.loads(path.read_text())
+        for key, value in self._identity().items():
+            if there.get(key) != value:
+                raise FileExistsError(
+                    f"`root` is expected to hold no other study's runs, but {self.folder} was made with "
+                    f"{key} {there.get(key)} and not {value}"
+                )
+
+    def execute(self, threads: int) -> int:
+        """Run, or go on from the last checkpoint, in a process of its own.
+
+        Args:
+            threads: Threads of that process.
+
+        Returns:
+            Its exit status; its output is added to ``log.txt``.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "study.json").write_text(json.dumps(self._identity(), indent=1))
+        command = [sys.executable, "-m", "lit_fed", "fit"]
+        command += [f"--config={path}" for path in (self.config, *self.overlays)]
+        command += [f"--seed_everything={self.seed}"]
+        command += [f"--trainer.default_root_dir={self.folder}", *self.settings]
+        if any(self.folder.glob("checkpoints/round=*")):
+            command.append("--ckpt_path=last")
+        with (self.folder / "log.txt").open("a", encoding="utf-8") as log:
+            child = subprocess.run(
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+                check=False,
+            )
+        return child.returncode
+
+    def _identity(self) -> dict[str, Sequence[str]]:
+        """What makes it this run, by the files' contents: a YAML that was changed is another one."""
+        texts = [path.read_text(encoding="utf-8") for path in (self.config, *self.overlays)]
+        return {"configurations": texts, "settings": list(self.settings)}

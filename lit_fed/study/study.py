@@ -1,0 +1,142 @@
+"""Several configurations × seeds by one command: their table and their figure.
+
+``lit-fed-study --configs [configs/a.yaml,configs/b.yaml] --seeds [0,1,2] --root runs/study``
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from lit_fed.study.figure import Kind, draw
+from lit_fed.study.run import Run
+from lit_fed.study.table import results_csv, results_table
+
+METRICS = ("test/accuracy", "test/loss")
+
+
+def study(
+    configs: list[Path],
+    seeds: tuple[int, ...] = (0, 1, 2),
+    root: Path = Path("runs/study"),
+    name: str = "results",
+    overlays: tuple[Path, ...] = (),
+    sweep: dict[str, list[float | str]] | None = None,
+    jobs: int = 0,
+    metrics: list[str] | None = None,
+    figure: Kind | None = None,
+    set: tuple[str, ...] = (),
+) -> None:
+    """Run every configuration with every seed, and print and save the table of mean ± standard deviation.
+
+    What has ended is not run again and what was broken off goes on from its checkpoint, so the same
+    command continues a study; studies with the same root, overlays and settings share their runs. A run
+    that fails is named at the end and does not stop the others.
+
+    Args:
+        configs: YAML files of ``lit-fed fit``.
+        seeds: Values of ``seed_everything``.
+        root: Folder of the study. A run is in ``<root>/<name of the YAML>/seed_<seed>``.
+        name: The results are ``<root>/<name>.csv`` (one row a run), ``.md`` (the table) and ``.png``.
+        overlays: YAML files whose settings come over those of every configuration.
+        sweep: One setting and the values it takes, for instance
+            ``model.perturbation.init_args.scale: [0.05, 0.1]``.
+        jobs: Runs at a time, which share the cores. 0: as many as there are cores, at most 8.
+        metrics: Columns of the table, by their names in ``summary.json``. None: the test's
+            accuracy and loss.
+        figure: ``bars`` for each configuration, ``rounds``: metrics against rounds, ``sweep``: against the
+            swept values. None: ``sweep`` where there is one, else ``bars``.
+        set: Settings for every run, each as on the command line, such as ``--trainer.max_rounds=2``.
+
+    Raises:
+        FileNotFoundError: If a configuration is missing.
+        FileExistsError: If ``root`` holds a run of one of these names with other settings.
+        ValueError: If more than one setting is swept.
+        SystemExit: With code 1, after the table, if a run failed.
+    """
+    if missing := [str(c) for c in (*configs, *overlays) if not c.is_file()]:
+        raise FileNotFoundError(
+            f"`configs` and `overlays` are expected to be files, but there is no {', '.join(missing)}"
+        )
+    if sweep is not None and len(sweep) != 1:
+        raise ValueError(f"`sweep` is expected to name one setting, but names {list(sweep)}")
+    runs = _runs(configs, seeds, root, overlays, sweep, set)
+    for run in runs:
+        run.check()
+    cores = os.cpu_count() or 1
+    jobs = jobs or min(cores, 8)
+    console = Console()
+    failed: list[Run] = []
+    with Progress(console=console) as progress, ThreadPoolExecutor(jobs) as pool:
+        bar = progress.add_task("runs", total=len(runs))
+
+        def one(run: Run) -> None:
+            if run.summary is None and run.execute(max(1, cores // jobs)) != 0:
+                failed.append(run)
+            progress.advance(bar)
+
+        list(pool.map(one, runs))
+    _report(runs, root / name, metrics or list(METRICS), figure, sweep, console)
+    for run in failed:
+        console.print(
+            f"failed: {run.config} with seed {run.seed}, see {run.folder / 'log.txt'}",
+            soft_wrap=True,
+        )
+    if failed:
+        sys.exit(1)
+
+
+def _runs(
+    configs: list[Path],
+    seeds: tuple[int, ...],
+    root: Path,
+    overlays: tuple[Path, ...],
+    sweep: dict[str, list[float | str]] | None,
+    settings: tuple[str, ...],
+) -> list[Run]:
+    """All runs, each seed's together: where time runs out, the seeds that are done are done for all."""
+    runs = []
+    for seed in seeds:
+        for config in configs:
+            folder = root / config.stem
+            if sweep is None:
+                runs.append(Run(config, seed, folder / f"seed_{seed}", overlays, settings))
+                continue
+            ((setting, values),) = sweep.items()
+            for value in values:
+                own = folder / f"{setting.rpartition('.')[2]}={value}" / f"seed_{seed}"
+                swept = (*settings, f"--{setting}={value}")
+                runs.append(Run(config, seed, own, overlays, swept, value))
+    return runs
+
+
+def _report(
+    runs: list[Run],
+    path: Path,
+    metrics: list[str],
+    figure: Kind | None,
+    sweep: dict[str, list[float | str]] | None,
+    console: Console,
+) -> None:
+    table = results_table(runs, metrics)
+    path.with_suffix(".md").write_text(table + "\n", encoding="utf-8")
+    path.with_suffix(".csv").write_text(results_csv(runs), encoding="utf-8")
+    kind: Kind = figure or ("bars" if sweep is None else "sweep")
+    label = next(iter(sweep)) if sweep else "value"
+    draw(runs, metrics, kind, label).savefig(path.with_suffix(".png"), dpi=150)
+    console.print(table, soft_wrap=True, markup=False, highlight=False)
+
+
+def main() -> None:
+    """The command ``lit-fed-study``; ``--config`` takes the arguments from a YAML."""
+    from jsonargparse import auto_cli
+
+    try:
+        auto_cli(study, as_positional=False)
+    except (OSError, ValueError) as error:
+        sys.exit(f"lit-fed-study: error: {error}")
