@@ -12,6 +12,9 @@ from lit_fed.update import Update
 class Aggregation(ABC):
     """A rule that makes one payload of many, the ``aggregation`` argument of a method."""
 
+    needs_validation: bool = False
+    """Whether updates have to bring the metrics of each client's validation."""
+
     @abstractmethod
     def __call__(self, updates: Sequence[Update]) -> Payload:
         """Combine at least one update.

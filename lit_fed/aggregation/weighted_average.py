@@ -37,6 +37,7 @@ class WeightedAverage(Aggregation):
     def __init__(self, weights: Weighting = "size", score: str = "val/accuracy") -> None:
         self.weights: Weighting = weights
         self.score = score
+        self.needs_validation = weights == "validation"
 
     def __call__(self, updates: Sequence[Update]) -> Payload:
         """Average the updates.

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 from torch import Tensor
 
 from lit_fed.federation.ledger import Ledger
@@ -134,15 +135,16 @@ def _written_callbacks(folder: Path, states: dict[str, dict[str, Any]]) -> dict[
         written[key] = {"state": plain}
         if tensors:
             written[key]["tensors"] = f"callback.{number}.safetensors"
-            Payload(tensors).save(folder / written[key]["tensors"])
+            # not as a payload, which is finite: the best score so far of an early stop begins at infinity
+            safetensors.torch.save_file(tensors, folder / written[key]["tensors"])
     return written
 
 
 def _read_callbacks(folder: Path, written: dict[str, Any]) -> dict[str, dict[str, Any]]:
     states = {}
     for key, one in written.items():
-        tensors = Payload.load(folder / one["tensors"]).tensors if "tensors" in one else {}
-        states[key] = {**one["state"], **{name: t.clone() for name, t in tensors.items()}}
+        tensors = safetensors.torch.load_file(folder / one["tensors"]) if "tensors" in one else {}
+        states[key] = {**one["state"], **tensors}
     return states
 
 

@@ -70,7 +70,8 @@ def evaluate(
     metrics = log.compute()
     module.metric_log = None
     module.train(training)
-    trainer.callback_metrics.update({k: torch.tensor(v) for k, v in metrics.items()})
+    if module.client is None:
+        trainer.callback_metrics.update({k: torch.tensor(v) for k, v in metrics.items()})
     trainer.call(f"on_{split}_end")
     return metrics
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lit_fed.aggregation import Aggregation
 from lit_fed.federation.sampling import clients_per_round
 
 if TYPE_CHECKING:
     from lit_fed.data import FederatedDataModule
     from lit_fed.federation.trainer import FederatedTrainer
+    from lit_fed.module import FederatedModule
 
 
 def check_settings(trainer: FederatedTrainer) -> None:
@@ -72,4 +74,18 @@ def check_federation(trainer: FederatedTrainer, data: FederatedDataModule) -> No
         raise ValueError(
             "`trainer.validate_clients` expects validation rows, but `data.validation` is null and "
             "`data.validation_fraction` and `data.client_validation_fraction` are 0"
+        )
+
+
+def check_method(trainer: FederatedTrainer, module: FederatedModule) -> None:
+    """Check the settings that depend on the method.
+
+    Raises:
+        ValueError: If the aggregation needs a validation of the clients and there is none.
+    """
+    rule = getattr(module, "aggregation", None)
+    if isinstance(rule, Aggregation) and rule.needs_validation and not trainer.validate_clients:
+        raise ValueError(
+            f"`model.aggregation` {type(rule).__name__} takes the clients' validation scores, which "
+            "expects `trainer.validate_clients` to be true"
         )

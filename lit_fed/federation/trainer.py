@@ -20,13 +20,14 @@ from lit_fed.data import FederatedDataModule
 from lit_fed.federation import checkpoint
 from lit_fed.federation.evaluation import evaluate_everyone, predict, sanity_check
 from lit_fed.federation.execution import ClientExecution, SequentialClients
+from lit_fed.federation.lightning_view import LightningView
 from lit_fed.federation.randomness import resolve_seed
 from lit_fed.federation.roles import Roles
 from lit_fed.federation.round import run_round
 from lit_fed.federation.run_folder import find_checkpoint, run_folder
 from lit_fed.federation.run_loggers import run_loggers
 from lit_fed.federation.sampling import ClientSampler, UniformSampler
-from lit_fed.federation.settings import check_federation, check_settings
+from lit_fed.federation.settings import check_federation, check_method, check_settings
 from lit_fed.federation.state import FederationState
 from lit_fed.module import FederatedModule
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-class FederatedTrainer:
+class FederatedTrainer(LightningView):
     """Trains a :class:`~lit_fed.FederatedModule` over the clients of a :class:`~lit_fed.data.FederatedDataModule`.
 
     A round samples clients, trains each on its own rows from the last broadcast, aggregates what they
@@ -183,6 +184,7 @@ class FederatedTrainer:
         self.log_dir: Path | None = None
         self.should_stop = False
         self.interrupted = False
+        self.fitting = False
         self.sanity_checking = False
         self._federation: FederationState | None = None
         self._attached: FederatedModule | None = None
@@ -214,6 +216,7 @@ class FederatedTrainer:
         self._federation = self._load(found, self._identity()) if found else self._initial()
         self.loggers = run_loggers(self._loggers_setting, self.log_dir, self.current_round)
         self.call("setup", "fit")
+        self.fitting = True
         try:
             sanity_check(self)
             self.call("on_fit_start")
@@ -238,6 +241,7 @@ class FederatedTrainer:
             self.call("on_exception", error)
             raise
         finally:
+            self.fitting = False
             model.train()
             self.call("teardown", "fit")
             for logger in self.loggers:
@@ -372,6 +376,7 @@ class FederatedTrainer:
         self.fabric.launch()
         if not model.has_global_model:
             self.validate_clients = True
+        check_method(self, model)
         self._attach_data(model, datamodule)
         self.lightning_module = self._attached = model
         self.wrapped_module: Any = self.fabric.setup(model)
@@ -512,21 +517,6 @@ class FederatedTrainer:
         return None if index is None else (self.datamodule.tasks or [])[index]
 
     @property
-    def current_epoch(self) -> int:
-        """The round under way, for callbacks that ask a Lightning trainer."""
-        return self.current_round
-
-    @property
-    def global_step(self) -> int:
-        """Optimizer steps that all clients together have taken."""
-        return sum(c.steps for c in self.federation.clients.values())
-
-    @property
-    def logger(self) -> Logger | None:
-        """The first logger."""
-        return self.loggers[0] if self.loggers else None
-
-    @property
     def is_global_zero(self) -> bool:
         """Whether this process writes files."""
-        return self.fabric.is_global_zero
+        return bool(self.fabric.is_global_zero)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import EarlyStopping
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lit_fed import FedAvg, Payload
@@ -186,7 +187,7 @@ def test_validation_weights_need_validated_clients(toy_model: Path, tmp_path: Pa
     def module() -> FedAvg:
         return FedAvg(toy_backbone(toy_model), WeightedAverage("validation"), fast_adamw, 0)
 
-    with pytest.raises(ValueError, match=r"set trainer.validate_clients to true"):
+    with pytest.raises(ValueError, match=r"expects `trainer.validate_clients` to be true"):
         toy_trainer(tmp_path / "a", max_rounds=1).fit(module(), toy_data())
     trainer = toy_trainer(tmp_path / "b", max_rounds=1, validate_clients=True)
     trainer.fit(module(), toy_data(client_validation_fraction=0.2))
@@ -281,3 +282,23 @@ def test_several_processes_are_refused(toy_model: Path, tmp_path: Path) -> None:
         ValueError, match=r"SequentialClients runs in one process, but .* ask for 2"
     ):
         toy_trainer(tmp_path, devices=2).fit(toy_module(toy_model), toy_data())
+
+
+def test_lightnings_early_stopping_ends_a_federation_and_is_resumed(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    def stopping() -> EarlyStopping:
+        # accuracy never rises by 1, so patience ends in the third validation
+        return EarlyStopping("val/accuracy", mode="max", min_delta=1.0, patience=2)
+
+    whole = toy_trainer(tmp_path / "whole", max_rounds=6, callbacks=[stopping()])
+    whole.fit(toy_module(toy_model), toy_data())
+    assert whole.current_round == 3
+    toy_trainer(tmp_path / "parts", max_rounds=2, callbacks=[stopping()]).fit(
+        toy_module(toy_model), toy_data()
+    )
+    resumed = toy_trainer(
+        tmp_path / "parts", max_rounds=6, callbacks=[stopping()], validate_clients=True
+    )
+    resumed.fit(toy_module(toy_model), toy_data(), ckpt_path="last")
+    assert resumed.current_round == 3
