@@ -98,8 +98,12 @@ def drift(updates: Sequence[Update]) -> list[float]:
         same = [t for t in tensors if t is not None and t.shape == first.shape]
         if first.is_floating_point() and len(same) == len(updates):
             shared = True
-            stacked = torch.stack(same).float().reshape(len(same), first.numel())
-            squares += (stacked - stacked.mean(0)).square().sum(1, dtype=torch.float64)
+            # one upload after the other: all of them at once would cost as much memory again
+            mean = torch.zeros(first.shape)
+            for tensor in same:
+                mean += tensor.float() / len(same)
+            distances = [torch.linalg.vector_norm(tensor.float() - mean) for tensor in same]
+            squares += torch.stack(distances).double().square()
     return [float(value) for value in squares.sqrt()] if shared else []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from types import MappingProxyType
@@ -85,28 +85,28 @@ class Payload:
     @property
     def nbytes(self) -> int:
         """Size of the content in bytes: tensors as stored, texts as UTF-8, names and framing not counted."""
-        tensors = sum(t.numel() * t.element_size() for t in self._tensors.values())
-        return tensors + sum(len(s.encode()) for texts in self._strings.values() for s in texts)
+        tensors = sum(t.numel() * t.element_size() for t in self.tensors.values())
+        return tensors + sum(len(s.encode()) for texts in self.strings.values() for s in texts)
 
     def __bool__(self) -> bool:
-        return bool(self._tensors or self._strings)
+        return bool(self.tensors or self.strings)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Payload):
             return NotImplemented
+        ours, theirs = self.tensors, other.tensors
         return (
-            self._strings == other._strings
-            and self._tensors.keys() == other._tensors.keys()
+            self.strings == other.strings
+            and ours.keys() == theirs.keys()
             and all(
-                t.dtype == other._tensors[k].dtype and torch.equal(t, other._tensors[k])
-                for k, t in self._tensors.items()
+                t.dtype == theirs[k].dtype and torch.equal(t, theirs[k]) for k, t in ours.items()
             )
         )
 
     __hash__ = None  # type: ignore[assignment]  # equality by content, and tensors have no content hash
 
     def __repr__(self) -> str:
-        names = [*self._tensors, *self._strings]
+        names = [*self.tensors, *self.strings]
         shown = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
         return f"Payload({self.nbytes:,} bytes in {len(names)} entries: {shown})"
 
@@ -129,23 +129,40 @@ class Payload:
             ...
             ValueError: payload tensor 'w' is expected to have shape [3], but got [2]
         """
-        if missing := [name for name in reference if name not in self._tensors]:
+        held = self.tensors
+        if missing := [name for name in reference if name not in held]:
             raise ValueError(
                 f"{what} is expected to hold {len(reference)} tensors, but {_names(missing)} are missing; it holds "
-                f"{_names(list(self._tensors))}"
+                f"{_names(list(held))}"
             )
         for name, expected in reference.items():
-            if self._tensors[name].shape != expected.shape:
+            if held[name].shape != expected.shape:
                 raise ValueError(
                     f"{what} tensor {name!r} is expected to have shape {list(expected.shape)}, "
-                    f"but got {list(self._tensors[name].shape)}"
+                    f"but got {list(held[name].shape)}"
                 )
-        return {name: self._tensors[name] for name in reference}
+        return {name: held[name] for name in reference}
+
+    def part(self, names: Iterable[str]) -> Payload:
+        """Those tensors and strings that are named, in memory shared with this payload.
+
+        Args:
+            names: Names; those that the payload does not hold are left out.
+
+        Example:
+            >>> Payload({"a": torch.ones(2), "b": torch.ones(3)}).part(["a"])
+            Payload(8 bytes in 1 entries: a)
+        """
+        wanted = set(names)
+        one = Payload()
+        one._tensors = MappingProxyType({n: t for n, t in self.tensors.items() if n in wanted})
+        one._strings = MappingProxyType({n: s for n, s in self.strings.items() if n in wanted})
+        return one
 
     def to_bytes(self) -> bytes:
         """The payload in the safetensors format; the strings travel in its header."""
         return safetensors.torch.save(
-            dict(self._tensors), metadata={"strings": json.dumps(dict(self._strings))}
+            dict(self.tensors), metadata={"strings": json.dumps(dict(self.strings))}
         )
 
     @classmethod

@@ -12,6 +12,7 @@ import safetensors.torch
 from torch import Tensor
 
 from lit_fed.federation.ledger import Ledger
+from lit_fed.federation.spilling import StateMemory
 from lit_fed.federation.state import ClientState, FederationState
 from lit_fed.payload import Payload
 
@@ -71,12 +72,15 @@ def save_checkpoint(folder: Path, state: FederationState, run: dict[str, Any]) -
     _flush(folder.parent)
 
 
-def load_checkpoint(folder: Path, run: dict[str, Any]) -> FederationState:
+def load_checkpoint(
+    folder: Path, run: dict[str, Any], memory: StateMemory | None = None
+) -> FederationState:
     """Read a checkpoint.
 
     Args:
         folder: What :func:`save_checkpoint` wrote.
         run: What must be as it was; the same keys as were saved.
+        memory: Where the clients' states are kept. None: in memory.
 
     Raises:
         FileNotFoundError: If ``folder`` is no checkpoint.
@@ -101,16 +105,16 @@ def load_checkpoint(folder: Path, run: dict[str, Any]) -> FederationState:
     def payload(name: str | None) -> Payload:
         return Payload.load(folder / name) if name else Payload()
 
+    def client(one: dict[str, Any]) -> ClientState:
+        private, optimizer = payload(one.get("private")), payload(one.get("optimizer"))
+        state = ClientState(one["steps"], one["rounds"], private, optimizer)
+        return state if memory is None else memory.kept(state)
+
     return FederationState(
         round=data["round"],
         broadcast=payload("broadcast.safetensors"),
         server=payload("server.safetensors"),
-        clients={
-            name: ClientState(
-                c["steps"], c["rounds"], payload(c.get("private")), payload(c.get("optimizer"))
-            )
-            for name, c in data["clients"].items()
-        },
+        clients={name: client(one) for name, one in data["clients"].items()},
         sampler=data["sampler"],
         ledger=Ledger.from_dict(data["ledger"]),
         history=data["history"],

@@ -37,6 +37,7 @@ def run_round(trainer: FederatedTrainer) -> FederationState:
     ledger, states, failures = state.ledger.copy(), dict(state.clients), dict(state.failures)
     clients = sample_clients(trainer)
     trainer.call("on_round_start", clients)
+    memory = trainer.state_memory(state.clients.values())
 
     ledger.open_round()
     updates: list[Update] = []
@@ -50,7 +51,7 @@ def run_round(trainer: FederatedTrainer) -> FederationState:
             trainer.call("on_client_failed", client, result.error)
         else:
             ledger.record(client.id, up=result.update.payload.nbytes)
-            states[client.id] = result.state
+            states[client.id] = memory.kept(result.state)
             updates.append(result.update)
             trainer.call("on_client_end", result.update)
     if len(updates) < trainer.min_clients:

@@ -30,6 +30,7 @@ def check_settings(trainer: FederatedTrainer) -> None:
         "num_sanity_val_steps": 0,
         "seed": 0,
         "fast_dev_run": 0,
+        "client_state_mb": 0,
     }
     for name, bound in least.items():
         value = getattr(trainer, name)

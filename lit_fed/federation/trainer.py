@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,7 +30,8 @@ from lit_fed.federation.run_folder import find_checkpoint, run_folder
 from lit_fed.federation.run_loggers import run_loggers
 from lit_fed.federation.sampling import ClientSampler, UniformSampler
 from lit_fed.federation.settings import check_federation, check_method, check_settings
-from lit_fed.federation.state import FederationState
+from lit_fed.federation.spilling import StateMemory
+from lit_fed.federation.state import ClientState, FederationState
 from lit_fed.module import FederatedModule
 
 if TYPE_CHECKING:
@@ -66,6 +69,9 @@ class FederatedTrainer(LightningView):
             held-out rows or, if it has none, on the common ones. Always so for methods without a
             global model.
         keep_optimizer_state: Whether a client keeps its optimizer's moments between rounds.
+        client_state_mb: Megabytes (2²⁰ bytes) of memory for what stays with the clients between
+            rounds: their private states and moments. What exceeds it lies in files of the run's
+            folder, or of a temporary one. None: there is no bound.
         check_val_every_n_rounds: Rounds between two validations of the global model.
         test_at_end: Whether ``fit`` ends with a test of the global model.
         limit_train_batches: Batches of a client's epoch: an integer is a count, a float a fraction.
@@ -115,6 +121,7 @@ class FederatedTrainer(LightningView):
         min_clients: int = 1,
         validate_clients: bool = False,
         keep_optimizer_state: bool = False,
+        client_state_mb: float | None = None,
         check_val_every_n_rounds: int = 1,
         test_at_end: bool = True,
         limit_train_batches: int | float = 1.0,
@@ -151,6 +158,7 @@ class FederatedTrainer(LightningView):
         self.min_clients = min_clients
         self.validate_clients = validate_clients
         self.keep_optimizer_state = keep_optimizer_state
+        self.client_state_mb = client_state_mb
         self.check_val_every_n_rounds = check_val_every_n_rounds
         self.test_at_end = test_at_end
         self.limit_train_batches = limit_train_batches
@@ -399,7 +407,7 @@ class FederatedTrainer(LightningView):
         return FederationState(0, broadcast)
 
     def _load(self, path: Path, identity: dict[str, Any]) -> FederationState:
-        state = checkpoint.load_checkpoint(path, identity)
+        state = checkpoint.load_checkpoint(path, identity, self.state_memory())
         self.sampler.load_state_dict(state.sampler)
         for callback in self.callbacks:
             if callback.state_key in state.callbacks:
@@ -469,6 +477,17 @@ class FederatedTrainer(LightningView):
         self.fabric.clip_gradients(
             self.wrapped_module, optimizer, **bound, error_if_nonfinite=False
         )
+
+    def state_memory(self, held: Iterable[ClientState] = ()) -> StateMemory:
+        """The memory for clients' states, of which some are held already."""
+        budget = None if self.client_state_mb is None else self.client_state_mb * 2**20
+        return StateMemory(budget, self._spill_folder, held)
+
+    @property
+    def _spill_folder(self) -> Path:
+        if self.log_dir is not None and not self.fast_dev_run:
+            return self.log_dir / ".client_states"
+        return Path(tempfile.gettempdir()) / f"lit_fed-{os.getpid()}"
 
     def save_checkpoint(self, path: str | Path) -> None:
         """Write the state after the last finished round to a folder, whole or not at all."""

@@ -183,7 +183,10 @@ class GuidanceMixin(AggregateKLMixin, TeacherMixin):
 
 def only_weights(updates: Sequence[Update]) -> list[Update]:
     """The updates without what is exchanged beside θ_k."""
-    return [replace(update, payload=Payload(weights_part(update.payload))) for update in updates]
+    return [
+        replace(update, payload=update.payload.part(weights_part(update.payload)))
+        for update in updates
+    ]
 
 
 def weights_part(payload: Payload) -> dict[str, Tensor]:
