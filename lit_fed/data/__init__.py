@@ -21,6 +21,7 @@ from lit_fed.data.sources import (
     LinesSource,
     ParquetSource,
     Source,
+    TaskSources,
     TSVSource,
 )
 
@@ -46,4 +47,5 @@ __all__ = [
     "QuantitySkewPartitioner",
     "Source",
     "TSVSource",
+    "TaskSources",
 ]

@@ -6,6 +6,7 @@ from lit_fed.data.sources.jsonl import JSONLSource
 from lit_fed.data.sources.lines import LinesSource
 from lit_fed.data.sources.parquet import ParquetSource
 from lit_fed.data.sources.source import Source
+from lit_fed.data.sources.task_sources import TaskSources
 
 __all__ = [
     "CSVSource",
@@ -15,4 +16,5 @@ __all__ = [
     "ParquetSource",
     "Source",
     "TSVSource",
+    "TaskSources",
 ]
