@@ -22,6 +22,7 @@ from lit_fed.data.sources import (
     ParquetSource,
     Source,
     TaskSources,
+    TranslationPairs,
     TSVSource,
 )
 
@@ -48,4 +49,5 @@ __all__ = [
     "Source",
     "TSVSource",
     "TaskSources",
+    "TranslationPairs",
 ]

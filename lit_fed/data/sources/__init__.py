@@ -7,6 +7,7 @@ from lit_fed.data.sources.lines import LinesSource
 from lit_fed.data.sources.parquet import ParquetSource
 from lit_fed.data.sources.source import Source
 from lit_fed.data.sources.task_sources import TaskSources
+from lit_fed.data.sources.translation_pairs import TranslationPairs
 
 __all__ = [
     "CSVSource",
@@ -17,4 +18,5 @@ __all__ = [
     "Source",
     "TSVSource",
     "TaskSources",
+    "TranslationPairs",
 ]
