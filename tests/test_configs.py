@@ -4,13 +4,17 @@ from pathlib import Path
 
 import pytest
 import yaml
+from transformers import BertModel
 
 from lit_fed.cli import LitFedCLI, main
 from tests.federation.toy import save_toy_model, toy_rows
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-PATHS = sorted(CONFIGS.rglob("*.yaml"))
+OVERLAYS = sorted((CONFIGS / "data").glob("*.yaml"))
+PATHS = sorted(set(CONFIGS.rglob("*.yaml")) - set(OVERLAYS))
 NAMES = [str(path.relative_to(CONFIGS)) for path in PATHS]
+OVERLAY_NAMES = [str(path.relative_to(CONFIGS)) for path in OVERLAYS]
+METHOD = CONFIGS / "lora_fedavg.yaml"
 
 
 def sst2_files(folder: Path) -> None:
@@ -27,8 +31,30 @@ def sst2_files(folder: Path) -> None:
     (folder / "data" / "sst2" / "test.tsv").write_text("\n".join(lines))
 
 
+def trec_files(folder: Path) -> None:
+    """Files in TREC's format with sentences of our own, of which the test lacks a label."""
+    (folder / "data" / "trec").mkdir(parents=True)
+    for seed, split in enumerate(("train", "test")):
+        texts = toy_rows(60, seed)["text"]
+        lines = [f'{i % (6 - seed)},"{text} ?"' for i, text in enumerate(texts)]
+        (folder / "data" / "trec" / f"{split}.csv").write_text("\n".join(lines))
+
+
+def tatoeba_files(folder: Path) -> None:
+    """A file in Tatoeba's format: 12,000 pairs, a third traditional, by 31 contributors."""
+    (folder / "data" / "tatoeba").mkdir(parents=True)
+    lines = []
+    for i in range(12000):
+        english = " ".join([f"w{i}", *["word"] * (1 + i % 9)])
+        chinese = f"{'这那這'[i // 9 % 3]}{i}。"
+        attribution = f"CC-BY 2.0 (France) Attribution: tatoeba.org #{i} (CK) & #{i} (u{i % 31})"
+        lines.append(f"{english}\t{chinese}\t{attribution}")
+    (folder / "data" / "tatoeba" / "cmn.txt").write_text("\n".join(lines), encoding="utf-8")
+
+
 def test_there_are_configurations() -> None:
     assert "lora_fedavg.yaml" in NAMES
+    assert OVERLAY_NAMES == ["data/sst2_trec.yaml", "data/tatoeba.yaml"]
 
 
 @pytest.mark.parametrize("path", PATHS, ids=NAMES)
@@ -52,6 +78,65 @@ def test_runs_at_its_smallest_size(
         model = save_toy_model(tmp_path / "model")
         smaller.append(f"--model.backbone.model={model}")
     main(["fit", "--config", str(path), *smaller, "--trainer.enable_progress_bar=false"])
+
+
+@pytest.mark.parametrize("path", OVERLAYS, ids=OVERLAY_NAMES)
+@pytest.mark.timeout(900)  # the embedded models are pre-trained once, at their first use
+def test_an_overlay_changes_the_data_of_a_method(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first == (
+        f"# lit-fed fit --config configs/{METHOD.name} --config configs/data/{path.name}"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    smaller = ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false"]
+    if path.stem == "tatoeba":
+        tatoeba_files(tmp_path)
+    else:
+        sst2_files(tmp_path)
+        trec_files(tmp_path)
+        model = save_toy_model(tmp_path / "model")
+        BertModel.from_pretrained(model).save_pretrained(model)  # without its head of two labels
+        smaller += [f"--model.backbone.model={model}", "--data.public_size=10"]
+    overlay = yaml.safe_load(path.read_text(encoding="utf-8"))
+    cli = LitFedCLI(["fit", "--config", str(METHOD), "--config", str(path), *smaller])
+    assert type(cli.model).__name__ == "FedAvg"
+    data = cli.datamodule
+    assert data.tasks == overlay["data"]["tasks"]
+    tables = {**data.tests, "public": data.public, "validation": data.validation}
+    assert all(set(rows["task"]) == set(data.tasks) for rows in tables.values() if rows is not None)
+    if path.stem == "sst2_trec":
+        labels = {"sst2": {0, 1}, "trec": {2, 3, 4, 5, 6}}
+        rows = data.tests["test"]
+        assert {
+            task: {y for y, t in zip(rows["label"], rows["task"], strict=True) if t == task}
+            for task in data.tasks
+        } == labels
+
+
+@pytest.mark.parametrize("method", PATHS, ids=NAMES)
+def test_an_overlay_keeps_what_it_does_not_name(
+    method: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the one of the overlays that changes the model, and names no class of it
+    path = CONFIGS / "data" / "sst2_trec.yaml"
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    with pytest.raises(SystemExit):
+        LitFedCLI(["fit", "--config", str(method), "--config", str(path), "--print_config"])
+    printed = yaml.safe_load(capsys.readouterr().out)
+    alone = yaml.safe_load(method.read_text(encoding="utf-8"))
+    overlay = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert printed["model"]["class_path"] == alone["model"]["class_path"]
+    assert printed["trainer"]["local_steps"] == overlay["trainer"]["local_steps"]
+    assert printed["trainer"]["name"] == alone["trainer"]["name"]
+    changed = overlay["model"]["init_args"]["backbone"]["init_args"]
+    kept = alone["model"]["init_args"]["backbone"]
+    backbone = printed["model"]["init_args"]["backbone"]
+    assert backbone["class_path"] == kept["class_path"]
+    assert {name: backbone["init_args"][name] for name in changed} == changed
+    assert backbone["init_args"]["peft"]["class_path"] == kept["init_args"]["peft"]["class_path"]
 
 
 def test_a_printed_configuration_lists_every_setting(

@@ -21,6 +21,8 @@ from lit_fed.data.sources import (
     LinesSource,
     ParquetSource,
     Source,
+    TaskSources,
+    TranslationPairs,
     TSVSource,
 )
 
@@ -46,4 +48,6 @@ __all__ = [
     "QuantitySkewPartitioner",
     "Source",
     "TSVSource",
+    "TaskSources",
+    "TranslationPairs",
 ]

@@ -6,6 +6,8 @@ from lit_fed.data.sources.jsonl import JSONLSource
 from lit_fed.data.sources.lines import LinesSource
 from lit_fed.data.sources.parquet import ParquetSource
 from lit_fed.data.sources.source import Source
+from lit_fed.data.sources.task_sources import TaskSources
+from lit_fed.data.sources.translation_pairs import TranslationPairs
 
 __all__ = [
     "CSVSource",
@@ -15,4 +17,6 @@ __all__ = [
     "ParquetSource",
     "Source",
     "TSVSource",
+    "TaskSources",
+    "TranslationPairs",
 ]
