@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from lit_fed.module import FederatedModule
 
 
+_LEAST = 4  # probes of which debiased CKA can be told
+
+
 class RepresentationStability(PeriodicEvaluation):
     """Compares the global model's representations after each earlier task with the present ones.
 
@@ -26,7 +29,7 @@ class RepresentationStability(PeriodicEvaluation):
 
     Args:
         every_n_rounds: Evaluate after every so many rounds, beside after each task. None: not.
-        num_probes: How many rows of ``data.validation``, else of the first test, evenly spaced.
+        num_probes: At most how many rows of ``data.validation``, else of the first test, evenly spaced.
 
     Raises:
         ValueError: If a number is out of range; when a fit starts, if there is no sequence of tasks, no
@@ -35,9 +38,10 @@ class RepresentationStability(PeriodicEvaluation):
 
     def __init__(self, every_n_rounds: int | None = None, num_probes: int = 128) -> None:
         super().__init__(every_n_rounds)
-        if num_probes < 4:
+        if num_probes < _LEAST:
             raise ValueError(
-                f"`RepresentationStability.num_probes` is expected to be at least 4, but got {num_probes}"
+                f"`RepresentationStability.num_probes` is expected to be at least {_LEAST}, but got "
+                f"{num_probes}"
             )
         self.num_probes = num_probes
         self._after: dict[int, list[Tensor]] = {}
@@ -52,13 +56,13 @@ class RepresentationStability(PeriodicEvaluation):
             )
         data = trainer.datamodule
         rows = data.validation or next(iter(data.tests.values()), None)
-        if rows is None or len(rows) < self.num_probes:
+        if rows is None or len(rows) < _LEAST:
             raise ValueError(
-                f"`RepresentationStability.num_probes` is expected to be at most the rows of "
-                f"`data.validation` (else `data.test`), {len(rows or ())}, but got {self.num_probes}"
+                f"RepresentationStability expects at least {_LEAST} rows of `data.validation` (else "
+                f"`data.test`) to probe with, but there are {len(rows or ())}"
             )
-        step = len(rows) / self.num_probes
-        self._probes = rows.select([int(i * step) for i in range(self.num_probes)])
+        count = min(self.num_probes, len(rows))
+        self._probes = rows.select([i * len(rows) // count for i in range(count)])
         if not self._loaded:
             self._after = {}
         self._loaded = False

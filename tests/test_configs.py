@@ -4,14 +4,17 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jsonargparse import auto_parser
 from transformers import BertModel
 
 from lit_fed.cli import LitFedCLI, main
+from lit_fed.study import study
 from tests.federation.toy import save_toy_model, toy_rows
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 OVERLAYS = sorted((CONFIGS / "data").glob("*.yaml"))
-PATHS = sorted(set(CONFIGS.rglob("*.yaml")) - set(OVERLAYS))
+STUDIES = sorted((CONFIGS / "studies").glob("*.yaml"))
+PATHS = sorted(set(CONFIGS.rglob("*.yaml")) - set(OVERLAYS) - set(STUDIES))
 NAMES = [str(path.relative_to(CONFIGS)) for path in PATHS]
 OVERLAY_NAMES = [str(path.relative_to(CONFIGS)) for path in OVERLAYS]
 METHOD = CONFIGS / "lora_fedavg.yaml"
@@ -54,7 +57,9 @@ def tatoeba_files(folder: Path) -> None:
 
 def test_there_are_configurations() -> None:
     assert "lora_fedavg.yaml" in NAMES
-    assert OVERLAY_NAMES == ["data/sst2_trec.yaml", "data/tatoeba.yaml"]
+    names = ["embedded_tasks", "sst2_trec", "tatoeba"]
+    assert [f"data/{name}.yaml" for name in names] == OVERLAY_NAMES
+    assert [path.stem for path in STUDIES] == ["figure4", "figure5", "table1", "table2"]
 
 
 @pytest.mark.parametrize("path", PATHS, ids=NAMES)
@@ -94,12 +99,13 @@ def test_an_overlay_changes_the_data_of_a_method(
     smaller = ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false"]
     if path.stem == "tatoeba":
         tatoeba_files(tmp_path)
-    else:
+    elif path.stem == "sst2_trec":
         sst2_files(tmp_path)
         trec_files(tmp_path)
         model = save_toy_model(tmp_path / "model")
         BertModel.from_pretrained(model).save_pretrained(model)  # without its head of two labels
         smaller += [f"--model.backbone.model={model}", "--data.public_size=10"]
+        smaller.append("--data.validation_fraction=0.2")
     overlay = yaml.safe_load(path.read_text(encoding="utf-8"))
     cli = LitFedCLI(["fit", "--config", str(METHOD), "--config", str(path), *smaller])
     assert type(cli.model).__name__ == "FedAvg"
@@ -137,6 +143,20 @@ def test_an_overlay_keeps_what_it_does_not_name(
     assert backbone["class_path"] == kept["class_path"]
     assert {name: backbone["init_args"][name] for name in changed} == changed
     assert backbone["init_args"]["peft"]["class_path"] == kept["init_args"]["peft"]["class_path"]
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=[path.stem for path in STUDIES])
+def test_a_study_names_its_command_and_what_there_is(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    command = f"# lit-fed-study --config configs/studies/{path.name}"
+    assert text.splitlines()[0] == command
+    settings = auto_parser(study, as_positional=False).parse_args([f"--config={path}"])
+    assert settings.name == path.stem
+    root = CONFIGS.parent
+    files = [*settings.configs, *settings.overlays]
+    assert all((root / file).is_file() for file in files)
+    reported = {"SRS", "TTA", "RSI", "GuS", "PE"}
+    assert {metric.removeprefix("index/") for metric in settings.metrics} == reported
 
 
 def test_a_printed_configuration_lists_every_setting(

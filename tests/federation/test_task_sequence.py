@@ -235,7 +235,12 @@ def test_only_a_tasks_own_classes_are_in_question(toy_model: Path, tmp_path: Pat
             RepresentationStability(),
             "RepresentationStability expects",
         ),
-        ({}, {}, RepresentationStability(num_probes=99), "at most the rows of .*, 32, but got 99"),
+        (
+            {},
+            {"validation": None, "validation_fraction": 0.02},
+            RepresentationStability(),
+            "at least 4 rows of `data.validation` .* but there are 2",
+        ),
         ({}, {"test": None}, TaskEvaluation(), "TaskEvaluation expects `data.test` to have rows"),
         (
             {},
