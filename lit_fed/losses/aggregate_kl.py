@@ -150,12 +150,26 @@ class AggregateKLMixin(TemperatureMixin):
         self.gamma = at_least(gamma, 0.0, "gamma")
         self.running_deviation = RunningMean() if center else None
 
+    def _alpha(self, student: Predicted, teacher: Predicted) -> Tensor:
+        """α of each example or token, [B] or [B, L]; with ``center`` the running mean takes δ in.
+
+        Args:
+            student: The client's pass.
+            teacher: The teacher's pass on the same rows.
+        """
+        deviation = semantic_deviation(student.logits, teacher.logits)
+        if self.running_deviation is None:
+            return _strength(deviation, self.gamma, None)
+        self.running_deviation.update(deviation, student.mask)
+        return _strength(deviation, self.gamma, self.running_deviation.mean)
+
     def aggregate_kl_loss(
         self,
         student: Predicted,
         teacher: Predicted | None,
         consensus: Tensor | TopK | None,
         weight: Tensor | None = None,
+        alpha: Tensor | None = None,
     ) -> Tensor:
         """λ₃ · mean(α · KD(P̄ → p_k)), Zou (2024), L_DDG.
 
@@ -165,6 +179,7 @@ class AggregateKLMixin(TemperatureMixin):
             consensus: P̄ of these samples at the method's temperature; None where there is none yet,
                 as in round 0.
             weight: Weight of each example, [B].
+            alpha: Strength of each position, where it is known already. None: found here.
 
         Returns:
             A scalar, weighted; 0 without looking at the teacher where λ₃ = 0 or there is no P̄.
@@ -178,12 +193,8 @@ class AggregateKLMixin(TemperatureMixin):
             raise ValueError(
                 "`teacher` is expected where `model.lambda_aggregate` > 0, but got None"
             )
-        deviation = semantic_deviation(student.logits, teacher.logits)
-        center = None
-        if self.running_deviation is not None:
-            self.running_deviation.update(deviation, student.mask)
-            center = self.running_deviation.mean
-        alpha = _strength(deviation, self.gamma, center)
+        if alpha is None:
+            alpha = self._alpha(student, teacher)
         return self.lambda_aggregate * aggregate_kl(
             student.logits, consensus, alpha, student.mask, self.temperature, weight
         )

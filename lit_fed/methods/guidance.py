@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lit_fed.aggregation import WeightedAverage, client_weights
 from lit_fed.backbones import Prediction
-from lit_fed.losses import AggregateKLMixin, guidance_strength, kl_distill_from_probs, masked_mean
+from lit_fed.losses import AggregateKLMixin, kl_distill_from_probs, masked_mean
 from lit_fed.losses.hyperparameter import at_least
 from lit_fed.methods.class_guide import ClassGuide
 from lit_fed.methods.guide import Guide, Guided
@@ -143,19 +143,16 @@ class GuidanceMixin(AggregateKLMixin, TeacherMixin):
         Returns:
             A scalar, weighted; 0 where there is no P̄ yet or λ3 = 0.
         """
-        loss = self.aggregate_kl_loss(
-            guided.student, guided.teacher, guided.consensus, guided.weight
-        )
+        alpha = None
         if guided.consensus is not None and guided.teacher is not None:
-            center = None if self.running_deviation is None else self.running_deviation.mean
             mask = guided.student.mask
-            alpha = guidance_strength(
-                guided.student.logits, guided.teacher.logits, self.gamma, center
-            )
+            alpha = self._alpha(guided.student, guided.teacher)
             self.log("train/alpha", masked_mean(alpha, mask))
             self.log("train/alpha/min", alpha.masked_fill(~mask, 1.0).amin())
             self.log("train/alpha/max", alpha.masked_fill(~mask, 0.0).amax())
-        return loss
+        return self.aggregate_kl_loss(
+            guided.student, guided.teacher, guided.consensus, guided.weight, alpha
+        )
 
     def distil_on_server(self, broadcast: Payload) -> Payload:
         """Server: the broadcast after ``server_steps`` steps of KD(P̄ → p_g) on the public set."""

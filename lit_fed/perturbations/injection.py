@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -121,7 +122,9 @@ class Injection:
         mask, batch_first = self._layout(site, module, hidden)
         wide = widen(hidden if batch_first else hidden.transpose(0, 1))
         rho = self._magnitude(site, hidden.device)
-        unit = delta(module, wide, mask, self.generator).masked_fill(~mask.unsqueeze(-1), 0.0)
+        unit = torch.where(
+            mask.unsqueeze(-1), delta(module, wide, mask, self.generator), wide.new_zeros(())
+        )
         self._record(
             site,
             rho,
@@ -130,7 +133,8 @@ class Injection:
         )
         if rho is None:
             return hidden
-        perturbed = narrow(wide + rho * unit, hidden.dtype, self.generator)
+        perturbed = torch.addcmul(wide, unit, rho.to(wide.dtype))
+        perturbed = narrow(perturbed, hidden.dtype, self.generator)
         return perturbed if batch_first else perturbed.transpose(0, 1)
 
     def _layout(self, site: str, module: nn.Module, hidden: Tensor) -> tuple[Tensor, bool]:
@@ -160,6 +164,22 @@ class Injection:
         square = torch.zeros_like(unit) if rho is None else rho.square() * unit.detach()
         self._deltas.setdefault(site, []).append(square)
         self._outputs.setdefault(site, []).append(output.detach())
+
+
+# By model: what its modules were, and those of the sites that were looked for since.
+_found: WeakKeyDictionary[nn.Module, tuple[int, dict[str, list[nn.Module]]]] = WeakKeyDictionary()
+
+
+def _modules_of(model: nn.Module, site: str, modules: list[nn.Module]) -> list[nn.Module]:
+    """The modules of a site, looked for anew only where the model has others than the last time."""
+    state = hash(tuple(id(module) for module in modules))
+    known, sites = _found.get(model, (None, {}))
+    if known != state:
+        sites = {}
+        _found[model] = state, sites
+    if site not in sites:
+        sites[site] = list(find_modules(model, site).values())
+    return sites[site]
 
 
 @contextmanager
@@ -209,7 +229,8 @@ def inject(
         raise ValueError(
             "`sites` are expected to name at least one perturbation site, but got none"
         )
-    checkpointed = any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
+    modules = list(model.modules())
+    checkpointed = any(getattr(m, "gradient_checkpointing", False) for m in modules)
     if checkpointed and model.training and torch.is_grad_enabled():
         raise ValueError(
             "perturbations cannot be injected with gradient checkpointing, which would recompute the "
@@ -218,7 +239,7 @@ def inject(
     injection = Injection(perturbation, attention_mask, generator)
     with ExitStack() as stack:
         for site in dict.fromkeys(sites):
-            for module in find_modules(model, site).values():
+            for module in _modules_of(model, site, modules):
                 stack.callback(perturbation.install(module, site, injection))
         yield injection
     if idle := [site for site in sites if site not in injection.delta_square]:

@@ -64,7 +64,8 @@ def root_mean_square(values: Tensor, mask: Tensor) -> Tensor:
         >>> root_mean_square(values, torch.tensor([True, False]))
         tensor(3.)
     """
-    kept = values.detach().masked_fill(~mask.unsqueeze(-1), 0.0)
+    # masked by position and not by feature, which would take a copy of all values
+    norms: Tensor = torch.linalg.vector_norm(values.detach(), dim=-1).masked_fill(~mask, 0.0)
     count = (mask.sum() * values.shape[-1]).clamp(min=1)
-    norm: Tensor = torch.linalg.vector_norm(kept)
-    return norm / count.to(kept.dtype).sqrt()
+    norm: Tensor = torch.linalg.vector_norm(norms)
+    return norm / count.to(norm.dtype).sqrt()

@@ -221,6 +221,17 @@ def test_modules_that_peft_saves_are_perturbed_in_the_copy_that_runs() -> None:
         assert len(injection.delta_square[site]) == {"norm": 5, "embedding": 1}[site]
 
 
+def test_modules_are_found_anew_where_the_model_has_changed() -> None:
+    model = build("llama").eval()
+    clean, perturbed, _ = two_passes(model, GaussianNoise(), ("norm",), dropout=False)
+    assert not torch.equal(clean, perturbed)
+    model.model.norm = nn.LayerNorm(model.config.hidden_size)
+    before = state_of(model)
+    _, _, injection = two_passes(model, GaussianNoise(), ("norm",), dropout=False)
+    assert len(injection.delta_square["norm"]) == 5
+    assert state_of(model) == before
+
+
 def test_sequence_first_outputs_are_turned() -> None:
     class Turned(nn.Module):
         def __init__(self) -> None:
