@@ -16,6 +16,7 @@ from lit_fed.losses.mixture import mixture, mixture_top_k
 from lit_fed.losses.predicted import Predicted
 from lit_fed.losses.projector import fit_projector
 from lit_fed.losses.running_mean import RunningMean
+from lit_fed.losses.soft_predictions import soft_predictions
 from lit_fed.losses.stability import StabilityMixin, stability
 from lit_fed.losses.temperature import TemperatureMixin
 from lit_fed.losses.top_k import TopK, top_k
@@ -49,6 +50,7 @@ __all__ = [
     "mixture",
     "mixture_top_k",
     "semantic_deviation",
+    "soft_predictions",
     "stability",
     "top_k",
     "weight_regularization",

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from lit_fed.backbones import CausalLM, Prediction
-from lit_fed.losses import mixture
-from lit_fed.losses.soft_predictions import soft_predictions
+from lit_fed.losses import mixture, soft_predictions
 from lit_fed.methods.guide import Guide, Guided
 
 

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from lit_fed.losses import TopK, mixture, mixture_top_k, top_k
-from lit_fed.losses.soft_predictions import soft_predictions
+from lit_fed.losses import TopK, mixture, mixture_top_k, soft_predictions, top_k
 
 # A batch's row ids [B], mask [B] or [B, L-1], and logits [B, C] or [B, L-1, V].
 Predicted = tuple[Tensor, Tensor, Tensor]
