@@ -76,7 +76,6 @@ class DDG(
 
     def initial_broadcast(self) -> Payload:
         """Server: θ_g as the backbone was built; there is no P̄ yet."""
-        self.check_guide()
         return Payload(self.backbone.trainable())
 
     def download(self, broadcast: Payload) -> None:

@@ -84,13 +84,16 @@ class GuidanceMixin(AggregateKLMixin, TeacherMixin):
         """Whether δ is taken on the client's own rows, so that the teacher has to see them."""
         return self.guide is not None and not isinstance(self.guide, PublicGuide)
 
-    def check_guide(self) -> None:
-        """Server: say before round 0 what P̄ needs and is not there.
+    def setup(self, stage: str) -> None:
+        """Say before a federation trains what P̄ needs and is not there; in a stock Trainer there is no P̄.
+
+        Args:
+            stage: ``fit`` where it is going to train.
 
         Raises:
-            ValueError: If something is.
+            ValueError: If something is missing.
         """
-        if self.guide is not None:
+        if stage == "fit" and self._trainer is None and self.guide is not None:
             self.guide.check()
 
     def receive_consensus(self, broadcast: Payload) -> None:

@@ -45,7 +45,7 @@ class Guide(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Server: say before round 0 what is missing.
+        """Say before a federation trains what is missing.
 
         Raises:
             ValueError: If something is.

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Callback
 from torch import Tensor
 
-from lit_fed import DDG, Payload
+from lit_fed import DDG, DDGMSI, FederatedModule, Payload
 from lit_fed.losses import kl_distill, mean_pool
 from lit_fed.methods.consensus import ClassConsensus, TokenConsensus
 from lit_fed.methods.row_cache import RowCache
@@ -402,3 +402,14 @@ def test_missing_public_set_and_classes(model: Path, language_model: Path, tmp_p
     module = continue_text(DDG, language_model, aggregate_on="class")
     with pytest.raises(ValueError, match="'class', which is for classifiers"):
         fit(module, tmp_path / "b", lm_data(), clients_per_round=2)
+
+
+@pytest.mark.parametrize("method", [DDG, DDGMSI])
+def test_only_training_needs_a_public_set(
+    method: type[FederatedModule], model: Path, tmp_path: Path
+) -> None:
+    data = toy_data(public=None)
+    tested = toy_trainer(tmp_path / "test").test(classify(method, model), data)
+    assert 0 <= tested[0]["test/accuracy"] <= 1
+    with pytest.raises(ValueError, match=r"`data\.public` or `data\.public_size` is expected"):
+        fit(classify(method, model), tmp_path / "fit", data)
