@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Literal
 
 from lit_fed.callbacks.atomic_write import atomic_write
@@ -16,6 +17,7 @@ from lit_fed.callbacks.federated_callback import FederatedCallback
 if TYPE_CHECKING:
     from lit_fed.federation import FederatedTrainer
     from lit_fed.module import FederatedModule
+    from lit_fed.update import Update
 
 _NAME = re.compile(r"round=(\d+)")
 
@@ -79,8 +81,10 @@ def best_round(
 class RoundCheckpoint(FederatedCallback):
     """Saves the federation's whole state to ``checkpoints/round=<finished rounds>`` of the run.
 
-    The last round is always saved, also when the run is broken off by Ctrl-C or an error: what was
-    finished is never lost. With ``monitor``, ``checkpoints/best.json`` names the best checkpoint.
+    It is written while the next round's first client trains, and is there when that client has
+    finished; so a run that is killed loses what it has done since the last round or, in that while, the
+    round before. The last round is always saved, also when the run is broken off by Ctrl-C or an error:
+    what was finished is never lost. With ``monitor``, ``checkpoints/best.json`` names the best checkpoint.
 
     Args:
         every_n_rounds: Save after each n-th round.
@@ -125,10 +129,31 @@ class RoundCheckpoint(FederatedCallback):
         self.best_path: Path | None = None
         self.best_score: float | None = None
         self._saved: int | None = None
+        self._writing: Thread | None = None
+        self._error: BaseException | None = None
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
         """Remember which rounds a checkpoint holds already."""
         self._saved = trainer.federation.round
+
+    def on_client_end(
+        self, trainer: FederatedTrainer, module: FederatedModule, update: Update
+    ) -> None:
+        """Wait until the last round is on disk."""
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until what was given to be written is on disk.
+
+        Raises:
+            OSError: If it could not be written.
+        """
+        if self._writing is not None:
+            self._writing.join()
+            self._writing = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
 
     def on_round_end(
         self, trainer: FederatedTrainer, module: FederatedModule, metrics: Mapping[str, float]
@@ -146,10 +171,14 @@ class RoundCheckpoint(FederatedCallback):
     def on_fit_end(self, trainer: Any, module: Any) -> None:
         """Save the last finished round, where an early stop came between."""
         self._save(trainer)
+        self.wait()
 
     def on_exception(self, trainer: Any, module: Any, exception: BaseException) -> None:
         """Save the last finished round before the run ends."""
+        if exception is self._error:
+            return
         self._save(trainer)
+        self.wait()
 
     def _best_round(self, trainer: FederatedTrainer) -> int | None:
         if self.monitor is None:
@@ -162,20 +191,34 @@ class RoundCheckpoint(FederatedCallback):
         if self._saved is None or run is None or trainer.federation.round <= self._saved:
             return
         finished, folder = trainer.federation.round, run / "checkpoints"
+        self.wait()
+        write = trainer.checkpoint_writer(folder / f"round={finished:04d}")
+        history = trainer.federation.history
+
+        def save() -> None:
+            try:
+                self._replace_later(folder, finished)
+                write()
+                self._record_best(history, folder)
+                self._prune(folder)
+            except BaseException as error:  # raised in the run's own thread by wait()
+                self._error = error
+
+        self._saved = finished
+        self._writing = Thread(target=save, name="checkpoint")
+        self._writing.start()
+
+    @staticmethod
+    def _replace_later(folder: Path, finished: int) -> None:
         # A run that went on from an earlier round replaces what came after it: left there, those
         # rounds would be taken for the last ones.
         for number, later in checkpoints(folder).items():
             if number > finished:
                 _remove(later)
-        trainer.save_checkpoint(folder / f"round={finished:04d}")
-        self._saved = finished
-        self._record_best(trainer, folder)
-        self._prune(folder)
 
-    def _record_best(self, trainer: FederatedTrainer, folder: Path) -> None:
+    def _record_best(self, history: Sequence[Mapping[str, float]], folder: Path) -> None:
         if self.monitor is None:
             return
-        history = trainer.federation.history
         saved = checkpoints(folder)
         rows = [row if n in saved else {} for n, row in enumerate(history, start=1)]
         best = best_round(rows, self.monitor, self.mode)

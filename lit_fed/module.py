@@ -20,6 +20,7 @@ from lit_fed.client import Client
 from lit_fed.losses import cross_entropy
 from lit_fed.metric_log import MetricLog
 from lit_fed.payload import Payload
+from lit_fed.phases import Phases
 from lit_fed.update import Update
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class FederatedModule(LightningModule):
         self.client: Client | None = None
         self.datamodule: FederatedDataModule | None = None
         self.metric_log: MetricLog | None = None
+        self.phases = Phases()
         self._labels: Sequence[int] | None = None
 
     # ---------------------------------------------------------------- the federated protocol

@@ -61,14 +61,17 @@ def run_round(trainer: FederatedTrainer) -> FederationState:
             f"`trainer.min_clients` {trainer.min_clients}{reason}"
         ) from (errors[-1] if errors else None)
 
+    with trainer.phases("aggregation"):
+        state = _aggregated(trainer, state, updates)
     state = replace(
-        _aggregated(trainer, state, updates),
+        state,
         clients=states,
         sampler=trainer.sampler.state_dict(),
         ledger=ledger,
         failures=failures,
     )
-    metrics = {"round": float(state.round), **_validated(trainer, state)}
+    with trainer.phases("evaluation"):
+        metrics = {"round": float(state.round), **_validated(trainer, state)}
     metrics |= spread([u.metrics for u in updates]) | _traffic(ledger)
     metrics |= {"clients/sampled": len(clients), "clients/failed": len(errors)}
     metrics["time/round"] = time.perf_counter() - started

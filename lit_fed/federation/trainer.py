@@ -33,6 +33,7 @@ from lit_fed.federation.settings import check_federation, check_method, check_se
 from lit_fed.federation.spilling import StateMemory
 from lit_fed.federation.state import ClientState, FederationState
 from lit_fed.module import FederatedModule
+from lit_fed.phases import Phases
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -190,6 +191,7 @@ class FederatedTrainer(LightningView):
         self.callback_metrics: dict[str, torch.Tensor] = {}
         self.final_metrics: dict[str, float] = {}
         self.log_dir: Path | None = None
+        self.phases = Phases()
         self.should_stop = False
         self.interrupted = False
         self.fitting = False
@@ -397,6 +399,7 @@ class FederatedTrainer(LightningView):
         datamodule.check(model.tokenizer, getattr(model.backbone, "num_labels", None))
         check_federation(self, datamodule)
         self.datamodule = model.datamodule = datamodule
+        model.phases = self.phases
         if self.rounds_per_task and not self.fast_dev_run:
             self.max_rounds = self.rounds_per_task * len(datamodule.tasks or ())
 
@@ -431,10 +434,13 @@ class FederatedTrainer(LightningView):
         self.federation = run_round(self)
         metrics = self.federation.history[-1]
         try:
-            self.call("on_round_evaluation", metrics)
+            with self.phases("evaluation"):
+                self.call("on_round_evaluation", metrics)
         except BaseException:
             self.federation = before
             raise
+        spent = {f"time/{phase}": seconds for phase, seconds in self.phases.take().items()}
+        metrics.update(spent)
         return metrics
 
     def _evaluate(self, split: Literal["validation", "test"]) -> dict[str, float]:
@@ -492,9 +498,23 @@ class FederatedTrainer(LightningView):
     def save_checkpoint(self, path: str | Path) -> None:
         """Write the state after the last finished round to a folder, whole or not at all."""
         if self.is_global_zero:
-            states = {c.state_key: own for c in self.callbacks if (own := c.state_dict())}
-            state = replace(self.federation, callbacks=states)
-            checkpoint.save_checkpoint(Path(path), state, self._identity())
+            self.checkpoint_writer(path)()
+
+    def checkpoint_writer(self, path: str | Path) -> Callable[[], None]:
+        """What writes the present state to a folder when it is called, in whatever thread and however late."""
+        states = {c.state_key: _copied(own) for c in self.callbacks if (own := c.state_dict())}
+        state = replace(
+            self.federation,
+            callbacks=states,
+            history=[dict(row) for row in self.federation.history],
+        )
+        identity = self._identity()
+
+        def write() -> None:
+            with self.phases("checkpoint"):
+                checkpoint.save_checkpoint(Path(path), state, identity)
+
+        return write
 
     def run_name(self, model: FederatedModule) -> str:
         """The run's name: ``name``, else that of the method's class."""
@@ -539,3 +559,8 @@ class FederatedTrainer(LightningView):
     def is_global_zero(self) -> bool:
         """Whether this process writes files."""
         return bool(self.fabric.is_global_zero)
+
+
+def _copied(state: dict[str, Any]) -> dict[str, Any]:
+    """A callback's state as it is now: tensors that it goes on counting in are copied."""
+    return {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in state.items()}

@@ -1,6 +1,6 @@
 """A stand-in for the trainer: what a callback reads of it, and rounds that cost nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +28,9 @@ class StandInTrainer:
     datamodule: Any = None
     roles: Any = None
     module: Any = field(default_factory=lambda: SimpleNamespace(client=SimpleNamespace(id="c0")))
+
+    def checkpoint_writer(self, path: Path) -> Callable[[], None]:
+        return lambda: self.save_checkpoint(path)
 
     @property
     def current_round(self) -> int:

@@ -1,7 +1,9 @@
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -105,6 +107,7 @@ def test_a_run_that_goes_on_from_an_earlier_round_replaces_the_later_ones(traine
     (trainer.log_dir / "checkpoints" / "round=0002" / "state.json").unlink()
     (trainer.log_dir / "checkpoints" / "round=0002").rmdir()
     trainer.finish_round([callback], val__f1=0.5)
+    callback.wait()
     assert _names(trainer) == ["round=0001", "round=0002"]
 
 
@@ -151,6 +154,7 @@ def test_an_unknown_monitor_is_named_and_the_round_is_not_lost(trainer: Any) -> 
     trainer.call([callback], "on_fit_start")
     with pytest.raises(ValueError, match=r"`monitor` .* one of .*'val/f1'.* got 'val/acc'"):
         trainer.finish_round([callback], val__f1=0.5)
+    callback.wait()
     assert trainer.saved == ["round=0001"]
 
 
@@ -159,3 +163,35 @@ def test_a_round_without_validation_does_not_blame_the_monitor(trainer: Any) -> 
     trainer.call([callback], "on_fit_start")
     trainer.finish_round([callback], train__loss=0.5)
     assert callback.best_path is None
+
+
+def test_is_written_beside_the_next_rounds_first_client(trainer: Any) -> None:
+    may_write, written = Event(), []
+
+    def writer(path: Path) -> Callable[[], None]:
+        def write() -> None:
+            may_write.wait(10)
+            written.append(path.name)
+
+        return write
+
+    trainer.checkpoint_writer = writer
+    callback = RoundCheckpoint()
+    trainer.call([callback], "on_fit_start")
+    trainer.finish_round([callback], val__f1=0.5)
+    assert not written
+    may_write.set()
+    trainer.call([callback], "on_client_end", None)
+    assert written == ["round=0001"]
+
+
+def test_what_cannot_be_written_ends_the_run(trainer: Any) -> None:
+    def full() -> None:
+        raise OSError("no space left")
+
+    trainer.checkpoint_writer = lambda path: full
+    callback = RoundCheckpoint()
+    trainer.call([callback], "on_fit_start")
+    trainer.finish_round([callback], val__f1=0.5)
+    with pytest.raises(OSError, match="no space left"):
+        trainer.call([callback], "on_client_end", None)
