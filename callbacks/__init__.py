@@ -11,6 +11,7 @@ from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
 from lit_fed.callbacks.progress import RoundProgressBar
 from lit_fed.callbacks.representation_stability import RepresentationStability
 from lit_fed.callbacks.round_checkpoint import RoundCheckpoint, last_checkpoint
+from lit_fed.callbacks.round_profiler import RoundProfiler
 from lit_fed.callbacks.run_summary import RunSummary
 from lit_fed.callbacks.shift_evaluation import ShiftEvaluation
 from lit_fed.callbacks.task_evaluation import TaskEvaluation
@@ -25,6 +26,7 @@ __all__ = [
     "PeriodicEvaluation",
     "RepresentationStability",
     "RoundCheckpoint",
+    "RoundProfiler",
     "RoundProgressBar",
     "RunSummary",
     "ShiftEvaluation",
