@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_fed.federation.evaluation import evaluate, spread
 from lit_fed.federation.execution import Failed
+from lit_fed.federation.heap import HeapTrimmer
 from lit_fed.federation.ledger import Ledger
 from lit_fed.federation.participants import sample_clients
 from lit_fed.federation.randomness import reseed
@@ -37,7 +38,7 @@ def run_round(trainer: FederatedTrainer) -> FederationState:
     ledger, states, failures = state.ledger.copy(), dict(state.clients), dict(state.failures)
     clients = sample_clients(trainer)
     trainer.call("on_round_start", clients)
-    memory = trainer.state_memory(state.clients.values())
+    memory, heap = trainer.state_memory(state.clients.values()), HeapTrimmer()
 
     ledger.open_round()
     updates: list[Update] = []
@@ -53,6 +54,7 @@ def run_round(trainer: FederatedTrainer) -> FederationState:
             ledger.record(client.id, up=result.update.payload.nbytes)
             states[client.id] = memory.kept(result.state)
             updates.append(result.update)
+            heap.keep(result.update.payload.nbytes)
             trainer.call("on_client_end", result.update)
     if len(updates) < trainer.min_clients:
         reason = f"; the last one failed with: {errors[-1]}" if errors else ""
