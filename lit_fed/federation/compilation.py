@@ -1,0 +1,113 @@
+"""torch.compile, kept only where it is measured to be faster."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.fabric.utilities import move_data_to_device
+from lightning.pytorch.utilities import rank_zero_info
+from torch import nn
+
+from lit_fed.federation.execution.local_batches import local_batches
+from lit_fed.federation.participants import sample_clients
+from lit_fed.federation.randomness import reseed
+from lit_fed.metric_log import MetricLog
+
+if TYPE_CHECKING:
+    from lit_fed.federation.trainer import FederatedTrainer
+
+_WARM_UP, _TURNS, _BATCHES = 2, 5, 4
+
+
+def layers(model: nn.Module) -> list[nn.Module]:
+    """The layers of a transformer: the members of the ``ModuleList`` with the most parameters.
+
+    Compiled one by one they share one compilation, and what stands around them, such as a language
+    model's masks, is left alone.
+    """
+    lists = [part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part)]
+    if not lists:
+        return [model]
+
+    def size(part: nn.Module) -> int:
+        return sum(p.numel() for p in part.parameters())
+
+    return list(max(lists, key=size))
+
+
+def compile_where_faster(trainer: FederatedTrainer) -> float:
+    """Compile the backbone's layers, time training steps with and without, by turns, and keep the faster.
+
+    The steps are those of the first round's first client on its own batches, without an optimizer's step:
+    nothing of them is left. Hooks, such as perturbations, are guarded: whatever changes is compiled anew.
+
+    Args:
+        trainer: The trainer, with its state, before the first round.
+
+    Returns:
+        The time of a compiled step as a share of one without, the median over the turns.
+    """
+    # else a hook that comes after the compilation, or goes, would not be seen
+    torch._dynamo.config.skip_nnmodule_hook_guards = False
+    module = trainer.lightning_module
+    parts = layers(module.backbone.model)
+    for part in parts:
+        part.compile(dynamic=True)
+    compiled = [part._compiled_call_impl for part in parts]
+
+    def use(calls: list[Any]) -> None:
+        for part, call in zip(parts, calls, strict=True):
+            part._compiled_call_impl = call
+
+    eager: list[Any] = [None] * len(parts)
+    for _ in range(_WARM_UP):
+        for calls in (eager, compiled):
+            use(calls)
+            _seconds(trainer)
+    ratios = []
+    for _ in range(_TURNS):
+        use(eager)
+        without = _seconds(trainer)
+        use(compiled)
+        ratios.append(_seconds(trainer) / without)
+    ratio = statistics.median(ratios)
+    use(compiled if ratio < 1 else eager)
+    rank_zero_info(
+        f"torch.compile: a step takes {ratio:.2f} of the time without; "
+        f"{'kept' if ratio < 1 else 'not kept'}"
+    )
+    trainer.become_server()
+    return ratio
+
+
+def _seconds(trainer: FederatedTrainer) -> float:
+    """A few training steps' time."""
+    module, device = trainer.lightning_module, trainer.fabric.device
+    client = sample_clients(trainer)[0]
+    reseed(trainer.seed, 0, client.index)
+    trainer.roles.become_client(client, None, trainer.federation.broadcast)
+    module.train()
+    module.metric_log = MetricLog()
+    stage = module.stages[0]
+    module.start_stage(stage)
+    rows = module.local_data(client.rows, stage)
+    batches = [local.batch for local in islice(local_batches(trainer, client, rows, 0), _BATCHES)]
+    _wait(device)
+    started = time.perf_counter()
+    for index, batch in enumerate(batches):
+        loss = trainer.wrapped_module.training_step(move_data_to_device(batch, device), index)
+        trainer.fabric.backward(loss)
+    _wait(device)
+    elapsed = time.perf_counter() - started
+    module.zero_grad(set_to_none=True)
+    module.metric_log = None
+    return elapsed
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
