@@ -29,7 +29,9 @@ def layers(model: nn.Module) -> list[nn.Module]:
     Compiled one by one they share one compilation, and what stands around them, such as a language
     model's masks, is left alone.
     """
-    lists = [part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part)]
+    lists: list[Any] = [
+        part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part)
+    ]
     if not lists:
         return [model]
 
