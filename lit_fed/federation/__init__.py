@@ -1,6 +1,11 @@
 """The round: which clients, how they run, what the server keeps."""
 
-from lit_fed.federation.execution import ClientExecution, SequentialClients
+from lit_fed.federation.execution import (
+    ClientExecution,
+    DistributedClients,
+    ProcessLost,
+    SequentialClients,
+)
 from lit_fed.federation.ledger import Ledger
 from lit_fed.federation.sampling import (
     ClientSampler,
@@ -15,10 +20,12 @@ __all__ = [
     "ClientExecution",
     "ClientSampler",
     "ClientState",
+    "DistributedClients",
     "FederatedTrainer",
     "FederationState",
     "FixedOrderSampler",
     "Ledger",
+    "ProcessLost",
     "SequentialClients",
     "SizeSampler",
     "UniformSampler",

@@ -158,7 +158,7 @@ class FederatedTrainer:
 
         self.fabric = Fabric(
             accelerator=accelerator,
-            strategy=strategy,
+            strategy=self.execution.strategy(strategy),
             devices=devices,
             num_nodes=num_nodes,
             precision=precision,
@@ -203,13 +203,14 @@ class FederatedTrainer:
         found = find_checkpoint(ckpt_path, self.default_root_dir, self.run_name(model))
         self.log_dir = run_folder(ckpt_path, found, self.default_root_dir, self.run_name(model))
         self._attach(model, datamodule or FederatedDataModule())
+        found = self._agree_on_files(found)
         self._federation = self._load(found, self._identity()) if found else self._initial()
         self.loggers = run_loggers(self._loggers_setting, self.log_dir, self.current_round)
         self.call("setup", "fit")
         try:
             sanity_check(self)
             self.call("on_fit_start")
-            while self.current_round < self.max_rounds and not self.should_stop:
+            while self.current_round < self.max_rounds and not self._stops():
                 self.federation = run_round(self)
                 metrics = self.federation.history[-1]
                 self._log(metrics)
@@ -335,13 +336,14 @@ class FederatedTrainer:
             raise TypeError(
                 f"`model` is expected to be a FederatedModule, but got {type(model).__name__}"
             )
+        self.execution.check_processes(self)
         self.execution.check(self)
         self.fabric.launch()
         if not model.has_global_model:
             self.validate_clients = True
         self._attach_data(model, datamodule)
         self.lightning_module = self._attached = model
-        self.wrapped_module: Any = self.fabric.setup(model)
+        self.wrapped_module: Any = self.execution.setup_module(self)
         # what a module logs goes through its metric_log, and a stock Trainer may have it next
         model.fabric = None
         self.roles = Roles(model)
@@ -351,6 +353,17 @@ class FederatedTrainer:
         datamodule.check(model.tokenizer, getattr(model.backbone, "num_labels", None))
         check_federation(self, datamodule)
         self.datamodule = model.datamodule = datamodule
+
+    def _agree_on_files(self, found: Path | None) -> Path | None:
+        """Let all processes keep the files of the first one's run: what each sees on disk may differ by now."""
+        paths = [None if p is None else str(p) for p in (found, self.log_dir)]
+        agreed = self.execution.of_first_process(self, paths)
+        found, self.log_dir = (None if p is None else Path(p) for p in agreed)
+        return found
+
+    def _stops(self) -> bool:
+        """Whether a callback has asked for an early end, in the first process."""
+        return bool(self.execution.of_first_process(self, self.should_stop))
 
     def _initial(self) -> FederationState:
         self.lightning_module.eval()
