@@ -5,6 +5,7 @@ from lit_fed.federation.execution import (
     DistributedClients,
     ProcessLost,
     SequentialClients,
+    ShardedClients,
 )
 from lit_fed.federation.ledger import Ledger
 from lit_fed.federation.sampling import (
@@ -27,6 +28,7 @@ __all__ = [
     "Ledger",
     "ProcessLost",
     "SequentialClients",
+    "ShardedClients",
     "SizeSampler",
     "UniformSampler",
 ]

@@ -4,6 +4,7 @@ from lit_fed.federation.execution.distributed import DistributedClients
 from lit_fed.federation.execution.exchange import ProcessLost
 from lit_fed.federation.execution.execution import ClientExecution, Failed, Finished
 from lit_fed.federation.execution.sequential import SequentialClients
+from lit_fed.federation.execution.sharded import ShardedClients
 
 __all__ = [
     "ClientExecution",
@@ -12,4 +13,5 @@ __all__ = [
     "Finished",
     "ProcessLost",
     "SequentialClients",
+    "ShardedClients",
 ]

@@ -5,27 +5,23 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lightning.fabric.strategies import Strategy
 
 from lit_fed.client import Client
 from lit_fed.federation.execution.client_results import pack_results, unpack_results
-from lit_fed.federation.execution.exchange import Exchange, ProcessLost, pack, unpack
+from lit_fed.federation.execution.exchange import ProcessLost
 from lit_fed.federation.execution.execution import ClientExecution, Failed, Finished
+from lit_fed.federation.execution.many_processes import ManyProcesses
 from lit_fed.federation.execution.process_group import ClientParallelStrategy
 from lit_fed.federation.execution.sequential import SequentialClients
-from lit_fed.federation.state import FederationState
-from lit_fed.payload import Payload
 
 if TYPE_CHECKING:
     from lit_fed.federation.trainer import FederatedTrainer
 
-SETTING = "trainer.execution.timeout"
 
-
-class DistributedClients(ClientExecution):
+class DistributedClients(ManyProcesses):
     """Each process trains a share of the round's clients with the whole model.
 
     The processes are those of ``trainer.devices`` and ``trainer.num_nodes``, which Fabric starts, or
@@ -50,17 +46,14 @@ class DistributedClients(ClientExecution):
     """
 
     def __init__(self, each: ClientExecution | None = None, timeout: float = 3600.0) -> None:
-        if timeout <= 0:
-            raise ValueError(f"`{SETTING}` is expected to be above 0, but got {timeout}")
+        super().__init__(timeout)
         self.each = each or SequentialClients()
         if type(self.each).check_processes is not ClientExecution.check_processes:
             raise ValueError(
                 "`trainer.execution.each` is expected to run clients in one process, but got "
                 f"{type(self.each).__name__}"
             )
-        self.timeout = timeout
         self._strategy = ClientParallelStrategy(timeout)
-        self._exchange: Exchange | None = None
 
     def strategy(self, given: str | Strategy) -> Strategy:
         """Processes without averaged gradients; see :class:`ClientExecution`."""
@@ -74,9 +67,6 @@ class DistributedClients(ClientExecution):
     def check(self, trainer: FederatedTrainer) -> None:
         """What the inner execution cannot do; see :class:`ClientExecution`."""
         self.each.check(trainer)
-
-    def check_processes(self, trainer: FederatedTrainer) -> None:
-        """Any number of them will do."""
 
     def setup_module(self, trainer: FederatedTrainer) -> Any:
         """As the inner execution does; see :class:`ClientExecution`."""
@@ -99,39 +89,13 @@ class DistributedClients(ClientExecution):
             if self._strategy.loss is not None:
                 raise ProcessLost(self._strategy.loss)
         if trainer.fabric.world_size > 1:
-            exchange = self._exchanging()
+            exchange = self.exchange
             packed = pack_results(results)
             for source, data in enumerate(exchange.gather(packed)):
                 if source != exchange.rank:
                     results |= unpack_results(data, clients)
         for position in range(len(clients)):
             yield results.pop(position)
-
-    def of_first_process(self, trainer: FederatedTrainer, value: Any) -> Any:
-        """See :class:`ClientExecution`."""
-        if trainer.fabric.world_size == 1:
-            return value
-        received, _ = unpack(self._exchanging().of_first(pack(value)))
-        return received
-
-    def settle(self, trainer: FederatedTrainer, state: FederationState) -> FederationState:
-        """The first process's broadcast, server state and metrics; see :class:`ClientExecution`."""
-        if trainer.fabric.world_size == 1:
-            return state
-        exchange = self._exchanging()
-        first = exchange.rank == 0
-        blobs = [state.broadcast.to_bytes(), state.server.to_bytes()] if first else []
-        metrics, blobs = unpack(exchange.of_first(pack(state.history[-1], blobs)))
-        if first:
-            return state
-        broadcast, server = (Payload.from_bytes(blob) for blob in blobs)
-        history = [*state.history[:-1], metrics]
-        return replace(state, broadcast=broadcast, server=server, history=history)
-
-    def _exchanging(self) -> Exchange:
-        if self._exchange is None:
-            self._exchange = Exchange(self.timeout, SETTING)
-        return self._exchange
 
 
 def balanced(work: Sequence[float], shares: int) -> list[list[int]]:

@@ -61,22 +61,30 @@ class Exchange:
         self._group = dist.new_group(backend="gloo", timeout=self.timeout)
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
-    def meet(self) -> None:
+    def meet(self, patience: float | None = None) -> None:
         """Wait for all the others.
+
+        Args:
+            patience: Seconds, if less than the timeout.
 
         Raises:
             ProcessLost: If one does not come; the first process knows which.
         """
+        timeout = self.timeout if patience is None else timedelta(seconds=patience)
         with self._loss_named():
-            dist.monitored_barrier(self._group, timeout=self.timeout)
+            dist.monitored_barrier(self._group, timeout=min(timeout, self.timeout))
 
-    def gather(self, data: bytes) -> list[bytes]:
+    def gather(self, data: bytes, patience: float | None = None) -> list[bytes]:
         """What every process gave, by rank, in every process.
+
+        Args:
+            data: What this one gives.
+            patience: Seconds, if less than the timeout.
 
         Raises:
             ProcessLost: If one does not answer.
         """
-        self.meet()
+        self.meet(patience)
         lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         with self._loss_named():
             dist.all_gather(lengths, torch.tensor([len(data)]), group=self._group)

@@ -36,7 +36,8 @@ class Failed:
 class ClientExecution(ABC):
     """Trains a round's clients, the ``execution`` argument of the trainer.
 
-    One that works in a single process has only :meth:`check` and :meth:`run` to write. One of many processes also says how they come to agree.
+    One that works in a single process has only :meth:`check` and :meth:`run` to write. One of many
+    processes also says how they come to agree.
     """
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import os
 import signal
@@ -11,33 +12,37 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
-from lightning.fabric.strategies import DDPStrategy
+from lightning.fabric.strategies import DDPStrategy, ModelParallelStrategy
 from lightning.fabric.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from torch.nn import Module
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+GRACE = 15.0  # seconds
 
 
 class ChildWatch(threading.Thread):
     """Says which of the processes that this one started has died, and ends the run if nothing else does.
 
-    Lightning's own observer kills this process at once and without a word of what is lost; here it has
-    time to end by itself, with a checkpoint.
+    Lightning's own observer kills this process at once; here it has time to notice by itself, is then
+    interrupted as by Ctrl-C, which leaves a checkpoint of the last finished round, and killed only if it
+    waits where Python cannot interrupt it.
 
     Args:
         children: The processes of ranks 1, 2, …
-        grace: Seconds until all is killed.
 
     Attributes:
         loss: Who has died; None as long as nobody has.
     """
 
-    def __init__(self, children: list[subprocess.Popen[bytes]], grace: float) -> None:
+    def __init__(self, children: list[subprocess.Popen[bytes]]) -> None:
         super().__init__(daemon=True, name="child-watch")
         self.children = children
-        self.grace = grace
         self.loss: str | None = None
         atexit.register(self.end_children)
 
@@ -66,7 +71,9 @@ class ChildWatch(threading.Thread):
         self.loss = f"{named}; go on from the last finished round with ckpt_path='last'"
         print(f"lit-fed: {self.loss}", file=sys.stderr, flush=True)
         if dist.is_initialized():
-            time.sleep(self.grace)
+            time.sleep(GRACE)
+            _thread.interrupt_main()
+            time.sleep(GRACE)
         # without a process group this process waits for one that will never be complete
         self.end_children()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -75,7 +82,6 @@ class ChildWatch(threading.Thread):
 class WatchingLauncher(_SubprocessScriptLauncher):
     """Starts the processes of this machine as Lightning does, and watches them; see :class:`ChildWatch`."""
 
-    grace = 60.0
     watch: ChildWatch | None = None
 
     def launch(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -84,7 +90,7 @@ class WatchingLauncher(_SubprocessScriptLauncher):
         environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
         if not environment.creates_processes_externally:
             self._call_children_scripts()
-            self.watch = ChildWatch(self.procs, self.grace)
+            self.watch = ChildWatch(self.procs)
             self.watch.start()
         _set_num_threads_if_needed(num_processes=self.num_processes)
         return function(*args, **kwargs)
@@ -102,7 +108,6 @@ class ClientParallelStrategy(DDPStrategy):
 
     def __init__(self, timeout: float) -> None:
         super().__init__(timeout=timedelta(seconds=timeout))
-        self._grace = timeout
 
     @property
     def loss(self) -> str | None:
@@ -115,8 +120,35 @@ class ClientParallelStrategy(DDPStrategy):
         return module
 
     def _configure_launcher(self) -> None:
-        environment = self.cluster_environment
-        if environment is not None and not environment.creates_processes_externally:
-            launcher = WatchingLauncher(environment, self.num_processes, self.num_nodes)
-            launcher.grace = self._grace
-            self._launcher = launcher
+        self._launcher = _launcher(self)
+
+
+class ShardStrategy(ModelParallelStrategy):
+    """Processes that share one model's weights, gradients and optimizer state.
+
+    Args:
+        shard: Applies FSDP2 to the module, given the mesh of all processes.
+        timeout: Seconds that a process waits for the others.
+    """
+
+    def __init__(self, shard: Callable[[Any, DeviceMesh], Any], timeout: float) -> None:
+        super().__init__(
+            lambda module, mesh: shard(module, mesh["data_parallel"]),
+            tensor_parallel_size=1,
+            timeout=timedelta(seconds=timeout),
+        )
+
+    def setup_environment(self) -> None:
+        """Make the process group and one row of all processes."""
+        self._data_parallel_size = self.num_nodes * self.num_processes
+        super().setup_environment()
+
+    def _configure_launcher(self) -> None:
+        self._launcher = _launcher(self)
+
+
+def _launcher(strategy: ClientParallelStrategy | ShardStrategy) -> WatchingLauncher | None:
+    environment = strategy.cluster_environment
+    if environment is None or environment.creates_processes_externally:
+        return None
+    return WatchingLauncher(environment, strategy.num_processes, strategy.num_nodes)

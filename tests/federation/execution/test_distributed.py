@@ -1,21 +1,16 @@
 import json
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 from lightning.fabric.strategies import DDPStrategy
 
 from lit_fed.callbacks import last_checkpoint
 from lit_fed.client import Client
 from lit_fed.federation import DistributedClients, FederationState
-from lit_fed.federation.checkpoint import load_checkpoint
 from lit_fed.federation.execution import ClientExecution, Failed, Finished
 from lit_fed.federation.execution.client_results import pack_results, unpack_results
 from lit_fed.federation.execution.distributed import balanced, local_work
@@ -23,27 +18,13 @@ from lit_fed.federation.state import ClientState
 from lit_fed.payload import Payload
 from lit_fed.update import Update
 from tests.federation.execution.federation_cases import CASES, failing, plain, private, too_few
+from tests.federation.execution.launched import config_with, dies, last_state, python_m
 from tests.federation.toy import (
-    save_toy_config,
     toy_data,
     toy_module,
     toy_trainer,
     without_times,
 )
-
-ROOT = Path(__file__).parents[3]
-
-
-def python_m(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", *words]
-    environment = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "WORLD_SIZE")}
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
-    )
-
-
-def last_state(root: Path) -> FederationState:
-    return load_checkpoint(last_checkpoint(root), {})
 
 
 def assert_same_state(ours: FederationState, theirs: FederationState) -> None:
@@ -125,25 +106,6 @@ def test_too_few_clients_end_every_process_with_the_same_words(
     assert "the second client has no luck" in said
     for rank in (0, 1):
         assert (two_processes / f"too_few.{rank}.txt").read_text() == said
-
-
-def config_with(folder: Path, **trainer: Any) -> str:
-    path = save_toy_config(folder)
-    config = yaml.safe_load(path.read_text())
-    config["trainer"] |= {
-        "execution": "lit_fed.federation.DistributedClients",
-        "devices": 2,
-        "default_root_dir": str(folder / "run"),
-        "loggers": False,
-        **trainer,
-    }
-    path.write_text(yaml.safe_dump(config))
-    return str(path)
-
-
-def dies(rank: int) -> dict[str, Any]:
-    kind = "tests.federation.execution.dying_process.Dies"
-    return {"class_path": kind, "init_args": {"rank": rank}}
 
 
 @pytest.mark.parametrize("rank", [1, pytest.param(0, marks=pytest.mark.slow)])
