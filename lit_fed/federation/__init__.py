@@ -1,4 +1,4 @@
-"""The round: which clients, how they run, what the server keeps."""
+"""The round: which clients, how they run, what the server keeps; and the memory that this needs."""
 
 from lit_fed.federation.execution import (
     ClientExecution,
@@ -8,6 +8,7 @@ from lit_fed.federation.execution import (
     ShardedClients,
 )
 from lit_fed.federation.ledger import Ledger
+from lit_fed.federation.memory_estimate import MemoryEstimate, estimate_memory, memory_table
 from lit_fed.federation.sampling import (
     ClientSampler,
     FixedOrderSampler,
@@ -26,9 +27,12 @@ __all__ = [
     "FederationState",
     "FixedOrderSampler",
     "Ledger",
+    "MemoryEstimate",
     "ProcessLost",
     "SequentialClients",
     "ShardedClients",
     "SizeSampler",
     "UniformSampler",
+    "estimate_memory",
+    "memory_table",
 ]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch.distributed as dist
 from lightning.fabric.strategies import DDPStrategy, ModelParallelStrategy
 from lightning.fabric.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+from lightning.fabric.strategies.parallel import ParallelStrategy
 from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from torch.nn import Module
 
@@ -119,6 +120,12 @@ class ClientParallelStrategy(DDPStrategy):
         """The module as it is."""
         return module
 
+    def _setup_distributed(self) -> None:
+        if _is_alone(self):
+            self._set_world_ranks()
+        else:
+            super()._setup_distributed()
+
     def _configure_launcher(self) -> None:
         self._launcher = _launcher(self)
 
@@ -140,15 +147,28 @@ class ShardStrategy(ModelParallelStrategy):
 
     def setup_environment(self) -> None:
         """Make the process group and one row of all processes."""
+        if _is_alone(self):
+            ParallelStrategy.setup_environment(self)
+            self._set_world_ranks()
+            return
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
+
+    def setup_module(self, module: Module) -> Module:
+        """Shard the module; a single process has all of it."""
+        return module.to(self.root_device) if _is_alone(self) else super().setup_module(module)
 
     def _configure_launcher(self) -> None:
         self._launcher = _launcher(self)
 
 
+def _is_alone(strategy: ClientParallelStrategy | ShardStrategy) -> bool:
+    """Whether there is one process, which needs no group and leaves no trace of one in the environment."""
+    return strategy.num_nodes * strategy.num_processes == 1
+
+
 def _launcher(strategy: ClientParallelStrategy | ShardStrategy) -> WatchingLauncher | None:
     environment = strategy.cluster_environment
-    if environment is None or environment.creates_processes_externally:
+    if environment is None or environment.creates_processes_externally or _is_alone(strategy):
         return None
     return WatchingLauncher(environment, strategy.num_processes, strategy.num_nodes)

@@ -120,6 +120,8 @@ class ShardedClients(SequentialClients, ManyProcesses):
 
     def _loss(self, trainer: FederatedTrainer, batch: dict[str, Tensor], index: int) -> Tensor:
         processes = trainer.fabric.world_size
+        if processes == 1:
+            return super()._loss(trainer, batch, index)
 
         def whole_total(count: Tensor) -> Tensor:
             total = count.detach().clone()

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -148,6 +149,8 @@ def test_one_process_needs_no_other(toy_model: Path, tmp_path: Path) -> None:
     alone.fit(toy_module(toy_model), toy_data())
     toy_trainer(tmp_path / "b", max_rounds=1).fit(toy_module(toy_model), toy_data())
     assert_same_state(last_state(tmp_path / "a"), last_state(tmp_path / "b"))
+    assert not torch.distributed.is_initialized()
+    assert "LOCAL_RANK" not in os.environ
 
 
 def test_results_survive_the_way_through_bytes() -> None:

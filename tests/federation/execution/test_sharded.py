@@ -1,4 +1,5 @@
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -111,13 +112,15 @@ def test_a_process_that_is_killed_ends_the_run(tmp_path: Path) -> None:
     assert last_checkpoint(tmp_path / "run").name == "round=0001"
 
 
-def test_one_process_holds_every_shard(models: Path, tmp_path: Path) -> None:
+def test_one_process_needs_no_other(models: Path, tmp_path: Path) -> None:
     def fit(folder: str, **settings: Any) -> FederationState:
         trainer = toy_trainer(tmp_path / folder, max_rounds=1, **settings)
         trainer.fit(FedAvg(still(models), warmup_steps=0), toy_data())
         return last_state(tmp_path / folder)
 
     assert_close(fit("sharded", execution=ShardedClients()), fit("plain"))
+    assert not torch.distributed.is_initialized()
+    assert "LOCAL_RANK" not in os.environ
 
 
 def test_a_mean_over_parts_counts_what_each_part_holds() -> None:
