@@ -167,7 +167,7 @@ def memory_table(
         name: estimate_memory(config, **{**settings, **given}) for name, given in chosen.items()
     }
     # Wide enough for every column, wherever it is printed to.
-    Console(width=120).print(_table(estimates))
+    Console(width=132).print(_table(estimates))
     return estimates
 
 

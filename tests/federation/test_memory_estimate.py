@@ -53,10 +53,12 @@ class Measured:
             return tensor
 
         ids = torch.randint(97, (ROWS, LENGTH))
+        attends = torch.ones_like(ids)
+        attends[0, LENGTH // 2 :] = 0  # with padding, which a mask is made for
         optimizer = torch.optim.AdamW(trained)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-            logits = model.train()(input_ids=ids, use_cache=False).logits[:, :-1]
-            loss = cross_entropy(logits, ids[:, 1:], torch.ones(ROWS, LENGTH - 1).bool())
+            output = model.train()(input_ids=ids, attention_mask=attends, use_cache=False)
+            loss = cross_entropy(output.logits[:, :-1], ids[:, 1:], attends[:, 1:].bool())
         self.activations = sum(t.untyped_storage().nbytes() for t in kept.values())
         loss.backward()
         optimizer.step()
@@ -73,7 +75,7 @@ def test_a_step_holds_what_was_estimated(lora: bool) -> None:
     assert estimate.trainable == 2 * measured.trained
     assert estimate.gradients == measured.gradients
     assert estimate.optimizer == measured.optimizer
-    assert estimate.activations == pytest.approx(measured.activations, rel=0.15)
+    assert estimate.activations == pytest.approx(measured.activations, rel=0.05)
     assert estimate.gathered == 0
 
 
