@@ -52,39 +52,31 @@ class Exchange:
 
     Args:
         timeout: Seconds that a process waits for the slowest of the others.
-        setting: How an error calls ``timeout``.
+        setting: The setting that ``timeout`` is, for an error.
     """
 
-    def __init__(self, timeout: float, setting: str) -> None:
+    def __init__(self, timeout: float, setting: str | None = None) -> None:
         self.timeout = timedelta(seconds=timeout)
-        self._setting = setting
+        self._setting = f" (`{setting}`)" if setting else ""
         self._group = dist.new_group(backend="gloo", timeout=self.timeout)
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
-    def meet(self, patience: float | None = None) -> None:
+    def meet(self) -> None:
         """Wait for all the others.
-
-        Args:
-            patience: Seconds, if less than the timeout.
 
         Raises:
             ProcessLost: If one does not come; the first process knows which.
         """
-        timeout = self.timeout if patience is None else timedelta(seconds=patience)
         with self._loss_named():
-            dist.monitored_barrier(self._group, timeout=min(timeout, self.timeout))
+            dist.monitored_barrier(self._group, timeout=self.timeout)
 
-    def gather(self, data: bytes, patience: float | None = None) -> list[bytes]:
+    def gather(self, data: bytes) -> list[bytes]:
         """What every process gave, by rank, in every process.
-
-        Args:
-            data: What this one gives.
-            patience: Seconds, if less than the timeout.
 
         Raises:
             ProcessLost: If one does not answer.
         """
-        self.meet(patience)
+        self.meet()
         lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         with self._loss_named():
             dist.all_gather(lengths, torch.tensor([len(data)]), group=self._group)
@@ -124,6 +116,6 @@ class Exchange:
             which = f"process {missed[1]}" if missed else "another one"
             raise ProcessLost(
                 f"process {self.rank} of {self.size} has lost {which}, which died or did not answer within "
-                f"`{self._setting}` {self.timeout.total_seconds():g} s; go on from the last finished round "
-                "with ckpt_path='last'"
+                f"{self.timeout.total_seconds():g} s{self._setting}; go on from the last finished round with "
+                "ckpt_path='last'"
             ) from error

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lit_fed.backbones import Backbone
 from lit_fed.client import Client
 from lit_fed.data.features import IGNORED
-from lit_fed.federation.execution.exchange import ProcessLost, pack, unpack
+from lit_fed.federation.execution.exchange import Exchange, ProcessLost, pack, unpack
 from lit_fed.federation.execution.execution import Failed, Finished
 from lit_fed.federation.execution.many_processes import ManyProcesses
 from lit_fed.federation.execution.process_group import ShardStrategy
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 
     from lit_fed.federation.trainer import FederatedTrainer
 
-PATIENCE = (
-    60.0  # seconds that a process whose client has failed waits for the others to fail as well
-)
+PATIENCE = 60.0  # seconds in which all processes have come to the end of a client
 
 
 class ShardedClients(SequentialClients, ManyProcesses):
@@ -55,6 +53,8 @@ class ShardedClients(SequentialClients, ManyProcesses):
     def __init__(self, timeout: float = 600.0) -> None:
         ManyProcesses.__init__(self, timeout)
         self._strategy = ShardStrategy(shard, timeout)
+        # Processes that share every layer end a client together.
+        self._lockstep: Exchange | None = None
 
     def strategy(self, given: str | Strategy) -> Strategy:
         """Processes with a shard of the model each; see :class:`ClientExecution`."""
@@ -80,6 +80,8 @@ class ShardedClients(SequentialClients, ManyProcesses):
                 f"`trainer.execution` ShardedClients expects a method whose parameters are those of one backbone, "
                 f"but {type(module).__name__} has {outside[0]} beside it"
             )
+        if trainer.fabric.world_size > 1 and self._lockstep is None:
+            self._lockstep = Exchange(min(PATIENCE, self.timeout))
         return super().setup_module(trainer)
 
     def run(
@@ -100,11 +102,12 @@ class ShardedClients(SequentialClients, ManyProcesses):
     def _agree(self, result: Finished | Failed) -> None:
         """Make sure that all processes have come to the same: they cannot go on otherwise."""
         if isinstance(result, Finished):
-            own, failed, patience = "", False, None
+            own, failed = "", False
         else:
-            own, failed, patience = str(result.error), True, PATIENCE
+            own, failed = str(result.error), True
+        lockstep = self._lockstep or self.exchange
         try:
-            every = [unpack(d)[0] for d in self.exchange.gather(pack([failed, own]), patience)]
+            every = [unpack(d)[0] for d in lockstep.gather(pack([failed, own]))]
         except ProcessLost as lost:
             said = f"; before that a client failed here: {own}" if failed else ""
             raise ProcessLost(f"{lost}{said}") from lost

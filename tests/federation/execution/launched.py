@@ -44,6 +44,6 @@ def config_with(folder: Path, **trainer: Any) -> str:
     return str(path)
 
 
-def dies(rank: int) -> dict[str, Any]:
+def dies(rank: int, others_train: float = 0.0) -> dict[str, Any]:
     kind = "tests.federation.execution.dying_process.Dies"
-    return {"class_path": kind, "init_args": {"rank": rank}}
+    return {"class_path": kind, "init_args": {"rank": rank, "others_train": others_train}}

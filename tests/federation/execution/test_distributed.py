@@ -124,6 +124,16 @@ def test_a_process_that_is_killed_ends_the_run_that_fabric_launched(
 
 
 @pytest.mark.slow
+def test_a_process_in_a_long_client_is_told_of_the_loss(tmp_path: Path) -> None:
+    config = config_with(tmp_path, callbacks=[dies(1, others_train=3600)])
+    run = python_m("lit_fed", "fit", "--config", config)
+    assert run.returncode == 130
+    assert "lit-fed: process 1 ended with signal SIGKILL; go on from" in run.stderr
+    assert "interrupted after 1 finished rounds" in run.stderr
+    assert last_checkpoint(tmp_path / "run").name == "round=0001"
+
+
+@pytest.mark.slow
 def test_torchrun_ends_the_run_of_a_process_that_is_killed_and_goes_on(tmp_path: Path) -> None:
     launch = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "lit_fed")
     run = python_m(*launch, "fit", "--config", config_with(tmp_path, callbacks=[dies(1)]))
