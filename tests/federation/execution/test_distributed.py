@@ -109,7 +109,8 @@ def test_too_few_clients_end_every_process_with_the_same_words(
         assert (two_processes / f"too_few.{rank}.txt").read_text() == said
 
 
-@pytest.mark.parametrize("rank", [1, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
 def test_a_process_that_is_killed_ends_the_run_that_fabric_launched(
     rank: int, tmp_path: Path
 ) -> None:

@@ -29,15 +29,34 @@ def models(tmp_path_factory: pytest.TempPathFactory, toy_model: Path) -> Path:
     return folder / "toy"
 
 
-@pytest.fixture(scope="module")
-def sharded(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every case in two processes; ``adamw`` goes on from a round of a single one."""
-    root = tmp_path_factory.mktemp("sharded")
-    adamw(models, root / "adamw", max_rounds=1)
-    words = ("sharded", "2", str(models), str(root), *SHARDED)
-    run = python_m("tests.federation.execution.federation_cases", *words)
+QUICK = ("adamw", "distilled", "language", "failing")
+MORE = tuple(case for case in SHARDED if case not in QUICK)
+
+
+def in_two_processes(models: Path, root: Path, cases: tuple[str, ...]) -> Path:
+    run = python_m(
+        "tests.federation.execution.federation_cases",
+        "sharded",
+        "2",
+        str(models),
+        str(root),
+        *cases,
+    )
     assert run.returncode == 0, run.stderr
     return root
+
+
+@pytest.fixture(scope="module")
+def sharded(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cases in two processes; ``adamw`` goes on from a round of a single one."""
+    root = tmp_path_factory.mktemp("sharded")
+    adamw(models, root / "adamw", max_rounds=1)
+    return in_two_processes(models, root, QUICK)
+
+
+@pytest.fixture(scope="module")
+def more_sharded(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return in_two_processes(models, tmp_path_factory.mktemp("more"), MORE)
 
 
 def assert_close(ours: FederationState, theirs: FederationState) -> None:
@@ -59,8 +78,18 @@ def assert_close(ours: FederationState, theirs: FederationState) -> None:
             assert math.isclose(row[name], reference[name], abs_tol=5 * BOUND), name
 
 
-@pytest.mark.parametrize("case", [case for case in SHARDED if case not in ("failing", "adamw")])
-def test_two_processes_train_as_one(case: str, models: Path, sharded: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("case", "fixture"),
+    [
+        ("distilled", "sharded"),
+        ("language", "sharded"),
+        *(pytest.param(case, "more_sharded", marks=pytest.mark.slow) for case in MORE),
+    ],
+)
+def test_two_processes_train_as_one(
+    case: str, fixture: str, models: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    sharded = request.getfixturevalue(fixture)
     SHARDED[case](models, tmp_path / case)
     one, two = last_state(tmp_path / case), last_state(sharded / case)
     assert_close(two, one)
@@ -94,7 +123,7 @@ def test_a_client_that_fails_everywhere_is_left_out(
 
 
 def test_both_processes_hold_the_same_in_the_end(sharded: Path) -> None:
-    for case in SHARDED:
+    for case in QUICK:
         first, second = (
             torch.load(sharded / f"{case}.{rank}.pt", weights_only=True) for rank in (0, 1)
         )
