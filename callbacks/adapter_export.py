@@ -35,24 +35,28 @@ class AdapterExport(FederatedCallback):
     def on_fit_end(self, trainer: Any, module: Any) -> None:
         """Save the model or models; an earlier export of the same run is replaced."""
         folder = self.run_folder(trainer)
-        if folder is None:
+        # Of a sharded model every process has a part to give.
+        if trainer.fast_dev_run or (folder is None and not module.backbone.is_sharded):
             return
         if not module.has_global_model and not self.clients:
             rank_zero_info(f"no adapter is saved: {type(module).__name__} has no global model")
             return
+        if folder is None:
+            _save(trainer, module, None)
+            return
         writing = folder / ".writing-adapter"
         shutil.rmtree(writing, ignore_errors=True)
         writing.mkdir(parents=True)
-        if module.has_global_model:
-            module.backbone.save_pretrained(writing)
-        else:
-            _save_clients(trainer, module, writing)
+        _save(trainer, module, writing)
         if (folder / "adapter").exists():
             shutil.rmtree(folder / "adapter")
         writing.rename(folder / "adapter")
 
 
-def _save_clients(trainer: FederatedTrainer, module: FederatedModule, folder: Path) -> None:
+def _save(trainer: FederatedTrainer, module: FederatedModule, folder: Path | None) -> None:
+    if module.has_global_model:
+        module.backbone.save_pretrained(folder)
+        return
     state = trainer.federation
     for index, data in enumerate(trainer.datamodule.clients):
         past = state.clients.get(data.id)
@@ -69,5 +73,5 @@ def _save_clients(trainer: FederatedTrainer, module: FederatedModule, folder: Pa
             validation=data.validation,
         )
         trainer.roles.become_client(client, past, state.broadcast)
-        module.backbone.save_pretrained(folder / quote(data.id, safe=" "))
+        module.backbone.save_pretrained(folder and folder / quote(data.id, safe=" "))
     trainer.roles.become_server(state)

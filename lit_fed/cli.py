@@ -19,7 +19,7 @@ from lightning.pytorch.cli import (
 
 from lit_fed.callbacks.run_summary import metrics_table
 from lit_fed.data import FederatedDataModule
-from lit_fed.federation import FederatedTrainer
+from lit_fed.federation import FederatedTrainer, ProcessLost
 from lit_fed.module import FederatedModule
 
 
@@ -80,11 +80,11 @@ class LitFedCLI(LightningCLI):
 
     def validate(self, **kwargs: Any) -> None:
         """Evaluate on the validation rows and print the metrics."""
-        _print_metrics(self.trainer.validate(**kwargs))
+        _print_metrics(self.trainer, self.trainer.validate(**kwargs))
 
     def test(self, **kwargs: Any) -> None:
         """Evaluate on the test rows and print the metrics."""
-        _print_metrics(self.trainer.test(**kwargs))
+        _print_metrics(self.trainer, self.trainer.test(**kwargs))
 
     def predict(self, **kwargs: Any) -> None:
         """Print a line of JSON for every row of the test sets: its ``index`` and ``prediction``.
@@ -93,7 +93,8 @@ class LitFedCLI(LightningCLI):
         at every position.
         """
         trainer: Any = self.trainer  # LightningCLI types it as Lightning's
-        for batch in trainer.predict(**kwargs):
+        batches = trainer.predict(**kwargs)
+        for batch in batches if trainer.is_global_zero else ():
             predicted = batch["logits"].argmax(-1).tolist()
             for index, prediction in zip(batch["index"].tolist(), predicted, strict=True):
                 print(json.dumps({"index": index, "prediction": prediction}))
@@ -115,10 +116,11 @@ def _own_words(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _print_metrics(results: Any) -> None:
+def _print_metrics(trainer: Any, results: Any) -> None:
     from rich.console import Console
 
-    Console().print(metrics_table([], results[0]))
+    if trainer.is_global_zero:
+        Console().print(metrics_table([], results[0]))
 
 
 def main(args: ArgsType = None) -> None:
@@ -139,5 +141,7 @@ def main(args: ArgsType = None) -> None:
         if os.environ.get("LIT_FED_DEBUG") or hasattr(error, "__notes__"):
             raise
         sys.exit(f"lit-fed: error: {_own_words(error)}")
+    except ProcessLost as lost:
+        sys.exit(f"lit-fed: error: {lost}")
     if cli.trainer.interrupted:
         sys.exit(130)

@@ -130,6 +130,13 @@ class FederatedModule(LightningModule):
     def load_server_state(self, state: Payload) -> None:
         """Server: take back what :meth:`server_state` gave. Not called in the first round."""
 
+    def check_split(self) -> None:
+        """Say whether a batch can be split: its loss has to be a masked mean over its rows. Default: yes.
+
+        Raises:
+            ValueError: If a term of the loss needs the rows of a batch together.
+        """
+
     # ---------------------------------------------------------------- local training
 
     @property

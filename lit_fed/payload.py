@@ -15,6 +15,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from lit_fed.shards import whole
+
 DTYPES: Final = frozenset(
     {
         torch.float64,
@@ -37,7 +39,8 @@ class Payload:
     """Named tensors and lists of strings: the only thing clients and server exchange.
 
     A payload is immutable: it copies its tensors to the CPU when it is made, so neither side sees
-    what the other does with its weights afterwards. It is checked when it is made, on both sides.
+    what the other does with its weights afterwards. It is checked when it is made, on both sides. One
+    of sharded tensors is made by all processes together, and each has all of it.
 
     Args:
         tensors: Named tensors of any shape, of a floating, integer or boolean dtype.
@@ -198,7 +201,11 @@ def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     A federation holds a payload for every client. Were their tensors taken from the heap, in turn
     with the optimizers' that come and go, the gaps would cost half as much again; a mapping per
     payload goes back whole.
+
+    In the order of their names: processes that gather shards have to do so in the same order, and that
+    of a file is left to chance.
     """
+    tensors = dict(sorted(tensors.items()))
     for name, tensor in tensors.items():
         _check_kind(name, tensor)
     sizes = [-(-t.numel() * t.element_size() // _ALIGNMENT) * _ALIGNMENT for t in tensors.values()]
@@ -210,7 +217,7 @@ def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         copy = torch.empty(0, dtype=tensor.dtype)
         if count:
             copy = torch.frombuffer(memory, dtype=tensor.dtype, count=count, offset=offset)
-        copies[name] = copy.view(tensor.shape).copy_(tensor.detach())
+        copies[name] = copy.view(tensor.shape).copy_(whole(tensor.detach()))
         _check_finite(name, copies[name])
     return copies
 

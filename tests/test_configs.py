@@ -1,5 +1,6 @@
 """Every YAML in configs/ is complete, names its command, and runs."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from transformers import BertModel
 from lit_fed.cli import LitFedCLI, main
 from lit_fed.study import study
 from tests.federation.toy import save_toy_model, toy_rows
+from tests.methods.toy_methods import save_toy_lm
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 OVERLAYS = sorted((CONFIGS / "data").glob("*.yaml"))
@@ -55,11 +57,25 @@ def tatoeba_files(folder: Path) -> None:
     (folder / "data" / "tatoeba" / "cmn.txt").write_text("\n".join(lines), encoding="utf-8")
 
 
+def instructions_and_a_processor(folder: Path) -> list[str]:
+    """Rows and a tiny model for what is meant for several GPUs, and how one processor takes them."""
+    (folder / "data" / "instructions").mkdir(parents=True)
+    for seed, split in enumerate(("train", "test")):
+        rows = toy_rows(60, seed)
+        pairs = zip(rows["text"], rows["label"], strict=True)
+        lines = [json.dumps({"instruction": t, "response": ("bad", "good")[y]}) for t, y in pairs]
+        (folder / "data" / "instructions" / f"{split}.jsonl").write_text("\n".join(lines))
+    model = save_toy_lm(folder / "model")
+    here = ["--trainer.accelerator=cpu", "--trainer.devices=1"]
+    return [*here, f"--model.backbone.model={model}", "--data.max_length=32"]
+
+
 def test_there_are_configurations() -> None:
     assert "lora_fedavg.yaml" in NAMES
     names = ["embedded_tasks", "sst2_trec", "tatoeba"]
     assert [f"data/{name}.yaml" for name in names] == OVERLAY_NAMES
     assert [path.stem for path in STUDIES] == ["figure4", "figure5", "table1", "table2"]
+    assert "gpu/llama_7b_fsdp.yaml" in NAMES
 
 
 @pytest.mark.parametrize("path", PATHS, ids=NAMES)
@@ -82,6 +98,8 @@ def test_runs_at_its_smallest_size(
         sst2_files(tmp_path)
         model = save_toy_model(tmp_path / "model")
         smaller.append(f"--model.backbone.model={model}")
+    if path.parent.name == "gpu":
+        smaller += instructions_and_a_processor(tmp_path)
     main(["fit", "--config", str(path), *smaller, "--trainer.enable_progress_bar=false"])
 
 

@@ -16,6 +16,7 @@ from lit_fed.backbones.adaptation import adapt, complete_config, require_saved
 from lit_fed.backbones.adapters import DEFAULT, Adapters, some
 from lit_fed.backbones.prediction import Prediction
 from lit_fed.backbones.pretrained import quiet_transformers
+from lit_fed.shards import is_sharded, placed_like, whole
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -150,7 +151,7 @@ class Backbone(nn.Module, ABC):
                     f"{list(state[name].shape)}"
                 )
         for name, parameter in parameters.items():
-            parameter.copy_(state[name])
+            parameter.copy_(placed_like(state[name], parameter))
 
     def add_adapter(self, name: str, head: bool = True) -> None:
         """Add an adapter of the same configuration, freshly initialised. It is neither active nor trained.
@@ -234,7 +235,12 @@ class Backbone(nn.Module, ABC):
         further = {id(p) for a in self.adapters if a != DEFAULT for p in self.trainable(a).values()}
         return sum(p.numel() for p in self.model.parameters() if id(p) not in further)
 
-    def save_pretrained(self, folder: Path, adapter: str = DEFAULT) -> None:
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process holds a part of the weights only."""
+        return any(is_sharded(parameter) for parameter in self.trainable().values())
+
+    def save_pretrained(self, folder: Path | None, adapter: str = DEFAULT) -> None:
         """Write an adapter, or without a PEFT configuration the model, and the tokenizer.
 
         The folder loads with plain ``peft.PeftModel.from_pretrained(base_model, folder)``. Beside the
@@ -242,21 +248,33 @@ class Backbone(nn.Module, ABC):
         ``AutoConfig.from_pretrained(f"{folder}/model_config.json")``.
 
         Args:
-            folder: Where to; made if it is not there.
+            folder: Where to; made if it is not there. None: nowhere, for the processes of a sharded model
+                that do not write; all of them have to call this at the same time.
             adapter: The adapter's name.
 
         Raises:
             KeyError: If there is no such adapter.
         """
         self._adapters.require(adapter)
+        # A file holds whole tensors; peft and transformers would write this process's part.
+        values: dict[str, Tensor] | None = None
+        if self.is_sharded:
+            saved = {id(p) for p in self.trainable(adapter).values()}
+            live: dict[str, Tensor] = self.model.state_dict(keep_vars=True)
+            values = {n: whole(t.detach()) if id(t) in saved else t for n, t in live.items()}
+        if folder is None:
+            return
         folder = Path(folder)
         with quiet_transformers():
             if self._peft_config is None:
-                self.model.save_pretrained(folder)
+                self.model.save_pretrained(folder, state_dict=values)
             else:
                 # Embeddings are never resized, and to find that out peft would ask the hub.
                 self.model.save_pretrained(
-                    str(folder), selected_adapters=[adapter], save_embedding_layers=False
+                    str(folder),
+                    selected_adapters=[adapter],
+                    save_embedding_layers=False,
+                    state_dict=values,
                 )
                 if adapter != DEFAULT:
                     for file in (folder / adapter).iterdir():

@@ -1,7 +1,14 @@
-"""The round: which clients, how they run, what the server keeps."""
+"""The round: which clients, how they run, what the server keeps; and the memory that this needs."""
 
-from lit_fed.federation.execution import ClientExecution, SequentialClients
+from lit_fed.federation.execution import (
+    ClientExecution,
+    DistributedClients,
+    ProcessLost,
+    SequentialClients,
+    ShardedClients,
+)
 from lit_fed.federation.ledger import Ledger
+from lit_fed.federation.memory_estimate import MemoryEstimate, estimate_memory, memory_table
 from lit_fed.federation.sampling import (
     ClientSampler,
     FixedOrderSampler,
@@ -15,11 +22,17 @@ __all__ = [
     "ClientExecution",
     "ClientSampler",
     "ClientState",
+    "DistributedClients",
     "FederatedTrainer",
     "FederationState",
     "FixedOrderSampler",
     "Ledger",
+    "MemoryEstimate",
+    "ProcessLost",
     "SequentialClients",
+    "ShardedClients",
     "SizeSampler",
     "UniformSampler",
+    "estimate_memory",
+    "memory_table",
 ]

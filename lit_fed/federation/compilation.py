@@ -29,16 +29,12 @@ def layers(model: nn.Module) -> list[nn.Module]:
     Compiled one by one they share one compilation, and what stands around them, such as a language
     model's masks, is left alone.
     """
-    lists: list[Any] = [
-        part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part)
-    ]
-    if not lists:
-        return [model]
+    lists: list[Any] = [part for part in model.modules() if isinstance(part, nn.ModuleList)]
 
-    def size(part: nn.Module) -> int:
+    def size(part: Any) -> int:
         return sum(p.numel() for p in part.parameters())
 
-    return list(max(lists, key=size))
+    return list(max(lists, key=size)) if lists else [model]
 
 
 def compile_where_faster(trainer: FederatedTrainer) -> float:

@@ -77,7 +77,8 @@ def run_round(trainer: FederatedTrainer) -> FederationState:
     metrics |= spread([u.metrics for u in updates]) | _traffic(ledger)
     metrics |= {"clients/sampled": len(clients), "clients/failed": len(errors)}
     metrics["time/round"] = time.perf_counter() - started
-    return replace(state, round=state.round + 1, history=[*state.history, metrics])
+    state = replace(state, round=state.round + 1, history=[*state.history, metrics])
+    return trainer.execution.settle(trainer, state)
 
 
 def _aggregated(

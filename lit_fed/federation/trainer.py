@@ -181,7 +181,7 @@ class FederatedTrainer(LightningView):
 
         self.fabric = Fabric(
             accelerator=accelerator,
-            strategy=strategy,
+            strategy=self.execution.strategy(strategy),
             devices=devices,
             num_nodes=num_nodes,
             precision=precision,
@@ -228,6 +228,7 @@ class FederatedTrainer(LightningView):
         found = find_checkpoint(ckpt_path, self.default_root_dir, self.run_name(model))
         self.log_dir = run_folder(ckpt_path, found, self.default_root_dir, self.run_name(model))
         self._attach(model, datamodule or FederatedDataModule())
+        found = self._agree_on_files(found)
         self._federation = self._load(found, self._identity()) if found else self._initial()
         self.loggers = run_loggers(self._loggers_setting, self.log_dir, self.current_round)
         self.call("setup", "fit")
@@ -237,7 +238,7 @@ class FederatedTrainer(LightningView):
             if self.compile:
                 compile_where_faster(self)
             self.call("on_fit_start")
-            while self.current_round < self.max_rounds and not self.should_stop:
+            while self.current_round < self.max_rounds and not self._stops():
                 metrics = self._run_round()
                 self._log(metrics)
                 self.call("on_round_end", metrics)
@@ -389,6 +390,7 @@ class FederatedTrainer(LightningView):
             raise TypeError(
                 f"`model` is expected to be a FederatedModule, but got {type(model).__name__}"
             )
+        self.execution.check_processes(self)
         self.execution.check(self)
         self.fabric.launch()
         if not model.has_global_model:
@@ -396,7 +398,7 @@ class FederatedTrainer(LightningView):
         check_method(self, model)
         self._attach_data(model, datamodule)
         self.lightning_module = self._attached = model
-        self.wrapped_module: Any = self.fabric.setup(model)
+        self.wrapped_module: Any = self.execution.setup_module(self)
         # what a module logs goes through its metric_log, and a stock Trainer may have it next
         model.fabric = None
         self.roles = Roles(model)
@@ -409,6 +411,17 @@ class FederatedTrainer(LightningView):
         model.phases = self.phases
         if self.rounds_per_task and not self.fast_dev_run:
             self.max_rounds = self.rounds_per_task * len(datamodule.tasks or ())
+
+    def _agree_on_files(self, found: Path | None) -> Path | None:
+        """Let all processes keep the files of the first one's run: what each sees on disk may differ by now."""
+        paths = [None if p is None else str(p) for p in (found, self.log_dir)]
+        agreed = self.execution.of_first_process(self, paths)
+        found, self.log_dir = (None if p is None else Path(p) for p in agreed)
+        return found
+
+    def _stops(self) -> bool:
+        """Whether a callback has asked for an early end, in the first process."""
+        return bool(self.execution.of_first_process(self, self.should_stop))
 
     def _initial(self) -> FederationState:
         self.lightning_module.eval()

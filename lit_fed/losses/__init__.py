@@ -10,7 +10,7 @@ from lit_fed.losses.alignment import AlignmentMixin, alignment
 from lit_fed.losses.cross_entropy import cross_entropy
 from lit_fed.losses.kl_distill import KLDistillMixin, kl_distill, kl_distill_from_probs
 from lit_fed.losses.kl_divergence import kl_divergence
-from lit_fed.losses.masked_mean import masked_mean
+from lit_fed.losses.masked_mean import masked_mean, own_mean, parts_of_a_batch
 from lit_fed.losses.mean_pool import mean_pool
 from lit_fed.losses.mixture import mixture, mixture_top_k
 from lit_fed.losses.predicted import Predicted
@@ -49,6 +49,8 @@ __all__ = [
     "mean_pool",
     "mixture",
     "mixture_top_k",
+    "own_mean",
+    "parts_of_a_batch",
     "semantic_deviation",
     "soft_predictions",
     "stability",

@@ -2,7 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 from torch import Tensor
+
+_whole_total: ContextVar[Callable[[Tensor], Tensor] | None] = ContextVar("whole", default=None)
+
+
+@contextmanager
+def parts_of_a_batch(whole_total: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Within the block a masked mean is this process's part of that over a batch which several share.
+
+    A mean of means over parts with different counts is none; so the sum is divided by the count of the
+    whole batch.
+
+    Args:
+        whole_total: Of a part's count that of the whole batch, divided by the number of parts: then the
+            mean of the processes' results is the whole batch's.
+
+    Example:
+        >>> import torch
+        >>> values, mask = torch.tensor([6.0]), torch.tensor([True])
+        >>> with parts_of_a_batch(lambda count: (count + 2) / 2):  # one of two parts; the other counts 2
+        ...     masked_mean(values, mask)
+        tensor(4.)
+    """
+    token = _whole_total.set(whole_total)
+    try:
+        yield
+    finally:
+        _whole_total.reset(token)
 
 
 def masked_mean(values: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -32,10 +63,32 @@ def masked_mean(values: Tensor, mask: Tensor, weight: Tensor | None = None) -> T
         raise ValueError(
             f"`mask` is expected to have the shape of `values`, {list(values.shape)}, but got {list(mask.shape)}"
         )
+    return _mean(values, mask, weight, _whole_total.get())
+
+
+def own_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """As :func:`masked_mean`, of values that are no part of a batch, such as one example's tokens.
+
+    Example:
+        >>> import torch
+        >>> own_mean(torch.tensor([1.0, 3.0, 9.0]), torch.tensor([True, True, False]))
+        tensor(2.)
+    """
+    return _mean(values, mask, None, None)
+
+
+def _mean(
+    values: Tensor,
+    mask: Tensor,
+    weight: Tensor | None,
+    whole_total: Callable[[Tensor], Tensor] | None,
+) -> Tensor:
     weights = mask.to(values.dtype)
     if weight is not None:
         weights = weights * weight.to(values.dtype).reshape(-1, *[1] * (values.dim() - 1))
     total = weights.sum()
+    if whole_total is not None:
+        total = whole_total(total)
     # masked_fill, not multiplication: 0 · NaN would bring the masked NaN back
     weighted = values.masked_fill(~mask, 0.0) * weights
     return weighted.sum() / total.where(total > 0, 1.0)

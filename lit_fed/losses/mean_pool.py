@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lit_fed.losses.masked_mean import masked_mean
+from lit_fed.losses.masked_mean import own_mean
 from lit_fed.losses.precision import widen
 
 
@@ -32,6 +32,6 @@ def mean_pool(hidden: Tensor, attention_mask: Tensor) -> Tensor:
             f"`hidden` is expected to have shape [*{list(attention_mask.shape)}, d] to fit "
             f"`attention_mask`, but got {list(hidden.shape)}"
         )
-    features = torch.vmap(masked_mean, in_dims=(1, None))
+    features = torch.vmap(own_mean, in_dims=(1, None))
     pooled: Tensor = torch.vmap(features)(widen(hidden), attention_mask.bool())
     return pooled

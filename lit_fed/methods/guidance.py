@@ -84,6 +84,15 @@ class GuidanceMixin(AggregateKLMixin, TeacherMixin):
         """Whether δ is taken on the client's own rows, so that the teacher has to see them."""
         return self.guide is not None and not isinstance(self.guide, PublicGuide)
 
+    def check_split(self) -> None:
+        """P̄ is made of rows that each process would see a part of."""
+        super().check_split()
+        if self.guide is not None:
+            raise ValueError(
+                "`model.aggregate_on` is expected to be off where a batch is split over processes, each of "
+                f"which would see predictions of a part of the rows only, but got {self.aggregate_on!r}"
+            )
+
     def setup(self, stage: str) -> None:
         """Say before a federation trains what P̄ needs and is not there; in a stock Trainer there is no P̄.
 

@@ -51,6 +51,15 @@ class StructureInjectionMixin(StabilityMixin, WeightRegularizationMixin, Federat
         for site in self.sites if self.mu else ():
             find_modules(self.backbone.model, site)
 
+    def check_split(self) -> None:
+        """A perturbation is drawn for a whole batch, and some change the weights themselves."""
+        super().check_split()
+        if self.mu:
+            raise ValueError(
+                "`model.mu` is expected to be 0 where a batch is split over processes, which cannot share "
+                f"the perturbation of one pass, but got {self.mu}"
+            )
+
     @property
     def own_step(self) -> int:
         """Steps taken before this one: by the client in its whole life, or by a stock Trainer."""

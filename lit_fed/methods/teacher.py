@@ -40,6 +40,15 @@ class TeacherMixin(FederatedModule):
         self.private_cache, self.public_cache = RowCache(budget), RowCache(budget)
         self.has_teacher = False
 
+    def check_split(self) -> None:
+        """A row that one process has kept and another has not would make them take different passes."""
+        super().check_split()
+        if self.has_teacher and self.private_cache.budget:
+            raise ValueError(
+                "`model.teacher_cache_mb` is expected to be 0 where a batch is split over processes, which "
+                f"have to take the same passes, but got {self.private_cache.budget / 2**20:g}"
+            )
+
     def add_teacher(self) -> None:
         """Add the adapter, with the values that the student has now."""
         self.backbone.add_adapter(TEACHER)

@@ -12,6 +12,7 @@ from lit_fed.federation.state import ClientState
 class _Backbone:
     def __init__(self) -> None:
         self.holds = "server"
+        self.is_sharded = False
 
     def save_pretrained(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)

@@ -1,6 +1,17 @@
 """How the sampled clients of a round are run."""
 
+from lit_fed.federation.execution.distributed import DistributedClients
+from lit_fed.federation.execution.exchange import ProcessLost
 from lit_fed.federation.execution.execution import ClientExecution, Failed, Finished
 from lit_fed.federation.execution.sequential import SequentialClients
+from lit_fed.federation.execution.sharded import ShardedClients
 
-__all__ = ["ClientExecution", "Failed", "Finished", "SequentialClients"]
+__all__ = [
+    "ClientExecution",
+    "DistributedClients",
+    "Failed",
+    "Finished",
+    "ProcessLost",
+    "SequentialClients",
+    "ShardedClients",
+]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
+from torch import Tensor
 
 from lit_fed.client import Client
 from lit_fed.federation.evaluation import evaluate
@@ -31,12 +32,7 @@ class SequentialClients(ClientExecution):
     """One client at a time; K clients cost K adapters and one model."""
 
     def check(self, trainer: FederatedTrainer) -> None:
-        """Refuse several processes; see :class:`ClientExecution`."""
-        if trainer.fabric.world_size > 1:
-            raise ValueError(
-                "`trainer.execution` SequentialClients runs in one process, but `trainer.devices` "
-                f"and `trainer.num_nodes` ask for {trainer.fabric.world_size}"
-            )
+        """There is nothing it cannot do; see :class:`ClientExecution`."""
 
     def run(
         self, trainer: FederatedTrainer, clients: Sequence[Client]
@@ -70,7 +66,7 @@ class SequentialClients(ClientExecution):
             if trainer.keep_optimizer_state:
                 moments |= optimizer_tensors(optimizer, stage)
         module.eval()
-        metrics = log.compute()
+        metrics = self._means(trainer, log)
         if not_finite := {
             name: value for name, value in metrics.items() if not math.isfinite(value)
         }:
@@ -91,6 +87,18 @@ class SequentialClients(ClientExecution):
             ClientState(client.steps, before.rounds + 1, module.private_state(), Payload(moments)),
         )
 
+    def _own_rows(self, trainer: FederatedTrainer, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The rows of a batch that this process takes: all."""
+        return batch
+
+    def _loss(self, trainer: FederatedTrainer, batch: dict[str, Tensor], index: int) -> Tensor:
+        loss: Tensor = trainer.wrapped_module.training_step(batch, index)
+        return loss
+
+    def _means(self, trainer: FederatedTrainer, log: MetricLog) -> dict[str, float]:
+        """What was logged, over all processes that trained the client: one."""
+        return log.compute()
+
     def _run_stage(
         self, trainer: FederatedTrainer, client: Client, number: int, stage: str, moments: Payload
     ) -> Optimizer:
@@ -101,9 +109,9 @@ class SequentialClients(ClientExecution):
         load_optimizer_tensors(plain, stage, moments)
         optimizer: Any = fabric.setup_optimizers(plain)
         for index, local in enumerate(local_batches(trainer, client, rows, number)):
-            batch = move_data_to_device(local.batch, fabric.device)
+            batch = move_data_to_device(self._own_rows(trainer, local.batch), fabric.device)
             trainer.call("on_train_batch_start", batch, index)
-            loss = trainer.wrapped_module.training_step(batch, index)
+            loss = self._loss(trainer, batch, index)
             fabric.backward(loss / local.accumulated)
             if local.ends_step:
                 trainer.clip_gradients(optimizer)

@@ -1,0 +1,236 @@
+"""One client at a time in many processes, each with a part of the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from lightning.fabric.strategies import Strategy
+from torch import Tensor, nn
+
+from lit_fed.backbones import Backbone
+from lit_fed.client import Client
+from lit_fed.data.features import IGNORED
+from lit_fed.federation.execution.exchange import Exchange, ProcessLost, pack, unpack
+from lit_fed.federation.execution.execution import Failed, Finished
+from lit_fed.federation.execution.many_processes import ManyProcesses
+from lit_fed.federation.execution.process_group import ShardStrategy
+from lit_fed.federation.execution.sequential import SequentialClients
+from lit_fed.losses import parts_of_a_batch
+from lit_fed.metric_log import MetricLog
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+    from lit_fed.federation.trainer import FederatedTrainer
+
+PATIENCE = 60.0  # seconds in which all processes have come to the end of a client
+
+
+class ShardedClients(SequentialClients, ManyProcesses):
+    """All processes train one client after the other, each with a shard of the model and of every batch.
+
+    For models that one device cannot hold. Weights, gradients and optimizer state are sharded by
+    torch's FSDP2 (Zhao et al., 2023, https://arxiv.org/abs/2304.11277), also of the frozen base; a
+    layer is gathered where it is needed. The rows of a batch are divided, and a loss is the mean over
+    all of them, however unevenly their tokens fall: a client's result is that of one process up to
+    rounding. Payloads and checkpoints hold whole tensors, so that a run can go on in any number of
+    processes.
+
+    Evaluation runs every batch in every process. Processes draw the same random numbers, so that rows
+    at the same place of two parts drop the same units.
+
+    Args:
+        timeout: Seconds that a process waits for the others.
+
+    Raises:
+        ValueError: If ``timeout`` is not above 0.
+    """
+
+    def __init__(self, timeout: float = 600.0) -> None:
+        ManyProcesses.__init__(self, timeout)
+        self._strategy = ShardStrategy(shard, timeout)
+        # Processes that share every layer end a client together.
+        self._lockstep: Exchange | None = None
+
+    def strategy(self, given: str | Strategy) -> Strategy:
+        """Processes with a shard of the model each; see :class:`ClientExecution`."""
+        if given not in ("auto", "fsdp") and given is not self._strategy:
+            raise ValueError(
+                "`trainer.strategy` is expected to be auto or fsdp with ShardedClients, which shards by FSDP2, "
+                f"but got {given!r:.60}"
+            )
+        return self._strategy
+
+    def setup_module(self, trainer: FederatedTrainer) -> Any:
+        """Shard the backbone; see :class:`ClientExecution`.
+
+        Raises:
+            ValueError: If the method or its backbone cannot be sharded.
+        """
+        module = trainer.lightning_module
+        module.check_split()
+        inside = {id(p) for p in module.backbone.parameters()}
+        outside = [n for n, p in module.named_parameters() if id(p) not in inside]
+        if outside:
+            raise ValueError(
+                f"`trainer.execution` ShardedClients expects a method whose parameters are those of one backbone, "
+                f"but {type(module).__name__} has {outside[0]} beside it"
+            )
+        if trainer.fabric.world_size > 1 and self._lockstep is None:
+            self._lockstep = Exchange(min(PATIENCE, self.timeout))
+        return super().setup_module(trainer)
+
+    def run(
+        self, trainer: FederatedTrainer, clients: Sequence[Client]
+    ) -> Iterator[Finished | Failed]:
+        """Train the clients in order, together; see :class:`ClientExecution`.
+
+        Raises:
+            ProcessLost: If a process has died, or a client has failed in some of them only.
+        """
+        for result in super().run(trainer, clients):
+            if trainer.fabric.world_size > 1:
+                self._agree(result)
+            if isinstance(result, Failed):
+                _forget_pass(trainer.lightning_module.backbone)
+            yield result
+
+    def _agree(self, result: Finished | Failed) -> None:
+        """Make sure that all processes have come to the same: they cannot go on otherwise."""
+        if isinstance(result, Finished):
+            own, failed = "", False
+        else:
+            own, failed = str(result.error), True
+        lockstep = self._lockstep or self.exchange
+        try:
+            every = [unpack(d)[0] for d in lockstep.gather(pack([failed, own]))]
+        except ProcessLost as lost:
+            said = f"; before that a client failed here: {own}" if failed else ""
+            raise ProcessLost(f"{lost}{said}") from lost
+        words = [words for failed, words in every if failed]
+        if words and len(words) < len(every):
+            raise ProcessLost(
+                f"a client failed in {len(words)} of {len(every)} processes, which no longer hold the same; go on "
+                f"from the last finished round with ckpt_path='last': {words[0]}"
+            )
+
+    def _own_rows(self, trainer: FederatedTrainer, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return part_of(batch, trainer.fabric.global_rank, trainer.fabric.world_size)
+
+    def _loss(self, trainer: FederatedTrainer, batch: dict[str, Tensor], index: int) -> Tensor:
+        processes = trainer.fabric.world_size
+        if processes == 1:
+            return super()._loss(trainer, batch, index)
+
+        def whole_total(count: Tensor) -> Tensor:
+            total = count.detach().clone()
+            dist.all_reduce(total)
+            return total / processes
+
+        with parts_of_a_batch(whole_total):
+            return super()._loss(trainer, batch, index)
+
+    def _means(self, trainer: FederatedTrainer, log: MetricLog) -> dict[str, float]:
+        own = super()._means(trainer, log)
+        if trainer.fabric.world_size == 1:
+            return own
+        every = [unpack(data)[0] for data in self.exchange.gather(pack(own))]
+        return {name: math.fsum(one[name] for one in every) / len(every) for name in own}
+
+
+def part_of(batch: dict[str, Tensor], part: int, parts: int) -> dict[str, Tensor]:
+    """One of equally many rows of a batch each; the last row fills up, with weight 0 and no labels.
+
+    Args:
+        batch: Fields [B, ...].
+        part: Which part, from 0.
+        parts: How many there are.
+
+    Example:
+        >>> batch = {"labels": torch.tensor([4, 5, 6])}
+        >>> part_of(batch, 0, 2)["labels"], part_of(batch, 1, 2)
+        (tensor([4, 5]), {'labels': tensor([   6, -100]), 'weight': tensor([1., 0.])})
+    """
+    rows = len(next(iter(batch.values())))
+    each = -(-rows // parts)
+    places = torch.arange(part * each, (part + 1) * each)
+    real = places < rows
+    own = {name: field[places.clamp(max=rows - 1)] for name, field in batch.items()}
+    if each * parts == rows:
+        return own
+    if "labels" in own:
+        own["labels"][~real] = IGNORED
+    weight = own.get("weight", torch.ones(each))
+    return own | ({"weight": weight * real} if not real.all() or "weight" in own else {})
+
+
+def shard(module: Any, mesh: DeviceMesh) -> Any:
+    """Shard the weights of a module's backbone over a row of processes, each transformer layer by itself.
+
+    Args:
+        module: A federated module. Called again for one that is sharded, nothing happens.
+        mesh: All processes.
+
+    Raises:
+        ValueError: If the backbone is quantised, or its adapters are prompts.
+    """
+    from torch.distributed.fsdp import FSDPModule, fully_shard
+
+    backbone = module.backbone
+    model = backbone.model
+    if isinstance(model, FSDPModule):
+        return module
+    _require_shardable(backbone)
+    for layer in transformer_layers(model):
+        fully_shard(layer, mesh=mesh, reshard_after_forward=True)
+    # Also the rest: adapters are read and switched between the passes, where they have to be sharded.
+    fully_shard(model, mesh=mesh, reshard_after_forward=True)
+    if mesh.device_type != "cpu":
+        module.to(torch.device(mesh.device_type, torch.accelerator.current_device_index()))
+    return module
+
+
+def transformer_layers(model: nn.Module) -> list[nn.Module]:
+    """The layers that transformers keeps on one device, without those that are inside of others.
+
+    Example:
+        >>> transformer_layers(nn.Linear(1, 1))
+        []
+    """
+    names: set[str] = set()
+    for part in model.modules():
+        names |= set(getattr(part, "_no_split_modules", None) or ())
+    layers: list[nn.Module] = []
+    inside: set[int] = set()
+    for part in model.modules():
+        if type(part).__name__ in names and id(part) not in inside:
+            layers.append(part)
+            inside |= {id(inner) for inner in part.modules()}
+    return layers
+
+
+def _require_shardable(backbone: Backbone) -> None:
+    if getattr(backbone.model, "is_quantized", False) or any(
+        not p.is_floating_point() for p in backbone.parameters()
+    ):
+        raise ValueError(
+            "`model.backbone.quantization` is expected to be null with ShardedClients, which cannot shard packed "
+            "weights"
+        )
+    config = getattr(backbone.model, "active_peft_config", None)
+    if config is not None and config.is_prompt_learning:
+        raise ValueError(
+            "`model.backbone.peft` is expected to be no prompts with ShardedClients, since peft computes them outside "
+            f"the layers that are sharded, but got {type(config).__name__}"
+        )
+
+
+def _forget_pass(backbone: Backbone) -> None:
+    """Leave a pass that broke off behind."""
+    reset = getattr(backbone.model, "reset_iter_state", None)
+    if reset is not None:
+        reset()

@@ -1,0 +1,185 @@
+"""Federations run in one process and in several: ``… <execution> <devices> <model> <folder> <cases>``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback
+from peft import LoraConfig
+from torch import Tensor
+
+from lit_fed import DDG, FedAvg
+from lit_fed.backbones import CausalLM, SequenceClassifier
+from lit_fed.federation import (
+    ClientExecution,
+    DistributedClients,
+    FederatedTrainer,
+    ShardedClients,
+)
+from tests.federation.protocol_methods import TwoAdapters
+from tests.federation.toy import fast_adamw, toy_backbone, toy_data, toy_module, toy_trainer
+from tests.methods.toy_methods import lm_data
+
+EXECUTIONS = {"one": None, "distributed": DistributedClients, "sharded": ShardedClients}
+
+
+class OneFails(FedAvg):
+    """The second of the clients can never be trained."""
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        if self.client is not None and self.client.index == 1:
+            raise ValueError("the second client has no luck")
+        return super().training_step(batch, batch_idx)
+
+
+class StopAfterTwo(Callback):
+    """Asks for an early end in the first process only, as a callback that measures time may."""
+
+    def on_round_end(self, trainer: Any, module: Any, metrics: Any) -> None:
+        if trainer.is_global_zero and trainer.current_round == 2:
+            trainer.should_stop = True
+
+
+def plain(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
+    """Everything that lasts of a client: dropout's randomness, moments, its own validation."""
+    given = {"keep_optimizer_state": True, "validate_clients": True}
+    trainer = toy_trainer(root, **given | settings)
+    ckpt_path = "last" if root.exists() else None
+    trainer.fit(toy_module(model), toy_data(client_validation_fraction=0.2), ckpt_path)
+    return trainer
+
+
+def private(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
+    trainer = toy_trainer(root, max_rounds=2, callbacks=[StopAfterTwo()], **settings)
+    trainer.fit(TwoAdapters(toy_backbone(model), optimizer=fast_adamw, warmup_steps=0), toy_data())
+    return trainer
+
+
+def failing(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
+    trainer = toy_trainer(
+        root, max_rounds=5, clients_per_round=4, callbacks=[StopAfterTwo()], **settings
+    )
+    trainer.fit(OneFails(toy_backbone(model), optimizer=fast_adamw, warmup_steps=0), toy_data())
+    return trainer
+
+
+def too_few(model: Path, root: Path, **settings: Any) -> str:
+    trainer = toy_trainer(root, min_clients=4, clients_per_round=4, **settings)
+    try:
+        module = OneFails(toy_backbone(model), optimizer=fast_adamw, warmup_steps=0)
+        trainer.fit(module, toy_data())
+    except RuntimeError as error:
+        return str(error)
+    return "no error"
+
+
+def still(model: Path) -> SequenceClassifier:
+    """A backbone without dropout: processes that share a batch draw other masks than a single one."""
+    backbone = toy_backbone(model)
+    for part in backbone.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+    return backbone
+
+
+def sgd(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
+    """A batch of an odd number of rows, clipping, two batches a step."""
+    trainer = toy_trainer(root, max_rounds=2, accumulate_grad_batches=2, **settings)
+    module = FedAvg(still(model), optimizer=lambda p: torch.optim.SGD(p, lr=0.1), warmup_steps=0)
+    trainer.fit(module, toy_data(batch_size=7), "last" if root.exists() else None)
+    return trainer
+
+
+def slow_adamw(params: Any) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(params, lr=1e-2, eps=1e-4)
+
+
+def adamw(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
+    given = {"keep_optimizer_state": True, "validate_clients": True, "clients_per_round": 4}
+    trainer = toy_trainer(root, **given | settings)
+    module = FedAvg(still(model), optimizer=slow_adamw, warmup_steps=0)
+    trainer.fit(module, toy_data(), "last" if root.exists() else None)
+    return trainer
+
+
+def distilled(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
+    trainer = toy_trainer(root, max_rounds=2, **settings)
+    module = DDG(
+        still(model),
+        optimizer=slow_adamw,
+        warmup_steps=0,
+        aggregate_on="off",
+        teacher_cache_mb=0.0,
+    )
+    trainer.fit(module, toy_data())
+    return trainer
+
+
+def stages(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
+    trainer = toy_trainer(root, max_rounds=1, **settings)
+    trainer.fit(
+        TwoAdapters(still(model), optimizer=slow_adamw, warmup_steps=0),
+        toy_data(batch_size=6),
+    )
+    return trainer
+
+
+def language(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
+    """A causal language model: the parts of a batch differ in the tokens that are learnt."""
+    return _continue_text(model, root, settings, peft=LoraConfig(r=4), gradient_checkpointing=True)
+
+
+def every_weight(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
+    return _continue_text(model, root, settings, peft=None)
+
+
+def _continue_text(
+    model: Path, root: Path, settings: dict[str, Any], **given: Any
+) -> FederatedTrainer:
+    torch.manual_seed(0)
+    trainer = toy_trainer(root, max_rounds=2, clients_per_round=2, **settings)
+    backbone = CausalLM(str(model.parent / "lm"), **given)
+    trainer.fit(FedAvg(backbone, optimizer=slow_adamw, warmup_steps=0), lm_data(batch_size=5))
+    return trainer
+
+
+CASES: dict[str, Callable[..., FederatedTrainer | str]] = {
+    "plain": plain,
+    "private": private,
+    "failing": failing,
+    "too_few": too_few,
+}
+SHARDED: dict[str, Callable[..., FederatedTrainer | str]] = {
+    "sgd": sgd,
+    "adamw": adamw,
+    "distilled": distilled,
+    "stages": stages,
+    "language": language,
+    "every_weight": every_weight,
+    "failing": failing,
+}
+
+
+def main() -> None:
+    name, devices, model, folder, *cases = sys.argv[1:]
+    for case in cases:
+        execution: ClientExecution | None = EXECUTIONS[name]() if EXECUTIONS[name] else None
+        settings = {"execution": execution, "devices": int(devices)}
+        result = {**CASES, **SHARDED}[case](Path(model), Path(folder) / case, **settings)
+        if isinstance(result, str):
+            path = Path(folder) / f"{case}.{os.environ.get('LOCAL_RANK', 0)}.txt"
+            path.write_text(result)
+            continue
+        # what every process holds in the end, to compare them
+        weights = {f"w/{k}": v for k, v in result.federation.broadcast.tensors.items()}
+        path = Path(folder) / f"{case}.{result.fabric.global_rank}.pt"
+        torch.save({"weights": weights, "history": result.federation.history}, path)
+
+
+if __name__ == "__main__":
+    main()

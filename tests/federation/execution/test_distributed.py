@@ -1,0 +1,223 @@
+import json
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.fabric.strategies import DDPStrategy
+
+from lit_fed.callbacks import last_checkpoint
+from lit_fed.client import Client
+from lit_fed.federation import DistributedClients, FederationState
+from lit_fed.federation.execution import ClientExecution, Failed, Finished
+from lit_fed.federation.execution.client_results import pack_results, unpack_results
+from lit_fed.federation.execution.distributed import balanced, local_work
+from lit_fed.federation.state import ClientState
+from lit_fed.payload import Payload
+from lit_fed.update import Update
+from tests.federation.execution.federation_cases import CASES, failing, plain, private, too_few
+from tests.federation.execution.launched import config_with, dies, last_state, python_m
+from tests.federation.toy import (
+    toy_data,
+    toy_module,
+    toy_trainer,
+    without_times,
+)
+
+
+def assert_same_state(ours: FederationState, theirs: FederationState) -> None:
+    """Bit for bit, whatever the federation knows."""
+    assert without_times(ours.history) == without_times(theirs.history)
+    assert replace(ours, history=[]) == replace(theirs, history=[])
+
+
+@pytest.fixture(scope="module")
+def two_processes(toy_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every case in two processes; ``plain`` goes on from two rounds of a single one."""
+    root = tmp_path_factory.mktemp("distributed")
+    plain(toy_model, root / "plain", max_rounds=2)
+    words = ("distributed", "2", str(toy_model), str(root), *CASES)
+    run = python_m("tests.federation.execution.federation_cases", *words)
+    assert run.returncode == 0, run.stderr
+    # tables and summaries come from the first process only
+    assert run.stdout.count("all 4") == len(CASES)
+    return root
+
+
+def test_a_run_goes_on_in_two_processes_bit_for_bit(
+    toy_model: Path, two_processes: Path, tmp_path: Path
+) -> None:
+    plain(toy_model, tmp_path / "one")
+    assert_same_state(last_state(two_processes / "plain"), last_state(tmp_path / "one"))
+    weights = [
+        p / "adapter" / "adapter_model.safetensors"
+        for p in (two_processes / "plain", tmp_path / "one")
+    ]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_a_run_of_two_processes_goes_on_in_one(
+    toy_model: Path, two_processes: Path, tmp_path: Path
+) -> None:
+    plain(toy_model, two_processes / "plain", max_rounds=4)
+    plain(toy_model, tmp_path / "one", max_rounds=4)
+    assert_same_state(last_state(two_processes / "plain"), last_state(tmp_path / "one"))
+
+
+def test_private_states_follow_their_clients(
+    toy_model: Path, two_processes: Path, tmp_path: Path
+) -> None:
+    private(toy_model, tmp_path / "one")
+    one = last_state(tmp_path / "one")
+    assert all(state.private for state in one.clients.values())
+    assert_same_state(last_state(two_processes / "private"), one)
+
+
+def test_failures_and_an_early_end_are_known_to_all(
+    toy_model: Path, two_processes: Path, tmp_path: Path
+) -> None:
+    with pytest.warns(UserWarning, match="the second client has no luck"):
+        failing(toy_model, tmp_path / "one")
+    two = last_state(two_processes / "failing")
+    assert_same_state(two, last_state(tmp_path / "one"))
+    assert two.round == 2  # of 5: the first process asked for an end
+    assert two.failures == {"client-1": 2}
+
+
+def test_all_processes_hold_the_same_in_the_end(two_processes: Path) -> None:
+    for case in ("plain", "private", "failing"):
+        first, second = (
+            torch.load(two_processes / f"{case}.{rank}.pt", weights_only=True) for rank in (0, 1)
+        )
+        # with time: the history is that of the first process
+        assert first["history"] == second["history"]
+        assert first["weights"].keys() == second["weights"].keys()
+        assert all(torch.equal(first["weights"][k], v) for k, v in second["weights"].items())
+
+
+def test_too_few_clients_end_every_process_with_the_same_words(
+    toy_model: Path, two_processes: Path, tmp_path: Path
+) -> None:
+    with pytest.warns(UserWarning, match="is left out"):
+        said = too_few(toy_model, tmp_path / "one")
+    assert "3 of 4 clients finished" in said
+    assert "the second client has no luck" in said
+    for rank in (0, 1):
+        assert (two_processes / f"too_few.{rank}.txt").read_text() == said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_is_killed_ends_the_run_that_fabric_launched(
+    rank: int, tmp_path: Path
+) -> None:
+    config = config_with(tmp_path, strategy="ddp", callbacks=[dies(rank)])
+    run = python_m("lit_fed", "fit", "--config", config)
+    survivor = 1 - rank
+    lost = f"lit-fed: error: process {survivor} of 2 has lost "
+    assert run.returncode != 0
+    assert lost in run.stderr or "lit-fed: process 1 ended with signal SIGKILL" in run.stderr
+    assert "go on from the last finished round with ckpt_path='last'" in run.stderr
+    assert last_checkpoint(tmp_path / "run").name == "round=0001"
+
+
+@pytest.mark.slow
+def test_a_process_in_a_long_client_is_told_of_the_loss(tmp_path: Path) -> None:
+    config = config_with(tmp_path, callbacks=[dies(1, others_train=3600)])
+    run = python_m("lit_fed", "fit", "--config", config)
+    assert run.returncode == 130
+    assert "lit-fed: process 1 ended with signal SIGKILL; go on from" in run.stderr
+    assert "interrupted after 1 finished rounds" in run.stderr
+    assert last_checkpoint(tmp_path / "run").name == "round=0001"
+
+
+@pytest.mark.slow
+def test_torchrun_ends_the_run_of_a_process_that_is_killed_and_goes_on(tmp_path: Path) -> None:
+    launch = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "lit_fed")
+    run = python_m(*launch, "fit", "--config", config_with(tmp_path, callbacks=[dies(1)]))
+    assert run.returncode != 0
+    assert re.search(r"rank +: 1 .*\n.*\(SIGKILL\)", run.stderr)
+    assert last_checkpoint(tmp_path / "run").name == "round=0001"
+
+    config = config_with(tmp_path)
+    run = python_m(*launch, "fit", "--config", config, "--ckpt_path", "last")
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("all 3") == 1
+    rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 3
+    alone = config_with(tmp_path, default_root_dir=str(tmp_path / "alone"), devices=1)
+    assert python_m("lit_fed", "fit", "--config", alone).returncode == 0
+    assert_same_state(last_state(tmp_path / "run"), last_state(tmp_path / "alone"))
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["rounds"] == 2
+
+
+def test_one_process_needs_no_other(toy_model: Path, tmp_path: Path) -> None:
+    alone = toy_trainer(tmp_path / "a", max_rounds=1, execution=DistributedClients())
+    alone.fit(toy_module(toy_model), toy_data())
+    toy_trainer(tmp_path / "b", max_rounds=1).fit(toy_module(toy_model), toy_data())
+    assert_same_state(last_state(tmp_path / "a"), last_state(tmp_path / "b"))
+    assert not torch.distributed.is_initialized()
+    assert "LOCAL_RANK" not in os.environ
+
+
+def test_results_survive_the_way_through_bytes() -> None:
+    clients = [Client(n, i, 3, 0, 0, 0, rows=None) for i, n in enumerate("abc")]  # type: ignore[arg-type]
+    payload = Payload({"w": torch.tensor([1.0, -0.0])}, {"said": ["是", ""]})
+    update = Update("c", payload, 3, 2, {"train/loss": 0.1 + 0.2})
+    state = ClientState(7, 2, Payload({"own": torch.ones(2, 0)}), Payload())
+    results = {2: Finished(update, state), 0: Failed(clients[0], KeyError("w"))}
+    back = unpack_results(pack_results(results), clients)
+    assert back[2] == results[2]
+    failed = back[0]
+    assert isinstance(failed, Failed)
+    assert (failed.client, str(failed.error)) == (clients[0], "'w'")
+    assert failed.error.__notes__ == ["a KeyError in the process that trained client 'a'"]
+
+
+def test_shares_hold_everything_once_and_are_balanced() -> None:
+    work = [9.0, 1.0, 5.0, 5.0, 2.0, 8.0, 3.0]
+    shares = balanced(work, 3)
+    assert sorted(p for share in shares for p in share) == list(range(len(work)))
+    assert [sum(work[p] for p in share) for share in shares] == [11.0, 11.0, 11.0]
+    assert balanced([1.0, 1.0], 3) == [[0], [1], []]
+
+
+def test_work_is_counted_in_batches(tmp_path: Path) -> None:
+    data = toy_data()
+    client = Client("a", 0, 33, 0, 0, 0, rows=None)  # type: ignore[arg-type]
+    for settings, expected in [
+        ({}, 5),
+        ({"local_epochs": 2}, 10),
+        ({"limit_train_batches": 3}, 3),
+        ({"local_steps": 7, "accumulate_grad_batches": 2}, 14),
+    ]:
+        trainer = toy_trainer(tmp_path, **settings)
+        trainer.datamodule = data
+        assert local_work(trainer, client) == expected
+
+
+def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"`trainer.execution.timeout` .* above 0, but got 0"):
+        DistributedClients(timeout=0)
+    with pytest.raises(ValueError, match=r"`trainer.execution.each` .* got DistributedClients"):
+        DistributedClients(DistributedClients())
+    for strategy in ("fsdp", DDPStrategy()):
+        with pytest.raises(ValueError, match=r"`trainer.strategy` is expected to be auto or ddp"):
+            toy_trainer(tmp_path, execution=DistributedClients(), strategy=strategy, devices=2)
+
+
+def test_an_inner_execution_is_asked_what_it_cannot_do(toy_model: Path, tmp_path: Path) -> None:
+    class Nothing(ClientExecution):
+        def check(self, trainer: Any) -> None:
+            raise ValueError("`trainer.execution` Nothing runs nothing")
+
+        def run(self, trainer: Any, clients: Any) -> Any:
+            raise NotImplementedError
+
+    trainer = toy_trainer(tmp_path, execution=DistributedClients(Nothing()))
+    with pytest.raises(ValueError, match="Nothing runs nothing"):
+        trainer.fit(toy_module(toy_model), toy_data())

@@ -1,0 +1,206 @@
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from lit_fed import DDG, MSI, FedAvg
+from lit_fed.callbacks import last_checkpoint
+from lit_fed.federation import FederationState, ShardedClients
+from lit_fed.federation.execution.sharded import part_of, transformer_layers
+from lit_fed.losses import masked_mean, parts_of_a_batch
+from tests.federation.execution.federation_cases import SHARDED, adamw, failing, still
+from tests.federation.execution.launched import config_with, dies, last_state, python_m
+from tests.federation.toy import toy_backbone, toy_data, toy_trainer
+from tests.methods.toy_methods import save_toy_lm
+
+BOUND = 1e-6
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory, toy_model: Path) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    save_toy_lm(folder / "lm")
+    (folder / "toy").symlink_to(toy_model)
+    return folder / "toy"
+
+
+QUICK = ("adamw", "distilled", "language", "failing")
+MORE = tuple(case for case in SHARDED if case not in QUICK)
+
+
+def in_two_processes(models: Path, root: Path, cases: tuple[str, ...]) -> Path:
+    run = python_m(
+        "tests.federation.execution.federation_cases",
+        "sharded",
+        "2",
+        str(models),
+        str(root),
+        *cases,
+    )
+    assert run.returncode == 0, run.stderr
+    return root
+
+
+@pytest.fixture(scope="module")
+def sharded(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cases in two processes; ``adamw`` goes on from a round of a single one."""
+    root = tmp_path_factory.mktemp("sharded")
+    adamw(models, root / "adamw", max_rounds=1)
+    return in_two_processes(models, root, QUICK)
+
+
+@pytest.fixture(scope="module")
+def more_sharded(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return in_two_processes(models, tmp_path_factory.mktemp("more"), MORE)
+
+
+def assert_close(ours: FederationState, theirs: FederationState) -> None:
+    """Weights, moments and metrics within the bound, all else the same."""
+    assert ours.round == theirs.round
+    assert ours.ledger == theirs.ledger
+    assert ours.failures == theirs.failures
+    assert ours.clients.keys() == theirs.clients.keys()
+    pairs = [(ours.broadcast, theirs.broadcast)]
+    for name, state in ours.clients.items():
+        other = theirs.clients[name]
+        assert (state.steps, state.rounds) == (other.steps, other.rounds)
+        pairs += [(state.private, other.private), (state.optimizer, other.optimizer)]
+    for one, two in pairs:
+        torch.testing.assert_close(dict(one.tensors), dict(two.tensors), rtol=0, atol=BOUND)
+    for row, reference in zip(ours.history, theirs.history, strict=True):
+        assert row.keys() == reference.keys()
+        for name in row.keys() - {"time/round"}:
+            assert math.isclose(row[name], reference[name], abs_tol=5 * BOUND), name
+
+
+@pytest.mark.parametrize(
+    ("case", "fixture"),
+    [
+        ("distilled", "sharded"),
+        ("language", "sharded"),
+        *(pytest.param(case, "more_sharded", marks=pytest.mark.slow) for case in MORE),
+    ],
+)
+def test_two_processes_train_as_one(
+    case: str, fixture: str, models: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    sharded = request.getfixturevalue(fixture)
+    SHARDED[case](models, tmp_path / case)
+    one, two = last_state(tmp_path / case), last_state(sharded / case)
+    assert_close(two, one)
+    # it did learn: the bound is not that of two runs that stand still
+    first, last = one.history[0], one.history[-1]
+    assert len(one.history) == 1 or last["val/loss"] != pytest.approx(first["val/loss"], abs=1e-3)
+    name = "model.safetensors" if case == "every_weight" else "adapter_model.safetensors"
+    files = [load_file(root / case / "adapter" / name) for root in (sharded, tmp_path)]
+    torch.testing.assert_close(*files, rtol=0, atol=BOUND)
+
+
+def test_a_run_goes_on_sharded_and_in_one_process_again(
+    models: Path, sharded: Path, tmp_path: Path
+) -> None:
+    adamw(models, tmp_path / "one")
+    assert_close(last_state(sharded / "adamw"), last_state(tmp_path / "one"))
+    adamw(models, sharded / "adamw", max_rounds=4)
+    adamw(models, tmp_path / "one", max_rounds=4)
+    assert_close(last_state(sharded / "adamw"), last_state(tmp_path / "one"))
+
+
+def test_a_client_that_fails_everywhere_is_left_out(
+    models: Path, sharded: Path, tmp_path: Path
+) -> None:
+    two = last_state(sharded / "failing")
+    assert two.failures == {"client-1": 2}
+    assert two.round == 2
+    with pytest.warns(UserWarning, match="the second client has no luck"):
+        failing(models, tmp_path / "one")
+    assert two.clients.keys() == last_state(tmp_path / "one").clients.keys()
+
+
+def test_both_processes_hold_the_same_in_the_end(sharded: Path) -> None:
+    for case in QUICK:
+        first, second = (
+            torch.load(sharded / f"{case}.{rank}.pt", weights_only=True) for rank in (0, 1)
+        )
+        assert first["history"] == second["history"]
+        assert all(torch.equal(first["weights"][k], v) for k, v in second["weights"].items())
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_ends_the_run(tmp_path: Path) -> None:
+    execution = "lit_fed.federation.ShardedClients"
+    config = config_with(tmp_path, execution=execution, callbacks=[dies(1)])
+    run = python_m("lit_fed", "fit", "--config", config)
+    assert run.returncode != 0
+    assert "lit-fed: error: process 0 of 2 has lost process 1" in run.stderr
+    assert last_checkpoint(tmp_path / "run").name == "round=0001"
+
+
+def test_one_process_needs_no_other(models: Path, tmp_path: Path) -> None:
+    def fit(folder: str, **settings: Any) -> FederationState:
+        trainer = toy_trainer(tmp_path / folder, max_rounds=1, **settings)
+        trainer.fit(FedAvg(still(models), warmup_steps=0), toy_data())
+        return last_state(tmp_path / folder)
+
+    assert_close(fit("sharded", execution=ShardedClients()), fit("plain"))
+    assert not torch.distributed.is_initialized()
+    assert "LOCAL_RANK" not in os.environ
+
+
+def test_a_mean_over_parts_counts_what_each_part_holds() -> None:
+    values = torch.tensor([[1.0, 2.0, 3.0], [10.0, 0.0, 0.0], [7.0, 5.0, 0.0]])
+    mask = torch.tensor([[True, True, True], [True, False, False], [True, True, False]])
+    parts = []
+    for rows in (slice(0, 2), slice(2, 3)):
+        with parts_of_a_batch(lambda count: mask.sum() / 2):
+            parts.append(masked_mean(values[rows], mask[rows]))
+    assert float((parts[0] + parts[1]) / 2) == pytest.approx(28 / 6)
+    assert float(masked_mean(values, mask)) == pytest.approx(28 / 6)
+
+
+@pytest.mark.parametrize(("rows", "parts"), [(6, 2), (5, 2), (1, 3), (4, 4)])
+def test_parts_hold_every_row_once(rows: int, parts: int) -> None:
+    weight = torch.rand(rows) + 0.1
+    batch = {
+        "input_ids": torch.arange(rows * 2).view(rows, 2),
+        "labels": torch.arange(rows),
+        "weight": weight,
+    }
+    divided = [part_of(batch, part, parts) for part in range(parts)]
+    assert len({len(part["labels"]) for part in divided}) == 1
+    kept = torch.cat([part["labels"] for part in divided])
+    assert kept[kept >= 0].tolist() == list(range(rows))
+    weights = torch.cat([part["weight"] for part in divided])
+    assert torch.equal(weights[kept >= 0], weight)
+    assert not weights[kept < 0].any()
+
+
+def test_layers_are_found(models: Path) -> None:
+    found = [type(layer).__name__ for layer in transformer_layers(toy_backbone(models).model)]
+    assert found.count("BertLayer") == 2
+    assert transformer_layers(nn.Linear(1, 1)) == []
+
+
+def test_what_cannot_be_sharded_is_refused_by_name(models: Path, tmp_path: Path) -> None:
+    def fit(module: Any) -> None:
+        toy_trainer(tmp_path, execution=ShardedClients()).fit(module, toy_data())
+
+    with pytest.raises(ValueError, match=r"`model.mu` is expected to be 0 where a batch is split"):
+        fit(MSI(toy_backbone(models)))
+    with pytest.raises(ValueError, match=r"`model.aggregate_on` .* but got 'public'"):
+        fit(DDG(toy_backbone(models), teacher_cache_mb=0.0))
+    with pytest.raises(ValueError, match=r"`model.teacher_cache_mb` is expected to be 0 .* 1024"):
+        fit(DDG(toy_backbone(models), aggregate_on="off"))
+    module = FedAvg(toy_backbone(models))
+    module.temperature = nn.Parameter(torch.ones(()))
+    with pytest.raises(ValueError, match="but FedAvg has temperature beside it"):
+        fit(module)
+    with pytest.raises(ValueError, match=r"`trainer.strategy` is expected to be auto or fsdp"):
+        toy_trainer(tmp_path, execution=ShardedClients(), strategy="ddp")
+    with pytest.raises(ValueError, match=r"`trainer.execution.timeout` .* above 0, but got -1"):
+        ShardedClients(timeout=-1)
