@@ -1,6 +1,6 @@
 """The round: which clients, how they run, what the server keeps."""
 
-from lit_fed.federation.execution import ClientExecution, SequentialClients
+from lit_fed.federation.execution import ClientExecution, SequentialClients, VectorizedClients
 from lit_fed.federation.ledger import Ledger
 from lit_fed.federation.sampling import (
     ClientSampler,
@@ -22,4 +22,5 @@ __all__ = [
     "SequentialClients",
     "SizeSampler",
     "UniformSampler",
+    "VectorizedClients",
 ]

@@ -2,5 +2,6 @@
 
 from lit_fed.federation.execution.execution import ClientExecution, Failed, Finished
 from lit_fed.federation.execution.sequential import SequentialClients
+from lit_fed.federation.execution.vectorized import VectorizedClients
 
-__all__ = ["ClientExecution", "Failed", "Finished", "SequentialClients"]
+__all__ = ["ClientExecution", "Failed", "Finished", "SequentialClients", "VectorizedClients"]
