@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lit_fed.backbones.bitfit import BitFitLayer
 from lit_fed.backbones.bottleneck import BottleneckLayer
+from lit_fed.federation.execution.joint.lora_product import LoraProduct
 
 if TYPE_CHECKING:
     from lit_fed.federation.execution.joint.members import Members
@@ -187,6 +188,8 @@ class JointLora(JointLayer):
         module: Any = self.module
         x = args[0]
         leaves = joint.leaves(self)
+        if self._is_simple(x, leaves):
+            return self._at_once(joint, x, leaves)
         result = module.base_layer(*args, **kwargs)
         if module.disable_adapters:
             return result
@@ -207,6 +210,38 @@ class JointLora(JointLayer):
             bias = leaves.get(f"lora_B.{adapter}.bias")
             result = _plus(joint, result, None if bias is None else bias * scaling, self.name)
         return result.to(dtype)
+
+    def _is_simple(self, x: Tensor, leaves: Leaves) -> bool:
+        """Whether it is one adapter on a plain frozen map, all in one dtype."""
+        module: Any = self.module
+        base = module.base_layer
+        return (
+            type(base) is nn.Linear
+            and not base._forward_hooks
+            and not base.weight.requires_grad
+            and not module.disable_adapters
+            and len(module.active_adapters) == 1
+            and module.active_adapters[0] in module.lora_A
+            and f"lora_B.{module.active_adapters[0]}.bias" not in leaves
+            and not torch.is_autocast_enabled(x.device.type)
+            and x.dtype == base.weight.dtype == next(iter(leaves.values())).dtype
+        )
+
+    def _at_once(self, joint: JointState, x: Tensor, leaves: Leaves) -> Tensor:
+        module: Any = self.module
+        (adapter,) = module.active_adapters
+        blocks = joint.members.blocks(x, self.name)
+        flat = blocks.flatten(1, -2)
+        dropped = flat
+        if module.training and not isinstance(module.lora_dropout[adapter], nn.Identity):
+            dropped = module.lora_dropout[adapter](x)
+            dropped = joint.members.blocks(dropped, self.name).flatten(1, -2)
+        base = module.base_layer
+        down, up = leaves[f"lora_A.{adapter}.weight"], leaves[f"lora_B.{adapter}.weight"]
+        y: Tensor = LoraProduct.apply(
+            flat, dropped, base.weight, base.bias, down, up, module.scaling[adapter]
+        )
+        return y.view(*blocks.shape[:-1], -1).flatten(0, 1)
 
 
 class JointBitFit(JointLayer):
