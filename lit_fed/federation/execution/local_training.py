@@ -90,6 +90,10 @@ class LocalTraining:
         """Bound the gradient and take an optimizer's step."""
         self.trainer.clip_gradients(optimizer)
         self.trainer.call("on_before_optimizer_step", optimizer)
+        self.update(optimizer)
+
+    def update(self, optimizer: Any) -> None:
+        """Let an optimizer change the client's parameters."""
         optimizer.step()
 
     def _run_stage(self, client: Client, number: int, stage: str, moments: Payload) -> Optimizer:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from lit_fed import FederatedModule, Payload
+from lit_fed.callbacks import last_checkpoint
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation import ClientExecution, FederationState, VectorizedClients
 from tests.federation.toy import toy_trainer, without_times
@@ -34,6 +35,7 @@ def run(
     data: FederatedDataModule,
     folder: Path,
     execution: ClientExecution | None,
+    ckpt_path: str | None = None,
     **settings: Any,
 ) -> FederationState:
     given = {
@@ -44,7 +46,7 @@ def run(
         "num_sanity_val_steps": 0,
     }
     trainer = toy_trainer(folder, execution=execution, **given | settings)
-    trainer.fit(module, data)
+    trainer.fit(module, data, ckpt_path)
     return trainer.federation
 
 
@@ -54,7 +56,9 @@ def assert_close(ours: Payload, theirs: Payload, tolerance: float = TOLERANCE) -
     for name, tensor in theirs.tensors.items():
         # Half precision may round either way.
         apart = 1e-3 if tensor.dtype == torch.float16 else tolerance
-        torch.testing.assert_close(ours.tensors[name], tensor, rtol=0, atol=apart, msg=name)
+        torch.testing.assert_close(
+            ours.tensors[name], tensor, rtol=0, atol=apart, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 def assert_same_federation(
@@ -63,9 +67,17 @@ def assert_same_federation(
     folder: Path,
     at_once: int = 3,
     tolerance: float = TOLERANCE,
+    second_round: bool = False,
     **settings: Any,
 ) -> FederationState:
-    """Vectorised = sequential, in all that clients and server keep, and in all that is reported."""
+    """Vectorised = sequential, in all that clients and server keep, and in all that is reported.
+
+    Of a ``second_round`` both begin with the same first one, whose rounding AdamW would amplify.
+    """
+    if second_round:
+        first = {"max_rounds": 1, "enable_checkpointing": True}
+        run(module(), data(), folder / "first", None, **settings | first)
+        settings |= {"ckpt_path": str(last_checkpoint(folder / "first"))}
     theirs = run(module(), data(), folder / "sequential", None, **settings)
     ours = run(module(), data(), folder / "vectorized", VectorizedClients(at_once), **settings)
     assert_close(ours.broadcast, theirs.broadcast, tolerance)

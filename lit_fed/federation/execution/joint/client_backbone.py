@@ -65,6 +65,13 @@ class BackwardRequest:
     loss: Tensor
 
 
+@dataclass(frozen=True)
+class StepRequest:
+    """An optimizer step that a client waits for."""
+
+    optimizer: Any
+
+
 class ClientView:
     """What a client's copy of the backbone and the resident one have to do with one another.
 
@@ -224,7 +231,7 @@ def client_backbone(
                 memo[id(module.__dict__[name])] = module.__dict__[name]
     for module in modules:
         memo[id(module)].__dict__.update(_copied_state(module, memo))
-    facade: Any = memo[id(resident)]
+    facade: Backbone = memo[id(resident)]
     kind = type(resident)
     facade.__class__ = type(f"Client{kind.__name__}", (_Asking, kind), {})
     return facade

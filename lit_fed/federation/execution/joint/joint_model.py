@@ -18,8 +18,13 @@ from lit_fed.federation.execution.joint.client_backbone import (
     switched,
 )
 from lit_fed.federation.execution.joint.dropout import ClientDropout
-from lit_fed.federation.execution.joint.layers import JointLayer, JointState, joint_layers
+from lit_fed.federation.execution.joint.layer_table import joint_layers
+from lit_fed.federation.execution.joint.layers import JointLayer, JointState
 from lit_fed.federation.execution.joint.members import Members, joined
+from lit_fed.federation.execution.joint.model_facts import (
+    other_sizes,
+    require_independent_rows,
+)
 from lit_fed.federation.execution.joint.output_hooks import output_hook
 from lit_fed.federation.execution.joint.prompts import joint_prompts
 from lit_fed.federation.execution.joint.random_streams import RandomStreams
@@ -78,8 +83,8 @@ class JointModel(JointState):
         self._prompts = (
             joint_prompts(backbone.model, self._numbers, self._prompt_leaves) if prompts else None
         )
-        self._taken = _sizes(backbone)
-        _require_independent_rows(backbone)
+        self._taken = other_sizes(backbone)
+        require_independent_rows(backbone)
 
     def own_parameters(self, client: int) -> dict[int, nn.Parameter]:
         """A client's own parameters, by the ids of the resident's."""
@@ -115,14 +120,21 @@ class JointModel(JointState):
         self._grads, self._cache = first.trained, {}
         enabled, dtype = first.autocast
         device = first.batch["input_ids"].device.type
-        with (
-            torch.set_grad_enabled(first.grad),
-            torch.autocast(device, dtype=dtype, enabled=enabled),
-            self._installed(),
-            self._hooked([request.view for request in requests]),
-            self._drawing(first),
-        ):
-            prediction = self.backbone(batch, output_hidden=first.output_hidden)
+        try:
+            with (
+                torch.set_grad_enabled(first.grad),
+                torch.autocast(device, dtype=dtype, enabled=enabled),
+                self._installed(),
+                self._hooked([request.view for request in requests]),
+                self._drawing(first),
+            ):
+                prediction = self.backbone(batch, output_hidden=first.output_hidden)
+        except (NotImplementedError, RuntimeError) as error:
+            if "meta" in str(error):
+                raise CannotRunJointly(
+                    f"a model that reads weights of adapters past their layers ({error})"
+                ) from error
+            raise
         self._cache = {}
         return _predictions(members, prediction)
 
@@ -283,25 +295,3 @@ def _predictions(members: Members, joint: Prediction) -> list[Prediction]:
             own.append(block)
         parts.append(own)
     return [Prediction(*fields) for fields in zip(*parts, strict=True)]
-
-
-def _sizes(backbone: Backbone) -> frozenset[int]:
-    """Sizes that dimensions of the model's tensors have beside rows and tokens."""
-    sizes = {size for parameter in backbone.parameters() for size in parameter.shape}
-    config: Any = backbone._base.config.get_text_config()
-    for name in ("num_attention_heads", "num_key_value_heads", "head_dim", "num_labels"):
-        value = getattr(config, name, None)
-        if isinstance(value, int):
-            sizes.add(value)
-    heads = getattr(config, "num_attention_heads", 0)
-    if heads:
-        sizes.add(config.hidden_size // heads)
-    return frozenset(sizes)
-
-
-def _require_independent_rows(backbone: Backbone) -> None:
-    for name, module in backbone.model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            raise CannotRunJointly(f"a model with {type(module).__name__} ({name})")
-        if getattr(module, "gradient_checkpointing", False):
-            raise CannotRunJointly("`model.backbone.gradient_checkpointing`")

@@ -17,12 +17,14 @@ from lit_fed.federation.execution.joint.client_backbone import (
     BackwardRequest,
     ClientView,
     ForwardRequest,
+    StepRequest,
     client_backbone,
 )
 from lit_fed.federation.execution.joint.client_thread import ClientThread
 from lit_fed.federation.execution.joint.joint_model import JointModel
 from lit_fed.federation.execution.joint.random_streams import SERVER, RandomStreams
 from lit_fed.federation.execution.joint.refusal import CannotRunJointly
+from lit_fed.federation.execution.joint.stacked_steps import StackedSteps
 from lit_fed.federation.execution.local_training import LocalTraining
 from lit_fed.federation.roles import Roles
 from lit_fed.perturbations import OutputPerturbation, Perturbation
@@ -95,6 +97,10 @@ class Seat(LocalTraining):
         else:  # which fails, as it does for a client that is alone
             super().backward(loss)
 
+    def update(self, optimizer: Any) -> None:
+        """Client: wait for the optimizer's step."""
+        self.ask(StepRequest(optimizer))
+
 
 class Team:
     """Several clients' modules on one resident one, which is there once.
@@ -118,6 +124,8 @@ class Team:
         backbones = [part for part in self.resident.modules() if isinstance(part, Backbone)]
         self.models = [JointModel(backbone, size, self.streams) for backbone in backbones]
         self.seats = [Seat(trainer, client, self.models) for client in range(size)]
+        own = [[view.parameters for view in seat.views] for seat in self.seats]
+        self.steps = StackedSteps([model.stacks for model in self.models], own)
 
     def train(self, clients: Sequence[Client]) -> list[Finished | Failed]:
         """Train at most n clients together.
@@ -137,19 +145,28 @@ class Team:
             return [_result(seat, client) for seat, client in zip(seats, clients, strict=True)]
 
     def _serve(self, seats: Sequence[Seat]) -> None:
-        """Answer requests until all clients are done: passes first, then all backward passes as one."""
+        """Answer requests until all clients are done.
+
+        Steps come first, so that clients stay together, and backward passes last, all as one.
+        """
         ready: deque[tuple[int, Any]] = deque((number, None) for number in range(len(seats)))
         forwards: dict[int, ForwardRequest] = {}
         backwards: dict[int, BackwardRequest] = {}
-        while ready or forwards or backwards:
+        steps: dict[int, StepRequest] = {}
+        while ready or forwards or backwards or steps:
             while ready:
                 number, answer = ready.popleft()
                 request = self._resume(number, answer)
                 if isinstance(request, ForwardRequest):
                     forwards[number] = request
-                elif request is not None:
+                elif isinstance(request, BackwardRequest):
                     backwards[number] = request
-            if forwards:
+                elif request is not None:
+                    steps[number] = request
+            if steps:
+                ready.extend(self._step(steps))
+                steps = {}
+            elif forwards:
                 ready.extend(self._forward(forwards))
                 forwards = {}
             else:
@@ -208,6 +225,14 @@ class Team:
             model.hand_out_gradients([seat.views[place] for seat in self.seats])
         return [(number, answer) for number in requests]
 
+    def _step(self, requests: dict[int, StepRequest]) -> list[tuple[int, Any]]:
+        answer: Any = None
+        try:
+            self.steps.step({number: request.optimizer for number, request in requests.items()})
+        except Exception as error:
+            answer = error
+        return [(number, answer) for number in requests]
+
     @contextmanager
     def _playing(self, module: FederatedModule) -> Iterator[None]:
         """Let a client's module be the trainer's, so that hooks and evaluations get that one."""
@@ -219,6 +244,7 @@ class Team:
             trainer.lightning_module, trainer.wrapped_module = self.resident, wrapped
 
     def _give_back(self) -> None:
+        self.steps.release()
         self.streams.enter(SERVER)
 
 
