@@ -60,14 +60,13 @@ def test_clients_at_once_beside_a_bare_loop(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        bare_seconds(0)
-        for seconds in sides.values():
-            seconds(0)
+        bare_seconds(0), sides["4 at once"](0)  # warm up
         ratios: dict[str, list[float]] = {name: [] for name in sides}
         for turn in range(1, TURNS + 1):
             reference = bare_seconds(turn)
             for name, seconds in sides.items():
                 ratios[name].append(seconds(turn) / reference)
+            print(turn, {name: round(found[-1], 3) for name, found in ratios.items()})
     finally:
         torch.set_num_threads(threads)
     for name, found in ratios.items():

@@ -52,6 +52,7 @@ def adapter(kind: str, model: str) -> Any:
     targets = {"target_modules": TARGETS[model]}
     made: dict[str, Callable[[], Any]] = {
         "lora": lambda: LoraConfig(r=4, lora_alpha=8, lora_dropout=0.2, **targets),
+        "lora without dropout": lambda: LoraConfig(r=4, **targets),
         "lora bias": lambda: LoraConfig(r=4, lora_bias=True, **targets),
         "dora": lambda: LoraConfig(r=4, use_dora=True, lora_dropout=0.1, **targets),
         "ia3": lambda: IA3Config(feedforward_modules=[], **targets),
@@ -80,6 +81,7 @@ def adapter(kind: str, model: str) -> Any:
 
 CASES = [
     *((m, "lora") for m in MODELS),
+    ("llama", "lora without dropout"),
     ("bert", "lora bias"),
     ("llama", "dora"),
     ("bert", "dora"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
+from peft.tuners.ln_tuning.layer import LNTuningLayer
 from peft.tuners.lora.layer import Linear as LoraLinear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
@@ -18,6 +19,9 @@ from lit_fed.federation.execution.joint.layers import (
     JointNorm,
 )
 from lit_fed.federation.execution.joint.lora_layer import JointLora
+
+_CALLERS: Final = (BottleneckLayer, LNTuningLayer)
+"""Wrappers which only call the modules that hold their parameters."""
 
 
 def joint_layers(
@@ -37,7 +41,7 @@ def joint_layers(
     for name, module in model.named_modules():
         if name.startswith(outer) or name.split(".")[0] == "prompt_encoder":
             continue
-        wrapper = isinstance(module, BaseTunerLayer) and not isinstance(module, BottleneckLayer)
+        wrapper = isinstance(module, BaseTunerLayer) and not isinstance(module, _CALLERS)
         places, numbers = _places(module, leaves, recurse=wrapper)
         if not places:
             continue
