@@ -23,6 +23,7 @@ from tests.federation.execution.agreement import (
     run,
     sgd,
 )
+from tests.federation.protocol_methods import SoftPredictions
 from tests.federation.toy import save_toy_model, toy_backbone, toy_data, toy_rows, toy_trainer
 
 
@@ -75,6 +76,28 @@ def test_equal_clients_step_together(model: Path, tmp_path: Path) -> None:
             at_once=4,
             **settings,
         )
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_precisions(precision: str, model: Path, tmp_path: Path) -> None:
+    """Passes within the upload are computed while the precision's default dtype holds."""
+
+    def module() -> SoftPredictions:
+        return SoftPredictions(toy_backbone(model), optimizer=sgd, warmup_steps=0)
+
+    def public() -> Any:
+        return data(public=toy_rows(6, 3))
+
+    if precision == "64-true":
+        assert_same_federation(
+            module, public, tmp_path, 4, 1e-12, precision=precision, max_rounds=1
+        )
+    else:  # where rounding alone moves the weights by more than a test could tell
+        ours = run(
+            module(), public(), tmp_path, VectorizedClients(4), precision=precision, max_rounds=1
+        )
+        assert len(ours.clients) == 3
+    assert torch.get_default_dtype() == torch.float32
 
 
 # ---------------------------------------------------------------- clients that fail

@@ -32,6 +32,7 @@ class ForwardRequest:
         output_hidden: Whether the last hidden state is wanted.
         grad: Whether the client records a gradient.
         autocast: Whether it computes in mixed precision, and in which dtype.
+        default_dtype: Of tensors that are made.
     """
 
     view: ClientView
@@ -39,6 +40,7 @@ class ForwardRequest:
     output_hidden: bool
     grad: bool
     autocast: tuple[bool, torch.dtype]
+    default_dtype: torch.dtype
 
     @cached_property
     def modes(self) -> tuple[Any, ...]:
@@ -54,7 +56,7 @@ class ForwardRequest:
     def kind(self) -> tuple[Any, ...]:
         """What has to be the same for passes to be computed together."""
         fields = tuple(sorted((name, value.dim()) for name, value in self.batch.items()))
-        settings = self.output_hidden, self.grad, self.autocast
+        settings = self.output_hidden, self.grad, self.autocast, self.default_dtype
         return (id(self.view.resident), settings, fields, self.modes, self.trained)
 
 
@@ -172,7 +174,9 @@ class _Asking:
         autocast = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
         grad = torch.is_grad_enabled()
         tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
-        request = ForwardRequest(self.view, tensors, bool(output_hidden), grad, autocast)
+        request = ForwardRequest(
+            self.view, tensors, bool(output_hidden), grad, autocast, torch.get_default_dtype()
+        )
         prediction: Prediction = self.ask(request)
         return prediction
 

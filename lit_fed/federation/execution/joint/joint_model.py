@@ -120,6 +120,8 @@ class JointModel(JointState):
         self._grads, self._cache = first.trained, {}
         enabled, dtype = first.autocast
         device = first.batch["input_ids"].device.type
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(first.default_dtype)
         try:
             with (
                 torch.set_grad_enabled(first.grad),
@@ -135,6 +137,8 @@ class JointModel(JointState):
                     f"a model that reads weights of adapters past their layers ({error})"
                 ) from error
             raise
+        finally:
+            torch.set_default_dtype(default)
         self._cache = {}
         return _predictions(members, prediction)
 

@@ -64,6 +64,7 @@ class Seat(LocalTraining):
             ) from error
         super().__init__(trainer, Roles(self.module, like=trainer.roles))
         self.thread: ClientThread | None = None
+        self.default_dtype = torch.get_default_dtype()
 
     def ask(self, request: Any) -> Any:
         """Client: wait for an answer."""
@@ -73,6 +74,7 @@ class Seat(LocalTraining):
 
     def begin(self, client: Client) -> None:
         """Make ready for a client, which does not move yet."""
+        self.default_dtype = torch.get_default_dtype()
         device = self.trainer.fabric.device
         kind = device.type
         enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
@@ -178,7 +180,7 @@ class Team:
         seat = self.seats[number]
         thread: Any = seat.thread
         self.streams.enter(number)
-        with self._playing(seat.module):
+        with self._playing(seat):
             thread.resume(answer)
         if isinstance(thread.error, CannotRunJointly) or (
             thread.error is not None and not isinstance(thread.error, Exception)
@@ -234,13 +236,20 @@ class Team:
         return [(number, answer) for number in requests]
 
     @contextmanager
-    def _playing(self, module: FederatedModule) -> Iterator[None]:
-        """Let a client's module be the trainer's, so that hooks and evaluations get that one."""
+    def _playing(self, seat: Seat) -> Iterator[None]:
+        """Let a client's module be the trainer's, so that hooks and evaluations get that one.
+
+        Its default dtype, which precision plugins change for a while, is its own as well.
+        """
         trainer, wrapped = self.trainer, self.trainer.wrapped_module
-        trainer.lightning_module = trainer.wrapped_module = module
+        trainer.lightning_module = trainer.wrapped_module = seat.module
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(seat.default_dtype)
         try:
             yield
         finally:
+            seat.default_dtype = torch.get_default_dtype()
+            torch.set_default_dtype(default)
             trainer.lightning_module, trainer.wrapped_module = self.resident, wrapped
 
     def _give_back(self) -> None:
