@@ -96,7 +96,7 @@ def test_precisions(precision: str, model: Path, tmp_path: Path) -> None:
         ours = run(
             module(), public(), tmp_path, VectorizedClients(4), precision=precision, max_rounds=1
         )
-        assert len(ours.clients) == 3
+        assert len(ours.clients) == 4
     assert torch.get_default_dtype() == torch.float32
 
 
