@@ -94,7 +94,9 @@ class CausalLM(Backbone):
         logits, hidden, attention_mask = self._run(batch, output_hidden)
         length = batch["input_ids"].shape[1]
         # Virtual tokens of a prompt come first.
-        logits = logits[:, -length:][:, :-1]
+        if logits.shape[1] != length:
+            logits = logits[:, -length:]
+        logits = logits[:, :-1]
         labels = batch.get("labels")
         if labels is None:
             return Prediction(logits, None, attention_mask[:, 1:].bool(), hidden, attention_mask)

@@ -6,6 +6,7 @@ from lit_fed.federation.execution import (
     ProcessLost,
     SequentialClients,
     ShardedClients,
+    VectorizedClients,
 )
 from lit_fed.federation.ledger import Ledger
 from lit_fed.federation.memory_estimate import MemoryEstimate, estimate_memory, memory_table
@@ -33,6 +34,7 @@ __all__ = [
     "ShardedClients",
     "SizeSampler",
     "UniformSampler",
+    "VectorizedClients",
     "estimate_memory",
     "memory_table",
 ]

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from lit_fed.federation.execution.local_batches import local_batches
+from lit_fed.federation.execution.local_training import LocalTraining
 from lit_fed.federation.participants import sample_clients
 from lit_fed.federation.randomness import reseed
 from lit_fed.metric_log import MetricLog
@@ -85,6 +86,7 @@ def compile_where_faster(trainer: FederatedTrainer) -> float:
 def _seconds(trainer: FederatedTrainer) -> float:
     """A few training steps' time."""
     module, device = trainer.lightning_module, trainer.fabric.device
+    training = LocalTraining(trainer, trainer.roles)
     client = sample_clients(trainer)[0]
     reseed(trainer.seed, 0, client.index)
     trainer.roles.become_client(client, None, trainer.federation.broadcast)
@@ -97,8 +99,7 @@ def _seconds(trainer: FederatedTrainer) -> float:
     _wait(device)
     started = time.perf_counter()
     for index, batch in enumerate(batches):
-        loss = trainer.wrapped_module.training_step(move_data_to_device(batch, device), index)
-        trainer.fabric.backward(loss)
+        training.backward(training.loss(move_data_to_device(batch, device), index))
     _wait(device)
     elapsed = time.perf_counter() - started
     module.zero_grad(set_to_none=True)

@@ -65,7 +65,8 @@ def evaluate(
     trainer.call(f"on_{split}_start")
     with torch.no_grad():
         for index, batch in batches_of(trainer, rows, split, limit):
-            output = step(batch, index)
+            with trainer.fabric.autocast():
+                output = step(batch, index)
             trainer.call(f"on_{split}_batch_end", output, batch, index)
     metrics = log.compute()
     module.metric_log = None
@@ -85,7 +86,8 @@ def predict(trainer: FederatedTrainer, rows: Dataset, limit: int | float) -> lis
     outputs = []
     with torch.no_grad():
         for index, batch in batches_of(trainer, rows, "predict", limit):
-            outputs.append(trainer.wrapped_module.predict_step(batch, index))
+            with trainer.fabric.autocast():
+                outputs.append(trainer.wrapped_module.predict_step(batch, index))
             trainer.call("on_predict_batch_end", outputs[-1], batch, index)
     module.train(training)
     trainer.call("on_predict_end")

@@ -20,12 +20,15 @@ class Roles:
 
     Args:
         module: The method, on its device, before it has trained.
+        like: The roles of the module that this one is a copy of, whose values are this one's as well.
     """
 
-    def __init__(self, module: FederatedModule) -> None:
+    def __init__(self, module: FederatedModule, like: Roles | None = None) -> None:
         self.module = module
         self._live = _mutable(module)
-        self._built = [tensor.detach().clone() for tensor in self._live]
+        self._built: list[Tensor] = (
+            [tensor.detach().clone() for tensor in self._live] if like is None else like._built
+        )
 
     def become_client(self, client: Client, state: ClientState | None, broadcast: Payload) -> None:
         """Be a client at the start of its round, or new if it has no state."""

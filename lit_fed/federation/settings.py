@@ -38,6 +38,11 @@ def check_settings(trainer: FederatedTrainer) -> None:
             raise ValueError(
                 f"`trainer.{name}` is expected to be at least {bound}, but got {value}"
             )
+    if trainer.compile and not trainer.execution.takes_compiled:
+        raise ValueError(
+            f"`trainer.compile` is expected to be false with `trainer.execution` "
+            f"{type(trainer.execution).__name__}, which reaches into the layers"
+        )
     if trainer.gradient_clip_val is not None and trainer.gradient_clip_val <= 0:
         raise ValueError(
             f"`trainer.gradient_clip_val` is expected to be above 0 or null, but got {trainer.gradient_clip_val}"

@@ -151,9 +151,9 @@ class BareLoop:
             yield tokens[order[step * BATCH : (step + 1) * BATCH]]
 
 
-def tokens_of(module: FedAvg, clients: int) -> list[torch.Tensor]:
+def tokens_of(module: FedAvg, clients: int, rows: int = BATCH * STEPS) -> list[torch.Tensor]:
     """The clients' rows as the data module tokenises them, for the bare loop."""
-    source = data(clients)
+    source = data(clients, rows)
     source.setup()
     return [
         torch.cat([b["input_ids"] for b in source.dataloader(c.rows, module.tokenizer)])

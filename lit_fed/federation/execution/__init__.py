@@ -5,6 +5,7 @@ from lit_fed.federation.execution.exchange import ProcessLost
 from lit_fed.federation.execution.execution import ClientExecution, Failed, Finished
 from lit_fed.federation.execution.sequential import SequentialClients
 from lit_fed.federation.execution.sharded import ShardedClients
+from lit_fed.federation.execution.vectorized import VectorizedClients
 
 __all__ = [
     "ClientExecution",
@@ -14,4 +15,5 @@ __all__ = [
     "ProcessLost",
     "SequentialClients",
     "ShardedClients",
+    "VectorizedClients",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lit_fed.client import Client
 from lit_fed.federation.state import ClientState, FederationState
@@ -39,6 +39,9 @@ class ClientExecution(ABC):
     One that works in a single process has only :meth:`check` and :meth:`run` to write. One of many
     processes also says how they come to agree.
     """
+
+    takes_compiled: ClassVar[bool] = False
+    """Whether it runs models whose layers are compiled."""
 
     @abstractmethod
     def run(

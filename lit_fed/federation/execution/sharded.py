@@ -16,6 +16,7 @@ from lit_fed.client import Client
 from lit_fed.data.features import IGNORED
 from lit_fed.federation.execution.exchange import Exchange, ProcessLost, pack, unpack
 from lit_fed.federation.execution.execution import Failed, Finished
+from lit_fed.federation.execution.local_training import LocalTraining
 from lit_fed.federation.execution.many_processes import ManyProcesses
 from lit_fed.federation.execution.process_group import ShardStrategy
 from lit_fed.federation.execution.sequential import SequentialClients
@@ -49,6 +50,8 @@ class ShardedClients(SequentialClients, ManyProcesses):
     Raises:
         ValueError: If ``timeout`` is not above 0.
     """
+
+    takes_compiled = False
 
     def __init__(self, timeout: float = 600.0) -> None:
         ManyProcesses.__init__(self, timeout)
@@ -84,6 +87,12 @@ class ShardedClients(SequentialClients, ManyProcesses):
             self._lockstep = Exchange(min(PATIENCE, self.timeout))
         return super().setup_module(trainer)
 
+    def training(self, trainer: FederatedTrainer) -> LocalTraining:
+        """What trains a client on this process's shard and rows."""
+        if trainer.fabric.world_size == 1:
+            return super().training(trainer)
+        return ShardedTraining(trainer, self.exchange)
+
     def run(
         self, trainer: FederatedTrainer, clients: Sequence[Client]
     ) -> Iterator[Finished | Failed]:
@@ -118,13 +127,27 @@ class ShardedClients(SequentialClients, ManyProcesses):
                 f"from the last finished round with ckpt_path='last': {words[0]}"
             )
 
-    def _own_rows(self, trainer: FederatedTrainer, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return part_of(batch, trainer.fabric.global_rank, trainer.fabric.world_size)
 
-    def _loss(self, trainer: FederatedTrainer, batch: dict[str, Tensor], index: int) -> Tensor:
-        processes = trainer.fabric.world_size
-        if processes == 1:
-            return super()._loss(trainer, batch, index)
+class ShardedTraining(LocalTraining):
+    """A client's training on this process's rows of each batch.
+
+    Args:
+        trainer: The trainer.
+        exchange: Between the processes.
+    """
+
+    def __init__(self, trainer: FederatedTrainer, exchange: Exchange) -> None:
+        super().__init__(trainer, trainer.roles)
+        self.exchange = exchange
+
+    def own_rows(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """This process's part of the rows."""
+        fabric = self.trainer.fabric
+        return part_of(batch, fabric.global_rank, fabric.world_size)
+
+    def loss(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        """This process's part of the mean over the whole batch."""
+        processes = int(self.trainer.fabric.world_size)
 
         def whole_total(count: Tensor) -> Tensor:
             total = count.detach().clone()
@@ -132,12 +155,11 @@ class ShardedClients(SequentialClients, ManyProcesses):
             return total / processes
 
         with parts_of_a_batch(whole_total):
-            return super()._loss(trainer, batch, index)
+            return super().loss(batch, index)
 
-    def _means(self, trainer: FederatedTrainer, log: MetricLog) -> dict[str, float]:
-        own = super()._means(trainer, log)
-        if trainer.fabric.world_size == 1:
-            return own
+    def means(self, log: MetricLog) -> dict[str, float]:
+        """What was logged, over all processes."""
+        own = super().means(log)
         every = [unpack(data)[0] for data in self.exchange.gather(pack(own))]
         return {name: math.fsum(one[name] for one in every) / len(every) for name in own}
 

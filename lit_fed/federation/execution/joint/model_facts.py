@@ -1,0 +1,37 @@
+"""What a joint pass has to know of a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from lit_fed.backbones import Backbone
+from lit_fed.federation.execution.joint.refusal import CannotRunJointly
+
+
+def other_sizes(backbone: Backbone) -> frozenset[int]:
+    """Sizes that dimensions of the model's tensors have beside rows and tokens."""
+    sizes = {size for parameter in backbone.parameters() for size in parameter.shape}
+    config: Any = backbone._base.config.get_text_config()
+    for name in ("num_attention_heads", "num_key_value_heads", "head_dim", "num_labels"):
+        value = getattr(config, name, None)
+        if isinstance(value, int):
+            sizes.add(value)
+    heads = getattr(config, "num_attention_heads", 0)
+    if heads:
+        sizes.add(config.hidden_size // heads)
+    return frozenset(sizes)
+
+
+def require_independent_rows(backbone: Backbone) -> None:
+    """Refuse a model in which one client's rows could change another's.
+
+    Raises:
+        CannotRunJointly: Naming what does it.
+    """
+    for name, module in backbone.model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            raise CannotRunJointly(f"a model with {type(module).__name__} ({name})")
+        if getattr(module, "gradient_checkpointing", False):
+            raise CannotRunJointly("`model.backbone.gradient_checkpointing`")
