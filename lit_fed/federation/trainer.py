@@ -461,6 +461,9 @@ class FederatedTrainer(LightningView):
             raise
         spent = {f"time/{phase}": seconds for phase, seconds in self.phases.take().items()}
         metrics.update(spent)
+        row = dict(self.execution.of_first_process(self, metrics))
+        metrics.clear()  # the same dictionary stays in the history
+        metrics.update(row)
         return metrics
 
     def _evaluate(self, split: Literal["validation", "test"]) -> dict[str, float]:
