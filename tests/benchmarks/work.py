@@ -29,11 +29,13 @@ VOCABULARY, LENGTH, BATCH, STEPS, LR = 4096, 64, 4, 8, 1e-3
 
 def save_model(folder: Path) -> Path:
     """A random 6-layer Llama of width 288 with a tokenizer that makes one token of every word."""
-    words = {f"w{i}": i for i in range(VOCABULARY)}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="w1"))
+    # no special token is the beginning of a word, where the tokenizer would cut it out
+    special = ["[PAD]", "[UNK]", "[END]"]
+    words = {word: i for i, word in enumerate([*special, *(f"w{i}" for i in range(3, VOCABULARY))])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="w0", unk_token="w1", eos_token="w2"
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", eos_token="[END]"
     ).save_pretrained(folder)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
