@@ -175,8 +175,8 @@ _CHECKPOINTED = {"gradient_checkpointing": True}
 ARRANGEMENTS: Mapping[str, Mapping[str, Any]] = {
     "one client": {},
     "one client, checkpointing": _CHECKPOINTED,
-    "4 clients at once, checkpointing": {**_CHECKPOINTED, "clients_at_once": 4},
-    "16 clients at once, checkpointing": {**_CHECKPOINTED, "clients_at_once": 16},
+    "4 clients at once": {"clients_at_once": 4},
+    "16 clients at once": {"clients_at_once": 16},
     "4 bits, one client, checkpointing": {**_CHECKPOINTED, "quantization": "4bit"},
     "4 shards, checkpointing": {**_CHECKPOINTED, "shards": 4},
     "all weights, 4 shards, checkpointing": {**_CHECKPOINTED, "lora_r": None, "shards": 4},

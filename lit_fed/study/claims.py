@@ -63,7 +63,7 @@ class Comparison:
         """The comparison as a row of a Markdown table."""
         verdict = "yes" if self.holds else "within the spread" if self.mean > 0 else "no"
         seeds = f"{sum(d > 0 for d in self.differences)} of {len(self.differences)}"
-        return f"| {self.text} | {self.mean:+.2f} ± {self.spread:.2f} | {seeds} | {verdict} |"
+        return f"| {self.text} | {self.mean:+.3f} ± {self.spread:.3f} | {seeds} | {verdict} |"
 
 
 def scores(root: Path, metric_prefix: str = "index/") -> Scores:

@@ -12,7 +12,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lit_fed import FedAvg, Payload
 from lit_fed.aggregation import WeightedAverage
-from lit_fed.federation import FixedOrderSampler
+from lit_fed.federation import (
+    ClientExecution,
+    FixedOrderSampler,
+    SequentialClients,
+    VectorizedClients,
+)
 from lit_fed.federation.execution.local_batches import local_batches
 from lit_fed.federation.participants import client_at
 from lit_fed.federation.randomness import reseed
@@ -302,3 +307,21 @@ def test_lightnings_early_stopping_ends_a_federation_and_is_resumed(
     )
     resumed.fit(toy_module(toy_model), toy_data(), ckpt_path="last")
     assert resumed.current_round == 3
+
+
+@pytest.mark.parametrize("execution", [SequentialClients(), VectorizedClients(clients_at_once=2)])
+def test_mixed_precision_is_that_of_training_and_evaluation(
+    execution: ClientExecution, toy_model: Path, tmp_path: Path
+) -> None:
+    seen: dict[str, set[torch.dtype]] = {"train": set(), "eval": set()}
+    module = toy_module(toy_model)
+    layer = module.backbone.model.base_model.model.bert.encoder.layer[0].intermediate.dense
+
+    def look(layer: Any, args: Any, output: torch.Tensor) -> None:
+        seen["train" if torch.is_grad_enabled() else "eval"].add(output.dtype)
+
+    layer.register_forward_hook(look)
+    trainer = toy_trainer(tmp_path, max_rounds=1, precision="bf16-mixed", execution=execution)
+    trainer.fit(module, toy_data())
+    assert seen == {"train": {torch.bfloat16}, "eval": {torch.bfloat16}}
+    assert all(t.dtype == torch.float32 for t in trainer.federation.broadcast.tensors.values())

@@ -20,6 +20,7 @@ from lit_fed.federation import (
     DistributedClients,
     FederatedTrainer,
     ShardedClients,
+    VectorizedClients,
 )
 from tests.federation.protocol_methods import TwoAdapters
 from tests.federation.toy import fast_adamw, toy_backbone, toy_data, toy_module, toy_trainer
@@ -85,6 +86,16 @@ def still(model: Path) -> SequenceClassifier:
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0
     return backbone
+
+
+def jointly(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
+    """Every process trains its own clients two at a time."""
+    if settings.get("execution") is not None:
+        settings["execution"] = DistributedClients(VectorizedClients(clients_at_once=2))
+    trainer = toy_trainer(root, max_rounds=2, clients_per_round=4, **settings)
+    module = FedAvg(still(model), optimizer=lambda p: torch.optim.SGD(p, lr=0.1), warmup_steps=0)
+    trainer.fit(module, toy_data())
+    return trainer
 
 
 def sgd(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
@@ -153,6 +164,7 @@ CASES: dict[str, Callable[..., FederatedTrainer | str]] = {
     "private": private,
     "failing": failing,
     "too_few": too_few,
+    "jointly": jointly,
 }
 SHARDED: dict[str, Callable[..., FederatedTrainer | str]] = {
     "sgd": sgd,

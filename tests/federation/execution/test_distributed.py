@@ -18,7 +18,14 @@ from lit_fed.federation.execution.distributed import balanced, local_work
 from lit_fed.federation.state import ClientState
 from lit_fed.payload import Payload
 from lit_fed.update import Update
-from tests.federation.execution.federation_cases import CASES, failing, plain, private, too_few
+from tests.federation.execution.federation_cases import (
+    CASES,
+    failing,
+    jointly,
+    plain,
+    private,
+    too_few,
+)
 from tests.federation.execution.launched import config_with, dies, last_state, python_m
 from tests.federation.toy import (
     toy_data,
@@ -87,8 +94,19 @@ def test_failures_and_an_early_end_are_known_to_all(
     assert two.failures == {"client-1": 2}
 
 
+def test_each_process_may_train_its_clients_jointly(
+    toy_model: Path, two_processes: Path, tmp_path: Path
+) -> None:
+    jointly(toy_model, tmp_path / "one")
+    one, two = last_state(tmp_path / "one"), last_state(two_processes / "jointly")
+    assert one.round == two.round == 2
+    torch.testing.assert_close(
+        dict(two.broadcast.tensors), dict(one.broadcast.tensors), rtol=0, atol=1e-6
+    )
+
+
 def test_all_processes_hold_the_same_in_the_end(two_processes: Path) -> None:
-    for case in ("plain", "private", "failing"):
+    for case in ("plain", "private", "failing", "jointly"):
         first, second = (
             torch.load(two_processes / f"{case}.{rank}.pt", weights_only=True) for rank in (0, 1)
         )
