@@ -1,6 +1,6 @@
 """What studies say about the claims of Zou (2024), as a page.
 
-``python -m lit_fed.study.claims --roots [runs/studies/embedded] --output docs/claims_ddg_msi.md``
+``python -m lit_fed.study.claims --roots '{"Embedded pairs": runs/studies/embedded}' --output page.md``
 
 Zou, "Federated Distillation with Structural Perturbation for Robust Fine-Tuning of LLMs", 2024, Tables 1
 and 2, Figures 4 and 5. The paper's numbers come from a model of 6 B parameters; what smaller ones can test
