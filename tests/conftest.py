@@ -1,6 +1,7 @@
 """Settings of the whole test session, made before torch or a Hugging Face library is imported."""
 
 import os
+import signal
 from pathlib import Path
 
 # Kept between sessions, so that the embedded backbones are pre-trained once per recipe.
@@ -18,3 +19,6 @@ for _name, _value in {
     "MKL_NUM_THREADS": "1",
 }.items():
     os.environ.setdefault(_name, _value)
+
+# A shell starts what it runs in the background without Ctrl-C, which tests give themselves.
+signal.signal(signal.SIGINT, signal.default_int_handler)

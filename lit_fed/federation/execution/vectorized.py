@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from lit_fed.client import Client
 from lit_fed.federation.execution.execution import ClientExecution, Failed, Finished
 from lit_fed.federation.execution.joint.refusal import CannotRunJointly
-from lit_fed.federation.execution.joint.team import Team
 
 if TYPE_CHECKING:
+    from lit_fed.federation.execution.joint.team import Team
     from lit_fed.federation.trainer import FederatedTrainer
 
 
@@ -60,6 +60,9 @@ class VectorizedClients(ClientExecution):
         Raises:
             ValueError: If the method does something that cannot be vectorised.
         """
+        # It knows peft's layers, and importing those takes a second, which only this execution needs.
+        from lit_fed.federation.execution.joint.team import Team
+
         size = min(self.clients_at_once, len(clients))
         team = self._team
         # Each time a trainer takes a module in, the roles are new.
