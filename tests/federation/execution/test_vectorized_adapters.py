@@ -154,9 +154,9 @@ def test_adapters(model: str, kind: str, folders: dict[str, Path], tmp_path: Pat
     agree(folders[model], model, kind, sgd, tmp_path, classifies=model == "bert")
 
 
-@pytest.mark.parametrize("kind", ["lora", "bitfit", "prompt", "prefix", "ia3", "bottleneck"])
-def test_adapters_by_adamw(kind: str, folders: dict[str, Path], tmp_path: Path) -> None:
-    agree(folders["bert"], "bert", kind, OPTIMIZERS["adamw"], tmp_path, classifies=True)
+@pytest.mark.parametrize(("model", "kind"), CASES)
+def test_adapters_by_adamw(model: str, kind: str, folders: dict[str, Path], tmp_path: Path) -> None:
+    agree(folders[model], model, kind, OPTIMIZERS["adamw"], tmp_path, classifies=model == "bert")
 
 
 @pytest.mark.parametrize("kind", ["lora", "prompt"])
