@@ -101,6 +101,7 @@ class TaskEvaluation(PeriodicEvaluation):
         self._chance = [min(c, 1 - 1e-6) for c in chance]
         # R, and the accuracies on each task just before it, or after its first rounds.
         self._matrix, self._transfer = TaskMatrix(len(self.tasks)), TaskMatrix(len(self.tasks))
+        semantic_retention(self._matrix.matrix(), self._chance)  # what it refuses, it refuses now
         for name, metric in self._sums().items():
             metric.persistent(True)
             if self._loaded:

@@ -130,3 +130,20 @@ def test_python_m_is_the_same_command() -> None:
         [sys.executable, "-m", "lit_fed", "--help"], capture_output=True, text=True, check=True
     )
     assert all(name in child.stdout for name in ("fit", "validate", "test", "predict"))
+
+
+def test_clients_run_at_once_by_a_setting(arguments: list[str], tmp_path: Path) -> None:
+    execution = {
+        "class_path": "lit_fed.federation.VectorizedClients",
+        "init_args": {"clients_at_once": 2},
+    }
+    overlay = tmp_path / "at_once.yaml"
+    overlay.write_text(yaml.safe_dump({"trainer": {"execution": execution}}))
+    runs = []
+    for name, more in (("alone", []), ("at_once", ["--config", str(overlay)])):
+        main(["fit", *arguments, *more, f"--trainer.default_root_dir={tmp_path / name}"])
+        runs.append(json.loads((tmp_path / name / "summary.json").read_text()))
+    saved = yaml.safe_load((tmp_path / "at_once" / "config.yaml").read_text())
+    assert saved["trainer"]["execution"] == execution
+    assert runs[1]["bytes"] == runs[0]["bytes"]
+    assert runs[1]["metrics"]["val/loss"] == pytest.approx(runs[0]["metrics"]["val/loss"], abs=1e-3)

@@ -14,7 +14,7 @@ from torch import nn
 
 from lit_fed.federation.execution.local_batches import local_batches
 from lit_fed.federation.execution.local_training import LocalTraining
-from lit_fed.federation.participants import sample_clients
+from lit_fed.federation.participants import client_at
 from lit_fed.federation.randomness import reseed
 from lit_fed.metric_log import MetricLog
 
@@ -41,7 +41,7 @@ def layers(model: nn.Module) -> list[nn.Module]:
 def compile_where_faster(trainer: FederatedTrainer) -> float:
     """Compile the backbone's layers, time training steps with and without, by turns, and keep the faster.
 
-    The steps are those of the first round's first client on its own batches, without an optimizer's step:
+    The steps are those of the first client with rows on its own batches, without an optimizer's step:
     nothing of them is left. Hooks, such as perturbations, are guarded: whatever changes is compiled anew.
 
     Args:
@@ -87,7 +87,9 @@ def _seconds(trainer: FederatedTrainer) -> float:
     """A few training steps' time."""
     module, device = trainer.lightning_module, trainer.fabric.device
     training = LocalTraining(trainer, trainer.roles)
-    client = sample_clients(trainer)[0]
+    # not by the sampler, which may learn from every call
+    every = (client_at(trainer, index) for index in range(len(trainer.datamodule.clients)))
+    client = next(one for one in every if one.num_samples)
     reseed(trainer.seed, 0, client.index)
     trainer.roles.become_client(client, None, trainer.federation.broadcast)
     module.train()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -413,7 +414,12 @@ class FederatedTrainer(LightningView):
             self.max_rounds = self.rounds_per_task * len(datamodule.tasks or ())
 
     def _agree_on_files(self, found: Path | None) -> Path | None:
-        """Let all processes keep the files of the first one's run: what each sees on disk may differ by now."""
+        """Let all processes keep the files of the first one's run: what each sees on disk may differ by now.
+
+        Files of clients' states that a killed run has left are removed; no process has made any yet.
+        """
+        if self.is_global_zero:
+            shutil.rmtree(self._spill_folder, ignore_errors=True)
         paths = [None if p is None else str(p) for p in (found, self.log_dir)]
         agreed = self.execution.of_first_process(self, paths)
         found, self.log_dir = (None if p is None else Path(p) for p in agreed)
@@ -452,18 +458,16 @@ class FederatedTrainer(LightningView):
         """One round and what callbacks evaluate after it: together, or neither of them."""
         before = self.federation
         self.federation = run_round(self)
-        metrics = self.federation.history[-1]
+        *earlier, metrics = self.federation.history
         try:
             with self.phases("evaluation"):
                 self.call("on_round_evaluation", metrics)
+            metrics |= {f"time/{phase}": spent for phase, spent in self.phases.take().items()}
+            metrics = dict(self.execution.of_first_process(self, metrics))
         except BaseException:
             self.federation = before
             raise
-        spent = {f"time/{phase}": seconds for phase, seconds in self.phases.take().items()}
-        metrics.update(spent)
-        row = dict(self.execution.of_first_process(self, metrics))
-        metrics.clear()  # the same dictionary stays in the history
-        metrics.update(row)
+        self.federation = replace(self.federation, history=[*earlier, metrics])
         return metrics
 
     def _evaluate(self, split: Literal["validation", "test"]) -> dict[str, float]:

@@ -73,6 +73,22 @@ def test_a_run_on_disk_equals_one_in_memory(
     assert len(files) == len(whole.federation.clients)
 
 
+def test_what_a_killed_run_has_left_is_removed(toy_model: Path, tmp_path: Path) -> None:
+    def run(rounds: int, ckpt_path: str | None = None) -> Any:
+        settings = {"keep_optimizer_state": True, "client_state_mb": 0.0}
+        trainer = toy_trainer(tmp_path / "run", max_rounds=rounds, **settings)
+        trainer.fit(toy_module(toy_model), toy_data(), ckpt_path)
+        return trainer
+
+    run(1)
+    left = tmp_path / "run" / ".client_states" / "left.safetensors"
+    left.parent.mkdir(exist_ok=True)
+    left.write_bytes(b"of nobody")
+    trainer = run(2, "last")
+    assert not left.exists()
+    assert all(state.optimizer.tensors for state in trainer.federation.clients.values())
+
+
 def test_a_negative_budget_is_refused() -> None:
     with pytest.raises(ValueError, match=r"`trainer.client_state_mb` is expected to be at least 0"):
         toy_trainer(Path(), client_state_mb=-1)

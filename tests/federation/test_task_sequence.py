@@ -254,6 +254,7 @@ def test_only_a_tasks_own_classes_are_in_question(toy_model: Path, tmp_path: Pat
             TaskEvaluation(adaptation_rounds=3),
             "at most `trainer.rounds_per_task` 2, but got",
         ),
+        ({}, {}, TaskEvaluation(chance=[0.5]), "`chance` is expected to be a number or 2 numbers"),
         ({}, {}, TaskEvaluation(metric="f1"), r"`TaskEvaluation.metric` .* \['test/accuracy'"),
     ],
 )

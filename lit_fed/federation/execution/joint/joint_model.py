@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -132,7 +133,7 @@ class JointModel(JointState):
             ):
                 prediction = self.backbone(batch, output_hidden=first.output_hidden)
         except (NotImplementedError, RuntimeError) as error:
-            if "meta" in str(error):
+            if re.search(r"\bmeta\b", str(error)):
                 raise CannotRunJointly(
                     f"a model that reads weights of adapters past their layers ({error})"
                 ) from error

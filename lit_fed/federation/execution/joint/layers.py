@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -57,7 +58,7 @@ class JointLayer:
                 module._parameters[own] = value
 
 
-class JointState:
+class JointState(ABC):
     """What the layers of a joint pass go by.
 
     Attributes:
@@ -66,15 +67,13 @@ class JointState:
 
     members: Members
 
+    @abstractmethod
     def leaves(self, layer: JointLayer) -> dict[str, Tensor]:
         """The layer's parameters of all clients of the pass, [K, …]."""
-        raise NotImplementedError
 
-    @contextmanager
-    def only(self, place: int) -> Iterator[None]:
+    @abstractmethod
+    def only(self, place: int) -> AbstractContextManager[None]:
         """Run a part for one of the clients."""
-        raise NotImplementedError
-        yield
 
 
 def one_by_one(
