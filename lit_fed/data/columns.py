@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 ROW_ID = "__index__"
-"""The column with a row's position in its original table, added by the data module."""
+"""The column of row ids: positions in the original table, or in the public set."""
 
 
 def visible_columns(rows: Dataset) -> list[str]:
@@ -104,6 +104,19 @@ def select_rows(rows: Dataset, positions: Sequence[int] | npt.NDArray[np.int64])
     array = np.asarray(positions, np.int64)
     key = rows._fingerprint.encode() + array.tobytes()
     return rows.select(array, new_fingerprint=hashlib.blake2b(key, digest_size=16).hexdigest())
+
+
+def number_rows(rows: Dataset) -> Dataset:
+    """The rows with ids that are their positions here, whatever ids they had.
+
+    >>> from datasets import Dataset
+    >>> rows = number_rows(Dataset.from_dict({"label": [3, 1, 2]}))
+    >>> row_ids(number_rows(select_rows(rows, [2, 0]))).tolist()
+    [0, 1]
+    """
+    if ROW_ID in rows.column_names:
+        rows = rows.remove_columns(ROW_ID)
+    return rows.add_column(ROW_ID, np.arange(len(rows)))
 
 
 def row_ids(rows: Dataset) -> npt.NDArray[np.int64]:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from lit_fed.data.bucketing import LengthBucketSampler
 from lit_fed.data.client_data import ClientData
-from lit_fed.data.columns import require_column
+from lit_fed.data.columns import number_rows, require_column
 from lit_fed.data.division import Division, divide
 from lit_fed.data.embedded.generator import Split
 from lit_fed.data.embedded_pairs import EmbeddedPairs
@@ -49,8 +49,8 @@ class FederatedDataModule(LightningDataModule):
 
     Batches are dicts of ``input_ids``, ``attention_mask`` [B, L] (and ``token_type_ids`` where the
     tokenizer has them), ``labels`` [B] for classification or [B, L] for language models, ``index``
-    [B] (position of the row in its table, whatever the order) and, where the encoding names a
-    column of weights, ``weight`` [B].
+    [B] (position of the row in its table, whatever the order; of a public row, in the public set)
+    and, where the encoding names a column of weights, ``weight`` [B].
 
     Args:
         train: The training table, which the clients share. None: the embedded sentence pairs, where
@@ -177,7 +177,9 @@ class FederatedDataModule(LightningDataModule):
             self._seed,
         )
         self._validation = division.validation if tables.validation is None else tables.validation
-        self._public = division.public if tables.public is None else tables.public
+        public = division.public if tables.public is None else tables.public
+        # What is said of public rows is kept by their ids, wherever they come from.
+        self._public = None if public is None else number_rows(public)
         self._tests = tables.tests
         # The federation's own tables stay; what methods make of them comes and goes.
         held = 2 * self.num_clients + len(tables.tests)

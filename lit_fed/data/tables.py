@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lit_fed.data.columns import ROW_ID, column_values, require_column, select_rows
+from lit_fed.data.columns import column_values, number_rows, require_column, select_rows
 from lit_fed.data.encodings import Encoding
 from lit_fed.data.sources import Source
 
@@ -111,9 +111,7 @@ def load_table(
     if not len(rows):
         raise ValueError(f"`{where}` is expected to have rows, but has none")
     encoding.require_columns(rows, where)
-    if ROW_ID in rows.column_names:
-        rows = rows.remove_columns(ROW_ID)
-    rows = rows.add_column(ROW_ID, np.arange(len(rows)))
+    rows = number_rows(rows)
     if tasks is None:
         return rows
     _check_tasks(where, rows, tasks)

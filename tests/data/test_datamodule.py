@@ -41,13 +41,16 @@ def test_clients_public_and_validation_do_not_overlap() -> None:
     data = module(public_size=20, client_validation_fraction=0.2)
     assert data.validation is not None
     assert data.public is not None
-    pieces = [data.validation, data.public]
+    pieces = [data.validation]
     for client in data.clients:
         assert client.validation is not None
         pieces += [client.rows, client.validation]
     ids = [row for piece in pieces for row in piece[ROW_ID]]
-    assert sorted(ids) == list(range(100))
-    assert len(data.public) == 20
+    assert len(set(ids)) == len(ids) == 80
+    # Public rows have ids of their own.
+    assert data.public[ROW_ID][:] == list(range(20))
+    rest = ROWS.select(sorted(set(range(100)) - set(ids)))
+    assert data.public["text"][:] == rest["text"][:]
     assert len(data.validation) == 10
 
 

@@ -12,7 +12,7 @@ from lit_fed.losses import kl_distill, mean_pool
 from lit_fed.methods.consensus import ClassConsensus, TokenConsensus
 from lit_fed.methods.row_cache import RowCache
 from lit_fed.update import Update
-from tests.federation.toy import toy_data, toy_trainer
+from tests.federation.toy import toy_data, toy_rows, toy_trainer
 from tests.methods.toy_methods import (
     classify,
     continue_text,
@@ -163,9 +163,19 @@ def test_the_consensus_survives_shuffling(model: Path, language_model: Path) -> 
         whole.of(torch.tensor([0]), torch.ones(1, 4, dtype=torch.bool))
 
 
-def test_every_public_row_meets_its_own_prediction(model: Path) -> None:
+@pytest.mark.parametrize("public", ["given", "carved", "of some tasks"])
+def test_every_public_row_meets_its_own_prediction(public: str, model: Path) -> None:
     """A student that learnt nothing since its upload has a KD of 0 to itself, in any order."""
-    data = toy_data()
+    tasks = {
+        name: rows.add_column("task", ["a", "a", "a", "b"] * (len(rows) // 4))
+        for name, rows in (("train", toy_rows(160, 0)), ("public", toy_rows(24, 3)))
+    }
+    settings: dict[str, dict[str, Any]] = {
+        "given": {},
+        "carved": {"public": None, "public_size": 18},
+        "of some tasks": {**tasks, "tasks": ["b"], "validation": None, "test": None},
+    }
+    data = toy_data(**settings[public])
     data.setup()
     module = classify(DDG, model)
     module.datamodule = data
