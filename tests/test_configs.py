@@ -15,8 +15,9 @@ from tests.methods.toy_methods import save_toy_lm
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 OVERLAYS = sorted((CONFIGS / "data").glob("*.yaml"))
+BACKBONES = sorted((CONFIGS / "backbones").glob("*.yaml"))
 STUDIES = sorted((CONFIGS / "studies").glob("*.yaml"))
-PATHS = sorted(set(CONFIGS.rglob("*.yaml")) - set(OVERLAYS) - set(STUDIES))
+PATHS = sorted(set(CONFIGS.rglob("*.yaml")) - {*OVERLAYS, *BACKBONES, *STUDIES})
 NAMES = [str(path.relative_to(CONFIGS)) for path in PATHS]
 OVERLAY_NAMES = [str(path.relative_to(CONFIGS)) for path in OVERLAYS]
 CLASSIFIERS = sorted(CONFIGS.glob("*.yaml"))
@@ -44,6 +45,16 @@ def trec_files(folder: Path) -> None:
         texts = toy_rows(60, seed)["text"]
         lines = [f'{i % (6 - seed)},"{text} ?"' for i, text in enumerate(texts)]
         (folder / "data" / "trec" / f"{split}.csv").write_text("\n".join(lines))
+
+
+def sst2_trec_files(folder: Path) -> list[str]:
+    """Files of both and a tiny model, and how so few rows are taken."""
+    sst2_files(folder)
+    trec_files(folder)
+    model = save_toy_model(folder / "model")
+    BertModel.from_pretrained(model).save_pretrained(model)  # without its head of two labels
+    public = ["--data.public_size=10", "--data.validation_fraction=0.2"]
+    return [f"--model.backbone.model={model}", *public]
 
 
 def tatoeba_files(folder: Path) -> None:
@@ -75,6 +86,7 @@ def test_there_are_configurations() -> None:
     assert "lora_fedavg.yaml" in NAMES
     names = ["embedded_tasks", "sst2_trec", "tatoeba"]
     assert [f"data/{name}.yaml" for name in names] == OVERLAY_NAMES
+    assert [path.stem for path in BACKBONES] == ["minilm"]
     assert [path.stem for path in STUDIES] == ["figure4", "figure5", "table1", "table2"]
     assert "gpu/llama_7b_fsdp.yaml" in NAMES
 
@@ -119,12 +131,7 @@ def test_an_overlay_changes_the_data_of_a_method(
     if path.stem == "tatoeba":
         tatoeba_files(tmp_path)
     elif path.stem == "sst2_trec":
-        sst2_files(tmp_path)
-        trec_files(tmp_path)
-        model = save_toy_model(tmp_path / "model")
-        BertModel.from_pretrained(model).save_pretrained(model)  # without its head of two labels
-        smaller += [f"--model.backbone.model={model}", "--data.public_size=10"]
-        smaller.append("--data.validation_fraction=0.2")
+        smaller += sst2_trec_files(tmp_path)
     overlay = yaml.safe_load(path.read_text(encoding="utf-8"))
     cli = LitFedCLI(["fit", "--config", str(METHOD), "--config", str(path), *smaller])
     assert type(cli.model).__name__ == "FedAvg"
@@ -139,6 +146,25 @@ def test_an_overlay_changes_the_data_of_a_method(
             task: {y for y, t in zip(rows["label"], rows["task"], strict=True) if t == task}
             for task in data.tasks
         } == labels
+
+
+@pytest.mark.parametrize("method", ["lora_fedavg", "ddg_msi", "fed_pet", "fed_adapters"])
+def test_a_backbone_comes_over_a_method_and_its_data(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = CONFIGS / "backbones" / "minilm.yaml"
+    given = [CONFIGS / f"{method}.yaml", CONFIGS / "data" / "sst2_trec.yaml", path]
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    files = [f"--config {file.relative_to(CONFIGS.parent)}" for file in [METHOD, *given[1:]]]
+    assert first == " ".join(["# lit-fed fit", *files])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    smaller = ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false"]
+    smaller += sst2_trec_files(tmp_path)
+    cli = LitFedCLI(["fit", *(f"--config={file}" for file in given), *smaller])
+    pooler = "base_model.model.bert.pooler.dense.weight"
+    assert pooler in cli.model.backbone.trainable()
+    assert cli.trainer.fabric.strategy.precision.precision == "bf16-mixed"
 
 
 @pytest.mark.parametrize("method", CLASSIFIERS, ids=[path.stem for path in CLASSIFIERS])

@@ -11,6 +11,7 @@ reproduced only if every comparison goes its way by more than the spread of the 
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class Comparison:
 
     Attributes:
         text: What is compared.
-        differences: One for each seed; above 0 as claimed.
+        differences: One for each seed; above 0 as claimed. None: not tested.
     """
 
     text: str
@@ -41,8 +42,8 @@ class Comparison:
 
     @property
     def mean(self) -> float:
-        """The mean difference."""
-        return statistics.fmean(self.differences)
+        """The mean difference; NaN of none."""
+        return statistics.fmean(self.differences) if self.differences else math.nan
 
     @property
     def spread(self) -> float:
@@ -61,6 +62,8 @@ class Comparison:
 
     def row(self) -> str:
         """The comparison as a row of a Markdown table."""
+        if not self.differences:
+            return f"| {self.text} | | | not tested |"
         verdict = "yes" if self.holds else "within the spread" if self.mean > 0 else "no"
         seeds = f"{sum(d > 0 for d in self.differences)} of {len(self.differences)}"
         return f"| {self.text} | {self.mean:+.3f} ± {self.spread:.3f} | {seeds} | {verdict} |"
@@ -87,8 +90,8 @@ def scores(root: Path, metric_prefix: str = "index/") -> Scores:
     return found
 
 
-def compare(found: Scores, index: str, larger: str, smaller: str) -> Comparison | None:
-    """One index of two configurations over the seeds that both have; None if there is none.
+def compare(found: Scores, index: str, larger: str, smaller: str) -> Comparison:
+    """One index of two configurations over the seeds that both have.
 
     Example:
         >>> found = {"a": {0: {"SRS": 3.0}, 1: {"SRS": 4.0}}, "b": {0: {"SRS": 1.0}}}
@@ -96,22 +99,18 @@ def compare(found: Scores, index: str, larger: str, smaller: str) -> Comparison 
         (2.0,)
     """
     ours, theirs = found.get(larger, {}), found.get(smaller, {})
-    pairs = [
-        (ours[seed][index], theirs[seed][index])
+    differences = tuple(
+        ours[seed][index] - theirs[seed][index]
         for seed in sorted(ours.keys() & theirs.keys())
         if index in ours[seed] and index in theirs[seed]
-    ]
-    if not pairs:
-        return None
-    return Comparison(f"{index}: {larger} better than {smaller}", tuple(a - b for a, b in pairs))
+    )
+    return Comparison(f"{index}: {larger} better than {smaller}", differences)
 
 
-def synergy(found: Scores, index: str) -> Comparison | None:
-    """Whether the gain of both exceeds the sum of the gains of each alone; None if a run is missing."""
+def synergy(found: Scores, index: str) -> Comparison:
+    """Whether the gain of both exceeds the sum of the gains of each alone."""
     rows = [found.get(name, {}) for name in (BASELINE, DDG, MSI, BOTH)]
     seeds = [s for s in sorted(rows[0]) if all(index in row.get(s, {}) for row in rows)]
-    if not seeds:
-        return None
     values = [[row[s][index] for row in rows] for s in seeds]
     gains = tuple((both - base) - (ddg - base) - (msi - base) for base, ddg, msi, both in values)
     return Comparison(f"{index}: gain of both above the sum of the gains", gains)
@@ -229,7 +228,7 @@ def against_range(found: Mapping[int, Mapping[float, Mapping[str, float]]]) -> l
 
 
 def claims(root: Path) -> dict[str, list[Comparison]]:
-    """The paper's claims 1 to 5, each in its comparisons; an empty list was not tested.
+    """The paper's claims 1 to 5, each in its comparisons.
 
     Args:
         root: Folder of the studies table2, figure4 and figure5.
@@ -245,29 +244,37 @@ def claims(root: Path) -> dict[str, list[Comparison]]:
         "2. DDG is better than MSI on SRS and TTA, MSI than DDG on RSI, GuS and PE": second,
         "3. Together they gain more than the sum of what each gains, on GuS and PE": third,
     }
-    tested = {text: [c for c in group if c is not None] for text, group in made.items()}
-    tested["4. With the rounds SRS and TTA rise fast, RSI late, GuS is flattest, PE declines"] = (
+    made["4. With the rounds SRS and TTA rise fast, RSI late, GuS is flattest, PE declines"] = (
         against_rounds(curves(root, BOTH))
     )
-    tested[
+    made[
         "5. With the perturbation's range SRS is an inverted U, TTA and RSI rise, GuS wavers at the "
         "high end, PE declines"
     ] = against_range(sweep_points(root, BOTH, "scale"))
-    return tested
+    return made
 
 
 def verdict(comparisons: Sequence[Comparison]) -> str:
     """``reproduced``, ``not reproduced`` or ``not tested``, with the count of comparisons that hold.
 
+    A claim of which all hold that were tested, but not all were, is not reproduced yet: ``not tested as a
+    whole``.
+
     Example:
         >>> verdict([Comparison("a > b", (1.0, 1.5)), Comparison("b > c", (-1.0, 3.0))])
         'not reproduced (1 of 2 comparisons hold)'
+        >>> verdict([Comparison("a > b", (1.0, 1.5)), Comparison("b > c", ())])
+        'not tested as a whole (1 of 1 comparisons hold, 1 not tested)'
     """
-    if not comparisons:
+    tested = [one for one in comparisons if one.differences]
+    if not tested:
         return "not tested"
-    holding = sum(one.holds for one in comparisons)
-    word = "reproduced" if holding == len(comparisons) else "not reproduced"
-    return f"{word} ({holding} of {len(comparisons)} comparisons hold)"
+    holding = sum(one.holds for one in tested)
+    missing = len(comparisons) - len(tested)
+    whole = "not tested as a whole" if missing else "reproduced"
+    word = whole if holding == len(tested) else "not reproduced"
+    count = f"{holding} of {len(tested)} comparisons hold"
+    return f"{word} ({count}, {missing} not tested)" if missing else f"{word} ({count})"
 
 
 def page(root: Path) -> str:
@@ -281,7 +288,7 @@ def page(root: Path) -> str:
     lines = [results_table(runs, [f"index/{i}" for i in INDICES], 2), ""]
     for text, comparisons in claims(root).items():
         lines += [f"**{text}:** {verdict(comparisons)}", ""]
-        if comparisons:
+        if any(one.differences for one in comparisons):
             lines += ["| comparison | difference | seeds | holds |", "| --- | ---: | ---: | --- |"]
             lines += [*(one.row() for one in comparisons), ""]
     return "\n".join(lines)
