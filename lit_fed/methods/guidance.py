@@ -159,9 +159,10 @@ class GuidanceMixin(AggregateKLMixin, TeacherMixin):
         if guided.consensus is not None and guided.teacher is not None:
             mask = guided.student.mask
             alpha = self._alpha(guided.student, guided.teacher)
-            self.log("train/alpha", masked_mean(alpha, mask))
-            self.log("train/alpha/min", alpha.masked_fill(~mask, 1.0).amin())
-            self.log("train/alpha/max", alpha.masked_fill(~mask, 0.0).amax())
+            if mask.any():
+                self.log("train/alpha", masked_mean(alpha, mask))
+                self.log("train/alpha/min", alpha.masked_fill(~mask, 1.0).amin())
+                self.log("train/alpha/max", alpha.masked_fill(~mask, 0.0).amax())
         return self.aggregate_kl_loss(
             guided.student, guided.teacher, guided.consensus, guided.weight, alpha
         )

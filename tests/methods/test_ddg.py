@@ -414,6 +414,21 @@ def test_missing_public_set_and_classes(model: Path, language_model: Path, tmp_p
         fit(module, tmp_path / "b", lm_data(), clients_per_round=2)
 
 
+def test_rows_of_classes_that_nobody_has_seen_have_no_alpha(model: Path) -> None:
+    """As in the first round of a task whose classes are new."""
+    data = toy_data()
+    data.setup()
+    module = classify(DDG, model, aggregate_on="class")
+    logged: dict[str, Tensor] = {}
+    module.log = lambda name, value, *args, **kwargs: logged.update({name: value})  # type: ignore[method-assign]
+    probs = torch.zeros(CLASSES, CLASSES)
+    module.download(Payload({**module.backbone.trainable(), "consensus.probs": probs.half()}))
+    batch = batch_of(data, module, data.clients[0].rows)
+    assert module.training_step(batch, 0).isfinite()
+    assert logged["train/aggregate"] == 0
+    assert not [name for name in logged if "alpha" in name]
+
+
 @pytest.mark.parametrize("method", [DDG, DDGMSI])
 def test_only_training_needs_a_public_set(
     method: type[FederatedModule], model: Path, tmp_path: Path
