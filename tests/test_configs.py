@@ -22,6 +22,7 @@ NAMES = [str(path.relative_to(CONFIGS)) for path in PATHS]
 OVERLAY_NAMES = [str(path.relative_to(CONFIGS)) for path in OVERLAYS]
 CLASSIFIERS = sorted(CONFIGS.glob("*.yaml"))
 METHOD = CONFIGS / "lora_fedavg.yaml"
+TABLE_1 = ["fed_pet", "lora_fedavg", "fed_prompt", "fed_adapters", "ddg_msi"]
 
 
 def sst2_files(folder: Path) -> None:
@@ -148,7 +149,7 @@ def test_an_overlay_changes_the_data_of_a_method(
         } == labels
 
 
-@pytest.mark.parametrize("method", ["lora_fedavg", "ddg_msi", "fed_pet", "fed_adapters"])
+@pytest.mark.parametrize("method", TABLE_1)
 def test_a_backbone_comes_over_a_method_and_its_data(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,8 +163,8 @@ def test_a_backbone_comes_over_a_method_and_its_data(
     smaller = ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false"]
     smaller += sst2_trec_files(tmp_path)
     cli = LitFedCLI(["fit", *(f"--config={file}" for file in given), *smaller])
-    pooler = "base_model.model.bert.pooler.dense.weight"
-    assert pooler in cli.model.backbone.trainable()
+    trained = cli.model.backbone.trainable()
+    assert any(name.endswith("bert.pooler.dense.weight") for name in trained)
     assert cli.trainer.fabric.strategy.precision.precision == "bf16-mixed"
 
 
