@@ -162,6 +162,8 @@ def test_a_backbone_comes_over_a_method_and_its_data(
     monkeypatch.setattr("sys.argv", ["lit-fed"])
     smaller = ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false"]
     smaller += sst2_trec_files(tmp_path)
+    if method == "fed_prompt":
+        smaller.append("--model.backbone.peft.num_virtual_tokens=2")
     cli = LitFedCLI(["fit", *(f"--config={file}" for file in given), *smaller])
     trained = cli.model.backbone.trainable()
     assert any(name.endswith("bert.pooler.dense.weight") for name in trained)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from lit_fed.backbones.pretrained import Pretrained
 
+# What the tables of learnt positions are called: BERT and its kin, GPT-2, OPT and BART.
+_POSITIONS = ("position_embeddings", "wpe", "embed_positions")
+
 
 class Backbone(nn.Module, ABC):
     """A Hugging Face model, its tokenizer, and the part of it that is trained.
@@ -98,6 +101,22 @@ class Backbone(nn.Module, ABC):
                 and labels are not given to the model.
             output_hidden: Whether the prediction has the last hidden state.
         """
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Tokens that a row may have beside a learnt prompt's; None where positions have no table."""
+        for name, module in self._base.named_modules():
+            if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in _POSITIONS:
+                # Some tables begin behind the place of padding, or behind an offset.
+                padding = -1 if module.padding_idx is None else module.padding_idx
+                skipped = int(getattr(module, "offset", padding + 1))
+                return module.num_embeddings - skipped - self.virtual_tokens
+        return None
+
+    @property
+    def virtual_tokens(self) -> int:
+        """Tokens of a prompt that is learnt; 0 if there is none."""
+        return getattr(self._peft_config, "num_virtual_tokens", 0)
 
     @property
     def adapters(self) -> tuple[str, ...]:

@@ -173,23 +173,18 @@ class CausalLM(Backbone):
         start = self.tokenizer.bos_token_id
         return [self.tokenizer.eos_token_id if start is None else start]
 
-    @property
-    def _virtual_tokens(self) -> int:
-        """Tokens of a prompt that is learnt, 0 if there is none."""
-        return getattr(self._peft_config, "num_virtual_tokens", 0)
-
     def _batches(self, lengths: list[int], size: int) -> Iterator[list[int]]:
         """Rows of similar length together, which saves padding."""
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
         # peft ignores positions, and padding after a learnt prompt would shift those of the text.
-        groups = groupby(order, key=lambda i: lengths[i] if self._virtual_tokens else 0)
+        groups = groupby(order, key=lambda i: lengths[i] if self.virtual_tokens else 0)
         for _, group in groups:
             rows = list(group)
             yield from (rows[i : i + size] for i in range(0, len(rows), size))
 
     def _require_room(self, longest: int, max_new_tokens: int) -> None:
         room = getattr(self._base.config.get_text_config(), "max_position_embeddings", None)
-        longest += self._virtual_tokens
+        longest += self.virtual_tokens
         if longest and room is not None and longest + max_new_tokens > room:
             raise ValueError(
                 f"`max_new_tokens` is {max_new_tokens} and the longest prompt has {longest} tokens, but "

@@ -279,28 +279,43 @@ class FederatedDataModule(LightningDataModule):
             generator=torch.Generator().manual_seed(seed or 0),
         )
 
-    def check(self, tokenizer: PreTrainedTokenizerBase, num_labels: int | None = None) -> None:
+    def check(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        num_labels: int | None = None,
+        max_tokens: int | None = None,
+    ) -> None:
         """Find everything that can be wrong before training: encodes all rows, which are kept.
 
         Args:
             tokenizer: The tokenizer.
             num_labels: Labels that the model knows, if it classifies.
+            max_tokens: Tokens that the model has positions for, if it is limited.
 
         Raises:
-            ValueError: If a label is out of range, a row has nothing to learn from, or a value is
-                missing or of a wrong type.
+            ValueError: If a label is out of range, a row has nothing to learn from or too many
+                tokens, or a value is missing or of a wrong type.
         """
         self.setup()
         for where, rows in self._parts():
             with naming(where):
-                self.encoding.check(self._cache.get(rows, tokenizer), num_labels)
+                features = self._cache.get(rows, tokenizer)
+                self.encoding.check(features, num_labels)
+                longest = int(features.lengths.max())
+                if max_tokens is not None and longest > max_tokens:
+                    raise ValueError(
+                        f"`data.max_length` is expected to be at most {max_tokens}, the tokens that "
+                        f"`model.backbone` has positions for, but is {self.max_length}, and a row has "
+                        f"{longest} tokens"
+                    )
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """All clients' rows together, for a stock Trainer."""
         backbone = (
             getattr(self.trainer.lightning_module, "backbone", None) if self.trainer else None
         )
-        self.check(self._tokenizer(), getattr(backbone, "num_labels", None))
+        limits = (getattr(backbone, name, None) for name in ("num_labels", "max_tokens"))
+        self.check(self._tokenizer(), *limits)
         return self.dataloader(self._ready().pooled, self._tokenizer(), seed=self._seed)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:

@@ -406,7 +406,8 @@ class FederatedTrainer(LightningView):
 
     def _attach_data(self, model: FederatedModule, datamodule: FederatedDataModule) -> None:
         datamodule.setup()
-        datamodule.check(model.tokenizer, getattr(model.backbone, "num_labels", None))
+        labels = getattr(model.backbone, "num_labels", None)
+        datamodule.check(model.tokenizer, labels, model.backbone.max_tokens)
         check_federation(self, datamodule)
         self.datamodule = model.datamodule = datamodule
         model.phases = self.phases

@@ -28,6 +28,16 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "DistilBertConfig",
         {"dim": 16, "hidden_dim": 32, "n_layers": 2, "n_heads": 2},
     ),
+    "roberta": (
+        "RobertaModel",
+        "RobertaConfig",
+        SIZE | {"intermediate_size": 32, "max_position_embeddings": ROOM},
+    ),
+    "opt": (
+        "OPTForCausalLM",
+        "OPTConfig",
+        SIZE | {"ffn_dim": 32, "word_embed_proj_dim": 16, "max_position_embeddings": ROOM},
+    ),
     "gpt2": (
         "GPT2LMHeadModel",
         "GPT2Config",

@@ -240,6 +240,32 @@ def test_hidden_state(tiny_model: Models, name: str, task: str, config: str) -> 
         assert torch.equal(prediction.hidden, states[-1])
 
 
+@pytest.mark.parametrize("config", ["full", "prompt", "prefix"])
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [("bert", "classifier"), ("roberta", "classifier"), ("gpt2", "lm"), ("opt", "lm")],
+)
+def test_max_tokens_is_where_the_model_ends(
+    tiny_model: Models, name: str, task: str, config: str
+) -> None:
+    backbone = make(tiny_model(name), task, CONFIGS[config]).eval()
+    room = backbone.max_tokens
+    assert room is not None
+    for length in (room, room + 1):
+        batch = {"input_ids": torch.full((1, length), 5)}
+        batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+        if length == room:
+            backbone(batch)
+        else:
+            with pytest.raises((IndexError, RuntimeError)):
+                backbone(batch)
+
+
+def test_rotary_positions_have_no_end(tiny_model: Models) -> None:
+    assert make(tiny_model("llama"), "lm").max_tokens is None
+    assert make(tiny_model("t5"), "classifier").max_tokens is None
+
+
 @pytest.mark.parametrize("peft", ["lora", None])
 @pytest.mark.parametrize(("name", "task"), [("bert", "classifier"), ("llama", "lm")])
 def test_gradient_checkpointing_gives_the_same_gradients(

@@ -159,6 +159,13 @@ def test_check_finds_what_is_wrong_wherever_it_is(
         ValueError, match=r"data.train \(client-\d\): .* num_labels, 1, but 'label' has 1"
     ):
         module().check(wordpiece, 1)
+    module().check(wordpiece, 2, max_tokens=9)
+    with pytest.raises(
+        ValueError,
+        match=r"data.train \(client-\d\): `data.max_length` is expected to be at most 8, .* but is "
+        r"128, and a row has 9 tokens",
+    ):
+        module().check(wordpiece, 2, max_tokens=8)
     encoding = CausalLMEncoding("{text} {author}", response="author", truncation="end")
     with pytest.raises(
         ValueError, match=r"data.train \(client-0\): .* rows have nothing to learn from"
