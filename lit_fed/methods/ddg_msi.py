@@ -82,9 +82,9 @@ class DDGMSI(
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """L = CE + L_DDG + μ·L_MSI."""
         weight = batch.get("weight")
-        before = self.before_injection()
-        clean = self(batch, output_hidden=self.lambda_align > 0)
-        perturbed, injection = self.perturbed(batch, before)
+        with self.shared_dropout() as randomness:
+            clean = self(batch, output_hidden=self.lambda_align > 0)
+        perturbed, injection = self.perturbed(batch, randomness)
         sees = self.distils or self.guides_on_private
         teacher = self.teacher(batch, pooled=self.lambda_align > 0) if sees else None
         return self.total_loss(

@@ -72,9 +72,9 @@ class MSI(StructureInjectionMixin, PrivateModulesMixin, TotalLossMixin):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """L = CE + μ(L_stability + β·L_weight), the latter two at the steps with injection."""
         weight = batch.get("weight")
-        before = self.before_injection()
-        clean = self(batch)
-        perturbed, injection = self.perturbed(batch, before)
+        with self.shared_dropout() as randomness:
+            clean = self(batch)
+        perturbed, injection = self.perturbed(batch, randomness)
         return self.total_loss(
             cross_entropy(clean.logits, clean.targets, clean.mask, weight),
             **self.injection_losses(clean, perturbed, injection, weight),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -65,17 +66,22 @@ class StructureInjectionMixin(StabilityMixin, WeightRegularizationMixin, Federat
         """Steps taken before this one: by the client in its whole life, or by a stock Trainer."""
         return self.client.steps if self.client else self.global_step
 
-    def before_injection(self) -> Randomness | None:
-        """What the perturbed pass needs to drop the same units; None on steps without injection.
+    @contextmanager
+    def shared_dropout(self) -> Iterator[Randomness | None]:
+        """Around the clean pass: what the perturbed pass needs to drop the same units.
 
-        To be called before the clean pass.
+        Yields:
+            None on steps without injection.
         """
         if not self.mu or self.own_step % self.inject_every:
-            return None
-        return Randomness(self.device)
+            yield None
+            return
+        randomness = Randomness(self.device)
+        with randomness.recorded(self.backbone.model):
+            yield randomness
 
     def perturbed(
-        self, batch: Mapping[str, Tensor], before: Randomness | None
+        self, batch: Mapping[str, Tensor], randomness: Randomness | None
     ) -> tuple[Prediction | None, Injection | None]:
         """The pass with M_i(h) + Δ_i, and what was injected; None and None on steps without.
 
@@ -84,13 +90,13 @@ class StructureInjectionMixin(StabilityMixin, WeightRegularizationMixin, Federat
 
         Args:
             batch: A batch.
-            before: Of :meth:`before_injection`.
+            randomness: Of :meth:`shared_dropout`.
         """
-        if before is None:
+        if randomness is None:
             return None, None
         seed = random.Random(f"injection {torch.initial_seed()} {self.own_step}").getrandbits(63)
         with (
-            before.replayed(),
+            randomness.replayed(),
             inject(
                 self.backbone.model,
                 self.perturbation,

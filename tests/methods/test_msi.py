@@ -95,10 +95,10 @@ def test_the_loss_is_the_equation_and_the_size_has_no_gradient(model: Path) -> N
     module.log = lambda name, value, **_: logged.update({name: float(value.detach())})  # type: ignore[method-assign]
     batch = next(iter(data.dataloader(data.clients[0].rows, module.tokenizer)))
     torch.manual_seed(3)
-    before = module.before_injection()
-    clean = module(batch)
+    with module.shared_dropout() as randomness:
+        clean = module(batch)
     after = torch.get_rng_state()
-    perturbed, injection = module.perturbed(batch, before)
+    perturbed, injection = module.perturbed(batch, randomness)
     assert torch.equal(torch.get_rng_state(), after)
     assert perturbed is not None
     assert injection is not None
@@ -143,8 +143,9 @@ def test_a_pass_that_raises_leaves_no_hook(model: Path) -> None:
     module.download(Payload(module.backbone.trainable()))
     hooks = sum(len(part._forward_hooks) for part in module.modules())
     batch = next(iter(data.dataloader(data.clients[0].rows, module.tokenizer)))
-    before = module.before_injection()
+    with module.shared_dropout() as randomness:
+        module(batch)
     broken = batch | {"input_ids": batch["input_ids"] + 10_000}
     with pytest.raises(IndexError):
-        module.perturbed(broken, before)
+        module.perturbed(broken, randomness)
     assert sum(len(part._forward_hooks) for part in module.modules()) == hooks

@@ -23,7 +23,8 @@ def two_passes(
     inputs = batch()
     model.train(dropout)
     randomness = Randomness()
-    clean = answer(model, inputs)
+    with randomness.recorded(model):
+        clean = answer(model, inputs)
     with (
         randomness.replayed(),
         inject(
