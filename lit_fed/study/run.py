@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import json
 import os
 import subprocess
@@ -67,10 +68,10 @@ class Run:
             return
         there = json.loads(path.read_text())
         for key, value in self._identity().items():
-            if there.get(key) != value:
+            if there[key] != value:
                 raise FileExistsError(
                     f"`root` is expected to hold no other study's runs, but {self.folder} was made with "
-                    f"{key} {there.get(key)} and not {value}"
+                    f"other {key} (-: there, +: now):\n{_difference(there[key], value)}"
                 )
 
     def execute(self, threads: int) -> int:
@@ -104,3 +105,12 @@ class Run:
         """What makes it this run, by the files' contents: a YAML that was changed is another one."""
         texts = [path.read_text(encoding="utf-8") for path in (self.config, *self.overlays)]
         return {"configurations": texts, "settings": list(self.settings)}
+
+
+def _difference(there: Sequence[str], now: Sequence[str], most: int = 12) -> str:
+    """The first of the lines that differ, by which a reader of a long YAML sees what has changed."""
+    before, after = ("\n".join(texts).splitlines() for texts in (there, now))
+    lines = list(difflib.unified_diff(before, after, n=0, lineterm=""))[2:]
+    changed = [line for line in lines if not line.startswith("@@")]
+    more = [f"and {len(changed) - most} lines more"] if len(changed) > most else []
+    return "\n".join([*changed[:most], *more])

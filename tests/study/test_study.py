@@ -84,10 +84,10 @@ def test_a_sweep_over_an_overlay(config: Path, tmp_path: Path) -> None:
     ended = Run(config, 0, root / "config" / "lr=0.02" / "seed_0")
     assert len(ended.history) == 1
     # the same folder for other settings is another study's
-    with pytest.raises(FileExistsError, match=r"was made with settings .*16.* and not .*8"):
+    with pytest.raises(FileExistsError, match=r"other settings .*\n-.*size=16\n\+.*size=8$"):
         run(setting="--data.batch_size=8")
     overlay.write_text("trainer:\n  max_rounds: 2\n")
-    with pytest.raises(FileExistsError, match=r"was made with configurations"):
+    with pytest.raises(FileExistsError, match=r"other configurations .*\n-.*\n\+  max_rounds: 2$"):
         run()
     with pytest.raises(ValueError, match=r"`sweep` is expected to name one setting, but names"):
         study([config], root=root, sweep={"a": [1], "b": [2]})
