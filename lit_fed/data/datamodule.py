@@ -314,8 +314,8 @@ class FederatedDataModule(LightningDataModule):
         backbone = (
             getattr(self.trainer.lightning_module, "backbone", None) if self.trainer else None
         )
-        limits = (getattr(backbone, name, None) for name in ("num_labels", "max_tokens"))
-        self.check(self._tokenizer(), *limits)
+        labels = getattr(backbone, "num_labels", None)
+        self.check(self._tokenizer(), labels, getattr(backbone, "max_tokens", None))
         return self.dataloader(self._ready().pooled, self._tokenizer(), seed=self._seed)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:

@@ -34,7 +34,7 @@ class Comparison:
 
     Attributes:
         text: What is compared.
-        differences: One for each seed; above 0 as claimed. None: not tested.
+        differences: One for each seed; above 0 as claimed. Empty: not tested.
     """
 
     text: str
@@ -239,19 +239,16 @@ def claims(root: Path) -> dict[str, list[Comparison]]:
     second = [compare(found, i, DDG, MSI) for i in ("SRS", "TTA")]
     second += [compare(found, i, MSI, DDG) for i in ("RSI", "GuS", "PE")]
     third = [synergy(found, i) for i in ("GuS", "PE")]
-    made = {
+    fourth = against_rounds(curves(root, BOTH))
+    fifth = against_range(sweep_points(root, BOTH, "scale"))
+    return {
         "1. Both together are better than each alone, and each than the baseline, on all five": first,
         "2. DDG is better than MSI on SRS and TTA, MSI than DDG on RSI, GuS and PE": second,
         "3. Together they gain more than the sum of what each gains, on GuS and PE": third,
-    }
-    made["4. With the rounds SRS and TTA rise fast, RSI late, GuS is flattest, PE declines"] = (
-        against_rounds(curves(root, BOTH))
-    )
-    made[
+        "4. With the rounds SRS and TTA rise fast, RSI late, GuS is flattest, PE declines": fourth,
         "5. With the perturbation's range SRS is an inverted U, TTA and RSI rise, GuS wavers at the "
-        "high end, PE declines"
-    ] = against_range(sweep_points(root, BOTH, "scale"))
-    return made
+        "high end, PE declines": fifth,
+    }
 
 
 def verdict(comparisons: Sequence[Comparison]) -> str:

@@ -68,10 +68,11 @@ class Run:
             return
         there = json.loads(path.read_text())
         for key, value in self._identity().items():
-            if there[key] != value:
+            found = there.get(key, [])
+            if found != value:
                 raise FileExistsError(
                     f"`root` is expected to hold no other study's runs, but {self.folder} was made with "
-                    f"other {key} (-: there, +: now):\n{_difference(there[key], value)}"
+                    f"other {key} (-: there, +: now):\n{_difference(found, value)}"
                 )
 
     def execute(self, threads: int) -> int:

@@ -142,7 +142,9 @@ def test_clients_at_once_on_a_gpu(
                     FedAvg(backbone, optimizer=work.adamw, warmup_steps=0),
                     work.data(clients, STEPS),
                 )
-            except (torch.OutOfMemoryError, RuntimeError) as error:
+            except RuntimeError as error:  # of a client, if not of the rounds themselves
+                if "out of memory" not in str(error):
+                    raise
                 print(f"| {number} | – | – | {str(error)[:60]} | – |")
                 continue
             tokens = clients * STEPS * LENGTH / clock.seconds

@@ -74,4 +74,7 @@ def test_clients_at_once_beside_a_bare_loop(
             f"\n{CLIENTS} clients x 8 steps x batch 2 x 64 tokens, one thread, {TURNS} turns: {name} / "
             f"bare loop median {statistics.median(found):.3f}, {min(found):.3f} to {max(found):.3f}"
         )
-    assert statistics.median(ratios["8 at once"]) <= LIMIT  # the default
+    missed = [
+        name for name in ("4 at once", "8 at once") if statistics.median(ratios[name]) > LIMIT
+    ]
+    assert not missed, f"above {LIMIT}: {missed}"
