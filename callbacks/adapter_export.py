@@ -72,6 +72,6 @@ def _save(trainer: FederatedTrainer, module: FederatedModule, folder: Path | Non
             rows=data.rows,
             validation=data.validation,
         )
-        trainer.roles.become_client(client, past, state.broadcast)
+        trainer.resident.act_as_client(client, past, state.broadcast)
         module.backbone.save_pretrained(folder and folder / quote(data.id, safe=" "))
-    trainer.roles.become_server(state)
+    trainer.resident.act_as_server(state)

@@ -102,7 +102,7 @@ class RepresentationStability(PeriodicEvaluation):
     @torch.no_grad()
     def _states(self, trainer: FederatedTrainer, module: FederatedModule) -> list[Tensor]:
         """Mean-pooled states of the probes, [num_probes, d] for each layer, on the CPU."""
-        trainer.become_server()
+        trainer.act_as_server()
         training = module.training
         module.eval()
         batches = []

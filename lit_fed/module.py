@@ -18,9 +18,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from lit_fed.backbones import Backbone, Prediction, SequenceClassifier
 from lit_fed.client import Client
 from lit_fed.losses import cross_entropy
-from lit_fed.metric_log import MetricLog
+from lit_fed.metric_averager import MetricAverager
 from lit_fed.payload import Payload
-from lit_fed.phases import Phases
+from lit_fed.timers import Timers
 from lit_fed.update import Update
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ class FederatedModule(LightningModule):
     """A federated method: what a client trains, what it sends, and what the server makes of it.
 
     One module plays every part in turn. For a client, the trainer resets all trainable values to
-    those the module was built with and calls :meth:`become`, then :meth:`load_private_state` (if the
+    those the module was built with and calls :meth:`act_as`, then :meth:`load_private_state` (if the
     client has been here before), :meth:`download`, per stage :meth:`start_stage` and the training
     steps, :meth:`upload` and :meth:`private_state`. For the server it resets and calls
-    :meth:`become`, :meth:`load_server_state`, :meth:`download` with the last broadcast,
+    :meth:`act_as`, :meth:`load_server_state`, :meth:`download` with the last broadcast,
     :meth:`aggregate` and :meth:`server_state`. So a method never sees what another client left
     behind, and everything that lasts is a :class:`~lit_fed.Payload`.
 
@@ -75,8 +75,8 @@ class FederatedModule(LightningModule):
         self.warmup_steps = warmup_steps
         self.client: Client | None = None
         self.datamodule: FederatedDataModule | None = None
-        self.metric_log: MetricLog | None = None
-        self.phases = Phases()
+        self.metric_averager: MetricAverager | None = None
+        self.timers = Timers()
         self._labels: Sequence[int] | None = None
 
     # ---------------------------------------------------------------- the federated protocol
@@ -85,7 +85,7 @@ class FederatedModule(LightningModule):
         """Server: what the clients of round 0 download. Default: nothing."""
         return Payload()
 
-    def become(self, client: Client | None) -> None:
+    def act_as(self, client: Client | None) -> None:
         """Be a client, or the server if None. A method whose clients differ chooses its backbone here."""
         self.client = client
 
@@ -223,14 +223,14 @@ class FederatedModule(LightningModule):
 
     def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
         """Log as in Lightning; a federated trainer takes the mean over the steps of the loop."""
-        if self.metric_log is None:
+        if self.metric_averager is None:
             super().log(name, value, *args, **kwargs)
         else:
-            self.metric_log.add(name, value, kwargs.get("batch_size") or 1.0)
+            self.metric_averager.add(name, value, kwargs.get("batch_size") or 1.0)
 
     def log_dict(self, dictionary: Any, *args: Any, **kwargs: Any) -> None:
         """Log several values, see :meth:`log`."""
-        if self.metric_log is None:
+        if self.metric_averager is None:
             super().log_dict(dictionary, *args, **kwargs)
         else:
             for name, value in dictionary.items():

@@ -36,7 +36,7 @@ _ALIGNMENT: Final = 64  # bytes, a cache line
 
 
 class Payload:
-    """Named tensors and lists of strings: the only thing clients and server exchange.
+    """Named tensors and lists of strings: the only thing clients and server collectives.
 
     A payload is immutable: it copies its tensors to the CPU when it is made, so neither side sees
     what the other does with its weights afterwards. It is checked when it is made, on both sides. One

@@ -11,7 +11,7 @@ from peft.tuners.tuners_utils import check_adapters_to_merge
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lit_fed.backbones.own_tuner import OwnLayer, OwnTuner, register
+from lit_fed.backbones.custom_peft import CustomTuner, OwnLayer, register
 
 
 @dataclass
@@ -108,7 +108,7 @@ class BitFitLayer(OwnLayer):
         return changed.to(self.bias.dtype)
 
 
-class BitFitModel(OwnTuner):
+class BitFitModel(CustomTuner):
     """Puts changes of the biases on a model."""
 
     prefix = "bitfit_"

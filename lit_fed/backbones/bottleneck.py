@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from peft import PeftConfig
 from torch import Tensor, nn
 
-from lit_fed.backbones.own_tuner import OwnLayer, OwnTuner, register
+from lit_fed.backbones.custom_peft import CustomTuner, OwnLayer, register
 from lit_fed.perturbations.sites import find_modules
 
 NonLinearity = Literal["gelu", "relu", "silu", "tanh"]
@@ -113,7 +113,7 @@ class BottleneckLayer(OwnLayer):
         return (adapted, *output[1:]) if isinstance(output, tuple) else adapted
 
 
-class BottleneckModel(OwnTuner):
+class BottleneckModel(CustomTuner):
     """Puts bottleneck adapters on a model."""
 
     prefix = "bottleneck_"

@@ -12,11 +12,11 @@ from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
-from lit_fed.federation.execution.local_batches import local_batches
-from lit_fed.federation.execution.local_training import LocalTraining
-from lit_fed.federation.participants import client_at
+from lit_fed.federation.client.local_batches import local_batches
+from lit_fed.federation.client.local_training import LocalTraining
+from lit_fed.federation.client_selection import client_at
 from lit_fed.federation.randomness import reseed
-from lit_fed.metric_log import MetricLog
+from lit_fed.metric_averager import MetricAverager
 
 if TYPE_CHECKING:
     from lit_fed.federation.trainer import FederatedTrainer
@@ -79,21 +79,21 @@ def compile_where_faster(trainer: FederatedTrainer) -> float:
         f"torch.compile: a step takes {ratio:.2f} of the time without; "
         f"{'kept' if ratio < 1 else 'not kept'}"
     )
-    trainer.become_server()
+    trainer.act_as_server()
     return ratio
 
 
 def _seconds(trainer: FederatedTrainer) -> float:
     """A few training steps' time."""
     module, device = trainer.lightning_module, trainer.fabric.device
-    training = LocalTraining(trainer, trainer.roles)
+    training = LocalTraining(trainer, trainer.resident)
     # not by the sampler, which may learn from every call
     every = (client_at(trainer, index) for index in range(len(trainer.datamodule.clients)))
     client = next(one for one in every if one.num_samples)
     reseed(trainer.seed, 0, client.index)
-    trainer.roles.become_client(client, None, trainer.federation.broadcast)
+    trainer.resident.act_as_client(client, None, trainer.federation.broadcast)
     module.train()
-    module.metric_log = MetricLog()
+    module.metric_averager = MetricAverager()
     stage = module.stages[0]
     module.start_stage(stage)
     rows = module.local_data(client.rows, stage)
@@ -105,7 +105,7 @@ def _seconds(trainer: FederatedTrainer) -> float:
     _wait(device)
     elapsed = time.perf_counter() - started
     module.zero_grad(set_to_none=True)
-    module.metric_log = None
+    module.metric_averager = None
     return elapsed
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from lightning.fabric.utilities import move_data_to_device
 
-from lit_fed.federation.participants import client_at
-from lit_fed.metric_log import MetricLog
+from lit_fed.federation.client_selection import client_at
+from lit_fed.metric_averager import MetricAverager
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -60,7 +60,7 @@ def evaluate(
     module = trainer.lightning_module
     training = module.training
     module.eval()
-    module.metric_log = log = MetricLog()
+    module.metric_averager = log = MetricAverager()
     step = getattr(trainer.wrapped_module, f"{split}_step")
     trainer.call(f"on_{split}_start")
     with torch.no_grad():
@@ -69,7 +69,7 @@ def evaluate(
                 output = step(batch, index)
             trainer.call(f"on_{split}_batch_end", output, batch, index)
     metrics = log.compute()
-    module.metric_log = None
+    module.metric_averager = None
     module.train(training)
     if module.client is None:
         trainer.callback_metrics.update({k: torch.tensor(v) for k, v in metrics.items()})
@@ -146,14 +146,14 @@ def evaluate_everyone(
 
     state = trainer.federation
     if trainer.lightning_module.has_global_model:
-        trainer.roles.become_server(state)
+        trainer.resident.act_as_server(state)
         return over_sets()
     per_client = []
     for index in range(len(trainer.datamodule.clients)):
         client = client_at(trainer, index)
-        trainer.roles.become_client(client, state.clients.get(client.id), state.broadcast)
+        trainer.resident.act_as_client(client, state.clients.get(client.id), state.broadcast)
         per_client.append(over_sets())
-    trainer.roles.become_server(state)
+    trainer.resident.act_as_server(state)
     return spread(per_client)
 
 
@@ -163,7 +163,7 @@ def sanity_check(trainer: FederatedTrainer) -> None:
     if not (trainer.num_sanity_val_steps and rows and trainer.lightning_module.has_global_model):
         return
     trainer.sanity_checking = True
-    trainer.roles.become_server(trainer.federation)
+    trainer.resident.act_as_server(trainer.federation)
     evaluate(trainer, rows, "validation", trainer.num_sanity_val_steps)
     trainer.callback_metrics.clear()
     trainer.sanity_checking = False

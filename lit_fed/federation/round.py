@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lit_fed.federation.client_selection import sample_clients
 from lit_fed.federation.evaluation import evaluate, spread
 from lit_fed.federation.execution import Failed
 from lit_fed.federation.heap import HeapTrimmer
 from lit_fed.federation.ledger import Ledger
-from lit_fed.federation.participants import sample_clients
 from lit_fed.federation.randomness import reseed
 from lit_fed.federation.state import FederationState
 from lit_fed.update import Update
@@ -38,7 +38,7 @@ def run_round(trainer: FederatedTrainer) -> FederationState:
     ledger, states, failures = state.ledger.copy(), dict(state.clients), dict(state.failures)
     clients = sample_clients(trainer)
     trainer.call("on_round_start", clients)
-    memory, heap = trainer.state_memory(state.clients.values()), HeapTrimmer()
+    memory, heap = trainer.client_state_store(state.clients.values()), HeapTrimmer()
 
     ledger.open_round()
     updates: list[Update] = []
@@ -63,7 +63,7 @@ def run_round(trainer: FederatedTrainer) -> FederationState:
             f"`trainer.min_clients` {trainer.min_clients}{reason}"
         ) from (errors[-1] if errors else None)
 
-    with trainer.phases("aggregation"):
+    with trainer.timers("aggregation"):
         state = _aggregated(trainer, state, updates)
     state = replace(
         state,
@@ -72,7 +72,7 @@ def run_round(trainer: FederatedTrainer) -> FederationState:
         ledger=ledger,
         failures=failures,
     )
-    with trainer.phases("evaluation"):
+    with trainer.timers("evaluation"):
         metrics = {"round": float(state.round), **_validated(trainer, state)}
     metrics |= spread([u.metrics for u in updates]) | _traffic(ledger)
     metrics |= {"clients/sampled": len(clients), "clients/failed": len(errors)}
@@ -89,7 +89,7 @@ def _aggregated(
         rank_zero_warn(f"round {state.round}: no client finished; the global state stays as it was")
         return state
     reseed(trainer.seed, state.round)
-    trainer.roles.become_server(state)
+    trainer.resident.act_as_server(state)
     broadcast = trainer.lightning_module.aggregate(updates)
     state = replace(state, broadcast=broadcast, server=trainer.lightning_module.server_state())
     trainer.call("on_aggregate_end", updates)
@@ -102,7 +102,7 @@ def _validated(trainer: FederatedTrainer, state: FederationState) -> dict[str, f
     due = (state.round + 1) % trainer.check_val_every_n_rounds == 0
     if rows is None or not due or not trainer.lightning_module.has_global_model:
         return {}
-    trainer.roles.become_server(replace(state, round=state.round + 1))
+    trainer.resident.act_as_server(replace(state, round=state.round + 1))
     return evaluate(trainer, rows, "validation", trainer.limit_val_batches)
 
 

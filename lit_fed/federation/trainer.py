@@ -20,28 +20,28 @@ from torch.optim import Optimizer
 
 from lit_fed.callbacks import default_callbacks
 from lit_fed.data import FederatedDataModule
-from lit_fed.federation import checkpoint
+from lit_fed.federation.client.resident_module import ResidentModule
 from lit_fed.federation.compilation import compile_where_faster
 from lit_fed.federation.evaluation import evaluate_everyone, predict, sanity_check
 from lit_fed.federation.execution import ClientExecution, SequentialClients
-from lit_fed.federation.lightning_view import LightningView
+from lit_fed.federation.lightning_compatibility import LightningCompatibility
 from lit_fed.federation.randomness import resolve_seed
-from lit_fed.federation.roles import Roles
 from lit_fed.federation.round import run_round
-from lit_fed.federation.run_folder import find_checkpoint, run_folder
-from lit_fed.federation.run_loggers import run_loggers
+from lit_fed.federation.run import checkpoint
+from lit_fed.federation.run.client_state_store import ClientStateStore
+from lit_fed.federation.run.run_folder import find_checkpoint, run_folder
+from lit_fed.federation.run.run_loggers import run_loggers
 from lit_fed.federation.sampling import ClientSampler, UniformSampler
-from lit_fed.federation.settings import check_federation, check_method, check_settings
-from lit_fed.federation.spilling import StateMemory
 from lit_fed.federation.state import ClientState, FederationState
+from lit_fed.federation.validation import check_federation, check_method, check_settings
 from lit_fed.module import FederatedModule
-from lit_fed.phases import Phases
+from lit_fed.timers import Timers
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-class FederatedTrainer(LightningView):
+class FederatedTrainer(LightningCompatibility):
     """Trains a :class:`~lit_fed.FederatedModule` over the clients of a :class:`~lit_fed.data.FederatedDataModule`.
 
     A round samples clients, trains each on its own rows from the last broadcast, aggregates what they
@@ -197,7 +197,7 @@ class FederatedTrainer(LightningView):
         self.callback_metrics: dict[str, torch.Tensor] = {}
         self.final_metrics: dict[str, float] = {}
         self.log_dir: Path | None = None
-        self.phases = Phases()
+        self.timers = Timers()
         self.should_stop = False
         self.interrupted = False
         self.fitting = False
@@ -243,7 +243,7 @@ class FederatedTrainer(LightningView):
                 metrics = self._run_round()
                 self._log(metrics)
                 self.call("on_round_end", metrics)
-            self.roles.become_server(self.federation)
+            self.resident.act_as_server(self.federation)
             if self.test_at_end and self.datamodule.tests:
                 self.final_metrics = self._evaluate("test")
                 self._log(self.final_metrics)
@@ -331,7 +331,7 @@ class FederatedTrainer(LightningView):
             raise ValueError(
                 f"predict expects a method with a global model, but {type(model).__name__} has none"
             )
-        self.roles.become_server(self.federation)
+        self.resident.act_as_server(self.federation)
         sets, limit = self.datamodule.tests.values(), self.limit_predict_batches
         return [output for rows in sets for output in predict(self, rows, limit)]
 
@@ -356,9 +356,9 @@ class FederatedTrainer(LightningView):
             sets = {"test": rows}
             return evaluate_everyone(self, sets, "test", self.limit_test_batches)
 
-    def become_server(self) -> FederatedModule:
+    def act_as_server(self) -> FederatedModule:
         """Make the module the server with the last broadcast, which is the global model, and return it."""
-        self.roles.become_server(self.federation)
+        self.resident.act_as_server(self.federation)
         return self.lightning_module
 
     # ---------------------------------------------------------------- making ready
@@ -400,9 +400,9 @@ class FederatedTrainer(LightningView):
         self._attach_data(model, datamodule)
         self.lightning_module = self._attached = model
         self.wrapped_module: Any = self.execution.setup_module(self)
-        # what a module logs goes through its metric_log, and a stock Trainer may have it next
+        # what a module logs goes through its metric_averager, and a stock Trainer may have it next
         model.fabric = None
-        self.roles = Roles(model)
+        self.resident = ResidentModule(model)
 
     def _attach_data(self, model: FederatedModule, datamodule: FederatedDataModule) -> None:
         datamodule.setup()
@@ -410,7 +410,7 @@ class FederatedTrainer(LightningView):
         datamodule.check(model.tokenizer, labels, model.backbone.max_tokens)
         check_federation(self, datamodule)
         self.datamodule = model.datamodule = datamodule
-        model.phases = self.phases
+        model.timers = self.timers
         if self.rounds_per_task and not self.fast_dev_run:
             self.max_rounds = self.rounds_per_task * len(datamodule.tasks or ())
 
@@ -420,7 +420,7 @@ class FederatedTrainer(LightningView):
         Files of clients' states that a killed run has left are removed; no process has made any yet.
         """
         if self.is_global_zero:
-            shutil.rmtree(self._spill_folder, ignore_errors=True)
+            shutil.rmtree(self._state_folder, ignore_errors=True)
         paths = [None if p is None else str(p) for p in (found, self.log_dir)]
         agreed = self.execution.of_first_process(self, paths)
         found, self.log_dir = (None if p is None else Path(p) for p in agreed)
@@ -437,7 +437,7 @@ class FederatedTrainer(LightningView):
         return FederationState(0, broadcast)
 
     def _load(self, path: Path, identity: dict[str, Any]) -> FederationState:
-        state = checkpoint.load_checkpoint(path, identity, self.state_memory())
+        state = checkpoint.load_checkpoint(path, identity, self.client_state_store())
         self.sampler.load_state_dict(state.sampler)
         for callback in self.callbacks:
             if callback.state_key in state.callbacks:
@@ -461,9 +461,9 @@ class FederatedTrainer(LightningView):
         self.federation = run_round(self)
         *earlier, metrics = self.federation.history
         try:
-            with self.phases("evaluation"):
+            with self.timers("evaluation"):
                 self.call("on_round_evaluation", metrics)
-            metrics |= {f"time/{phase}": spent for phase, spent in self.phases.take().items()}
+            metrics |= {f"time/{phase}": spent for phase, spent in self.timers.take().items()}
             metrics = dict(self.execution.of_first_process(self, metrics))
         except BaseException:
             self.federation = before
@@ -512,13 +512,13 @@ class FederatedTrainer(LightningView):
             self.wrapped_module, optimizer, **bound, error_if_nonfinite=False
         )
 
-    def state_memory(self, held: Iterable[ClientState] = ()) -> StateMemory:
+    def client_state_store(self, held: Iterable[ClientState] = ()) -> ClientStateStore:
         """The memory for clients' states, of which some are held already."""
         budget = None if self.client_state_mb is None else self.client_state_mb * 2**20
-        return StateMemory(budget, self._spill_folder, held)
+        return ClientStateStore(budget, self._state_folder, held)
 
     @property
-    def _spill_folder(self) -> Path:
+    def _state_folder(self) -> Path:
         if self.log_dir is not None and not self.fast_dev_run:
             return self.log_dir / ".client_states"
         return Path(tempfile.gettempdir()) / f"lit_fed-{os.getpid()}"
@@ -539,7 +539,7 @@ class FederatedTrainer(LightningView):
         identity = self._identity()
 
         def write() -> None:
-            with self.phases("checkpoint"):
+            with self.timers("checkpoint"):
                 checkpoint.save_checkpoint(Path(path), state, identity)
 
         return write

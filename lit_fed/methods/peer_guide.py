@@ -53,7 +53,7 @@ class PeerGuide(Guide):
 
         def compute(rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
             passes = []
-            with module.phases("teacher"), module.silent(PEER):
+            with module.timers("teacher"), module.silent(PEER):
                 for peer in self._peers:
                     module.backbone.load_trainable(peer, PEER)
                     passes.append(soft_predictions(module(rows).logits, module.temperature))

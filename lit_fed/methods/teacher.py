@@ -79,7 +79,7 @@ class TeacherMixin(FederatedModule):
         """
 
         def compute(rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            with self.phases("teacher"), self.silent(TEACHER):
+            with self.timers("teacher"), self.silent(TEACHER):
                 prediction = self(rows, output_hidden=pooled)
             fields = {"logits": prediction.logits}
             if prediction.hidden is not None:

@@ -23,10 +23,10 @@ class _Roles:
     def __init__(self, backbone: _Backbone) -> None:
         self.backbone = backbone
 
-    def become_client(self, client: Any, state: ClientState, broadcast: Any) -> None:
+    def act_as_client(self, client: Any, state: ClientState, broadcast: Any) -> None:
         self.backbone.holds = f"{client.id} {client.index} {state.rounds}"
 
-    def become_server(self, state: Any) -> None:
+    def act_as_server(self, state: Any) -> None:
         self.backbone.holds = "server"
 
 
@@ -34,7 +34,7 @@ class _Roles:
 def federation(trainer: Any) -> Any:
     backbone = _Backbone()
     trainer.module = SimpleNamespace(backbone=backbone, has_global_model=True)
-    trainer.roles = _Roles(backbone)
+    trainer.resident = _Roles(backbone)
     names = ("north/1", "south", "never sampled")
     trainer.datamodule = SimpleNamespace(
         clients=[SimpleNamespace(id=name, rows=[0], validation=None) for name in names]

@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning.pytorch import Callback
 
-from lit_fed.federation import checkpoint
+from lit_fed.federation.run import checkpoint
 from lit_fed.payload import Payload
 from tests.federation.toy import toy_data, toy_module, toy_trainer
 

@@ -69,8 +69,8 @@ class Answers(FederatedModule):
         super().__init__(backbones[0], **kwargs)  # type: ignore[arg-type]
         self.backbones = torch.nn.ModuleList(backbones)
 
-    def become(self, client: Client | None) -> None:
-        super().become(client)
+    def act_as(self, client: Client | None) -> None:
+        super().act_as(client)
         self.backbone = self.backbones[client.index % len(self.backbones) if client else 0]
 
     def private_state(self) -> Payload:

@@ -9,7 +9,7 @@ import torch
 
 from lit_fed import FederatedModule
 from lit_fed.callbacks import last_checkpoint
-from lit_fed.federation.checkpoint import load_checkpoint
+from lit_fed.federation.run.checkpoint import load_checkpoint
 from tests.federation import protocol_methods
 from tests.federation.protocol_methods import Answers, SoftPredictions, TwoAdapters
 from tests.federation.toy import (

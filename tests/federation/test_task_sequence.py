@@ -72,7 +72,7 @@ class Witness(Callback):
 
     @torch.no_grad()
     def on_round_end(self, trainer: Any, module: Any, metrics: Any) -> None:
-        trainer.become_server().eval()
+        trainer.act_as_server().eval()
         rows = trainer.datamodule.validation.select(range(0, 32, 2))
         (batch,) = module.batches(rows)
         states = module.backbone.model.base_model.model.bert(
@@ -122,7 +122,7 @@ def test_the_matrix_holds_the_accuracies_after_each_task(whole: Any) -> None:
 
     # the accuracies are those of the model, as an independent evaluation of the last one finds them
     test = whole.datamodule.tests["test"]
-    module = whole.become_server().eval()
+    module = whole.act_as_server().eval()
     for number, task in enumerate(TASKS):
         rows = test.filter(lambda row, wanted=task: row["task"] == wanted)
         (batch,) = module.batches(rows)

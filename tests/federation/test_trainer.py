@@ -18,8 +18,8 @@ from lit_fed.federation import (
     SequentialClients,
     VectorizedClients,
 )
-from lit_fed.federation.execution.local_batches import local_batches
-from lit_fed.federation.participants import client_at
+from lit_fed.federation.client.local_batches import local_batches
+from lit_fed.federation.client_selection import client_at
 from lit_fed.federation.randomness import reseed
 from tests.federation.toy import (
     CLIENTS,

@@ -45,7 +45,7 @@ class Tamperer:
     def __call__(
         self, sentence: Sequence[int], rng: random.Random
     ) -> tuple[Span, tuple[bool, ...]] | None:
-        """Exchange something.
+        """Collectives something.
 
         Returns:
             The tokens, and for each whether it was put there; None if nothing fits.

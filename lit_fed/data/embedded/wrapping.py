@@ -122,7 +122,7 @@ def official(english: str, chinese: str, which: int) -> tuple[str, str]:
 
 
 def written(english: str, chinese: str) -> tuple[str, str]:
-    """Exchange words of the spoken register for those of the written one.
+    """Collectives words of the spoken register for those of the written one.
 
     Example:
         >>> written("Anna bought a hat", "安娜买了一顶帽子")

@@ -1,11 +1,11 @@
 """How the sampled clients of a round are run."""
 
+from lit_fed.federation.execution.collectives import ProcessLost
 from lit_fed.federation.execution.distributed import DistributedClients
-from lit_fed.federation.execution.exchange import ProcessLost
 from lit_fed.federation.execution.execution import ClientExecution, Failed, Finished
 from lit_fed.federation.execution.sequential import SequentialClients
 from lit_fed.federation.execution.sharded import ShardedClients
-from lit_fed.federation.execution.vectorized import VectorizedClients
+from lit_fed.federation.execution.vectorized.vectorized_clients import VectorizedClients
 
 __all__ = [
     "ClientExecution",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lit_fed.client import Client
-from lit_fed.federation.execution.exchange import pack, unpack
+from lit_fed.federation.execution.collectives import pack, unpack
 from lit_fed.federation.execution.execution import Failed, Finished
 from lit_fed.federation.state import ClientState
 from lit_fed.payload import Payload

@@ -11,9 +11,9 @@ from lightning.fabric.strategies import Strategy
 
 from lit_fed.client import Client
 from lit_fed.federation.execution.client_results import pack_results, unpack_results
-from lit_fed.federation.execution.exchange import ProcessLost
+from lit_fed.federation.execution.collectives import ProcessLost
 from lit_fed.federation.execution.execution import ClientExecution, Failed, Finished
-from lit_fed.federation.execution.many_processes import ManyProcesses
+from lit_fed.federation.execution.multi_process import MultiProcessExecution
 from lit_fed.federation.execution.process_group import ClientParallelStrategy
 from lit_fed.federation.execution.sequential import SequentialClients
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lit_fed.federation.trainer import FederatedTrainer
 
 
-class DistributedClients(ManyProcesses):
+class DistributedClients(MultiProcessExecution):
     """Each process trains a share of the round's clients with the whole model.
 
     The processes are those of ``trainer.devices`` and ``trainer.num_nodes``, which Fabric starts, or
@@ -89,10 +89,10 @@ class DistributedClients(ManyProcesses):
             if self._strategy.loss is not None:
                 raise ProcessLost(self._strategy.loss)
         if trainer.fabric.world_size > 1:
-            exchange = self.exchange
+            collectives = self.collectives
             packed = pack_results(results)
-            for source, data in enumerate(exchange.gather(packed)):
-                if source != exchange.rank:
+            for source, data in enumerate(collectives.gather(packed)):
+                if source != collectives.rank:
                     results |= unpack_results(data, clients)
         for position in range(len(clients)):
             yield results.pop(position)

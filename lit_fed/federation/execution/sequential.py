@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lit_fed.client import Client
+from lit_fed.federation.client.local_training import LocalTraining
 from lit_fed.federation.execution.execution import ClientExecution, Failed, Finished
-from lit_fed.federation.execution.local_training import LocalTraining
 
 if TYPE_CHECKING:
     from lit_fed.federation.trainer import FederatedTrainer
@@ -23,7 +23,7 @@ class SequentialClients(ClientExecution):
 
     def training(self, trainer: FederatedTrainer) -> LocalTraining:
         """What trains a client on the resident module."""
-        return LocalTraining(trainer, trainer.roles)
+        return LocalTraining(trainer, trainer.resident)
 
     def run(
         self, trainer: FederatedTrainer, clients: Sequence[Client]
@@ -41,4 +41,4 @@ class SequentialClients(ClientExecution):
             ) as error:  # a client must not bring the federation down, whatever it does
                 yield Failed(client, error)
             finally:
-                trainer.lightning_module.metric_log = None
+                trainer.lightning_module.metric_averager = None

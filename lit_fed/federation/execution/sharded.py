@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from lit_fed.backbones import Backbone
 from lit_fed.client import Client
 from lit_fed.data.features import IGNORED
-from lit_fed.federation.execution.exchange import Exchange, ProcessLost, pack, unpack
+from lit_fed.federation.client.local_training import LocalTraining
+from lit_fed.federation.execution.collectives import Collectives, ProcessLost, pack, unpack
 from lit_fed.federation.execution.execution import Failed, Finished
-from lit_fed.federation.execution.local_training import LocalTraining
-from lit_fed.federation.execution.many_processes import ManyProcesses
+from lit_fed.federation.execution.multi_process import MultiProcessExecution
 from lit_fed.federation.execution.process_group import ShardStrategy
 from lit_fed.federation.execution.sequential import SequentialClients
 from lit_fed.losses import parts_of_a_batch
-from lit_fed.metric_log import MetricLog
+from lit_fed.metric_averager import MetricAverager
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PATIENCE = 60.0  # seconds in which all processes have come to the end of a client
 
 
-class ShardedClients(SequentialClients, ManyProcesses):
+class ShardedClients(SequentialClients, MultiProcessExecution):
     """All processes train one client after the other, each with a shard of the model and of every batch.
 
     For models that one device cannot hold. Weights, gradients and optimizer state are sharded by
@@ -54,10 +54,10 @@ class ShardedClients(SequentialClients, ManyProcesses):
     takes_compiled = False
 
     def __init__(self, timeout: float = 600.0) -> None:
-        ManyProcesses.__init__(self, timeout)
+        MultiProcessExecution.__init__(self, timeout)
         self._strategy = ShardStrategy(shard, timeout)
         # Processes that share every layer end a client together.
-        self._lockstep: Exchange | None = None
+        self._lockstep: Collectives | None = None
 
     def strategy(self, given: str | Strategy) -> Strategy:
         """Processes with a shard of the model each; see :class:`ClientExecution`."""
@@ -84,14 +84,14 @@ class ShardedClients(SequentialClients, ManyProcesses):
                 f"but {type(module).__name__} has {outside[0]} beside it"
             )
         if trainer.fabric.world_size > 1 and self._lockstep is None:
-            self._lockstep = Exchange(min(PATIENCE, self.timeout))
+            self._lockstep = Collectives(min(PATIENCE, self.timeout))
         return super().setup_module(trainer)
 
     def training(self, trainer: FederatedTrainer) -> LocalTraining:
         """What trains a client on this process's shard and rows."""
         if trainer.fabric.world_size == 1:
             return super().training(trainer)
-        return ShardedTraining(trainer, self.exchange)
+        return ShardedTraining(trainer, self.collectives)
 
     def run(
         self, trainer: FederatedTrainer, clients: Sequence[Client]
@@ -114,7 +114,7 @@ class ShardedClients(SequentialClients, ManyProcesses):
             own, failed = "", False
         else:
             own, failed = str(result.error), True
-        lockstep = self._lockstep or self.exchange
+        lockstep = self._lockstep or self.collectives
         try:
             every = [unpack(d)[0] for d in lockstep.gather(pack([failed, own]))]
         except ProcessLost as lost:
@@ -133,12 +133,12 @@ class ShardedTraining(LocalTraining):
 
     Args:
         trainer: The trainer.
-        exchange: Between the processes.
+        collectives: Between the processes.
     """
 
-    def __init__(self, trainer: FederatedTrainer, exchange: Exchange) -> None:
-        super().__init__(trainer, trainer.roles)
-        self.exchange = exchange
+    def __init__(self, trainer: FederatedTrainer, collectives: Collectives) -> None:
+        super().__init__(trainer, trainer.resident)
+        self.collectives = collectives
 
     def own_rows(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """This process's part of the rows."""
@@ -157,10 +157,10 @@ class ShardedTraining(LocalTraining):
         with parts_of_a_batch(whole_total):
             return super().loss(batch, index)
 
-    def means(self, log: MetricLog) -> dict[str, float]:
+    def means(self, log: MetricAverager) -> dict[str, float]:
         """What was logged, over all processes."""
         own = super().means(log)
-        every = [unpack(data)[0] for data in self.exchange.gather(pack(own))]
+        every = [unpack(data)[0] for data in self.collectives.gather(pack(own))]
         return {name: math.fsum(one[name] for one in every) / len(every) for name in own}
 
 

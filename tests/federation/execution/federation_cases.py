@@ -88,7 +88,7 @@ def still(model: Path) -> SequenceClassifier:
     return backbone
 
 
-def jointly(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
+def vectorized(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
     """Every process trains its own clients two at a time."""
     if settings.get("execution") is not None:
         settings["execution"] = DistributedClients(VectorizedClients(clients_at_once=2))
@@ -164,7 +164,7 @@ CASES: dict[str, Callable[..., FederatedTrainer | str]] = {
     "private": private,
     "failing": failing,
     "too_few": too_few,
-    "jointly": jointly,
+    "vectorized": vectorized,
 }
 SHARDED: dict[str, Callable[..., FederatedTrainer | str]] = {
     "sgd": sgd,

@@ -12,7 +12,7 @@ import yaml
 
 from lit_fed.callbacks import last_checkpoint
 from lit_fed.federation import FederationState
-from lit_fed.federation.checkpoint import load_checkpoint
+from lit_fed.federation.run.checkpoint import load_checkpoint
 from tests.federation.toy import save_toy_config
 
 ROOT = Path(__file__).parents[3]

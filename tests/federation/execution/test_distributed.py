@@ -21,10 +21,10 @@ from lit_fed.update import Update
 from tests.federation.execution.federation_cases import (
     CASES,
     failing,
-    jointly,
     plain,
     private,
     too_few,
+    vectorized,
 )
 from tests.federation.execution.launched import config_with, dies, last_state, python_m
 from tests.federation.toy import (
@@ -97,8 +97,8 @@ def test_failures_and_an_early_end_are_known_to_all(
 def test_each_process_may_train_its_clients_jointly(
     toy_model: Path, two_processes: Path, tmp_path: Path
 ) -> None:
-    jointly(toy_model, tmp_path / "one")
-    one, two = last_state(tmp_path / "one"), last_state(two_processes / "jointly")
+    vectorized(toy_model, tmp_path / "one")
+    one, two = last_state(tmp_path / "one"), last_state(two_processes / "vectorized")
     assert one.round == two.round == 2
     torch.testing.assert_close(
         dict(two.broadcast.tensors), dict(one.broadcast.tensors), rtol=0, atol=1e-6
@@ -106,7 +106,7 @@ def test_each_process_may_train_its_clients_jointly(
 
 
 def test_all_processes_hold_the_same_in_the_end(two_processes: Path) -> None:
-    for case in ("plain", "private", "failing", "jointly"):
+    for case in ("plain", "private", "failing", "vectorized"):
         first, second = (
             torch.load(two_processes / f"{case}.{rank}.pt", weights_only=True) for rank in (0, 1)
         )

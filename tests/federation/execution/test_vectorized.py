@@ -211,14 +211,14 @@ def test_a_client_costs_its_adapter(model: Path, tmp_path: Path) -> None:
     trainer = toy_trainer(tmp_path, execution=VectorizedClients(3), max_rounds=1)
     module = fedavg(model)
     trainer.fit(module, data())
-    team: Any = trainer.execution._team  # type: ignore[attr-defined]
+    runner: Any = trainer.execution._runner  # type: ignore[attr-defined]
     resident = {p.untyped_storage().data_ptr() for p in module.parameters()}
-    stacks = {s.untyped_storage().data_ptr() for s in team.models[0].stacks}
-    for seat in team.seats:
-        held = {p.untyped_storage().data_ptr() for p in seat.module.parameters()}
+    stacks = {s.untyped_storage().data_ptr() for s in runner.models[0].stacks}
+    for slot in runner.slots:
+        held = {p.untyped_storage().data_ptr() for p in slot.module.parameters()}
         assert held <= resident | stacks
-        assert seat.module.backbone is not module.backbone
-        assert isinstance(seat.module.backbone, SequenceClassifier)
+        assert slot.module.backbone is not module.backbone
+        assert isinstance(slot.module.backbone, SequenceClassifier)
 
 
 # ---------------------------------------------------------------- what is refused

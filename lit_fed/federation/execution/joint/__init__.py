@@ -1,6 +1,0 @@
-"""Several clients on one resident model at once: how :class:`VectorizedClients` works.
-
-Each client is a thread that runs the ordinary loop of a client on a module of its own
-(:mod:`~lit_fed.federation.execution.joint.team`). Where it calls its backbone it stops, until all
-clients have; then their batches make one (:mod:`~lit_fed.federation.execution.joint.joint_model`).
-"""

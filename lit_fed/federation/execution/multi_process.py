@@ -1,0 +1,66 @@
+"""What executions of many processes have in common: how the processes come to agree."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lit_fed.federation.execution.collectives import Collectives, pack, unpack
+from lit_fed.federation.execution.execution import ClientExecution
+from lit_fed.federation.state import FederationState
+from lit_fed.payload import Payload
+
+if TYPE_CHECKING:
+    from lit_fed.federation.trainer import FederatedTrainer
+
+SETTING = "trainer.execution.timeout"
+
+
+class MultiProcessExecution(ClientExecution):
+    """An execution whose processes go through the same rounds and hold the same state.
+
+    All aggregate and evaluate alike, and then take over the first process's numbers: kernels of a GPU
+    need not be exact to the last bit, and processes that drift apart would train different models.
+
+    Args:
+        timeout: Seconds that a process waits for the slowest of the others.
+
+    Raises:
+        ValueError: If ``timeout`` is not above 0.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        if timeout <= 0:
+            raise ValueError(f"`{SETTING}` is expected to be above 0, but got {timeout}")
+        self.timeout = timeout
+        self._collectives: Collectives | None = None
+
+    @property
+    def collectives(self) -> Collectives:
+        """Collectives between the processes, all of which have to ask for it at the same time at first."""
+        if self._collectives is None:
+            self._collectives = Collectives(self.timeout, SETTING)
+        return self._collectives
+
+    def check_processes(self, trainer: FederatedTrainer) -> None:
+        """Any number of them will do."""
+
+    def of_first_process(self, trainer: FederatedTrainer, value: Any) -> Any:
+        """See :class:`ClientExecution`."""
+        if trainer.fabric.world_size == 1:
+            return value
+        received, _ = unpack(self.collectives.of_first(pack(value)))
+        return received
+
+    def settle(self, trainer: FederatedTrainer, state: FederationState) -> FederationState:
+        """The first process's broadcast, server state and metrics; see :class:`ClientExecution`."""
+        if trainer.fabric.world_size == 1:
+            return state
+        first = self.collectives.rank == 0
+        blobs = [state.broadcast.to_bytes(), state.server.to_bytes()] if first else []
+        metrics, blobs = unpack(self.collectives.of_first(pack(state.history[-1], blobs)))
+        if first:
+            return state
+        broadcast, server = (Payload.from_bytes(blob) for blob in blobs)
+        history = [*state.history[:-1], metrics]
+        return replace(state, broadcast=broadcast, server=server, history=history)

@@ -1,0 +1,73 @@
+"""Several clients at once, as a dimension of the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from lit_fed.client import Client
+from lit_fed.federation.execution.execution import ClientExecution, Failed, Finished
+from lit_fed.federation.execution.vectorized.vectorizable import CannotVectorize
+
+if TYPE_CHECKING:
+    from lit_fed.federation.execution.vectorized.runner import VectorizedRunner
+    from lit_fed.federation.trainer import FederatedTrainer
+
+
+class VectorizedClients(ClientExecution):
+    """n clients at a time: their batches are one batch, and each has its own adapter.
+
+    A pass of the frozen model is computed once for all rows of all n clients; every parameter of an
+    adapter has a leading dimension of clients. Everything else of a client is its own: losses,
+    optimizer, schedule, clipping, random stream, a method's state. So a round ends as with
+    :class:`SequentialClients`, but for rounding. Clients may differ in rows, batches, lengths and steps.
+
+    It pays where one client's batch leaves the hardware idle, and costs the activations and adapters
+    of n clients. What cannot be vectorised is refused by name.
+
+    Args:
+        clients_at_once: n, at least 1.
+
+    Raises:
+        ValueError: If ``clients_at_once`` is below 1.
+
+    Example:
+        >>> VectorizedClients(clients_at_once=4).clients_at_once
+        4
+    """
+
+    def __init__(self, clients_at_once: int = 8) -> None:
+        if clients_at_once < 1:
+            raise ValueError(
+                "`trainer.execution.clients_at_once` is expected to be at least 1, but got "
+                f"{clients_at_once}"
+            )
+        self.clients_at_once = clients_at_once
+        self._runner: VectorizedRunner | None = None
+
+    def check(self, trainer: FederatedTrainer) -> None:
+        """Refuse scaled gradients; see :class:`ClientExecution`."""
+        if getattr(trainer.fabric.strategy.precision, "scaler", None) is not None:
+            raise CannotVectorize("`trainer.precision` '16-mixed', whose scale all clients share,")
+
+    def run(
+        self, trainer: FederatedTrainer, clients: Sequence[Client]
+    ) -> Iterator[Finished | Failed]:
+        """Train the clients n at a time, in order; see :class:`ClientExecution`.
+
+        A client whose training raises, or whose loss or upload is not finite, is yielded as failed.
+
+        Raises:
+            ValueError: If the method does something that cannot be vectorised.
+        """
+        # It knows peft's layers, and importing those takes a second, which only this execution needs.
+        from lit_fed.federation.execution.vectorized.runner import VectorizedRunner
+
+        size = min(self.clients_at_once, len(clients))
+        runner = self._runner
+        # Each time a trainer takes a module in, the resident module is new.
+        if runner is None or runner.resident is not trainer.resident or len(runner.slots) < size:
+            self._runner = None
+            self._runner = runner = VectorizedRunner(trainer, size)
+        for start in range(0, len(clients), self.clients_at_once):
+            yield from runner.train(clients[start : start + self.clients_at_once])

@@ -1,0 +1,160 @@
+"""A federation's whole state in a folder: safetensors and JSON, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from lit_fed.federation.ledger import Ledger
+from lit_fed.federation.run.client_state_store import ClientStateStore
+from lit_fed.federation.state import ClientState, FederationState
+from lit_fed.payload import Payload
+
+FORMAT = 1
+
+
+def save_checkpoint(folder: Path, state: FederationState, run: dict[str, Any]) -> None:
+    """Write a checkpoint under a temporary name and rename it when it is complete.
+
+    ``state.json`` holds the counters, ``broadcast.safetensors`` and ``server.safetensors`` what its
+    name says, ``clients/<number>.safetensors`` a client's private state and
+    ``clients/<number>.optimizer.safetensors`` its optimizer's, where there is any, and
+    ``callback.<number>.safetensors`` the tensors of a callback's state.
+
+    Args:
+        folder: The checkpoint's final name. One that is there already is replaced.
+        state: What to write.
+        run: What must be the same for the run to go on, such as its seed; see :func:`load_checkpoint`.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.parent.glob(".writing-*"):
+        shutil.rmtree(leftover)
+    writing = folder.parent / f".writing-{folder.name}"
+    (writing / "clients").mkdir(parents=True)
+    state.broadcast.save(writing / "broadcast.safetensors")
+    state.server.save(writing / "server.safetensors")
+    clients: dict[str, dict[str, Any]] = {}
+    for number, (name, client) in enumerate(state.clients.items()):
+        clients[name] = {"steps": client.steps, "rounds": client.rounds}
+        for key, payload in (("private", client.private), ("optimizer", client.optimizer)):
+            if payload:
+                clients[name][key] = f"clients/{number}.{key}.safetensors"
+                payload.save(writing / clients[name][key])
+    callbacks = _written_callbacks(writing, state.callbacks)
+    (writing / "state.json").write_text(
+        json.dumps(
+            {
+                "format": FORMAT,
+                "run": run,
+                "round": state.round,
+                "clients": clients,
+                "sampler": state.sampler,
+                "ledger": state.ledger.to_dict(),
+                "history": state.history,
+                "failures": state.failures,
+                "callbacks": callbacks,
+            },
+            indent=1,
+        ),
+        encoding="utf-8",
+    )
+    for path in [*writing.rglob("*"), writing]:
+        _flush(path)
+    if folder.exists():
+        shutil.rmtree(folder)
+    writing.rename(folder)
+    _flush(folder.parent)
+
+
+def load_checkpoint(
+    folder: Path, run: dict[str, Any], memory: ClientStateStore | None = None
+) -> FederationState:
+    """Read a checkpoint.
+
+    Args:
+        folder: What :func:`save_checkpoint` wrote.
+        run: What must be as it was; the same keys as were saved.
+        memory: Where the clients' states are kept. None: in memory.
+
+    Raises:
+        FileNotFoundError: If ``folder`` is no checkpoint.
+        ValueError: If it was written by another format of this library or by a run that differs.
+    """
+    path = folder / "state.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"`ckpt_path` is expected to be a checkpoint folder with state.json, but got {folder}"
+        )
+    data = json.loads(path.read_text(encoding="utf-8"))
+    if data.get("format") != FORMAT:
+        raise ValueError(
+            f"checkpoint {folder} is expected in format {FORMAT}, but is in {data.get('format')!r}"
+        )
+    for key, value in run.items():
+        if data["run"].get(key) != value:
+            raise ValueError(
+                f"{key} is expected to be {data['run'].get(key)!r} as in checkpoint {folder}, but is {value!r}"
+            )
+
+    def payload(name: str | None) -> Payload:
+        return Payload.load(folder / name) if name else Payload()
+
+    def client(one: dict[str, Any]) -> ClientState:
+        private, optimizer = payload(one.get("private")), payload(one.get("optimizer"))
+        state = ClientState(one["steps"], one["rounds"], private, optimizer)
+        return state if memory is None else memory.kept(state)
+
+    return FederationState(
+        round=data["round"],
+        broadcast=payload("broadcast.safetensors"),
+        server=payload("server.safetensors"),
+        clients={name: client(one) for name, one in data["clients"].items()},
+        sampler=data["sampler"],
+        ledger=Ledger.from_dict(data["ledger"]),
+        history=data["history"],
+        failures=data["failures"],
+        callbacks=_read_callbacks(folder, data.get("callbacks", {})),
+    )
+
+
+def _written_callbacks(folder: Path, states: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Write the tensors of the callbacks' states to files; the rest is for ``state.json``."""
+    written: dict[str, dict[str, Any]] = {}
+    for number, (key, state) in enumerate(states.items()):
+        tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+        plain = {name: value for name, value in state.items() if name not in tensors}
+        try:
+            json.dumps(plain)
+        except TypeError as error:
+            raise TypeError(
+                f"state_dict() of callback {key} is expected to hold tensors and what JSON takes, "
+                f"but {error}"
+            ) from error
+        written[key] = {"state": plain}
+        if tensors:
+            written[key]["tensors"] = f"callback.{number}.safetensors"
+            # not as a payload, which is finite: the best score so far of an early stop begins at infinity
+            safetensors.torch.save_file(tensors, folder / written[key]["tensors"])
+    return written
+
+
+def _read_callbacks(folder: Path, written: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    states = {}
+    for key, one in written.items():
+        tensors = safetensors.torch.load_file(folder / one["tensors"]) if "tensors" in one else {}
+        states[key] = {**one["state"], **tensors}
+    return states
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
