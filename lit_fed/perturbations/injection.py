@@ -10,10 +10,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from lit_fed.backbones.anatomy import find_modules
 from lit_fed.perturbations.normal import standard_normal
 from lit_fed.perturbations.perturbation import Perturbation
 from lit_fed.perturbations.precision import narrow, root_mean_square, widen
-from lit_fed.perturbations.sites import find_modules
 
 Delta = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
 

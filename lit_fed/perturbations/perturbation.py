@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lit_fed.perturbations.sites import SITES
+from lit_fed.backbones.anatomy import SITES
 
 if TYPE_CHECKING:
     from lit_fed.perturbations.injection import Injection
