@@ -150,7 +150,7 @@ class CausalLM(Backbone):
                 inputs = tokenizer.pad(
                     {"input_ids": [ids[i] for i in rows]}, padding_side="left", return_tensors="pt"
                 ).to(base.device)
-                output = self.model.generate(
+                output = self._active_model.generate(
                     input_ids=inputs["input_ids"],
                     attention_mask=inputs["attention_mask"],
                     generation_config=config,
