@@ -10,9 +10,8 @@ from typing import Any
 import torch
 
 from lit_fed import FederatedModule, Payload
-from lit_fed.callbacks import last_checkpoint
 from lit_fed.data import FederatedDataModule
-from lit_fed.federation import ClientExecution, FederationState, VectorizedClients
+from lit_fed.federation import ClientExecution, FederationState, VectorizedClients, last_checkpoint
 from tests.federation.toy import toy_trainer, without_times
 
 TOLERANCE = 1e-6

@@ -9,8 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lit_fed import DDG, MSI, FedAvg
-from lit_fed.callbacks import last_checkpoint
-from lit_fed.federation import FederationState, ShardedClients
+from lit_fed.federation import FederationState, ShardedClients, last_checkpoint
 from lit_fed.federation.execution.sharded import part_of, transformer_layers
 from lit_fed.losses import masked_mean, parts_of_a_batch
 from tests.federation.execution.federation_cases import SHARDED, adamw, failing, still

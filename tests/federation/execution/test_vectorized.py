@@ -171,7 +171,7 @@ def test_hooks_get_the_clients_own_module(model: Path, tmp_path: Path) -> None:
             assert trainer.lightning_module is module
 
         def on_train_batch_end(
-            self, trainer: Any, module: Any, loss: Tensor, batch: Any, index: int
+            self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int
         ) -> None:
             self.heard.append(("batch", module.client.id))
             self.seen.setdefault(module.client.id, set()).update(batch["index"].tolist())
