@@ -1,4 +1,4 @@
-"""How clients' updates become the next global state."""
+"""Aggregation rules: how the server makes the next broadcast of the clients' updates."""
 
 from lit_fed.aggregation.aggregation import Aggregation
 from lit_fed.aggregation.weighted_average import WeightedAverage
