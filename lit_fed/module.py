@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
@@ -60,7 +60,7 @@ class FederatedModule(LightningModule):
         gradient_clipper: How a federated trainer bounds gradients, while a client trains.
     """
 
-    has_global_model: ClassVar[bool] = True
+    has_global_model: bool = True
     stages: tuple[Stage, ...] = (Stage("train"),)
 
     def __init__(

@@ -24,7 +24,7 @@ def act_as_server(resident: ResidentModule, state: FederationState) -> None:
 def act_as_client(resident: ResidentModule, state: FederationState, client: Client) -> None:
     """Let the resident module be a client at the start of its next round."""
     before = state.clients.get(client.id, ClientState())
-    resident.act_as_client(client, before, state.broadcast)
+    resident.act_as_client(client, before, resident.module.broadcast_to(client, state.broadcast))
 
 
 def spread(rows: Sequence[Mapping[str, float]], prefix: str = "clients/") -> dict[str, float]:

@@ -105,6 +105,6 @@ class DDG(
 
     def aggregate(self, updates: Sequence[Update]) -> Payload:
         """Server: θ_g = Σ w_k θ_k and P̄ = Σ w_k q_k, and, if asked for, θ_g distilled from P̄."""
-        weights = self.aggregation(only_weights(updates))
+        weights = self.aggregation(only_weights(updates), Payload())
         consensus = self.mix_consensus(updates, self.aggregation)
         return self.distil_on_server(Payload({**weights.tensors, **consensus}))

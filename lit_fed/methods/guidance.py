@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import torch
 from torch import Tensor
 
-from lit_fed.aggregation import WeightedAverage, client_weights
+from lit_fed.aggregation import Aggregation
 from lit_fed.backbones import Prediction
 from lit_fed.losses import AggregateKLMixin, kl_distill_from_probs, masked_mean
 from lit_fed.losses.hyperparameter import at_least
@@ -116,8 +116,8 @@ class GuidanceMixin(AggregateKLMixin, TeacherMixin):
             return {}
         return {f"{PREFIX}{name}": value for name, value in self.guide.send().items()}
 
-    def mix_consensus(self, updates: Sequence[Update], rule: object) -> dict[str, Tensor]:
-        """Server: what it broadcasts beside θ_g; P̄ by the weights of a weighted average, else by size.
+    def mix_consensus(self, updates: Sequence[Update], rule: Aggregation) -> dict[str, Tensor]:
+        """Server: what it broadcasts beside θ_g; P̄ by the weights that the rule gives.
 
         Args:
             updates: The round's updates.
@@ -125,8 +125,7 @@ class GuidanceMixin(AggregateKLMixin, TeacherMixin):
         """
         if self.guide is None:
             return {}
-        average = rule if isinstance(rule, WeightedAverage) else WeightedAverage()
-        weights = torch.tensor(client_weights(updates, average.weights, average.score))
+        weights = torch.tensor(rule.weights(updates))
         adapters = [weights_part(update.payload) for update in updates]
         sent = [consensus_part(update.payload) for update in updates]
         mixed = self.guide.combine(adapters, sent, weights)
@@ -194,7 +193,7 @@ class GuidanceMixin(AggregateKLMixin, TeacherMixin):
 def only_weights(updates: Sequence[Update]) -> list[Update]:
     """The updates without what is exchanged beside θ_k."""
     return [
-        replace(update, payload=update.payload.part(weights_part(update.payload)))
+        replace(update, payload=update.payload.select(weights_part(update.payload)))
         for update in updates
     ]
 

@@ -86,4 +86,4 @@ class MSI(StructureInjectionMixin, PrivateModulesMixin, TotalLossMixin):
 
     def aggregate(self, updates: Sequence[Update]) -> Payload:
         """Server: θ_g = Σ w_k θ_k."""
-        return self.aggregation(updates)
+        return self.aggregation(updates, Payload())

@@ -58,7 +58,7 @@ class SoftPredictions(FederatedModule):
         return Payload({**self.backbone.trainable(), "predictions": soft})
 
     def aggregate(self, updates: Sequence[Update]) -> Payload:
-        return WeightedAverage()(updates)
+        return WeightedAverage()(updates, Payload())
 
 
 class Answers(FederatedModule):
@@ -135,4 +135,4 @@ class TwoAdapters(FederatedModule):
         self.backbone.load_trainable(state.tensors, "private")
 
     def aggregate(self, updates: Sequence[Update]) -> Payload:
-        return WeightedAverage()(updates)
+        return WeightedAverage()(updates, Payload())

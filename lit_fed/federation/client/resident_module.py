@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lit_fed.backbones import Backbone
 from lit_fed.client import Client
 from lit_fed.federation.client.client_state import ClientState
 from lit_fed.module import FederatedModule
@@ -76,10 +77,18 @@ class ResidentModule:
 
 
 def _mutable(module: FederatedModule) -> list[Tensor]:
-    """Whatever training can change: what requires a gradient in any stage, and the method's own buffers."""
+    """Whatever training can change.
+
+    That is what requires a gradient in any stage, further adapters, which a client may train in its
+    turn, and the method's own buffers.
+    """
+    module.act_as(None)  # a client before may have left something frozen
     mutable: dict[int, Tensor] = {}
     for stage in module.stages:
         module.start_stage(stage.name)
         mutable |= {id(p): p for p in module.parameters() if p.requires_grad}
+    for backbone in (part for part in module.modules() if isinstance(part, Backbone)):
+        for adapter in backbone.adapters[1:]:
+            mutable |= {id(p): p for p in backbone.trainable(adapter).values()}
     mutable |= {id(b): b for name, b in module.named_buffers() if not name.startswith("backbone")}
     return list(mutable.values())

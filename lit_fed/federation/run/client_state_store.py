@@ -42,6 +42,11 @@ class StoredPayload(Payload):
         return Payload.load(self._path).strings
 
     @property
+    def parts(self) -> Mapping[str, Payload]:
+        """The parts by name, read now."""
+        return Payload.load(self._path).parts
+
+    @property
     def nbytes(self) -> int:
         """Size of the content in bytes."""
         return self._size
