@@ -18,6 +18,7 @@ from lit_fed.federation.execution.distributed import balanced, local_work
 from lit_fed.federation.state import ClientState
 from lit_fed.payload import Payload
 from lit_fed.update import Update
+from tests.federation.execution.agreement import TOLERANCE
 from tests.federation.execution.federation_cases import (
     CASES,
     failing,
@@ -101,7 +102,7 @@ def test_each_process_may_train_its_clients_jointly(
     one, two = last_state(tmp_path / "one"), last_state(two_processes / "vectorized")
     assert one.round == two.round == 2
     torch.testing.assert_close(
-        dict(two.broadcast.tensors), dict(one.broadcast.tensors), rtol=0, atol=1e-6
+        dict(two.broadcast.tensors), dict(one.broadcast.tensors), rtol=0, atol=TOLERANCE
     )
 
 
