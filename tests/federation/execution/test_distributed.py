@@ -14,6 +14,7 @@ from lit_fed.federation import DistributedClients, FederationState, last_checkpo
 from lit_fed.federation.client.local_settings import LocalSettings
 from lit_fed.federation.execution import ClientExecution
 from lit_fed.federation.execution.distributed import balanced, local_work
+from tests.federation.execution.agreement import TOLERANCE
 from tests.federation.execution.federation_cases import (
     CASES,
     failing,
@@ -97,7 +98,7 @@ def test_each_process_may_vectorize_its_clients(
     one, two = last_state(tmp_path / "one"), last_state(two_processes / "vectorized")
     assert one.round == two.round == 2
     torch.testing.assert_close(
-        dict(two.broadcast.tensors), dict(one.broadcast.tensors), rtol=0, atol=1e-6
+        dict(two.broadcast.tensors), dict(one.broadcast.tensors), rtol=0, atol=TOLERANCE
     )
 
 
