@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.utilities import rank_zero_info
-from torch import nn
 
+from lit_fed.backbones.anatomy import largest_layer_list
 from lit_fed.federation.client.local_batches import local_batches
 from lit_fed.federation.client.local_training import LocalTraining
 from lit_fed.federation.client.results import ClientRound
@@ -19,20 +19,6 @@ from lit_fed.federation.randomness import reseed
 from lit_fed.metric_averager import MetricAverager
 
 _WARM_UP, _TURNS, _BATCHES = 2, 5, 4
-
-
-def layers(model: nn.Module) -> list[nn.Module]:
-    """The layers of a transformer: the members of the ``ModuleList`` with the most parameters.
-
-    Compiled one by one they share one compilation, and what stands around them, such as a language
-    model's masks, is left alone.
-    """
-    lists: list[Any] = [part for part in model.modules() if isinstance(part, nn.ModuleList)]
-
-    def size(part: Any) -> int:
-        return sum(p.numel() for p in part.parameters())
-
-    return list(max(lists, key=size)) if lists else [model]
 
 
 def compile_where_faster(training: LocalTraining, start: ClientRound) -> float:
@@ -51,7 +37,8 @@ def compile_where_faster(training: LocalTraining, start: ClientRound) -> float:
     # else a hook that comes after the compilation, or goes, would not be seen
     torch._dynamo.config.skip_nnmodule_hook_guards = False
     module = training.module
-    parts = layers(module.backbone.model)
+    # compiled one by one they share one compilation, and a language model's masks are left alone
+    parts = largest_layer_list(module.backbone.model)
     for part in parts:
         part.compile(dynamic=True)
     compiled = [part._compiled_call_impl for part in parts]

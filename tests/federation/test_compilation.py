@@ -9,17 +9,8 @@ from torch import nn
 from lit_fed import MSI
 from lit_fed.backbones import SequenceClassifier
 from lit_fed.federation import compilation
-from lit_fed.federation.compilation import layers
 from lit_fed.perturbations import GaussianNoise
 from tests.federation.toy import fast_adamw, toy_data, toy_module, toy_trainer
-
-
-def test_the_layers_of_a_model(toy_model: Path) -> None:
-    backbone = SequenceClassifier(str(toy_model), peft=LoraConfig(r=2))
-    encoder = backbone.model.base_model.model.bert.encoder
-    assert layers(backbone.model) == list(encoder.layer)
-    lone = nn.Linear(2, 2)
-    assert layers(lone) == [lone]
 
 
 @pytest.mark.parametrize("faster", [True, False])

@@ -10,9 +10,10 @@ import torch
 import torch.distributed as dist
 from lightning.fabric import Fabric
 from lightning.fabric.strategies import Strategy
-from torch import Tensor, nn
+from torch import Tensor
 
 from lit_fed.backbones import Backbone
+from lit_fed.backbones.anatomy import transformer_layers
 from lit_fed.data.features import IGNORED
 from lit_fed.federation.client.local_training import LocalTraining
 from lit_fed.federation.client.results import ClientRound, Failed, Finished
@@ -215,25 +216,6 @@ def shard(module: Any, mesh: DeviceMesh) -> Any:
     if mesh.device_type != "cpu":
         module.to(torch.device(mesh.device_type, torch.accelerator.current_device_index()))
     return module
-
-
-def transformer_layers(model: nn.Module) -> list[nn.Module]:
-    """The layers that transformers keeps on one device, without those that are inside of others.
-
-    Example:
-        >>> transformer_layers(nn.Linear(1, 1))
-        []
-    """
-    names: set[str] = set()
-    for part in model.modules():
-        names |= set(getattr(part, "_no_split_modules", None) or ())
-    layers: list[nn.Module] = []
-    inside: set[int] = set()
-    for part in model.modules():
-        if type(part).__name__ in names and id(part) not in inside:
-            layers.append(part)
-            inside |= {id(inner) for inner in part.modules()}
-    return layers
 
 
 def _require_shardable(backbone: Backbone) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from lit_fed import DDG, MSI, FedAvg, Payload
 from lit_fed.federation import FederationState, ShardedClients, last_checkpoint
-from lit_fed.federation.execution.sharded import part_of, transformer_layers
+from lit_fed.federation.execution.sharded import part_of
 from lit_fed.losses import masked_mean, parts_of_a_batch
 from tests.federation.execution.agreement import largest_difference
 from tests.federation.execution.federation_cases import SHARDED, adamw, failing, still
@@ -199,12 +199,6 @@ def test_parts_hold_every_row_once(rows: int, parts: int) -> None:
     weights = torch.cat([part["weight"] for part in divided])
     assert torch.equal(weights[kept >= 0], weight)
     assert not weights[kept < 0].any()
-
-
-def test_layers_are_found(models: Path) -> None:
-    found = [type(layer).__name__ for layer in transformer_layers(toy_backbone(models).model)]
-    assert found.count("BertLayer") == 2
-    assert transformer_layers(nn.Linear(1, 1)) == []
 
 
 def test_what_cannot_be_sharded_is_refused_by_name(models: Path, tmp_path: Path) -> None:
