@@ -19,14 +19,12 @@ from lit_fed.federation.sampling import (
     UniformSampler,
 )
 from lit_fed.federation.state import FederationState
-from lit_fed.federation.trainer import FederatedTrainer
 
 __all__ = [
     "ClientExecution",
     "ClientSampler",
     "ClientState",
     "DistributedClients",
-    "FederatedTrainer",
     "FederationState",
     "FixedOrderSampler",
     "Ledger",

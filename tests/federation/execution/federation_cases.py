@@ -13,12 +13,11 @@ from lightning.pytorch import Callback
 from peft import LoraConfig
 from torch import Tensor
 
-from lit_fed import DDG, FedAvg
+from lit_fed import DDG, FedAvg, FederatedTrainer
 from lit_fed.backbones import CausalLM, SequenceClassifier
 from lit_fed.federation import (
     ClientExecution,
     DistributedClients,
-    FederatedTrainer,
     ShardedClients,
     VectorizedClients,
 )

@@ -1,4 +1,4 @@
-"""The round loop on Lightning Fabric."""
+"""FederatedTrainer: the settings of a federated run, its fit and its evaluation entry points."""
 
 from __future__ import annotations
 
