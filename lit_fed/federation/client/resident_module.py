@@ -58,5 +58,6 @@ def _mutable(module: FederatedModule) -> list[Tensor]:
     for stage in module.stages:
         module.start_stage(stage)
         mutable |= {id(p): p for p in module.parameters() if p.requires_grad}
-    mutable |= {id(b): b for name, b in module.named_buffers() if not name.startswith("backbone")}
+    inside = {id(b) for backbone in module.backbones.values() for b in backbone.buffers()}
+    mutable |= {id(b): b for b in module.buffers() if id(b) not in inside}
     return list(mutable.values())
