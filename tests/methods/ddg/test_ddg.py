@@ -8,6 +8,7 @@ from lightning.pytorch import Callback
 from torch import Tensor
 
 from lit_fed import DDG, DDGMSI, FederatedModule, Payload
+from lit_fed.aggregation import WeightedAverage
 from lit_fed.cli import main
 from lit_fed.losses import kl_distill, mean_pool
 from lit_fed.methods.ddg import REPLACED, ClassConsensus, PeerConsensus, PublicConsensus
@@ -16,7 +17,7 @@ from lit_fed.methods.ddg.public_predictions import (
     PublicPredictions,
     TokenPredictions,
 )
-from lit_fed.methods.teachers import AdapterTeacher, RowCache, silent
+from lit_fed.methods.teachers import AdapterTeacher, silent
 from lit_fed.update import Update
 from tests.federation.toy import toy_data, toy_rows, toy_trainer
 from tests.methods.toy_methods import (
@@ -228,6 +229,27 @@ def test_the_aggregate_is_the_weighted_mixture(model: Path) -> None:
     torch.testing.assert_close(mixed, torch.tensor([[0.625, 0.375]]).half())
 
 
+class FirstOnly(WeightedAverage):
+    """A rule that leaves all clients but the first out."""
+
+    def weights(self, updates: Any) -> list[float]:
+        return [1.0] + [0.0] * (len(updates) - 1)
+
+
+@pytest.mark.parametrize("kind", ["public", "peers", "class"])
+def test_whom_the_rule_leaves_out_has_no_say_in_the_consensus(kind: str, model: Path) -> None:
+    made = {"public": PublicConsensus, "peers": PeerConsensus, "class": ClassConsensus}[kind]()
+    module = classify(DDG, model, consensus=made, aggregation=FirstOnly())
+    q = [torch.tensor([[0.75, 0.25]]).half(), torch.tensor([[0.25, 0.75]]).half()]
+    updates = [Update(f"{k}", broadcast(module, probs=q[k]), num_samples=1) for k in range(2)]
+    mixed = module.aggregate(updates).parts["consensus"].tensors
+    if kind == "peers":
+        assert mixed["weights"].tolist() == [1.0]
+        assert not [name for name in mixed if name.startswith("1.")]
+    else:
+        assert torch.equal(mixed["probs"], q[0])
+
+
 def test_class_consensus_leaves_out_clients_without_the_class(model: Path, tmp_path: Path) -> None:
     module = classify(DDG, model, consensus=ClassConsensus())
     weights = module.backbone.trainable()
@@ -337,34 +359,6 @@ def test_the_cache_changes_nothing(
     for other in runs[1:]:
         for name, value in runs[0].items():
             torch.testing.assert_close(other[name], value, atol=5e-3, rtol=1e-2)
-
-
-def test_cached_language_model_rows_fit_any_padding() -> None:
-    cache = RowCache(10**6)
-    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
-    logits = torch.randn(2, 3, 5)
-    first = {"index": torch.tensor([7, 3]), "attention_mask": mask}
-    cache.get(first, lambda _: {"logits": logits}, ("logits",))
-    alone = {"index": torch.tensor([7]), "attention_mask": torch.tensor([[0, 0, 1, 1, 1]])}
-    found = cache.get(alone, pytest.fail, ("logits",))["logits"]
-    torch.testing.assert_close(found[0, 2:], logits[0, :2])
-    torch.testing.assert_close(found[0, :2], torch.zeros(2, 5))
-
-
-def test_the_cache_keeps_to_its_budget() -> None:
-    cache, calls = RowCache(12), []
-
-    def compute(batch: Any) -> dict[str, Tensor]:
-        calls.append(batch["index"].tolist())
-        return {"x": batch["index"].float()}
-
-    for ids in ([0, 1, 2, 3], [3, 1, 4], [0, 1, 2]):
-        found = cache.get({"index": torch.tensor(ids)}, compute)["x"]
-        assert found.tolist() == ids
-    assert calls == [[0, 1, 2, 3], [3, 4]]
-    assert cache.nbytes == 12
-    cache.clear()
-    assert cache.nbytes == 0
 
 
 def test_the_teacher_is_frozen_and_sober(model: Path) -> None:
