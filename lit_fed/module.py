@@ -12,7 +12,7 @@ from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from lit_fed.backbones import Backbone, Prediction, SequenceClassifier
@@ -150,11 +150,19 @@ class FederatedModule(LightningModule):
         """
 
     def private_state(self) -> Payload:
-        """Client: what stays with it until its next round. Default: nothing."""
-        return Payload()
+        """Client: what stays with it until its next round.
 
+        Default: parameters and buffers of all modules outside the backbones, for instance the running
+        mean of a client's deviation, or the magnitudes that its perturbation has learnt.
+        """
+        return Payload(self._outside_backbones())
+
+    @torch.no_grad()
     def load_private_state(self, state: Payload) -> None:
         """Client: take back what :meth:`private_state` gave. Not called in a client's first round."""
+        held = self._outside_backbones()
+        for name, value in state.matching(held, "private state").items():
+            held[name].copy_(value)
 
     def server_state(self) -> Payload:
         """Server: what it keeps until the next round beside the broadcast. Default: nothing."""
@@ -170,7 +178,50 @@ class FederatedModule(LightningModule):
             ValueError: If a term of the loss needs the rows of a batch together.
         """
 
+    @property
+    def backbones(self) -> Mapping[str, Backbone]:
+        """Every backbone among the modules by its name, each once.
+
+        One that has several names, as the current one of several is ``backbone`` as well, goes by the
+        last, which is the same whoever the module is.
+        """
+        found: dict[Backbone, str] = {}
+        for name, part in _named_backbones(self):
+            found[part] = name
+        return {name: part for part, name in found.items()}
+
+    def _outside_backbones(self) -> dict[str, Tensor]:
+        """Parameters and buffers of the modules outside the backbones, live."""
+        held = {}
+        for child, module in self.named_children():
+            if not isinstance(module, Backbone):
+                inside = tuple(f"{name}." for name, _ in _named_backbones(module))
+                for name, value in module.state_dict().items():
+                    if not name.startswith(inside):
+                        held[f"{child}.{name}"] = value
+        return held
+
     # ---------------------------------------------------------------- local training
+
+    @property
+    def data(self) -> FederatedDataModule:
+        """The federation's data, or that of a stock Trainer.
+
+        Raises:
+            RuntimeError: If the module runs without a data module.
+        """
+        stock = self._trainer  # the property raises where there is none
+        datamodule = self.datamodule or getattr(stock, "datamodule", None)
+        if datamodule is None:
+            raise RuntimeError(
+                f"{type(self).__name__} needs a FederatedDataModule, but there is none"
+            )
+        return datamodule
+
+    @property
+    def own_step(self) -> int:
+        """Steps taken before this one: by the client in its whole life, or by a stock Trainer."""
+        return self.client.steps if self.client else self.global_step
 
     @property
     def tokenizer(self) -> Any:
@@ -185,6 +236,24 @@ class FederatedModule(LightningModule):
     @abstractmethod
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The method's loss on one batch, a scalar."""
+
+    def total_loss(self, task: Tensor, **terms: Tensor) -> Tensor:
+        """The sum task + Σ terms, logged as ``train/loss``, and each term as ``train/<its name>``.
+
+        Args:
+            task: The task's loss, a scalar.
+            **terms: The other terms, weighted. Those that are off are constants, and are not logged.
+
+        Returns:
+            A scalar.
+        """
+        loss = task
+        for name, term in terms.items():
+            loss = loss + term
+            if term.requires_grad:
+                self.log(f"train/{name}", term.detach())
+        self.log("train/loss", loss)
+        return loss
 
     def validation_step(
         self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0
@@ -254,19 +323,21 @@ class FederatedModule(LightningModule):
         else:
             self.gradient_clipper(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
-    def batches(self, rows: Dataset) -> Iterator[dict[str, Tensor]]:
-        """Rows in order, tokenised for the current backbone, in batches on its device.
+    def batches(
+        self, rows: Dataset, seed: int | None = None, batch_size: int | None = None
+    ) -> Iterator[dict[str, Tensor]]:
+        """Rows, tokenised for the current backbone, in batches on its device.
+
+        Args:
+            rows: The rows.
+            seed: Shuffle by this seed. None: in order.
+            batch_size: Rows of a batch. None: as in training where rows are shuffled, else as in an
+                evaluation.
 
         Raises:
             RuntimeError: If the module runs without a data module.
         """
-        stock = self._trainer  # the property raises where there is none
-        datamodule = self.datamodule or getattr(stock, "datamodule", None)
-        if datamodule is None:
-            raise RuntimeError(
-                f"{type(self).__name__}.batches needs a FederatedDataModule, but there is none"
-            )
-        for batch in datamodule.dataloader(rows, self.tokenizer):
+        for batch in self.data.dataloader(rows, self.tokenizer, seed, batch_size):
             yield move_data_to_device(batch, self.device)
 
     def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
@@ -283,3 +354,12 @@ class FederatedModule(LightningModule):
         else:
             for name, value in dictionary.items():
                 self.log(name, value, **kwargs)
+
+
+def _named_backbones(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, Backbone]]:
+    """The backbones in a module, under each of their names."""
+    for name, child in module._modules.items():
+        if isinstance(child, Backbone):
+            yield f"{prefix}{name}", child
+        elif child is not None:
+            yield from _named_backbones(child, f"{prefix}{name}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -169,7 +170,7 @@ class AggregateKLMixin(TemperatureMixin):
         teacher: Predicted | None,
         consensus: Tensor | TopK | None,
         weight: Tensor | None = None,
-        alpha: Tensor | None = None,
+        observe: Callable[[Tensor, Tensor], None] | None = None,
     ) -> Tensor:
         """λ₃ · mean(α · KD(P̄ → p_k)), Zou (2024), L_DDG.
 
@@ -179,7 +180,7 @@ class AggregateKLMixin(TemperatureMixin):
             consensus: P̄ of these samples at the method's temperature; None where there is none yet,
                 as in round 0.
             weight: Weight of each example, [B].
-            alpha: Strength of each position, where it is known already. None: found here.
+            observe: Called with α of each position and the mask, for instance to log them.
 
         Returns:
             A scalar, weighted; 0 without looking at the teacher where λ₃ = 0 or there is no P̄.
@@ -193,8 +194,9 @@ class AggregateKLMixin(TemperatureMixin):
             raise ValueError(
                 "`teacher` is expected where `model.lambda_aggregate` > 0, but got None"
             )
-        if alpha is None:
-            alpha = self._alpha(student, teacher)
+        alpha = self._alpha(student, teacher)
+        if observe is not None:
+            observe(alpha, student.mask)
         return self.lambda_aggregate * aggregate_kl(
             student.logits, consensus, alpha, student.mask, self.temperature, weight
         )

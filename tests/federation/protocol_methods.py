@@ -68,11 +68,11 @@ class Answers(FederatedModule):
 
     def __init__(self, backbones: Sequence[Backbone], **kwargs: object) -> None:
         super().__init__(backbones[0], **kwargs)  # type: ignore[arg-type]
-        self.backbones = torch.nn.ModuleList(backbones)
+        self.models = torch.nn.ModuleList(backbones)
 
     def act_as(self, client: Client | None) -> None:
         super().act_as(client)
-        self.backbone = self.backbones[client.index % len(self.backbones) if client else 0]
+        self.backbone = self.models[client.index % len(self.models) if client else 0]
 
     def private_state(self) -> Payload:
         return Payload(self.backbone.trainable())

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lit_fed.backbones import Backbone
 from lit_fed.client import Client
 from lit_fed.federation.client.client_state import ClientState
 from lit_fed.module import FederatedModule
@@ -87,8 +86,9 @@ def _mutable(module: FederatedModule) -> list[Tensor]:
     for stage in module.stages:
         module.start_stage(stage.name)
         mutable |= {id(p): p for p in module.parameters() if p.requires_grad}
-    for backbone in (part for part in module.modules() if isinstance(part, Backbone)):
+    for backbone in module.backbones.values():
         for adapter in backbone.adapters[1:]:
             mutable |= {id(p): p for p in backbone.trainable(adapter).values()}
-    mutable |= {id(b): b for name, b in module.named_buffers() if not name.startswith("backbone")}
+    inside = {id(b) for backbone in module.backbones.values() for b in backbone.buffers()}
+    mutable |= {id(b): b for b in module.buffers() if id(b) not in inside}
     return list(mutable.values())

@@ -21,6 +21,7 @@ from lit_fed.federation import (
     ShardedClients,
     VectorizedClients,
 )
+from lit_fed.methods.teachers import AdapterTeacher
 from tests.federation.protocol_methods import TwoAdapters
 from tests.federation.toy import fast_adamw, toy_backbone, toy_data, toy_module, toy_trainer
 from tests.methods.toy_methods import lm_data
@@ -124,8 +125,8 @@ def distilled(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
         still(model),
         optimizer=slow_adamw,
         warmup_steps=0,
-        aggregate_on="off",
-        teacher_cache_mb=0.0,
+        lambda_aggregate=0.0,
+        teacher=AdapterTeacher(cache_mb=0.0),
     )
     trainer.fit(module, toy_data())
     return trainer

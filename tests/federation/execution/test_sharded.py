@@ -12,6 +12,7 @@ from lit_fed import DDG, MSI, FedAvg, Payload
 from lit_fed.federation import FederationState, ShardedClients, last_checkpoint
 from lit_fed.federation.execution.sharded import part_of
 from lit_fed.losses import masked_mean, parts_of_a_batch
+from lit_fed.methods.teachers import AdapterTeacher
 from tests.federation.execution.agreement import largest_difference
 from tests.federation.execution.federation_cases import SHARDED, adamw, failing, still
 from tests.federation.execution.launched import config_with, dies, last_state, python_m
@@ -207,10 +208,10 @@ def test_what_cannot_be_sharded_is_refused_by_name(models: Path, tmp_path: Path)
 
     with pytest.raises(ValueError, match=r"`model.mu` is expected to be 0 where a batch is split"):
         fit(MSI(toy_backbone(models)))
-    with pytest.raises(ValueError, match=r"`model.aggregate_on` .* but got 'public'"):
-        fit(DDG(toy_backbone(models), teacher_cache_mb=0.0))
-    with pytest.raises(ValueError, match=r"`model.teacher_cache_mb` is expected to be 0 .* 1024"):
-        fit(DDG(toy_backbone(models), aggregate_on="off"))
+    with pytest.raises(ValueError, match=r"`model.lambda_aggregate` .* is PublicConsensus"):
+        fit(DDG(toy_backbone(models), teacher=AdapterTeacher(cache_mb=0.0)))
+    with pytest.raises(ValueError, match=r"`model.teacher.cache_mb` is expected to be 0 .* 1024"):
+        fit(DDG(toy_backbone(models), lambda_aggregate=0.0))
     module = FedAvg(toy_backbone(models))
     module.temperature = nn.Parameter(torch.ones(()))
     with pytest.raises(ValueError, match="but FedAvg has temperature beside it"):

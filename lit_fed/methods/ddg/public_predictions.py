@@ -1,4 +1,4 @@
-"""Soft predictions on the public set, keyed by sample id, as they cross the wire: q_k and P̄."""
+"""Soft predictions on the public set by row id, as they cross the wire: q_k and P̄."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lit_fed.losses import TopK, mixture, mixture_top_k, soft_predictions, top_k
 Predicted = tuple[Tensor, Tensor, Tensor]
 
 
-class Consensus(ABC):
+class PublicPredictions(ABC):
     """One model's, or the clients' aggregate, soft predictions at the method's temperature."""
 
     @abstractmethod
@@ -31,14 +31,14 @@ class Consensus(ABC):
         """
 
     @staticmethod
-    def read(tensors: Mapping[str, Tensor]) -> Consensus | None:
+    def read(tensors: Mapping[str, Tensor]) -> PublicPredictions | None:
         """What :meth:`tensors` gave; None of nothing."""
         if not tensors:
             return None
-        return TokenConsensus(**tensors) if "indices" in tensors else ClassConsensus(**tensors)
+        return TokenPredictions(**tensors) if "indices" in tensors else ClassPredictions(**tensors)
 
 
-class ClassConsensus(Consensus):
+class ClassPredictions(PublicPredictions):
     """Probabilities of a classifier, in |U|·C·2 bytes: row i is about sample i.
 
     Args:
@@ -57,20 +57,20 @@ class ClassConsensus(Consensus):
         return self.probs[index.cpu()].to(index.device)
 
     @classmethod
-    def of_model(cls, batches: Iterable[Predicted], temperature: float) -> ClassConsensus:
+    def of_model(cls, batches: Iterable[Predicted], temperature: float) -> ClassPredictions:
         """What a model predicts, of all batches of the public set in any order."""
         index, _, logits = (torch.cat(parts) for parts in zip(*batches, strict=True))
         probs = soft_predictions(logits, temperature).exp()
         return cls(probs[index.argsort()].half().cpu())
 
     @classmethod
-    def mixed(cls, sent: Sequence[ClassConsensus], weights: Tensor) -> ClassConsensus:
+    def mixed(cls, sent: Sequence[ClassPredictions], weights: Tensor) -> ClassPredictions:
         """P̄ = Σ w_k q_k, with weights [K]."""
         log_probs = torch.stack([one.probs.float().log() for one in sent])
         return cls(mixture(log_probs, weights).exp().half())
 
 
-class TokenConsensus(Consensus):
+class TokenPredictions(PublicPredictions):
     """The top k of a language model at every place with a loss; the rest is one lump, the tail.
 
     Sample i has ``lengths[i]`` places, N in all: (4 + 2)·k·N + 4·|U| bytes.
@@ -117,7 +117,7 @@ class TokenConsensus(Consensus):
         return TopK(indices, probs)
 
     @classmethod
-    def of_model(cls, batches: Iterable[Predicted], temperature: float, k: int) -> TokenConsensus:
+    def of_model(cls, batches: Iterable[Predicted], temperature: float, k: int) -> TokenPredictions:
         """What a model predicts, of all batches of the public set in any order."""
         rows: dict[int, TopK] = {}
         for index, mask, logits in batches:
@@ -131,7 +131,7 @@ class TokenConsensus(Consensus):
         )
 
     @classmethod
-    def mixed(cls, sent: Sequence[TokenConsensus], weights: Tensor) -> TokenConsensus:
+    def mixed(cls, sent: Sequence[TokenPredictions], weights: Tensor) -> TokenPredictions:
         """The top k of P̄ = Σ w_k q_k, with weights [K]."""
         cut = mixture_top_k(
             [TopK(one.indices, one.probs) for one in sent], weights, sent[0].indices.shape[-1]

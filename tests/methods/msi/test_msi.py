@@ -95,16 +95,16 @@ def test_the_loss_is_the_equation_and_the_size_has_no_gradient(model: Path) -> N
     module.log = lambda name, value, **_: logged.update({name: float(value.detach())})  # type: ignore[method-assign]
     batch = next(iter(data.dataloader(data.clients[0].rows, module.tokenizer)))
     torch.manual_seed(3)
-    with module.shared_dropout() as randomness:
+    with module.injection.shared_dropout(module) as randomness:
         clean = module(batch)
     after = torch.get_rng_state()
-    perturbed, injection = module.perturbed(batch, randomness)
+    perturbed, injection = module.injection.perturbed(module, batch, randomness)
     assert torch.equal(torch.get_rng_state(), after)
     assert perturbed is not None
     assert injection is not None
     size = sum(
         (injection.delta_square[site] / injection.output_square[site]).mean()
-        for site in module.sites
+        for site in module.injection.sites
     )
     ce = torch.nn.functional.cross_entropy(clean.logits, batch["labels"])
     st = stability(clean.logits, perturbed.logits, clean.mask)
@@ -143,9 +143,9 @@ def test_a_pass_that_raises_leaves_no_hook(model: Path) -> None:
     module.download(Payload(module.backbone.trainable()))
     hooks = sum(len(part._forward_hooks) for part in module.modules())
     batch = next(iter(data.dataloader(data.clients[0].rows, module.tokenizer)))
-    with module.shared_dropout() as randomness:
+    with module.injection.shared_dropout(module) as randomness:
         module(batch)
     broken = batch | {"input_ids": batch["input_ids"] + 10_000}
     with pytest.raises(IndexError):
-        module.perturbed(broken, randomness)
+        module.injection.perturbed(module, broken, randomness)
     assert sum(len(part._forward_hooks) for part in module.modules()) == hooks

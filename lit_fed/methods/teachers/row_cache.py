@@ -1,4 +1,4 @@
-"""What was computed for a row, kept for the next time the row comes."""
+"""Row cache: predictions kept by row id, for the next time a row comes."""
 
 from __future__ import annotations
 

@@ -8,9 +8,16 @@ from lightning.pytorch import Callback
 from torch import Tensor
 
 from lit_fed import DDG, DDGMSI, FederatedModule, Payload
+from lit_fed.aggregation import WeightedAverage
+from lit_fed.cli import main
 from lit_fed.losses import kl_distill, mean_pool
-from lit_fed.methods.consensus import ClassConsensus, TokenConsensus
-from lit_fed.methods.row_cache import RowCache
+from lit_fed.methods.ddg import REPLACED, ClassConsensus, PeerConsensus, PublicConsensus
+from lit_fed.methods.ddg.public_predictions import (
+    ClassPredictions,
+    PublicPredictions,
+    TokenPredictions,
+)
+from lit_fed.methods.teachers import AdapterTeacher, silent
 from lit_fed.update import Update
 from tests.federation.toy import toy_data, toy_rows, toy_trainer
 from tests.methods.toy_methods import (
@@ -57,6 +64,11 @@ def fit(module: DDG, root: Path, data: Any = None, **settings: Any) -> Any:
     return trainer
 
 
+def broadcast(module: DDG, **consensus: Tensor) -> Payload:
+    """The weights of a module, and a consensus if one is given."""
+    return Payload(module.backbone.trainable(), parts={"consensus": Payload(consensus)})
+
+
 def batch_of(data: Any, module: DDG, rows: Any, seed: int | None = None) -> dict[str, Tensor]:
     batch: dict[str, Tensor] = next(iter(data.dataloader(rows, module.tokenizer, seed)))
     return batch
@@ -73,7 +85,8 @@ def test_first_step_distillation_and_alignment_are_exactly_zero(
     if kind == "classifier":
         module, data = classify(DDG, model), toy_data()
     else:
-        module, data = continue_text(DDG, language_model, top_k=4), lm_data()
+        consensus = PublicConsensus(top_k=4)
+        module, data = continue_text(DDG, language_model, consensus=consensus), lm_data()
     fit(module, tmp_path, data, max_rounds=2, clients_per_round=2, callbacks=[logged])
     first = [row for row in logged.rows if row["step"] == 0]
     later = [row for row in logged.rows if row["step"] > 0]
@@ -105,7 +118,7 @@ def test_the_loss_is_the_equation(model: Path) -> None:
     module.datamodule = data
     module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
     q = torch.rand(PUBLIC, CLASSES).softmax(-1).half()
-    module.download(Payload({**module.backbone.trainable(), "consensus.probs": q}))
+    module.download(broadcast(module, probs=q))
     with torch.no_grad():
         for value in module.backbone.trainable().values():
             value += 0.1 * torch.randn_like(value)
@@ -113,9 +126,7 @@ def test_the_loss_is_the_equation(model: Path) -> None:
     torch.manual_seed(5)
     ours = module.training_step(batch, 0)
     torch.manual_seed(5)
-    module.receive_consensus(Payload({"consensus.probs": q}))
-    assert module.guide is not None
-    u = next(module.guide.batches(8))  # type: ignore[attr-defined]
+    u = next(module.consensus.batches(module))
 
     student, on_public = module(batch, output_hidden=True), module(u)
     with module.backbone.using("teacher"), torch.no_grad():
@@ -139,8 +150,8 @@ def test_the_loss_is_the_equation(model: Path) -> None:
 def test_the_consensus_survives_shuffling(model: Path, language_model: Path) -> None:
     order = torch.randperm(7, generator=torch.Generator().manual_seed(0))
     logits, mask = torch.randn(7, 3), torch.ones(7, dtype=torch.bool)
-    straight = ClassConsensus.of_model([(torch.arange(7), mask, logits)], 3.0)
-    mixed_up = ClassConsensus.of_model(
+    straight = ClassPredictions.of_model([(torch.arange(7), mask, logits)], 3.0)
+    mixed_up = ClassPredictions.of_model(
         [(order[:3], mask[:3], logits[order[:3]]), (order[3:], mask[3:], logits[order[3:]])], 3.0
     )
     assert torch.equal(straight.probs, mixed_up.probs)
@@ -149,9 +160,9 @@ def test_the_consensus_survives_shuffling(model: Path, language_model: Path) -> 
 
     lengths, tokens = torch.tensor([2, 0, 3, 1, 4, 2, 1]), torch.randn(7, 4, 9)
     places = torch.arange(4) < lengths[:, None]
-    whole = TokenConsensus.of_model([(torch.arange(7), places, tokens)], 3.0, 9)
+    whole = TokenPredictions.of_model([(torch.arange(7), places, tokens)], 3.0, 9)
     halves = [(o, places[o], tokens[o]) for o in (order[:3], order[3:])]
-    parts = TokenConsensus.of_model(halves, 3.0, 9)
+    parts = TokenPredictions.of_model(halves, 3.0, 9)
     assert whole.tensors().keys() == parts.tensors().keys()
     for name, value in whole.tensors().items():
         assert torch.equal(value, parts.tensors()[name])
@@ -179,13 +190,10 @@ def test_every_public_row_meets_its_own_prediction(public: str, model: Path) -> 
     data.setup()
     module = classify(DDG, model)
     module.datamodule = data
-    broadcast = Payload(module.backbone.trainable())
-    module.download(broadcast)
-    module.download(Payload({**broadcast.tensors, **module.send_consensus()}))
+    module.download(broadcast(module))
+    module.download(module.upload())
     for _ in range(5):
-        guided = module.guidance({}, None, None)  # type: ignore[arg-type]
-        loss = module.aggregate_kl_loss(guided.student, guided.teacher, guided.consensus)
-        assert loss < 1e-5
+        assert module.aggregate_kl_loss(*module.consensus.guidance(module, {}, None, None)) < 1e-5
 
 
 def test_payload_bytes(model: Path, tmp_path: Path) -> None:
@@ -199,7 +207,7 @@ def test_payload_bytes(model: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("k", [3, 1000])
 def test_payload_bytes_of_a_language_model(k: int, language_model: Path, tmp_path: Path) -> None:
-    module = continue_text(DDG, language_model, top_k=k)
+    module = continue_text(DDG, language_model, consensus=PublicConsensus(top_k=k))
     data = lm_data()
     trainer = fit(module, tmp_path, data, clients_per_round=2, max_rounds=2)
     adapter = sum(p.nbytes for p in module.backbone.trainable().values())
@@ -213,25 +221,43 @@ def test_payload_bytes_of_a_language_model(k: int, language_model: Path, tmp_pat
 
 def test_the_aggregate_is_the_weighted_mixture(model: Path) -> None:
     module = classify(DDG, model)
-    weights = dict(module.backbone.trainable())
     q = [torch.tensor([[0.75, 0.25]]).half(), torch.tensor([[0.25, 0.75]]).half()]
     updates = [
-        Update(f"{k}", Payload({**weights, "consensus.probs": q[k]}), num_samples=n)
-        for k, n in enumerate((3, 1))
+        Update(f"{k}", broadcast(module, probs=q[k]), num_samples=n) for k, n in enumerate((3, 1))
     ]
-    mixed = module.aggregate(updates).tensors["consensus.probs"]
+    mixed = module.aggregate(updates).parts["consensus"].tensors["probs"]
     torch.testing.assert_close(mixed, torch.tensor([[0.625, 0.375]]).half())
 
 
+class FirstOnly(WeightedAverage):
+    """A rule that leaves all clients but the first out."""
+
+    def weights(self, updates: Any) -> list[float]:
+        return [1.0] + [0.0] * (len(updates) - 1)
+
+
+@pytest.mark.parametrize("kind", ["public", "peers", "class"])
+def test_whom_the_rule_leaves_out_has_no_say_in_the_consensus(kind: str, model: Path) -> None:
+    made = {"public": PublicConsensus, "peers": PeerConsensus, "class": ClassConsensus}[kind]()
+    module = classify(DDG, model, consensus=made, aggregation=FirstOnly())
+    q = [torch.tensor([[0.75, 0.25]]).half(), torch.tensor([[0.25, 0.75]]).half()]
+    updates = [Update(f"{k}", broadcast(module, probs=q[k]), num_samples=1) for k in range(2)]
+    mixed = module.aggregate(updates).parts["consensus"].tensors
+    if kind == "peers":
+        assert mixed["weights"].tolist() == [1.0]
+        assert not [name for name in mixed if name.startswith("1.")]
+    else:
+        assert torch.equal(mixed["probs"], q[0])
+
+
 def test_class_consensus_leaves_out_clients_without_the_class(model: Path, tmp_path: Path) -> None:
-    module = classify(DDG, model, aggregate_on="class")
-    weights = dict(module.backbone.trainable())
+    module = classify(DDG, model, consensus=ClassConsensus())
+    weights = module.backbone.trainable()
     q = [torch.tensor([[0.75, 0.25], [0.0, 0.0]]), torch.tensor([[0.25, 0.75], [0.5, 0.5]])]
     updates = [
-        Update(f"{k}", Payload({**weights, "consensus.probs": q[k].half()}), num_samples=1)
-        for k in range(2)
+        Update(f"{k}", broadcast(module, probs=q[k].half()), num_samples=1) for k in range(2)
     ]
-    mixed = module.aggregate(updates).tensors["consensus.probs"].float()
+    mixed = module.aggregate(updates).parts["consensus"].tensors["probs"].float()
     torch.testing.assert_close(mixed, torch.tensor([[0.5, 0.5], [0.5, 0.5]]))
     trainer = fit(module, tmp_path, toy_data(public=None), clients_per_round=2)
     adapter = sum(p.nbytes for p in weights.values())
@@ -242,7 +268,7 @@ def test_class_consensus_leaves_out_clients_without_the_class(model: Path, tmp_p
 def test_peers_are_run_on_private_rows(model: Path) -> None:
     data = toy_data()
     data.setup()
-    module = classify(DDG, model, aggregate_on="peers")
+    module = classify(DDG, model, consensus=PeerConsensus())
     generator = torch.Generator().manual_seed(0)
     adapters = [
         {
@@ -252,16 +278,16 @@ def test_peers_are_run_on_private_rows(model: Path) -> None:
         for _ in range(2)
     ]
     updates = [Update(f"{k}", Payload(adapters[k]), num_samples=n) for k, n in enumerate((3, 1))]
-    broadcast = module.aggregate(updates)
-    module.download(broadcast)
+    sent = module.aggregate(updates)
+    module.download(sent)
     batch = batch_of(data, module, data.clients[0].rows)
     expected = torch.zeros(())
     for adapter, weight in zip(adapters, (0.75, 0.25), strict=True):
         module.backbone.load_trainable(adapter)
         expected = expected + weight * (module(batch).logits.detach() / 3.0).softmax(-1)
-    module.download(broadcast)
+    module.download(sent)
     student, teacher = module(batch), module.teacher(batch)
-    consensus = module.guidance(batch, student, teacher).consensus
+    consensus = module.consensus.guidance(module, batch, student, teacher).consensus
     torch.testing.assert_close(consensus, expected)
 
 
@@ -273,21 +299,22 @@ def test_server_steps_bring_the_global_model_closer_to_the_consensus(
         folder = model if build is classify else language_model
         distances = []
         for steps in (0, 20):
-            module = build(DDG, folder, server_steps=steps, server_lr=1e-2)
+            consensus = PublicConsensus(server_steps=steps, server_lr=1e-2)
+            module = build(DDG, folder, consensus=consensus)
             module.datamodule = data
-            teacher = dict(module.send_consensus())
+            sent = module.upload().parts["consensus"]
             weights = {n: v + 0.2 for n, v in module.backbone.trainable().items()}
             torch.manual_seed(0)
-            broadcast = module.aggregate([Update("a", Payload({**weights, **teacher}), 1)])
-            module.download(broadcast)
-            assert module.guide is not None
-            probs = "consensus.probs"
-            assert torch.allclose(broadcast.tensors[probs], teacher[probs], atol=1e-3)
-            losses = []
-            with module.silent():
+            update = Update("a", Payload(weights, parts={"consensus": sent}), 1)
+            received = module.aggregate([update])
+            module.download(received)
+            mixed = received.parts["consensus"].tensors
+            assert torch.allclose(mixed["probs"], sent.tensors["probs"], atol=1e-3)
+            losses, predictions = [], PublicPredictions.read(mixed)
+            with silent(module.backbone):
                 for batch in module.batches(data.public):
                     student = module(batch)
-                    own = module.guide.consensus.of(batch["index"], student.mask)  # type: ignore[attr-defined]
+                    own = predictions.of(batch["index"], student.mask)
                     losses.append(module.aggregate_kl_loss(student, student, own))
             distances.append(float(sum(losses)))
         assert distances[1] < 0.7 * distances[0]
@@ -299,15 +326,15 @@ def test_server_steps_bring_the_global_model_closer_to_the_consensus(
 def test_rows_that_come_again_cost_the_teacher_nothing(model: Path, tmp_path: Path) -> None:
     calls: list[int] = []
 
-    class Counting(DDG):
-        def silent(self, *adapters: str) -> Any:
+    class Counting(AdapterTeacher):
+        def predict(self, batch: Any, hidden: bool) -> Any:
             calls.append(1)
-            return super().silent(*adapters)
+            return super().predict(batch, hidden)
 
     counts = []
     for epochs in (1, 3):
         calls.clear()
-        module = classify(Counting, model, aggregate_on="off")
+        module = classify(DDG, model, lambda_aggregate=0.0, teacher=Counting())
         fit(module, tmp_path / str(epochs), max_rounds=1, local_epochs=epochs, clients_per_round=1)
         counts.append(len(calls))
     assert counts[0] == counts[1] > 1
@@ -321,9 +348,10 @@ def test_the_cache_changes_nothing(
     runs = []
     for cache in (0.0, 0.02, 1024.0):
         if kind == "classifier":
-            module, data = classify(DDG, model, teacher_cache_mb=cache), toy_data()
+            module, data = classify(DDG, model, teacher=AdapterTeacher(cache)), toy_data()
         else:
-            module, data = continue_text(DDG, language_model, teacher_cache_mb=cache), lm_data()
+            module = continue_text(DDG, language_model, teacher=AdapterTeacher(cache))
+            data = lm_data()
         trainer = fit(
             module, tmp_path / str(cache), data, local_epochs=2, max_rounds=2, clients_per_round=1
         )
@@ -331,34 +359,6 @@ def test_the_cache_changes_nothing(
     for other in runs[1:]:
         for name, value in runs[0].items():
             torch.testing.assert_close(other[name], value, atol=5e-3, rtol=1e-2)
-
-
-def test_cached_language_model_rows_fit_any_padding() -> None:
-    cache = RowCache(10**6)
-    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
-    logits = torch.randn(2, 3, 5)
-    first = {"index": torch.tensor([7, 3]), "attention_mask": mask}
-    cache.get(first, lambda _: {"logits": logits}, ("logits",))
-    alone = {"index": torch.tensor([7]), "attention_mask": torch.tensor([[0, 0, 1, 1, 1]])}
-    found = cache.get(alone, pytest.fail, ("logits",))["logits"]
-    torch.testing.assert_close(found[0, 2:], logits[0, :2])
-    torch.testing.assert_close(found[0, :2], torch.zeros(2, 5))
-
-
-def test_the_cache_keeps_to_its_budget() -> None:
-    cache, calls = RowCache(12), []
-
-    def compute(batch: Any) -> dict[str, Tensor]:
-        calls.append(batch["index"].tolist())
-        return {"x": batch["index"].float()}
-
-    for ids in ([0, 1, 2, 3], [3, 1, 4], [0, 1, 2]):
-        found = cache.get({"index": torch.tensor(ids)}, compute)["x"]
-        assert found.tolist() == ids
-    assert calls == [[0, 1, 2, 3], [3, 4]]
-    assert cache.nbytes == 12
-    cache.clear()
-    assert cache.nbytes == 0
 
 
 def test_the_teacher_is_frozen_and_sober(model: Path) -> None:
@@ -391,26 +391,51 @@ def test_a_lone_step_is_said_once(model: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("part", "settings", "message"),
     [
-        ({"aggregate_on": "clouds"}, "`model.aggregate_on` is expected to be one of public, peers"),
-        ({"aggregate_on": "class", "server_steps": 2}, "`model.server_steps` is expected to be 0"),
-        ({"top_k": 0}, "`model.top_k` is expected to be finite and at least 1"),
-        ({"public_batch_size": 0}, "`model.public_batch_size` is expected"),
-        ({"server_lr": 0.0}, "`model.server_lr` is expected to be finite and above 0"),
-        ({"teacher_cache_mb": -1.0}, "`model.teacher_cache_mb` is expected"),
+        (PublicConsensus, {"top_k": 0}, "`model.consensus.top_k` is expected"),
+        (PublicConsensus, {"batch_size": 0}, "`model.consensus.batch_size` is expected"),
+        (PublicConsensus, {"server_steps": -1}, "`model.consensus.server_steps` is expected"),
+        (PublicConsensus, {"server_lr": 0.0}, "`model.consensus.server_lr` is .* above 0"),
+        (PeerConsensus, {"cache_mb": -1.0}, "`model.consensus.cache_mb` is expected"),
+        (AdapterTeacher, {"cache_mb": -1.0}, "`model.teacher.cache_mb` is expected"),
     ],
 )
-def test_bad_settings(settings: dict[str, Any], message: str, model: Path) -> None:
+def test_bad_settings(part: Any, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        classify(DDG, model, **settings)
+        part(**settings)
+
+
+@pytest.mark.parametrize("method", [DDG, DDGMSI])
+@pytest.mark.parametrize("name", REPLACED)
+def test_a_former_setting_names_what_has_taken_its_place(name: str, method: Any) -> None:
+    with pytest.raises(
+        ValueError, match=f"`model.{name}` is no setting any more: use `model."
+    ) as e:
+        method(**{name: 1})
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("name", REPLACED)
+@pytest.mark.parametrize("given", ["as an argument", "in a file"])
+def test_a_former_setting_is_named_on_the_command_line(
+    given: str, name: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    setting = f"    {name}: 1\n" if given == "in a file" else ""
+    config.write_text(f"model:\n  class_path: lit_fed.DDG\n  init_args:\n    gamma: 2.0\n{setting}")
+    argument = [] if setting else [f"--model.{name}=1"]
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", f"--config={config}", *argument])
+    expected = f"lit-fed: error: `model.{name}` is no setting any more: use {REPLACED[name]}"
+    assert stop.value.code == expected
 
 
 def test_missing_public_set_and_classes(model: Path, language_model: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"`data\.public` or `data\.public_size` is expected"):
         fit(classify(DDG, model), tmp_path / "a", toy_data(public=None))
-    module = continue_text(DDG, language_model, aggregate_on="class")
-    with pytest.raises(ValueError, match="'class', which is for classifiers"):
+    module = continue_text(DDG, language_model, consensus=ClassConsensus())
+    with pytest.raises(ValueError, match="ClassConsensus, which is for classifiers"):
         fit(module, tmp_path / "b", lm_data(), clients_per_round=2)
 
 
@@ -418,11 +443,11 @@ def test_rows_of_classes_that_nobody_has_seen_have_no_alpha(model: Path) -> None
     """As in the first round of a task whose classes are new."""
     data = toy_data()
     data.setup()
-    module = classify(DDG, model, aggregate_on="class")
+    module = classify(DDG, model, consensus=ClassConsensus())
     logged: dict[str, Tensor] = {}
     module.log = lambda name, value, *args, **kwargs: logged.update({name: value})  # type: ignore[method-assign]
     probs = torch.zeros(CLASSES, CLASSES)
-    module.download(Payload({**module.backbone.trainable(), "consensus.probs": probs.half()}))
+    module.download(broadcast(module, probs=probs.half()))
     batch = batch_of(data, module, data.clients[0].rows)
     assert module.training_step(batch, 0).isfinite()
     assert logged["train/aggregate"] == 0
