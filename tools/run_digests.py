@@ -144,9 +144,11 @@ Variant = tuple[str, str, tuple[str, ...]]
 
 def _ddg_variants() -> Iterator[Variant]:
     """Where the aggregate predictions live, and what the server does with them."""
-    for place in ("peers", "class", "off"):
-        yield "ddg", place, (f"--model.aggregate_on={place}",)
-    yield "ddg", "server_steps", ("--model.server_steps=2",)
+    for place in ("Peer", "Class"):
+        chosen = f"--model.consensus=lit_fed.methods.ddg.{place}Consensus"
+        yield "ddg", {"Peer": "peers", "Class": "class"}[place], (chosen,)
+    yield "ddg", "off", ("--model.lambda_aggregate=0",)
+    yield "ddg", "server_steps", ("--model.consensus.server_steps=2",)
 
 
 def _injection_variants() -> Iterator[Variant]:
