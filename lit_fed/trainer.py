@@ -30,7 +30,12 @@ from lit_fed.federation.run.run import Run, identity_of
 from lit_fed.federation.run.run_folder import find_checkpoint, run_folder
 from lit_fed.federation.sampling import ClientSampler, UniformSampler
 from lit_fed.federation.state import FederationState
-from lit_fed.federation.validation import check_federation, check_method, check_settings
+from lit_fed.federation.validation import (
+    check_attachments,
+    check_federation,
+    check_method,
+    check_settings,
+)
 from lit_fed.module import FederatedModule
 from lit_fed.timers import Timers
 
@@ -419,6 +424,7 @@ class FederatedTrainer(LightningCompatibility):
         labels = getattr(model.backbone, "num_labels", None)
         datamodule.check(model.tokenizer, labels, model.backbone.max_tokens)
         check_federation(vars(self), datamodule)
+        check_attachments(self.attachments, model, datamodule)
         self.datamodule = model.datamodule = datamodule
         model.timers = self.timers
         if self.rounds_per_task and not self.fast_dev_run:
@@ -435,7 +441,7 @@ class FederatedTrainer(LightningCompatibility):
         paths = [None if p is None else str(p) for p in (found, folder)]
         agreed = execution.of_first_process(paths)
         found, self.log_dir = (None if p is None else Path(p) for p in agreed)
-        identity = identity_of(model, datamodule, self.seed, self.rounds_per_task)
+        identity = identity_of(model, datamodule, self.seed, self.rounds_per_task, self.attachments)
         run = Run(None if self.fast_dev_run else self.log_dir, identity, self.client_state_mb)
         if self.is_global_zero:
             # what a killed run has left; no process has made any yet

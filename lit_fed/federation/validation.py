@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lit_fed.aggregation import Aggregation
+from lit_fed.attachment import Attachment, overrides
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation.execution import ClientExecution
 from lit_fed.federation.sampling import clients_per_round
+from lit_fed.methods.teachers import teachers_of
 from lit_fed.module import FederatedModule
 
 
@@ -89,6 +91,35 @@ def check_federation(settings: Mapping[str, Any], data: FederatedDataModule) -> 
             "`trainer.validate_clients` expects validation rows, but `data.validation` is null and "
             "`data.validation_fraction` and `data.client_validation_fraction` are 0"
         )
+
+
+def check_attachments(
+    attachments: Sequence[Attachment], module: FederatedModule, data: FederatedDataModule
+) -> None:
+    """Check that what is attached to clients' rounds has something to act on.
+
+    Args:
+        attachments: The attachments.
+        module: The method.
+        data: The clients' data.
+
+    Raises:
+        ValueError: If one names a client that there is not, or acts on the predictions of a teacher where
+            the method has none.
+    """
+    ids = {client.id for client in data.clients}
+    for attachment in attachments:
+        kind = type(attachment).__name__
+        if unknown := sorted((attachment.clients or frozenset()) - ids):
+            raise ValueError(
+                f"`trainer.attachments` {kind} acts on clients that are expected to be among "
+                f"{', '.join(sorted(ids))}, but got {', '.join(unknown)}"
+            )
+        if overrides(attachment, "teacher_prediction") and not teachers_of(module):
+            raise ValueError(
+                f"`trainer.attachments` {kind} acts on a teacher's predictions, which expects a method with a "
+                f"teacher, but {type(module).__name__} has none"
+            )
 
 
 def check_method(module: FederatedModule, validate_clients: bool) -> None:

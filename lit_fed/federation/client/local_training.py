@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from lit_fed.attachment import Attachment
+from lit_fed.attachment import Attachment, overrides
+from lit_fed.backbones import Prediction
 from lit_fed.client import Client
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation.client.client_state import ClientState
@@ -23,6 +24,7 @@ from lit_fed.federation.client.optimizer_state import load_optimizer_tensors, op
 from lit_fed.federation.client.resident_module import ResidentModule
 from lit_fed.federation.client.results import ClientRound, Failed, Finished
 from lit_fed.federation.randomness import reseed
+from lit_fed.methods.teachers import teachers_of
 from lit_fed.metric_averager import MetricAverager
 from lit_fed.module import FederatedModule
 from lit_fed.payload import Payload
@@ -92,6 +94,8 @@ class LocalTraining:
         """Let the module log and clip nowhere any more, also where its training was broken off."""
         self.module.metric_averager = None
         self.module.gradient_clipper = None
+        for teacher in teachers_of(self.module):
+            teacher.transform = None
 
     def run(self, client: Client, broadcast: Payload, before: ClientState) -> Finished:
         """Train a client.
@@ -115,6 +119,7 @@ class LocalTraining:
         module.train()
         module.metric_averager = averager = MetricAverager()
         module.gradient_clipper = self._clip
+        self._attach_to_teachers(client, [attachment for _, attachment in attached])
         own = self.data.client_data(client.id, client.task)
         rows = own.rows
         for _, attachment in attached:
@@ -174,6 +179,17 @@ class LocalTraining:
                 return self.module.prepare(rows)
         finally:
             self.module.train(training)
+
+    def _attach_to_teachers(self, client: Client, attached: Sequence[Attachment]) -> None:
+        acting = [one for one in attached if overrides(one, "teacher_prediction")]
+
+        def transform(batch: Mapping[str, Tensor], prediction: Prediction) -> Prediction:
+            for attachment in acting:
+                prediction = attachment.teacher_prediction(client, batch, prediction)
+            return prediction
+
+        for teacher in teachers_of(self.module):
+            teacher.transform = transform if acting else None
 
     # ---------------------------------------------------------------- a stage
 

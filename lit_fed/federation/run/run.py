@@ -7,12 +7,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.loggers import Logger
 
+from lit_fed.attachment import Attachment
 from lit_fed.client import Client
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation.client.client_state import ClientState
@@ -142,7 +143,11 @@ class Run:
 
 
 def identity_of(
-    module: FederatedModule, data: FederatedDataModule, seed: int, rounds_per_task: int | None
+    module: FederatedModule,
+    data: FederatedDataModule,
+    seed: int,
+    rounds_per_task: int | None,
+    attachments: Sequence[Attachment] = (),
 ) -> dict[str, Any]:
     """What has to be the same for a run to go on bit for bit.
 
@@ -151,6 +156,7 @@ def identity_of(
         data: The clients' data.
         seed: The run's seed.
         rounds_per_task: Rounds of each task, where there is a sequence of them.
+        attachments: What is attached to clients' rounds.
     """
     return {
         "method": type(module).__qualname__,
@@ -158,4 +164,5 @@ def identity_of(
         "rows per client": {c.id: len(c.rows) for c in data.clients},
         "trainer.rounds_per_task": rounds_per_task,
         "data.tasks": data.tasks,
+        "trainer.attachments": [type(one).__qualname__ for one in attachments],
     }

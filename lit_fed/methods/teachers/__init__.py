@@ -6,7 +6,7 @@ A teacher knows the student's backbone and batches; it knows no method, no serve
 from lit_fed.methods.teachers.adapter_teacher import AdapterTeacher
 from lit_fed.methods.teachers.frozen_teacher import FrozenTeacher, fit_projector
 from lit_fed.methods.teachers.row_cache import RowCache
-from lit_fed.methods.teachers.teacher import Teacher, Transform, silent
+from lit_fed.methods.teachers.teacher import Teacher, Transform, silent, teachers_of
 
 __all__ = [
     "AdapterTeacher",
@@ -16,4 +16,5 @@ __all__ = [
     "Transform",
     "fit_projector",
     "silent",
+    "teachers_of",
 ]

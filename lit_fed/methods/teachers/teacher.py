@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lit_fed.backbones import Backbone, CausalLM, Prediction
 from lit_fed.client import Client
@@ -126,6 +126,16 @@ class Teacher(ABC):
         mask = attention[:, 1:] if self.language_model else attention.any(-1)
         prediction = Prediction(fields["logits"], None, mask, fields.get("hidden"), attention)
         return prediction if self.transform is None else self.transform(batch, prediction)
+
+
+def teachers_of(module: nn.Module) -> list[Teacher]:
+    """The teachers that a method has and uses.
+
+    Args:
+        module: The method.
+    """
+    parts = [*vars(module).values(), *module.children()]
+    return [part for part in parts if isinstance(part, Teacher) and part.attached]
 
 
 @contextmanager

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from lightning.pytorch import Callback
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, StepLR
 
-from lit_fed import FedAvg, Payload
+from lit_fed import DDG, FedAvg, Payload
 from lit_fed.attachment import Attachment
 from lit_fed.federation import ClientExecution, SequentialClients, VectorizedClients
 from lit_fed.federation.client.results import ClientRound, Finished
@@ -338,6 +339,49 @@ def test_rows_and_uploads_are_changed_from_outside(
     resumed, _ = sent("parts", attachments(), ckpt_path="last")
     assert resumed.federation.broadcast == whole.federation.broadcast
     assert resumed.federation.clients == whole.federation.clients
+
+
+class LyingTeacher(Attachment):
+    """A teacher that is sure of the first class."""
+
+    def teacher_prediction(self, client: Any, batch: Any, prediction: Any) -> Any:
+        logits = torch.zeros_like(prediction.logits)
+        logits[:, 0] = 9.0
+        return replace(prediction, logits=logits)
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_teachers_predictions_are_changed_from_outside(
+    execution: ClientExecution, toy_model: Path, tmp_path: Path
+) -> None:
+    def first_class(folder: str, attachments: list[Attachment]) -> float:
+        module = DDG(
+            toy_backbone(toy_model, 0.0),
+            optimizer=fast_adamw,
+            warmup_steps=0,
+            lambda_distill=5.0,
+            lambda_aggregate=0.0,
+        )
+        settings = {"max_rounds": 3, "clients_per_round": 1.0, "execution": execution}
+        trainer = toy_trainer(tmp_path / folder, attachments=attachments, **settings)
+        trainer.fit(module, toy_data())
+        assert module.teacher.transform is None
+        with torch.no_grad():
+            logits = [o["logits"] for o in trainer.predict(module)]
+        return float(torch.cat(logits).softmax(-1)[:, 0].mean())
+
+    assert first_class("honest", []) < 0.7
+    assert first_class("lying", [LyingTeacher()]) > 0.8
+
+
+def test_an_attachment_needs_something_to_act_on(toy_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"LyingTeacher .* a method with a teacher, but FedAvg has"
+    ):
+        toy_trainer(tmp_path, attachments=[LyingTeacher()]).fit(toy_module(toy_model), toy_data())
+    with pytest.raises(ValueError, match=r"LabelFlip acts on clients .* among client-0.* got mars"):
+        trainer = toy_trainer(tmp_path, attachments=[LabelFlip(clients=["mars"])])
+        trainer.fit(toy_module(toy_model), toy_data())
 
 
 # ---------------------------------------------------------------- stages
