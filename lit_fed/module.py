@@ -54,7 +54,7 @@ class FederatedModule(LightningModule):
         client: Who the module is at the moment; None on the server and in a stock Trainer.
     """
 
-    has_global_model: ClassVar[bool] = True
+    has_global_model: bool = True
     stages: ClassVar[tuple[str, ...]] = ("train",)
 
     def __init__(
@@ -84,6 +84,15 @@ class FederatedModule(LightningModule):
     def initial_broadcast(self) -> Payload:
         """Server: what the clients of round 0 download. Default: nothing."""
         return Payload()
+
+    def broadcast_to(self, client: Client, broadcast: Payload) -> Payload:
+        """Server: what a client downloads of the broadcast. Default: all of it, the same object.
+
+        Args:
+            client: The client.
+            broadcast: The last broadcast.
+        """
+        return broadcast
 
     def act_as(self, client: Client | None) -> None:
         """Be a client, or the server if None. A method whose clients differ chooses its backbone here."""

@@ -151,7 +151,8 @@ def evaluate_everyone(
     per_client = []
     for index in range(len(trainer.datamodule.clients)):
         client = client_at(trainer, index)
-        trainer.resident.act_as_client(client, state.clients.get(client.id), state.broadcast)
+        broadcast = trainer.lightning_module.broadcast_to(client, state.broadcast)
+        trainer.resident.act_as_client(client, state.clients.get(client.id), broadcast)
         per_client.append(over_sets())
     trainer.resident.act_as_server(state)
     return spread(per_client)

@@ -38,13 +38,15 @@ def run_round(trainer: FederatedTrainer) -> FederationState:
     ledger, states, failures = state.ledger.copy(), dict(state.clients), dict(state.failures)
     clients = sample_clients(trainer)
     trainer.call("on_round_start", clients)
+    module = trainer.lightning_module
+    trainer.downloads = {c.id: module.broadcast_to(c, state.broadcast) for c in clients}
     memory, heap = trainer.client_state_store(state.clients.values()), HeapTrimmer()
 
     ledger.open_round()
     updates: list[Update] = []
     errors: list[Exception] = []
     for client, result in zip(clients, trainer.execution.run(trainer, clients), strict=True):
-        ledger.record(client.id, down=state.broadcast.nbytes)
+        ledger.record(client.id, down=trainer.downloads[client.id].nbytes)
         if isinstance(result, Failed):
             rank_zero_warn(f"round {state.round}: client {client.id!r} is left out: {result.error}")
             failures[client.id] = failures.get(client.id, 0) + 1

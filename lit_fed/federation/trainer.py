@@ -35,6 +35,7 @@ from lit_fed.federation.sampling import ClientSampler, UniformSampler
 from lit_fed.federation.state import ClientState, FederationState
 from lit_fed.federation.validation import check_federation, check_method, check_settings
 from lit_fed.module import FederatedModule
+from lit_fed.payload import Payload
 from lit_fed.timers import Timers
 
 if TYPE_CHECKING:
@@ -202,6 +203,7 @@ class FederatedTrainer(LightningCompatibility):
         self.interrupted = False
         self.fitting = False
         self.sanity_checking = False
+        self.downloads: dict[str, Payload] = {}
         self._federation: FederationState | None = None
         self._attached: FederatedModule | None = None
 

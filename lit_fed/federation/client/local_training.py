@@ -51,7 +51,7 @@ class LocalTraining:
         before = federation.clients.get(client.id, ClientState())
         reseed(trainer.seed, client.round, client.index)
         with trainer.timers("download"):
-            self.resident.act_as_client(client, before, federation.broadcast)
+            self.resident.act_as_client(client, before, trainer.downloads[client.id])
         trainer.call("on_client_start", client)
 
         module.train()

@@ -53,11 +53,20 @@ class ResidentModule:
 
 
 def _mutable(module: FederatedModule) -> list[Tensor]:
-    """Whatever training can change: what requires a gradient in any stage, and the method's own buffers."""
+    """Whatever training can change.
+
+    That is what requires a gradient in any stage, further adapters, which a client may train in its
+    turn, and the method's own buffers.
+    """
+    module.act_as(None)  # a client before may have left something frozen
     mutable: dict[int, Tensor] = {}
     for stage in module.stages:
         module.start_stage(stage)
         mutable |= {id(p): p for p in module.parameters() if p.requires_grad}
-    inside = {id(b) for backbone in module.backbones.values() for b in backbone.buffers()}
+    inside: set[int] = set()
+    for backbone in module.backbones.values():
+        for adapter in backbone.adapters[1:]:
+            mutable |= {id(p): p for p in backbone.trainable(adapter).values()}
+        inside |= {id(buffer) for buffer in backbone.buffers()}
     mutable |= {id(b): b for b in module.buffers() if id(b) not in inside}
     return list(mutable.values())

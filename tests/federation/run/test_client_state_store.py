@@ -27,6 +27,18 @@ def test_a_spilled_payload_is_the_same_and_goes_with_its_file(tmp_path: Path) ->
     assert not file.exists()
 
 
+def test_a_stored_payload_has_its_parts(tmp_path: Path) -> None:
+    payload = Payload(
+        {"w": torch.ones(2)}, parts={"kept": Payload({"b": torch.ones(3)}, {"s": ["x"]})}
+    )
+    stored = StoredPayload(payload, tmp_path)
+    assert stored == payload
+    assert payload == stored
+    assert stored.parts == payload.parts
+    assert stored.nbytes == payload.nbytes
+    assert stored.main == payload.main
+
+
 def test_what_exceeds_the_budget_goes_to_files(tmp_path: Path) -> None:
     def state() -> ClientState:
         return ClientState(1, 1, Payload({"p": torch.ones(10)}), Payload({"o": torch.ones(20)}))
