@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lit_fed.callbacks.federated_callback import FederatedCallback
 
 if TYPE_CHECKING:
-    from lit_fed.federation import FederatedTrainer
+    from lit_fed.federation.federation_view import FederationView
 
 
 class PeriodicEvaluation(FederatedCallback):
@@ -28,7 +28,7 @@ class PeriodicEvaluation(FederatedCallback):
             )
         self.every_n_rounds = every_n_rounds
 
-    def is_due(self, trainer: FederatedTrainer) -> bool:
+    def is_due(self, trainer: FederationView) -> bool:
         """Whether to evaluate in ``on_round_evaluation``, where a round has just been counted."""
         finished = trainer.current_round
         if self.every_n_rounds is not None and finished % self.every_n_rounds == 0:
@@ -38,7 +38,7 @@ class PeriodicEvaluation(FederatedCallback):
         return finished >= trainer.max_rounds
 
 
-def last_round_task(trainer: FederatedTrainer) -> tuple[int, int]:
+def last_round_task(trainer: FederationView) -> tuple[int, int]:
     """The task of the round that has just been counted, and how many rounds of it there were by then.
 
     Raises:

@@ -12,7 +12,7 @@ from lit_fed.losses import mean_pool
 from lit_fed.metrics import RepresentationStabilityIndex
 
 if TYPE_CHECKING:
-    from lit_fed.federation import FederatedTrainer
+    from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
 
 
@@ -68,7 +68,7 @@ class RepresentationStability(PeriodicEvaluation):
         self._loaded = False
 
     def on_round_evaluation(
-        self, trainer: FederatedTrainer, module: FederatedModule, metrics: dict[str, float]
+        self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
     ) -> None:
         """Compare where it is due, and keep the states after the last round of a task."""
         if not self.is_due(trainer):
@@ -100,7 +100,7 @@ class RepresentationStability(PeriodicEvaluation):
             self._after.setdefault(_place(name)[0], []).append(state)
 
     @torch.no_grad()
-    def _states(self, trainer: FederatedTrainer, module: FederatedModule) -> list[Tensor]:
+    def _states(self, trainer: FederationView, module: FederatedModule) -> list[Tensor]:
         """Mean-pooled states of the probes, [num_probes, d] for each layer, on the CPU."""
         trainer.act_as_server()
         training = module.training

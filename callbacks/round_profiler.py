@@ -12,7 +12,7 @@ from lit_fed.callbacks.federated_callback import FederatedCallback
 
 if TYPE_CHECKING:
     from lit_fed.client import Client
-    from lit_fed.federation import FederatedTrainer
+    from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
 
 
@@ -40,7 +40,7 @@ class RoundProfiler(FederatedCallback):
         self._profiler: profile | None = None
 
     def on_round_start(
-        self, trainer: FederatedTrainer, module: FederatedModule, clients: Sequence[Client]
+        self, trainer: FederationView, module: FederatedModule, clients: Sequence[Client]
     ) -> None:
         """Start in the chosen round."""
         if trainer.current_round + 1 != self.round or self.run_folder(trainer) is None:
@@ -52,7 +52,7 @@ class RoundProfiler(FederatedCallback):
         self._profiler.start()
 
     def on_round_end(
-        self, trainer: FederatedTrainer, module: FederatedModule, metrics: Mapping[str, float]
+        self, trainer: FederationView, module: FederatedModule, metrics: Mapping[str, float]
     ) -> None:
         """Stop and write."""
         profiler, folder = self._stop(), self.run_folder(trainer)

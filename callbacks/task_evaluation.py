@@ -20,7 +20,7 @@ from lit_fed.metrics import TaskMatrix, semantic_retention, task_transfer
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from lit_fed.federation import FederatedTrainer
+    from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
 
 
@@ -43,7 +43,7 @@ class TaskEvaluation(PeriodicEvaluation):
             task-incremental scenario) or of all (class-incremental). The same, where the classes are.
         chance: Accuracy of guessing, which SRS subtracts, of each task. None: the share of the most
             frequent class among the task's test rows; for language models 0.
-        metric: What :meth:`~lit_fed.FederatedTrainer.test` calls the accuracy. Without a global
+        metric: What :meth:`~lit_fed.FederationView.test` calls the accuracy. Without a global
             model it is the mean over the clients.
 
     Raises:
@@ -110,7 +110,7 @@ class TaskEvaluation(PeriodicEvaluation):
         self._loaded = {}
 
     def on_round_evaluation(
-        self, trainer: FederatedTrainer, module: FederatedModule, metrics: dict[str, float]
+        self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
     ) -> None:
         """Evaluate all tasks where it is due, or the one that is being adapted to."""
         task, rounds = last_round_task(trainer)
@@ -163,7 +163,7 @@ class TaskEvaluation(PeriodicEvaluation):
             f"{self.metric!r}"
         )
 
-    def _write(self, trainer: FederatedTrainer, matrix: Tensor) -> None:
+    def _write(self, trainer: FederationView, matrix: Tensor) -> None:
         if (folder := self.run_folder(trainer)) is not None:
             atomic_write(folder / "task_matrix.csv", matrix_csv(matrix, self.tasks))
         for writer in tensorboard_writers(trainer):

@@ -20,9 +20,10 @@ from lightning.pytorch.cli import (
 
 from lit_fed.callbacks.run_summary import metrics_table
 from lit_fed.data import FederatedDataModule
-from lit_fed.federation import FederatedTrainer, ProcessLost
+from lit_fed.federation import ProcessLost
 from lit_fed.methods.ddg import refuse_replaced
 from lit_fed.module import FederatedModule
+from lit_fed.trainer import FederatedTrainer
 
 
 class SaveRunConfig(SaveConfigCallback):

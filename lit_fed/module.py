@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
@@ -20,6 +20,7 @@ from lit_fed.client import Client
 from lit_fed.losses import cross_entropy
 from lit_fed.metric_averager import MetricAverager
 from lit_fed.payload import Payload
+from lit_fed.stage import Stage
 from lit_fed.timers import Timers
 from lit_fed.update import Update
 
@@ -34,8 +35,9 @@ class FederatedModule(LightningModule):
 
     One module plays every part in turn. For a client, the trainer resets all trainable values to
     those the module was built with and calls :meth:`act_as`, then :meth:`load_private_state` (if the
-    client has been here before), :meth:`download`, per stage :meth:`start_stage` and the training
-    steps, :meth:`upload` and :meth:`private_state`. For the server it resets and calls
+    client has been here before), :meth:`download`, per stage :meth:`start_stage`, :meth:`local_data`
+    and the training steps, :meth:`upload` and :meth:`private_state`. Before round 0 a client may
+    :meth:`prepare`. For the server it resets and calls
     :meth:`act_as`, :meth:`load_server_state`, :meth:`download` with the last broadcast,
     :meth:`aggregate` and :meth:`server_state`. So a method never sees what another client left
     behind, and everything that lasts is a :class:`~lit_fed.Payload`.
@@ -50,12 +52,16 @@ class FederatedModule(LightningModule):
     Attributes:
         has_global_model: Whether the broadcast makes a model of its own. Where it does not, clients'
             models are evaluated instead.
-        stages: Names of the parts of a client's local training, each with its own optimizer.
+        stages: The parts of a client's local training in their order, each with its own rows, optimizer,
+            schedule and number of steps.
+        stage: The stage under way; the first one in a stock Trainer.
         client: Who the module is at the moment; None on the server and in a stock Trainer.
+        prepared: What :meth:`prepare` gave for this client; empty where it gave nothing, and on the server.
+        gradient_clipper: How a federated trainer bounds gradients, while a client trains.
     """
 
     has_global_model: bool = True
-    stages: ClassVar[tuple[str, ...]] = ("train",)
+    stages: tuple[Stage, ...] = (Stage("train"),)
 
     def __init__(
         self,
@@ -73,7 +79,10 @@ class FederatedModule(LightningModule):
         self.backbone = SequenceClassifier() if backbone is None else backbone
         self.make_optimizer = optimizer
         self.warmup_steps = warmup_steps
+        self.stage = self.stages[0]
         self.client: Client | None = None
+        self.prepared = Payload()
+        self.gradient_clipper: Callable[[Any, float | None, str | None], None] | None = None
         self.datamodule: FederatedDataModule | None = None
         self.metric_averager: MetricAverager | None = None
         self.timers = Timers()
@@ -98,6 +107,17 @@ class FederatedModule(LightningModule):
         """Be a client, or the server if None. A method whose clients differ chooses its backbone here."""
         self.client = client
 
+    def prepare(self, rows: Dataset) -> Payload:
+        """Client: what it makes of its rows once, before its first round. Default: nothing.
+
+        For instance rewritten rows, a fitted projector, or embedded references. The module is as it was
+        built. The result stays with the client as :attr:`prepared` and is part of checkpoints.
+
+        Args:
+            rows: The client's rows.
+        """
+        return Payload()
+
     @abstractmethod
     def download(self, broadcast: Payload) -> None:
         """Client: start a round from what the server sent."""
@@ -107,12 +127,16 @@ class FederatedModule(LightningModule):
 
         Args:
             rows: The client's rows as the data module holds them.
-            stage: The stage that starts.
+            stage: The name of the stage that starts.
         """
         return rows
 
     def start_stage(self, stage: str) -> None:
-        """Client: make ready for a stage, for instance choose what trains. Default: nothing."""
+        """Client: make ready for a stage, for instance choose what trains. Default: nothing.
+
+        Args:
+            stage: The name of the stage that starts.
+        """
 
     @abstractmethod
     def upload(self) -> Payload:
@@ -276,13 +300,28 @@ class FederatedModule(LightningModule):
         self.log(f"{split}/accuracy", correct.sum() / max(count, 1), batch_size=count)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer of what requires a gradient, with the warm-up counted in the client's own steps."""
-        optimizer = self.make_optimizer([p for p in self.parameters() if p.requires_grad])
-        if not self.warmup_steps:
+        """The stage's optimizer of what requires a gradient, with a warm-up counted in the stage's own steps."""
+        stage = self.stage
+        make = self.make_optimizer if stage.optimizer is None else stage.optimizer
+        warmup = self.warmup_steps if stage.warmup_steps is None else stage.warmup_steps
+        optimizer = make([p for p in self.parameters() if p.requires_grad])
+        if not warmup:
             return optimizer
-        done = self.client.steps if self.client else 0
-        schedule = LambdaLR(optimizer, lambda step: min(1.0, (done + step + 1) / self.warmup_steps))
+        done = self.client.stage_steps.get(stage.name, 0) if self.client else 0
+        schedule = LambdaLR(optimizer, lambda step: min(1.0, (done + step + 1) / warmup))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def clip_gradients(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Bound the gradients, for a module that overrides ``configure_gradient_clipping``; as in Lightning."""
+        if self.gradient_clipper is None:
+            super().clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        else:
+            self.gradient_clipper(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def batches(
         self, rows: Dataset, seed: int | None = None, batch_size: int | None = None

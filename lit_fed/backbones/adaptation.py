@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import nn
 
+from lit_fed.backbones.anatomy import head_names
+
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
     from transformers import PreTrainedModel
@@ -17,15 +19,6 @@ if TYPE_CHECKING:
 
 # Those that peft itself adds to `modules_to_save` of every sequence classifier.
 _HEADS_OF_PEFT = ("classifier", "score")
-
-
-def head_names(model: PreTrainedModel) -> list[str]:
-    """Names of the modules with parameters that stand beside the model's body, such as ``classifier``."""
-    return [
-        name
-        for name, module in model.named_children()
-        if name != model.base_model_prefix and any(True for _ in module.parameters())
-    ]
 
 
 def complete_config(

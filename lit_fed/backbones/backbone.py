@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lit_fed.backbones.adaptation import adapt, complete_config, require_saved
 from lit_fed.backbones.adapters import DEFAULT, Adapters, some
+from lit_fed.backbones.anatomy import table_positions
 from lit_fed.backbones.prediction import Prediction
 from lit_fed.backbones.pretrained import quiet_transformers
 from lit_fed.shards import is_sharded, placed_like, whole
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from lit_fed.backbones.pretrained import Pretrained
-
-# What the tables of learnt positions are called: BERT and its kin, GPT-2, OPT and BART.
-_POSITIONS = ("position_embeddings", "wpe", "embed_positions")
 
 
 class Backbone(nn.Module, ABC):
@@ -105,13 +103,8 @@ class Backbone(nn.Module, ABC):
     @property
     def max_tokens(self) -> int | None:
         """Tokens that a row may have beside a learnt prompt's; None where positions have no table."""
-        for name, module in self._base.named_modules():
-            if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in _POSITIONS:
-                # Some tables begin behind the place of padding, or behind an offset.
-                padding = -1 if module.padding_idx is None else module.padding_idx
-                skipped = int(getattr(module, "offset", padding + 1))
-                return module.num_embeddings - skipped - self.virtual_tokens
-        return None
+        positions = table_positions(self._base)
+        return None if positions is None else positions - self.virtual_tokens
 
     @property
     def virtual_tokens(self) -> int:

@@ -11,6 +11,7 @@ from peft.tuners.tuners_utils import check_adapters_to_merge
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from lit_fed.backbones.anatomy import body_modules
 from lit_fed.backbones.custom_peft import CustomTuner, OwnLayer, register
 
 
@@ -117,12 +118,10 @@ class BitFitModel(CustomTuner):
     @staticmethod
     def find_targets(model: nn.Module) -> set[str]:
         """Names of the modules of the model's body that have a bias."""
-        body = getattr(model, "base_model", model)
-        within = set(body.modules())
         found = {
             name
-            for name, module in model.named_modules()
-            if module in within and isinstance(getattr(module, "bias", None), nn.Parameter)
+            for name, module in body_modules(model).items()
+            if isinstance(getattr(module, "bias", None), nn.Parameter)
         }
         if not found:
             raise ValueError(f"BitFit trains biases, but {type(model).__name__} has none")

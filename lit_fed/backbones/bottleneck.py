@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from peft import PeftConfig
 from torch import Tensor, nn
 
+from lit_fed.backbones.anatomy import block_outputs
 from lit_fed.backbones.custom_peft import CustomTuner, OwnLayer, register
-from lit_fed.perturbations.sites import find_modules
 
 NonLinearity = Literal["gelu", "relu", "silu", "tanh"]
 
@@ -122,17 +122,13 @@ class BottleneckModel(CustomTuner):
     @staticmethod
     def find_targets(model: nn.Module) -> set[str]:
         """Names of the attention and feed-forward blocks, or of the last map of each."""
-        names = {name for name, _ in model.named_modules()}
         try:
-            found = [n for s in ("attention", "feed_forward") for n in find_modules(model, s)]
+            return block_outputs(model)
         except ValueError as error:
             raise ValueError(
                 f"`target_modules` is expected to say what bottleneck adapters come after, because "
                 f"{type(model).__name__} is unknown: {error}"
             ) from error
-        # BERT's `attention.self` has its output map beside it.
-        maps = {n: f"{n.removesuffix('self')}output.dense" for n in found if n.endswith(".self")}
-        return {maps[name] if maps.get(name) in names else name for name in found}
 
     def _check_merge_allowed(self) -> None:
         raise ValueError(

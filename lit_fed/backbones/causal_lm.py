@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from lit_fed.backbones.anatomy import context_length
 from lit_fed.backbones.backbone import Backbone
 from lit_fed.backbones.prediction import Prediction
 from lit_fed.backbones.pretrained import DType, load_pretrained
@@ -183,7 +184,7 @@ class CausalLM(Backbone):
             yield from (rows[i : i + size] for i in range(0, len(rows), size))
 
     def _require_room(self, longest: int, max_new_tokens: int) -> None:
-        room = getattr(self._base.config.get_text_config(), "max_position_embeddings", None)
+        room = context_length(self._base)
         longest += self.virtual_tokens
         if longest and room is not None and longest + max_new_tokens > room:
             raise ValueError(

@@ -13,6 +13,8 @@ from peft.mapping import (
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import nn
 
+from lit_fed.backbones.anatomy import hidden_size
+
 if TYPE_CHECKING:
     from peft import PeftConfig
 
@@ -85,7 +87,7 @@ class CustomTuner(BaseTuner):
         if not isinstance(layer, OwnLayer):
             layer = self.tuner_layer_cls(target, adapter_name)
         try:
-            layer.add(adapter_name, peft_config, _hidden_size(self.model))
+            layer.add(adapter_name, peft_config, hidden_size(self.model))
         except ValueError as error:
             raise ValueError(f"module {current_key} {error}") from error
         if layer is not target:
@@ -96,11 +98,6 @@ class CustomTuner(BaseTuner):
     ) -> None:
         # peft's own looks for a weight, which an attention block does not have.
         setattr(parent, child_name, new_module)
-
-
-def _hidden_size(model: Any) -> int:
-    size: int = model.config.get_text_config().hidden_size
-    return size
 
 
 def register(config: type[PeftConfig], tuner: type[CustomTuner], peft_type: str) -> None:

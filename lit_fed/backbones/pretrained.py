@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
-from lit_fed.backbones.adaptation import head_names
+from lit_fed.backbones.anatomy import head_names
 from lit_fed.backbones.quantization import four_bit_config, require_bitsandbytes
 
 if TYPE_CHECKING:

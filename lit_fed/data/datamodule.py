@@ -204,6 +204,22 @@ class FederatedDataModule(LightningDataModule):
             self._clients_in[task] = [client.of_task(task) for client in self.clients]
         return self._clients_in[task]
 
+    def client_data(self, id: str, task: str | None = None) -> ClientData:
+        """What a client holds.
+
+        Args:
+            id: The client's name.
+            task: Of this task alone. None: all of it.
+
+        Raises:
+            KeyError: If there is no such client.
+        """
+        clients = self.clients if task is None else self.clients_in(task)
+        for client in clients:
+            if client.id == id:
+                return client
+        raise KeyError(f"no client {id!r}: there are {', '.join(c.id for c in clients)}")
+
     def of_task(self, rows: Dataset, task: str) -> Dataset:
         """Those of the rows that belong to a task, of any of the tables.
 

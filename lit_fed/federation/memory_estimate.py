@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lit_fed.federation.execution.sharded import transformer_layers
+from lit_fed.backbones.anatomy import transformer_layers
 from lit_fed.losses import cross_entropy
 
 if TYPE_CHECKING:

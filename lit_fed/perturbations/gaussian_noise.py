@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lit_fed.perturbations.normal import standard_normal
+from lit_fed.perturbations.numerics import root_mean_square, standard_normal
 from lit_fed.perturbations.perturbation import OutputPerturbation
-from lit_fed.perturbations.precision import root_mean_square
 
 
 class GaussianNoise(OutputPerturbation):

@@ -1,8 +1,8 @@
-"""One pass with perturbed modules."""
+"""Injection: one forward pass with perturbed modules, and by how much they were perturbed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -10,12 +10,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from lit_fed.perturbations.normal import standard_normal
-from lit_fed.perturbations.perturbation import Perturbation
-from lit_fed.perturbations.precision import narrow, root_mean_square, widen
-from lit_fed.perturbations.sites import find_modules
-
-Delta = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
+from lit_fed.backbones.anatomy import find_modules
+from lit_fed.perturbations.numerics import narrow, root_mean_square, standard_normal, widen
+from lit_fed.perturbations.perturbation import Delta, Perturbation
 
 
 class Injection:
@@ -80,7 +77,7 @@ class Injection:
         """M(h) + ρ · δ in the place of a module's output M(h), or of the first of several.
 
         Added in float32 and given back in the output's own dtype; see
-        :func:`~lit_fed.perturbations.precision.narrow`. Where batch and length are equal the batch is
+        :func:`~lit_fed.perturbations.numerics.narrow`. Where batch and length are equal the batch is
         taken to come first.
         """
         hidden = output[0] if isinstance(output, tuple | list) else output

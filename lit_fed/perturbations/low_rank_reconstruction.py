@@ -9,8 +9,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from lit_fed.perturbations.numerics import widen
 from lit_fed.perturbations.perturbation import OutputPerturbation
-from lit_fed.perturbations.precision import widen
 
 
 class LowRankReconstruction(OutputPerturbation):

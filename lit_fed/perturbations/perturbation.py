@@ -1,19 +1,29 @@
-"""What every structural perturbation has in common."""
+"""Perturbation: the base class of what is added to a model's modules or to their outputs."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from lit_fed.perturbations.sites import SITES
+from lit_fed.backbones.anatomy import SITES
 
-if TYPE_CHECKING:
-    from lit_fed.perturbations.injection import Injection
+Delta = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
+"""δ of a module's output, as :meth:`OutputPerturbation.delta` gives it."""
+
+
+class PerturbedPass(Protocol):
+    """What a perturbation needs of the pass it is put into: see :class:`~lit_fed.perturbations.Injection`."""
+
+    def perturb_output(self, site: str, module: nn.Module, output: Any, delta: Delta) -> Any:
+        """M(h) + ρ · δ in the place of a module's output M(h), or of the first of several."""
+
+    def perturb_weights(self, site: str, weights: Sequence[Tensor]) -> list[Tensor]:
+        """θ + ρ · RMS(θ) · ε of one module's parameters."""
 
 
 class Perturbation(nn.Module, ABC):
@@ -66,7 +76,7 @@ class Perturbation(nn.Module, ABC):
         )
 
     @abstractmethod
-    def install(self, module: nn.Module, site: str, injection: Injection) -> Callable[[], None]:
+    def install(self, module: nn.Module, site: str, injection: PerturbedPass) -> Callable[[], None]:
         """Perturb a module until the returned function is called.
 
         Args:
@@ -120,7 +130,7 @@ class OutputPerturbation(Perturbation):
             [B, L, d].
         """
 
-    def install(self, module: nn.Module, site: str, injection: Injection) -> Callable[[], None]:
+    def install(self, module: nn.Module, site: str, injection: PerturbedPass) -> Callable[[], None]:
         """Perturb by forward hooks."""
 
         def hook(hooked: nn.Module, args: Any, output: Any) -> Any:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
-from lit_fed.perturbations.perturbation import Perturbation
-
-if TYPE_CHECKING:
-    from lit_fed.perturbations.injection import Injection
+from lit_fed.perturbations.perturbation import Perturbation, PerturbedPass
 
 
 class WeightNoise(Perturbation):
@@ -32,7 +29,7 @@ class WeightNoise(Perturbation):
     def __init__(self, scale: float = 0.1, **kwargs: Any) -> None:
         super().__init__(scale=scale, **kwargs)
 
-    def install(self, module: nn.Module, site: str, injection: Injection) -> Callable[[], None]:
+    def install(self, module: nn.Module, site: str, injection: PerturbedPass) -> Callable[[], None]:
         """Swap the parameters for perturbed ones."""
         held = [
             (part, name, parameter)

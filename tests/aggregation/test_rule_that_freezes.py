@@ -241,7 +241,7 @@ def test_nothing_of_a_client_is_left_to_the_next(toy_model: Path) -> None:
     names = list(module.backbone.trainable())
 
     def become(index: int) -> set[str]:
-        client = Client(str(index), index, 8, round=0, rounds=0, steps=0, rows=None)
+        client = Client(str(index), index, 8, round=0, rounds=0, steps=0)
         resident.act_as_client(client, ClientState(), broadcast)
         return trained()
 
@@ -281,7 +281,7 @@ def test_a_stock_trainer_freezes_as_well(toy_model: Path, tmp_path: Path) -> Non
 
 def test_by_default_a_broadcast_is_for_everybody(toy_model: Path) -> None:
     module = method(toy_model, WeightedAverage())
-    client = Client("a", 0, 8, round=0, rounds=0, steps=0, rows=None)
+    client = Client("a", 0, 8, round=0, rounds=0, steps=0)
     broadcast = module.initial_broadcast().with_parts({"more": Payload({"x": torch.ones(1)})})
     assert module.broadcast_to(client, broadcast) is broadcast
     halved = method(toy_model, HalfToTheFirst()).broadcast_to(client, broadcast)

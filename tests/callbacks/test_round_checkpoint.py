@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from lit_fed.callbacks import RoundCheckpoint, last_checkpoint
-from lit_fed.callbacks.round_checkpoint import best_round, checkpoints
+from lit_fed.callbacks import RoundCheckpoint
+from lit_fed.federation import last_checkpoint
+from lit_fed.federation.run.checkpoint import best_round, checkpoints
 
 
 def _names(trainer: Any) -> list[str]:

@@ -16,6 +16,7 @@ from lit_fed.aggregation import WeightedAverage
 from lit_fed.backbones import Backbone
 from lit_fed.client import Client
 from lit_fed.losses import cross_entropy
+from lit_fed.stage import Stage
 from lit_fed.update import Update
 
 
@@ -105,7 +106,7 @@ class Answers(FederatedModule):
 class TwoAdapters(FederatedModule):
     """A client trains its own adapter, then the shared one on top of it, and sends the shared one."""
 
-    stages = ("private", "shared")
+    stages = (Stage("private"), Stage("shared"))
 
     def __init__(self, backbone: Backbone, **kwargs: object) -> None:
         super().__init__(backbone, **kwargs)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lit_fed import FederatedModule
-from lit_fed.callbacks import last_checkpoint
+from lit_fed.federation import last_checkpoint
 from lit_fed.federation.run.checkpoint import load_checkpoint
 from tests.federation import protocol_methods
 from tests.federation.protocol_methods import Answers, SoftPredictions, TwoAdapters

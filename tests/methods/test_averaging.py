@@ -43,7 +43,7 @@ def shifted(payload: Payload, by: float) -> Payload:
 
 
 def client(index: int) -> Client:
-    return Client(str(index), index, 8, round=0, rounds=0, steps=0, rows=None)
+    return Client(str(index), index, 8, round=0, rounds=0, steps=0)
 
 
 def test_the_rule_is_given_the_last_broadcast_and_uploads_without_their_parts(

@@ -100,7 +100,7 @@ def test_no_trace_after_an_exception(kind: type[Perturbation]) -> None:
 def test_no_trace_when_a_later_site_is_not_found() -> None:
     model = nn.Sequential(nn.LayerNorm(4))
     with (
-        pytest.raises(ValueError, match="perturbation site 'attention' is expected"),
+        pytest.raises(ValueError, match="site 'attention' is expected"),
         inject(
             model, GaussianNoise(), ["norm", "attention"], attention_mask=None, generator=seeded()
         ),

@@ -111,7 +111,7 @@ class TokenPredictions(PublicPredictions):
         )
         shape = (*mask.shape, self.indices.shape[-1])
         indices = torch.zeros(shape, dtype=torch.long, device=mask.device)
-        probs = torch.zeros(shape, device=mask.device)
+        probs = torch.zeros(shape, dtype=torch.float32, device=mask.device)
         indices[mask] = self.indices[taken].long().to(mask.device)
         probs[mask] = self.probs[taken].float().to(mask.device)
         return TopK(indices, probs)

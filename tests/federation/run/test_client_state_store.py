@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from lit_fed import Payload
+from lit_fed.federation import ClientState
 from lit_fed.federation.run.client_state_store import ClientStateStore, StoredPayload
-from lit_fed.federation.state import ClientState
 from tests.federation.toy import toy_data, toy_module, toy_trainer, without_times
 
 

@@ -130,7 +130,7 @@ def test_learnt_magnitudes_ascend_and_stay_with_their_client(model: Path, tmp_pa
 
 
 def test_an_absent_site_is_named_at_once(model: Path) -> None:
-    with pytest.raises(ValueError, match=r"perturbation site .* but got 'wings'"):
+    with pytest.raises(ValueError, match=r"site .* but got 'wings'"):
         classify(MSI, model, sites=["wings"])
     with pytest.raises(ValueError, match=r"`model\.inject_every` is expected"):
         classify(MSI, model, inject_every=0)

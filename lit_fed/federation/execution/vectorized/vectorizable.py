@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
 from lit_fed.backbones import Backbone
+from lit_fed.backbones.anatomy import head_sizes
 
 
 class CannotVectorize(ValueError):
@@ -33,15 +32,7 @@ class CannotVectorize(ValueError):
 def other_sizes(backbone: Backbone) -> frozenset[int]:
     """Sizes that dimensions of the model's tensors have beside rows and tokens."""
     sizes = {size for parameter in backbone.parameters() for size in parameter.shape}
-    config: Any = backbone._base.config.get_text_config()
-    for name in ("num_attention_heads", "num_key_value_heads", "head_dim", "num_labels"):
-        value = getattr(config, name, None)
-        if isinstance(value, int):
-            sizes.add(value)
-    heads = getattr(config, "num_attention_heads", 0)
-    if heads:
-        sizes.add(config.hidden_size // heads)
-    return frozenset(sizes)
+    return frozenset(sizes | head_sizes(backbone._base))
 
 
 def require_independent_rows(backbone: Backbone) -> None:

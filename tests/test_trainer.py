@@ -19,7 +19,7 @@ from lit_fed.federation import (
     VectorizedClients,
 )
 from lit_fed.federation.client.local_batches import local_batches
-from lit_fed.federation.client_selection import client_at
+from lit_fed.federation.client.local_settings import LocalSettings
 from lit_fed.federation.randomness import reseed
 from tests.federation.toy import (
     CLIENTS,
@@ -78,12 +78,14 @@ def test_one_client_one_round_is_plain_training(toy_model: Path, tmp_path: Path)
 
     module, data = toy_module(toy_model, dropout=0.0), toy_data(**settings)
     data.setup()
-    client = replace(client_at(trainer, 0), round=0)
+    client = replace(trainer._loop.selection.client_at(trainer.federation, 0), round=0)
     trainable = [p for p in module.parameters() if p.requires_grad]
     optimizer = fast_adamw(trainable)
     module.train()
     reseed(0, 0, 0)  # the model's own dropout draws what the trainer's client drew
-    for local in local_batches(trainer, client, data.clients[0].rows, 0):
+    settings = LocalSettings(local_steps=13, accumulate_grad_batches=2)
+    rows, stage = data.clients[0].rows, module.stages[0]
+    for local in local_batches(data, module.tokenizer, settings, client, rows, 0, stage):
         batch = local.batch
         output = module.backbone.model(
             input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]

@@ -5,7 +5,19 @@ import pytest
 from peft import IA3Config, LoraConfig, get_peft_model
 from torch import nn
 
-from lit_fed.perturbations import SITES, find_modules
+from lit_fed.backbones.anatomy import (
+    SITES,
+    block_outputs,
+    body_modules,
+    context_length,
+    find_modules,
+    head_names,
+    head_sizes,
+    hidden_size,
+    largest_layer_list,
+    table_positions,
+    transformer_layers,
+)
 from tests.perturbations.tiny_models import MODELS, build
 
 EXPECTED = {
@@ -117,10 +129,85 @@ def test_a_table_by_another_name_is_found_through_the_model() -> None:
 
 def test_what_is_not_found_is_named_with_what_there_is() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    message = r"perturbation site 'norm' is expected in the model, .*there are: \* \(Linear\)$"
+    message = r"site 'norm' is expected in the model, .*there are: \* \(Linear\)$"
     with pytest.raises(ValueError, match=message):
         find_modules(model, "norm")
     with pytest.raises(
         ValueError, match="one of embedding, attention, feed_forward, norm, but got 'ffn'"
     ):
         find_modules(model, "ffn")
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [
+        ("llama", {"model.layers.*.self_attn", "model.layers.*.mlp"}),
+        (
+            "bert",
+            {"bert.encoder.layer.*.attention.output.dense", "bert.encoder.layer.*.output.dense"},
+        ),
+        ("gpt2", {"transformer.h.*.attn", "transformer.h.*.mlp"}),
+    ],
+)
+def test_where_blocks_end(name: str, blocks: set[str]) -> None:
+    assert {pattern(n) for n in block_outputs(build(name))} == blocks
+
+
+@pytest.mark.parametrize(
+    ("name", "heads"),
+    [("llama", ["score"]), ("bert", ["classifier"]), ("gpt2", ["lm_head"])],
+)
+def test_body_and_head(name: str, heads: list[str]) -> None:
+    model = build(name)
+    assert head_names(model) == heads
+    names = {n for n, _ in model.named_modules()}
+    assert body_modules(model).keys() | {"", *heads, *heads_dropout(name)} == names
+    assert not body_modules(model).keys() & set(heads)
+
+
+def heads_dropout(name: str) -> list[str]:
+    return ["dropout"] if name == "bert" else []
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("llama", "LlamaDecoderLayer"),
+        ("bert", "BertLayer"),
+        ("gpt2", "GPT2Block"),
+        ("glm", "GlmDecoderLayer"),
+        ("t5", "T5Block"),
+    ],
+)
+def test_layers(name: str, layer: str) -> None:
+    """By what transformers does not split, and by the largest list: the same two."""
+    model = build(name)
+    kinds = [type(part).__name__ for part in transformer_layers(model)]
+    assert kinds.count(layer) == 2
+    found = largest_layer_list(model)
+    assert [type(part).__name__ for part in found] == [layer] * 2
+    wrapped = largest_layer_list(get_peft_model(model, LoraConfig(target_modules="all-linear")))
+    assert all(a is b for a, b in zip(found, wrapped, strict=True))
+    lone = nn.Linear(2, 2)
+    assert largest_layer_list(lone) == [lone]
+    assert transformer_layers(lone) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "context"),
+    [("llama", None, 2048), ("bert", 512, 512), ("gpt2", 1024, 1024), ("t5", None, None)],
+)
+def test_positions(name: str, table: int | None, context: int | None) -> None:
+    model = build(name)
+    assert table_positions(model) == table
+    assert context_length(model) == context
+
+
+def test_positions_behind_those_of_padding() -> None:
+    assert table_positions(named(position_embeddings=nn.Embedding(10, 2, padding_idx=1))) == 8
+
+
+def test_sizes() -> None:
+    assert hidden_size(build("llama")) == 16
+    assert head_sizes(build("llama")) == {2, 8}
+    assert head_sizes(build("gpt2")) == {2, 8}

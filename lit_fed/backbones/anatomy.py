@@ -1,10 +1,10 @@
-"""Where to perturb a transformer: its modules by the part they play."""
+"""Anatomy of a transformer: where its embeddings, layers, attention, feed-forward, norms and positions are."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from torch import nn
 
@@ -12,6 +12,8 @@ Site = Literal["embedding", "attention", "feed_forward", "norm"]
 SITES: Final[tuple[Site, ...]] = get_args(Site)
 
 _TOKEN_EMBEDDING = re.compile(r"embed_tokens|(word|tok|token)_embeddings?|wte|embed_in|shared")
+# tables of learnt positions: of BERT and its kin, of GPT-2, of OPT and BART
+_POSITION_EMBEDDING = re.compile(r"position_embeddings|wpe|embed_positions")
 _ATTENTION = re.compile(r"(\w+_)?(attn|attention)|(Self|EncDec|Cross)Attention")
 _ATTENTION_CLASS = re.compile(r"\w*(Attention|Attn)\w*")
 _FEED_FORWARD = re.compile(r"mlp|ffn?|feed_?forward|DenseReluDense|(\w+_)?moe", re.IGNORECASE)
@@ -23,6 +25,9 @@ _NORM_CLASS = re.compile(r"\w*Norm\w*")
 _HEAD_NORM = re.compile(r"(q|k|v|kv|qk|query|key|value)(_a)?_?(layer)?_?norm")
 
 _NUMBER = re.compile(r"(?<![^.])[0-9]+(?![^.])")
+
+
+# ---------------------------------------------------------------- modules by the part they play
 
 
 def find_modules(model: nn.Module, site: str) -> dict[str, nn.Module]:
@@ -54,21 +59,140 @@ def find_modules(model: nn.Module, site: str) -> dict[str, nn.Module]:
         >>> find_modules(block, "feed_forward")
         Traceback (most recent call last):
         ...
-        ValueError: perturbation site 'feed_forward' is expected in the model, but none of its modules
-        plays that part; there are: self_attn (MultiheadAttention), self_attn.out_proj
+        ValueError: site 'feed_forward' is expected in the model, but none of its modules plays that
+        part; there are: self_attn (MultiheadAttention), self_attn.out_proj
         (NonDynamicallyQuantizableLinear), norm (LayerNorm)
     """
     if site not in SITES:
-        raise ValueError(
-            f"a perturbation site is expected to be one of {', '.join(SITES)}, but got {site!r}"
-        )
+        raise ValueError(f"a site is expected to be one of {', '.join(SITES)}, but got {site!r}")
     found = _FINDERS[site](model)
     if not found:
         raise ValueError(
-            f"perturbation site {site!r} is expected in the model, but none of its modules plays "
-            f"that part; there are: {_inventory(model)}"
+            f"site {site!r} is expected in the model, but none of its modules plays that part; there "
+            f"are: {_inventory(model)}"
         )
     return found
+
+
+def block_outputs(model: nn.Module) -> set[str]:
+    """Names of the attention and feed-forward blocks, or of the last map of those whose output is beside them.
+
+    BERT's ``attention.self`` has its output map in ``attention.output.dense``.
+
+    Raises:
+        ValueError: If the model has no attention or no feed-forward block.
+    """
+    names = {name for name, _ in model.named_modules()}
+    blocks = [*find_modules(model, "attention"), *find_modules(model, "feed_forward")]
+    maps = {
+        name: f"{name.removesuffix('self')}output.dense"
+        for name in blocks
+        if name.endswith(".self")
+    }
+    return {maps[name] if maps.get(name) in names else name for name in blocks}
+
+
+# ---------------------------------------------------------------- body and head
+
+
+def body_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules of a Hugging Face model without those of its head, by their names in the model."""
+    body: Any = getattr(model, "base_model", model)
+    within = set(body.modules())
+    return {name: module for name, module in model.named_modules() if module in within}
+
+
+def head_names(model: Any) -> list[str]:
+    """Names of the modules with parameters that stand beside a Hugging Face model's body, such as ``classifier``."""
+    return [
+        name
+        for name, module in model.named_children()
+        if name != model.base_model_prefix and any(True for _ in module.parameters())
+    ]
+
+
+# ---------------------------------------------------------------- layers
+
+
+def transformer_layers(model: nn.Module) -> list[nn.Module]:
+    """The layers that transformers keeps on one device (``_no_split_modules``), none within another.
+
+    Example:
+        >>> transformer_layers(nn.Linear(1, 1))
+        []
+    """
+    names: set[str] = set()
+    for part in model.modules():
+        names |= set(getattr(part, "_no_split_modules", None) or ())
+    layers: list[nn.Module] = []
+    inside: set[int] = set()
+    for part in model.modules():
+        if type(part).__name__ in names and id(part) not in inside:
+            layers.append(part)
+            inside |= {id(inner) for inner in part.modules()}
+    return layers
+
+
+def largest_layer_list(model: nn.Module) -> list[nn.Module]:
+    """The members of the ``ModuleList`` with the most parameters; the model itself where it has no list.
+
+    They are built alike, so that what is made of one, such as its compilation, serves the others. Of an
+    encoder-decoder it is one of the two stacks.
+
+    Example:
+        >>> largest_layer_list(nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(2, 2), nn.Tanh()])}))
+        [Linear(in_features=2, out_features=2, bias=True), Tanh()]
+    """
+    lists: list[Any] = [part for part in model.modules() if isinstance(part, nn.ModuleList)]
+
+    def size(part: Any) -> int:
+        return sum(p.numel() for p in part.parameters())
+
+    return list(max(lists, key=size)) if lists else [model]
+
+
+# ---------------------------------------------------------------- positions and sizes
+
+
+def table_positions(model: nn.Module) -> int | None:
+    """Tokens that a model's table of learnt positions has places for; None where it has no table.
+
+    Example:
+        >>> table_positions(nn.ModuleDict({"wpe": nn.Embedding(32, 4)}))
+        32
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and _POSITION_EMBEDDING.fullmatch(_last(name)):
+            # some tables begin behind the place of padding, or behind an offset
+            padding = -1 if module.padding_idx is None else module.padding_idx
+            skipped = int(getattr(module, "offset", padding + 1))
+            return module.num_embeddings - skipped
+    return None
+
+
+def context_length(model: Any) -> int | None:
+    """Tokens that a Hugging Face model's configuration allows at once; None where it sets no limit."""
+    length: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return length
+
+
+def hidden_size(model: Any) -> int:
+    """Size d of a Hugging Face model's hidden state."""
+    size: int = model.config.get_text_config().hidden_size
+    return size
+
+
+def head_sizes(model: Any) -> set[int]:
+    """How many heads and classes a Hugging Face model has, and how wide a head is: sizes that no parameter has."""
+    config = model.config.get_text_config()
+    names = ("num_attention_heads", "num_key_value_heads", "head_dim", "num_labels")
+    values = [getattr(config, name, None) for name in names]
+    sizes = {value for value in values if isinstance(value, int)}
+    heads = getattr(config, "num_attention_heads", 0)
+    return sizes | {config.hidden_size // heads} if heads else sizes
+
+
+# ---------------------------------------------------------------- inside
 
 
 def _embedding(model: nn.Module) -> dict[str, nn.Module]:

@@ -1,45 +1,44 @@
-"""The round loop on Lightning Fabric."""
+"""FederatedTrainer: the settings of a federated run, its fit and its evaluation entry points."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.loggers import Logger
 from lightning.fabric.strategies import Strategy
 from lightning.pytorch import Callback
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from torch.optim import Optimizer
+from lightning.pytorch.utilities import rank_zero_warn
 
+from lit_fed.attachment import Attachment
 from lit_fed.callbacks import default_callbacks
 from lit_fed.data import FederatedDataModule
+from lit_fed.federation.callback_events import CallbackEvents
+from lit_fed.federation.client.local_settings import LocalSettings
+from lit_fed.federation.client.local_training import LocalTraining
 from lit_fed.federation.client.resident_module import ResidentModule
-from lit_fed.federation.compilation import compile_where_faster
-from lit_fed.federation.evaluation import evaluate_everyone, predict, sanity_check
+from lit_fed.federation.client_selection import ClientSelection
 from lit_fed.federation.execution import ClientExecution, SequentialClients
 from lit_fed.federation.lightning_compatibility import LightningCompatibility
+from lit_fed.federation.loop import FederationLoop
 from lit_fed.federation.randomness import resolve_seed
-from lit_fed.federation.round import run_round
-from lit_fed.federation.run import checkpoint
-from lit_fed.federation.run.client_state_store import ClientStateStore
+from lit_fed.federation.round import RoundSettings
+from lit_fed.federation.run.run import Run, identity_of
 from lit_fed.federation.run.run_folder import find_checkpoint, run_folder
-from lit_fed.federation.run.run_loggers import run_loggers
 from lit_fed.federation.sampling import ClientSampler, UniformSampler
-from lit_fed.federation.state import ClientState, FederationState
+from lit_fed.federation.state import FederationState
 from lit_fed.federation.validation import check_federation, check_method, check_settings
 from lit_fed.module import FederatedModule
-from lit_fed.payload import Payload
 from lit_fed.timers import Timers
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+Settings = TypeVar("Settings", LocalSettings, RoundSettings)
 
 
 class FederatedTrainer(LightningCompatibility):
@@ -67,6 +66,7 @@ class FederatedTrainer(LightningCompatibility):
         gradient_clip_algorithm: ``norm`` (of all gradients together) or ``value`` (of each).
         sampler: Chooses a round's clients. None: uniformly, without replacement.
         execution: How the clients of a round are run. None: one after the other.
+        attachments: What is done from outside to clients' rows, teachers' predictions and uploads, in order.
         compile: Whether to try ``torch.compile`` on the model's layers before the first round. It is kept
             where training steps are measured to be faster; the ratio is said.
         min_clients: Clients that must finish a round, else the run ends. 0: a round without any
@@ -124,6 +124,7 @@ class FederatedTrainer(LightningCompatibility):
         gradient_clip_algorithm: Literal["norm", "value"] = "norm",
         sampler: ClientSampler | None = None,
         execution: ClientExecution | None = None,
+        attachments: list[Attachment] | None = None,
         compile: bool = False,
         min_clients: int = 1,
         validate_clients: bool = False,
@@ -162,6 +163,7 @@ class FederatedTrainer(LightningCompatibility):
         self.gradient_clip_algorithm = gradient_clip_algorithm
         self.sampler = sampler or UniformSampler()
         self.execution = execution or SequentialClients()
+        self.attachments = attachments or []
         self.compile = compile
         self.min_clients = min_clients
         self.validate_clients = validate_clients
@@ -179,7 +181,7 @@ class FederatedTrainer(LightningCompatibility):
             None if default_root_dir is None else Path(default_root_dir).expanduser()
         )
         self.name = name
-        check_settings(self)
+        check_settings(vars(self), self.execution)
 
         self.fabric = Fabric(
             accelerator=accelerator,
@@ -194,18 +196,16 @@ class FederatedTrainer(LightningCompatibility):
             given, enable_progress_bar, enable_checkpointing and files, files
         )
         self._loggers_setting = loggers
-        self.loggers: list[Logger] = []
         self.callback_metrics: dict[str, torch.Tensor] = {}
         self.final_metrics: dict[str, float] = {}
-        self.log_dir: Path | None = None
         self.timers = Timers()
+        self.events = CallbackEvents(self, self.callbacks, self.callback_metrics)
         self.should_stop = False
         self.interrupted = False
         self.fitting = False
         self.sanity_checking = False
-        self.downloads: dict[str, Payload] = {}
-        self._federation: FederationState | None = None
-        self._attached: FederatedModule | None = None
+        self.log_dir: Path | None = None
+        self._fitted: FederationLoop | None = None
 
     # ---------------------------------------------------------------- the entry points
 
@@ -229,27 +229,31 @@ class FederatedTrainer(LightningCompatibility):
             RuntimeError: If fewer than ``min_clients`` clients finish a round.
         """
         found = find_checkpoint(ckpt_path, self.default_root_dir, self.run_name(model))
-        self.log_dir = run_folder(ckpt_path, found, self.default_root_dir, self.run_name(model))
-        self._attach(model, datamodule or FederatedDataModule())
-        found = self._agree_on_files(found)
-        self._federation = self._load(found, self._identity()) if found else self._initial()
-        self.loggers = run_loggers(self._loggers_setting, self.log_dir, self.current_round)
+        folder = run_folder(ckpt_path, found, self.default_root_dir, self.run_name(model))
+        loop, found = self._attach(model, datamodule or FederatedDataModule(), folder, found)
+        if found:
+            loop.load(found)
+        else:
+            loop.begin()
+        loop.run.start_logging(self._loggers_setting, self.current_round)
         self.call("setup", "fit")
         self.fitting = True
         try:
-            sanity_check(self)
+            self._sanity_check(loop)
             if self.compile:
-                compile_where_faster(self)
+                loop.compile()
             self.call("on_fit_start")
+            loop.prepare()
             while self.current_round < self.max_rounds and not self._stops():
-                metrics = self._run_round()
+                metrics = loop.run_round()
                 self._log(metrics)
                 self.call("on_round_end", metrics)
-            self.resident.act_as_server(self.federation)
+            loop.act_as_server()
             if self.test_at_end and self.datamodule.tests:
                 self.final_metrics = self._evaluate("test")
                 self._log(self.final_metrics)
             self.call("on_fit_end")
+            loop.run.clear_prepared()
         except KeyboardInterrupt as interrupt:
             self.interrupted = True
             rank_zero_warn(
@@ -265,8 +269,7 @@ class FederatedTrainer(LightningCompatibility):
             self.fitting = False
             model.train()
             self.call("teardown", "fit")
-            for logger in self.loggers:
-                logger.finalize("interrupted" if self.interrupted else "success")
+            loop.run.end_logging("interrupted" if self.interrupted else "success")
 
     def validate(
         self,
@@ -333,9 +336,7 @@ class FederatedTrainer(LightningCompatibility):
             raise ValueError(
                 f"predict expects a method with a global model, but {type(model).__name__} has none"
             )
-        self.resident.act_as_server(self.federation)
-        sets, limit = self.datamodule.tests.values(), self.limit_predict_batches
-        return [output for rows in sets for output in predict(self, rows, limit)]
+        return self._loop.predict(list(self.datamodule.tests.values()), self.limit_predict_batches)
 
     def evaluate(self, rows: Dataset, labels: Sequence[int] | None = None) -> dict[str, float]:
         """Test the global model, or every client's where there is none, on any rows.
@@ -355,13 +356,7 @@ class FederatedTrainer(LightningCompatibility):
                 "`rows` of evaluate are expected to be one or more, but there are none"
             )
         with self.lightning_module.predicting(labels):
-            sets = {"test": rows}
-            return evaluate_everyone(self, sets, "test", self.limit_test_batches)
-
-    def act_as_server(self) -> FederatedModule:
-        """Make the module the server with the last broadcast, which is the global model, and return it."""
-        self.resident.act_as_server(self.federation)
-        return self.lightning_module
+            return self._loop.evaluate({"test": rows}, "test", self.limit_test_batches)
 
     # ---------------------------------------------------------------- making ready
 
@@ -376,102 +371,95 @@ class FederatedTrainer(LightningCompatibility):
         found = find_checkpoint(ckpt_path, self.default_root_dir, self.run_name(model))
         if ckpt_path and found is None:
             raise FileNotFoundError("`ckpt_path` 'last' expects a run with a checkpoint")
-        fitted = self._attached is model
-        if not fitted:
-            self._attach(model, datamodule or FederatedDataModule())
+        before = self._fitted
+        if before is None or before.module is not model:
+            loop, _ = self._attach(model, datamodule or FederatedDataModule(), self.log_dir)
+            if not found:
+                loop.begin()
         elif datamodule is not None and datamodule is not self.datamodule:
-            self._attach_data(model, datamodule)
+            loop, _ = self._attach(model, datamodule, self.log_dir, None, before.training.resident)
+            loop.state = before.state
         if found:
-            self._federation = self._load(found, {"method": self._identity()["method"]})
-        elif not fitted:
-            self._federation = self._initial()
+            self._loop.load(found, ["method"])
         self.call("setup", stage)
 
-    def _attach(self, model: FederatedModule, datamodule: FederatedDataModule) -> None:
-        """Take the module and its data in, and check what can be wrong before anything trains."""
+    def _attach(
+        self,
+        model: FederatedModule,
+        datamodule: FederatedDataModule,
+        folder: Path | None,
+        found: Path | None = None,
+        resident: ResidentModule | None = None,
+    ) -> tuple[FederationLoop, Path | None]:
+        """Take the module and its data in, and check what can be wrong before anything trains.
+
+        Args:
+            model: The method.
+            datamodule: The clients' data.
+            folder: The run's folder.
+            found: The checkpoint to go on from.
+            resident: The module where it has been set up already, on other data.
+
+        Returns:
+            The loop, and the checkpoint to go on from: all processes keep the files of the first one's
+            run, since what each sees on disk may differ by now.
+        """
         if not isinstance(model, FederatedModule):
             raise TypeError(
                 f"`model` is expected to be a FederatedModule, but got {type(model).__name__}"
             )
-        self.execution.check_processes(self)
-        self.execution.check(self)
-        self.fabric.launch()
+        execution, fabric = self.execution, self.fabric
+        execution.check_processes(fabric.world_size)
+        execution.check(fabric)
+        fabric.launch()
         if not model.has_global_model:
             self.validate_clients = True
-        check_method(self, model)
-        self._attach_data(model, datamodule)
-        self.lightning_module = self._attached = model
-        self.wrapped_module: Any = self.execution.setup_module(self)
-        # what a module logs goes through its metric_averager, and a stock Trainer may have it next
-        model.fabric = None
-        self.resident = ResidentModule(model)
-
-    def _attach_data(self, model: FederatedModule, datamodule: FederatedDataModule) -> None:
+        check_method(model, self.validate_clients)
         datamodule.setup()
         labels = getattr(model.backbone, "num_labels", None)
         datamodule.check(model.tokenizer, labels, model.backbone.max_tokens)
-        check_federation(self, datamodule)
+        check_federation(vars(self), datamodule)
         self.datamodule = model.datamodule = datamodule
         model.timers = self.timers
         if self.rounds_per_task and not self.fast_dev_run:
             self.max_rounds = self.rounds_per_task * len(datamodule.tasks or ())
-
-    def _agree_on_files(self, found: Path | None) -> Path | None:
-        """Let all processes keep the files of the first one's run: what each sees on disk may differ by now.
-
-        Files of clients' states that a killed run has left are removed; no process has made any yet.
-        """
-        if self.is_global_zero:
-            shutil.rmtree(self._state_folder, ignore_errors=True)
-        paths = [None if p is None else str(p) for p in (found, self.log_dir)]
-        agreed = self.execution.of_first_process(self, paths)
+        if resident is None:
+            resident = ResidentModule(model, execution.setup_module(fabric, model))
+        # what a module logs goes through its metric_averager, and a stock Trainer may have it next
+        model.fabric = None
+        local, settings = self._settings(LocalSettings), self._settings(RoundSettings)
+        training = LocalTraining(resident, datamodule, fabric, local, self.events, self.attachments)
+        selection = ClientSelection(
+            datamodule, self.sampler, self.clients_per_round, self.seed, self.rounds_per_task
+        )
+        paths = [None if p is None else str(p) for p in (found, folder)]
+        agreed = execution.of_first_process(paths)
         found, self.log_dir = (None if p is None else Path(p) for p in agreed)
-        return found
+        identity = identity_of(model, datamodule, self.seed, self.rounds_per_task)
+        run = Run(None if self.fast_dev_run else self.log_dir, identity, self.client_state_mb)
+        if self.is_global_zero:
+            # what a killed run has left; no process has made any yet
+            run.clear_client_states()
+        self._fitted = FederationLoop(training, execution, selection, settings, run, self.callbacks)
+        return self._fitted, found
+
+    def _settings(self, kind: type[Settings]) -> Settings:
+        """Those of the trainer's settings that a class of them names."""
+        return kind(**{name: getattr(self, name) for name in kind.__dataclass_fields__})
+
+    def _sanity_check(self, loop: FederationLoop) -> None:
+        """Try a few validation batches, so that an error there does not cost a round."""
+        rows = self.datamodule.validation
+        if not (self.num_sanity_val_steps and rows and loop.module.has_global_model):
+            return
+        self.sanity_checking = True
+        loop.evaluate({"validation": rows}, "validation", self.num_sanity_val_steps)
+        self.callback_metrics.clear()
+        self.sanity_checking = False
 
     def _stops(self) -> bool:
         """Whether a callback has asked for an early end, in the first process."""
-        return bool(self.execution.of_first_process(self, self.should_stop))
-
-    def _initial(self) -> FederationState:
-        self.lightning_module.eval()
-        broadcast = self.lightning_module.initial_broadcast()
-        self.lightning_module.train()
-        return FederationState(0, broadcast)
-
-    def _load(self, path: Path, identity: dict[str, Any]) -> FederationState:
-        state = checkpoint.load_checkpoint(path, identity, self.client_state_store())
-        self.sampler.load_state_dict(state.sampler)
-        for callback in self.callbacks:
-            if callback.state_key in state.callbacks:
-                callback.load_state_dict(state.callbacks[callback.state_key])
-        rank_zero_info(f"going on from {path} after {state.round} finished rounds")
-        return state
-
-    def _identity(self) -> dict[str, Any]:
-        """What has to be the same for a run to go on bit for bit."""
-        return {
-            "method": type(self.lightning_module).__qualname__,
-            "trainer.seed": self.seed,
-            "rows per client": {c.id: len(c.rows) for c in self.datamodule.clients},
-            "trainer.rounds_per_task": self.rounds_per_task,
-            "data.tasks": self.datamodule.tasks,
-        }
-
-    def _run_round(self) -> dict[str, float]:
-        """One round and what callbacks evaluate after it: together, or neither of them."""
-        before = self.federation
-        self.federation = run_round(self)
-        *earlier, metrics = self.federation.history
-        try:
-            with self.timers("evaluation"):
-                self.call("on_round_evaluation", metrics)
-            metrics |= {f"time/{phase}": spent for phase, spent in self.timers.take().items()}
-            metrics = dict(self.execution.of_first_process(self, metrics))
-        except BaseException:
-            self.federation = before
-            raise
-        self.federation = replace(self.federation, history=[*earlier, metrics])
-        return metrics
+        return bool(self.execution.of_first_process(self.should_stop))
 
     def _evaluate(self, split: Literal["validation", "test"]) -> dict[str, float]:
         data, limit = self.datamodule, self.limit_val_batches
@@ -480,50 +468,38 @@ class FederatedTrainer(LightningCompatibility):
             sets, limit = data.tests, self.limit_test_batches
         if not sets:
             raise ValueError(f"{split} expects `data.{split}` to have rows, but there are none")
-        return evaluate_everyone(self, sets, split, limit)
+        return self._loop.evaluate(sets, split, limit)
 
     def _log(self, metrics: dict[str, float]) -> None:
         """Give metrics of the last finished round to the loggers and to callbacks that monitor them."""
         self.callback_metrics |= {k: torch.tensor(v) for k, v in metrics.items()}
-        for logger in self.loggers:
-            logger.log_metrics(metrics, step=max(self.current_round - 1, 0))
+        self._loop.run.log(metrics, step=max(self.current_round - 1, 0))
 
-    # ---------------------------------------------------------------- what callbacks and executions use
+    @property
+    def _loop(self) -> FederationLoop:
+        if self._fitted is None:
+            raise RuntimeError(
+                "the trainer has no federation before fit, validate, test or predict is called"
+            )
+        return self._fitted
+
+    # ---------------------------------------------------------------- what callbacks use
 
     def call(self, hook: str, *args: Any) -> None:
         """Call a hook of the callbacks as ``hook(trainer, module, *args)`` and of the module as ``hook(*args)``."""
-        module = self.lightning_module
-        for callback in self.callbacks:
-            if (method := getattr(callback, hook, None)) is not None:
-                method(self, module, *args)
-        own: Callable[..., Any] | None = getattr(module, hook, None)
-        if own is not None:
-            own(*args)
+        self.events.report(self.lightning_module, hook, *args)
 
-    def clip_gradients(self, optimizer: Optimizer) -> None:
-        """Bound the gradients as ``gradient_clip_val`` says."""
-        if self.gradient_clip_val is None:
-            return
-        bound = {
-            "clip_val"
-            if self.gradient_clip_algorithm == "value"
-            else "max_norm": self.gradient_clip_val
-        }
-        # not an error if it is not finite: the upload's check leaves the client out, without a synchronisation a step
-        self.fabric.clip_gradients(
-            self.wrapped_module, optimizer, **bound, error_if_nonfinite=False
-        )
+    def act_as_server(self) -> FederatedModule:
+        """Make the module the server with the last broadcast, which is the global model, and return it."""
+        return self._loop.act_as_server()
 
-    def client_state_store(self, held: Iterable[ClientState] = ()) -> ClientStateStore:
-        """The memory for clients' states, of which some are held already."""
-        budget = None if self.client_state_mb is None else self.client_state_mb * 2**20
-        return ClientStateStore(budget, self._state_folder, held)
+    def act_as_client(self, index: int) -> FederatedModule:
+        """Make the module a client at the start of its next round, and return it.
 
-    @property
-    def _state_folder(self) -> Path:
-        if self.log_dir is not None and not self.fast_dev_run:
-            return self.log_dir / ".client_states"
-        return Path(tempfile.gettempdir()) / f"lit_fed-{os.getpid()}"
+        Args:
+            index: The client's position among all clients.
+        """
+        return self._loop.act_as_client(index)
 
     def save_checkpoint(self, path: str | Path) -> None:
         """Write the state after the last finished round to a folder, whole or not at all."""
@@ -532,23 +508,21 @@ class FederatedTrainer(LightningCompatibility):
 
     def checkpoint_writer(self, path: str | Path) -> Callable[[], None]:
         """What writes the present state to a folder when it is called, in whatever thread and however late."""
-        states = {c.state_key: _copied(own) for c in self.callbacks if (own := c.state_dict())}
-        state = replace(
-            self.federation,
-            callbacks=states,
-            history=[dict(row) for row in self.federation.history],
-        )
-        identity = self._identity()
-
-        def write() -> None:
-            with self.timers("checkpoint"):
-                checkpoint.save_checkpoint(Path(path), state, identity)
-
-        return write
+        return self._loop.checkpoint_writer(Path(path))
 
     def run_name(self, model: FederatedModule) -> str:
         """The run's name: ``name``, else that of the method's class."""
         return self.name or type(model).__name__
+
+    @property
+    def lightning_module(self) -> FederatedModule:
+        """The module that the hook under way is about, a client's for instance; else the resident one."""
+        return self.events.module or self._loop.module
+
+    @property
+    def loggers(self) -> list[Logger]:
+        """Lightning's loggers."""
+        return [] if self._fitted is None else self._fitted.run.loggers
 
     @property
     def federation(self) -> FederationState:
@@ -557,40 +531,14 @@ class FederatedTrainer(LightningCompatibility):
         Raises:
             RuntimeError: Before ``fit``, ``validate``, ``test`` or ``predict``.
         """
-        if self._federation is None:
-            raise RuntimeError(
-                "the trainer has no federation before fit, validate, test or predict is called"
-            )
-        return self._federation
-
-    @federation.setter
-    def federation(self, state: FederationState) -> None:
-        self._federation = state
-
-    @property
-    def current_round(self) -> int:
-        """Rounds finished, which is also the number of the round under way, counted from 0."""
-        return self.federation.round
+        return self._loop.state
 
     @property
     def task_index(self) -> int | None:
         """The position in ``data.tasks`` of the task under way (after the last round: the last one)."""
-        if self.rounds_per_task is None or self.datamodule.tasks is None:
-            return None
-        return min(self.current_round // self.rounds_per_task, len(self.datamodule.tasks) - 1)
+        return self._loop.selection.task_index(self.federation)
 
     @property
     def task(self) -> str | None:
         """The task under way; None where there is no sequence of them."""
-        index = self.task_index
-        return None if index is None else (self.datamodule.tasks or [])[index]
-
-    @property
-    def is_global_zero(self) -> bool:
-        """Whether this process writes files."""
-        return bool(self.fabric.is_global_zero)
-
-
-def _copied(state: dict[str, Any]) -> dict[str, Any]:
-    """A callback's state as it is now: tensors that it goes on counting in are copied."""
-    return {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in state.items()}
+        return self._loop.selection.task(self.federation)
