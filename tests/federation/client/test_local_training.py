@@ -377,10 +377,10 @@ def test_teachers_predictions_are_changed_from_outside(
 def test_an_attachment_needs_something_to_act_on(toy_model: Path, tmp_path: Path) -> None:
     module, data = toy_module(toy_model), toy_data()
     lying = toy_trainer(tmp_path, attachments=[LyingTeacher()])
-    with pytest.raises(ValueError, match="LyingTeacher .* a method with a teacher, but FedAvg has"):
+    with pytest.raises(ValueError, match=r"LyingTeacher .* a method with a teacher, but FedAvg"):
         lying.fit(module, data)
     elsewhere = toy_trainer(tmp_path, attachments=[LabelFlip(clients=["mars"])])
-    with pytest.raises(ValueError, match="LabelFlip acts on clients .* among client-0.* got mars"):
+    with pytest.raises(ValueError, match=r"LabelFlip acts on clients .* client-0.* but got mars"):
         elsewhere.fit(module, data)
 
 
