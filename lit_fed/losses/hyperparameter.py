@@ -1,31 +1,15 @@
-"""The check that loss mixins share."""
+"""The check of a method's hyperparameters."""
 
 from __future__ import annotations
 
-import math
+from lit_fed.limits import require_at_least, require_non_negative, require_positive
 
 
 def at_least(value: float, bound: float, name: str, strictly: bool = False) -> float:
-    """``value``, if it is finite and at least ``bound``.
-
-    Args:
-        value: The hyperparameter.
-        bound: Its least value.
-        name: Its name under ``model.``.
-        strictly: Whether ``bound`` itself is refused.
-
-    Raises:
-        ValueError: If it is not.
-
-    Example:
-        >>> at_least(-1.0, 0.0, "lambda_distill")
-        Traceback (most recent call last):
-        ...
-        ValueError: `model.lambda_distill` is expected to be finite and at least 0, but got -1.0
-    """
-    if not math.isfinite(value) or value < bound or (strictly and value == bound):
-        relation = "above" if strictly else "at least"
-        raise ValueError(
-            f"`model.{name}` is expected to be finite and {relation} {bound:g}, but got {value!r}"
-        )
-    return value
+    """``value``, if it is finite and at least ``bound``; kept until the methods ask ``lit_fed.limits``."""
+    setting = f"model.{name}"
+    if strictly:
+        return require_positive(setting, value)
+    if bound:
+        return require_at_least(setting, int(value), int(bound))
+    return require_non_negative(setting, value)

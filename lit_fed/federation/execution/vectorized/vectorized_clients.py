@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lit_fed.client import Client
 from lit_fed.federation.execution.execution import ClientExecution, Failed, Finished
 from lit_fed.federation.execution.vectorized.vectorizable import CannotVectorize
+from lit_fed.limits import require_at_least
 
 if TYPE_CHECKING:
     from lit_fed.federation.execution.vectorized.runner import VectorizedRunner
@@ -37,12 +38,8 @@ class VectorizedClients(ClientExecution):
     """
 
     def __init__(self, clients_at_once: int = 8) -> None:
-        if clients_at_once < 1:
-            raise ValueError(
-                "`trainer.execution.clients_at_once` is expected to be at least 1, but got "
-                f"{clients_at_once}"
-            )
-        self.clients_at_once = clients_at_once
+        setting = "trainer.execution.clients_at_once"
+        self.clients_at_once = require_at_least(setting, clients_at_once, 1)
         self._runner: VectorizedRunner | None = None
 
     def check(self, trainer: FederatedTrainer) -> None:
