@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lit_fed.callbacks.federated_callback import FederatedCallback
+from lit_fed.limits import require_at_least
 
 if TYPE_CHECKING:
     from lit_fed.federation.federation_view import FederationView
@@ -21,12 +22,8 @@ class PeriodicEvaluation(FederatedCallback):
     """
 
     def __init__(self, every_n_rounds: int | None = None) -> None:
-        if every_n_rounds is not None and every_n_rounds < 1:
-            raise ValueError(
-                f"`{type(self).__name__}.every_n_rounds` is expected to be at least 1 or null, but "
-                f"got {every_n_rounds}"
-            )
-        self.every_n_rounds = every_n_rounds
+        setting = f"{type(self).__name__}.every_n_rounds"
+        self.every_n_rounds = require_at_least(setting, every_n_rounds, 1)
 
     def is_due(self, trainer: FederationView) -> bool:
         """Whether to evaluate in ``on_round_evaluation``, where a round has just been counted."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lit_fed.callbacks.byte_size import byte_size
 from lit_fed.callbacks.federated_callback import FederatedCallback
+from lit_fed.limits import require_positive
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,10 +72,8 @@ class RoundProgressBar(FederatedCallback):
     """
 
     def __init__(self, monitor: str | None = None, refresh_rate: float = 4.0) -> None:
-        if refresh_rate <= 0:
-            raise ValueError(f"`refresh_rate` is expected to be above 0, but got {refresh_rate}")
         self.monitor = monitor
-        self.refresh_rate = refresh_rate
+        self.refresh_rate = require_positive("refresh_rate", refresh_rate)
         self.console: Console | None = None
         self._progress: Progress | None = None
         self._rounds: TaskID | None = None

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation, last_round_task
+from lit_fed.limits import require_at_least
 from lit_fed.losses import mean_pool
 from lit_fed.metrics import RepresentationStabilityIndex
 
@@ -38,12 +39,8 @@ class RepresentationStability(PeriodicEvaluation):
 
     def __init__(self, every_n_rounds: int | None = None, num_probes: int = 128) -> None:
         super().__init__(every_n_rounds)
-        if num_probes < _LEAST:
-            raise ValueError(
-                f"`RepresentationStability.num_probes` is expected to be at least {_LEAST}, but got "
-                f"{num_probes}"
-            )
-        self.num_probes = num_probes
+        setting = "RepresentationStability.num_probes"
+        self.num_probes = require_at_least(setting, num_probes, _LEAST)
         self._after: dict[int, list[Tensor]] = {}
         self._loaded = False
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lit_fed.callbacks.atomic_write import atomic_write
 from lit_fed.callbacks.federated_callback import FederatedCallback
 from lit_fed.federation.run.checkpoint import best_round, checkpoints
+from lit_fed.limits import require_at_least
 
 if TYPE_CHECKING:
     from lit_fed.federation.federation_view import FederationView
@@ -52,18 +53,10 @@ class RoundCheckpoint(FederatedCallback):
         mode: Literal["min", "max"] = "max",
         save_best: bool = True,
     ) -> None:
-        if every_n_rounds < 1:
-            raise ValueError(
-                f"`every_n_rounds` is expected to be at least 1, but got {every_n_rounds}"
-            )
-        if keep_last is not None and keep_last < 1:
-            raise ValueError(
-                f"`keep_last` is expected to be at least 1 or null, but got {keep_last}"
-            )
         if mode not in ("min", "max"):
             raise ValueError(f"`mode` is expected to be 'min' or 'max', but got {mode!r}")
-        self.every_n_rounds = every_n_rounds
-        self.keep_last = keep_last
+        self.every_n_rounds = require_at_least("every_n_rounds", every_n_rounds, 1)
+        self.keep_last = require_at_least("keep_last", keep_last, 1)
         self.monitor = monitor
         self.mode: Literal["min", "max"] = mode
         self.save_best = save_best

@@ -9,6 +9,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from lit_fed.callbacks.federated_callback import FederatedCallback
+from lit_fed.limits import require_at_least
 
 if TYPE_CHECKING:
     from lit_fed.client import Client
@@ -33,9 +34,7 @@ class RoundProfiler(FederatedCallback):
     """
 
     def __init__(self, round: int = 2, trace: bool = True) -> None:
-        if round < 1:
-            raise ValueError(f"`RoundProfiler.round` is expected to be at least 1, but got {round}")
-        self.round = round
+        self.round = require_at_least("RoundProfiler.round", round, 1)
         self.trace = trace
         self._profiler: profile | None = None
 

@@ -15,6 +15,7 @@ from lit_fed.callbacks.atomic_write import atomic_write
 from lit_fed.callbacks.curves import tensorboard_writers
 from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation, last_round_task
 from lit_fed.data import ClassificationEncoding, Encoding
+from lit_fed.limits import require_at_least
 from lit_fed.metrics import TaskMatrix, semantic_retention, task_transfer
 
 if TYPE_CHECKING:
@@ -60,12 +61,8 @@ class TaskEvaluation(PeriodicEvaluation):
         metric: str = "test/accuracy",
     ) -> None:
         super().__init__(every_n_rounds)
-        if adaptation_rounds < 0:
-            raise ValueError(
-                f"`TaskEvaluation.adaptation_rounds` is expected to be at least 0, but got "
-                f"{adaptation_rounds}"
-            )
-        self.adaptation_rounds = adaptation_rounds
+        setting = "TaskEvaluation.adaptation_rounds"
+        self.adaptation_rounds = require_at_least(setting, adaptation_rounds, 0)
         self.known_task = known_task
         self.chance = chance
         self.metric = metric

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lit_fed.backbones import Backbone, Prediction, SequenceClassifier
 from lit_fed.client import Client
+from lit_fed.limits import require_at_least
 from lit_fed.losses import cross_entropy
 from lit_fed.metric_averager import MetricAverager
 from lit_fed.payload import Payload
@@ -72,13 +73,9 @@ class FederatedModule(LightningModule):
         warmup_steps: int = 500,
     ) -> None:
         super().__init__()
-        if warmup_steps < 0:
-            raise ValueError(
-                f"`model.warmup_steps` is expected to be at least 0, but got {warmup_steps}"
-            )
         self.backbone = SequenceClassifier() if backbone is None else backbone
         self.make_optimizer = optimizer
-        self.warmup_steps = warmup_steps
+        self.warmup_steps = require_at_least("model.warmup_steps", warmup_steps, 0)
         self.stage = self.stages[0]
         self.client: Client | None = None
         self.prepared = Payload()

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from lit_fed.limits import require_at_least
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -42,8 +44,4 @@ class Stage:
     def __post_init__(self) -> None:
         """Check the numbers."""
         for setting, least in (("warmup_steps", 0), ("local_epochs", 1), ("local_steps", 1)):
-            value = getattr(self, setting)
-            if value is not None and value < least:
-                raise ValueError(
-                    f"`{setting}` of stage {self.name!r} is expected to be at least {least}, but got {value}"
-                )
+            require_at_least(f"stages.{self.name}.{setting}", getattr(self, setting), least)

@@ -1,5 +1,6 @@
 """What gets installed is what stands in the tree, and the tree stands on its own."""
 
+import os
 import re
 import subprocess
 import sys
@@ -104,6 +105,7 @@ def test_top_level_folders_are_not_installed_under_their_bare_name(
     found = subprocess.run(
         [sys.executable, "-c", f"import importlib.util as u; print(u.find_spec({name!r}))"],
         cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
         capture_output=True,
         text=True,
         check=True,

@@ -21,11 +21,11 @@ from lit_fed.data.embedded_pairs import EmbeddedPairs
 from lit_fed.data.encodings import ClassificationEncoding, Encoding
 from lit_fed.data.feature_cache import FeatureCache
 from lit_fed.data.features import collated
-from lit_fed.data.limits import require_at_least, require_fraction
 from lit_fed.data.partition_table import partition_table
 from lit_fed.data.partitioners import IIDPartitioner, Partitioner
 from lit_fed.data.sources import Source
 from lit_fed.data.tables import TASK, load_tables, naming, rows_of_tasks
+from lit_fed.limits import require_at_least, require_fraction
 
 # Written with `not`, as jsonargparse runs plain `if TYPE_CHECKING` blocks: it would take a second
 # to import datasets for --help, and offer a Dataset, which YAML cannot give, as a table.

@@ -10,6 +10,7 @@ from lit_fed.attachment import Attachment, overrides
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation.execution import ClientExecution
 from lit_fed.federation.sampling import clients_per_round
+from lit_fed.limits import require_at_least
 from lit_fed.methods.teachers import teachers_of
 from lit_fed.module import FederatedModule
 
@@ -38,11 +39,7 @@ def check_settings(settings: Mapping[str, Any], execution: ClientExecution) -> N
         "client_state_mb": 0,
     }
     for name, bound in least.items():
-        value = settings[name]
-        if value is not None and value < bound:
-            raise ValueError(
-                f"`trainer.{name}` is expected to be at least {bound}, but got {value}"
-            )
+        require_at_least(f"trainer.{name}", settings[name], bound)
     if settings["compile"] and not execution.takes_compiled:
         raise ValueError(
             f"`trainer.compile` is expected to be false with `trainer.execution` "

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lit_fed.losses.hyperparameter import at_least
+from lit_fed.limits import require_non_negative
 from lit_fed.losses.kl_distill import as_target
 from lit_fed.losses.kl_divergence import kl_divergence
 from lit_fed.losses.masked_mean import masked_mean
@@ -147,8 +147,8 @@ class AggregateKLMixin(TemperatureMixin):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.lambda_aggregate = at_least(lambda_aggregate, 0.0, "lambda_aggregate")
-        self.gamma = at_least(gamma, 0.0, "gamma")
+        self.lambda_aggregate = require_non_negative("model.lambda_aggregate", lambda_aggregate)
+        self.gamma = require_non_negative("model.gamma", gamma)
         self.running_deviation = RunningMean() if center else None
 
     def _alpha(self, student: Predicted, teacher: Predicted) -> Tensor:

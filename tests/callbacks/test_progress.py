@@ -123,7 +123,9 @@ def test_a_chosen_metric_that_was_not_validated_this_round() -> None:
 
 
 def test_bad_refresh_rate() -> None:
-    with pytest.raises(ValueError, match="`refresh_rate` is expected to be above 0, but got 0"):
+    with pytest.raises(
+        ValueError, match="`refresh_rate` is expected to be finite and above 0, but got 0"
+    ):
         RoundProgressBar(refresh_rate=0)
 
 

@@ -141,7 +141,7 @@ def test_best_round_passes_over_rounds_without_a_number() -> None:
     ("arguments", "message"),
     [
         ({"every_n_rounds": 0}, "`every_n_rounds` is expected to be at least 1, but got 0"),
-        ({"keep_last": 0}, "`keep_last` is expected to be at least 1 or null, but got 0"),
+        ({"keep_last": 0}, "`keep_last` is expected to be at least 1, but got 0"),
         ({"mode": "most"}, "`mode` is expected to be 'min' or 'max', but got 'most'"),
     ],
 )

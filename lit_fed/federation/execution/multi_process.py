@@ -10,6 +10,7 @@ import torch.distributed as dist
 from lit_fed.federation.execution.collectives import Collectives
 from lit_fed.federation.execution.execution import ClientExecution
 from lit_fed.federation.state import FederationState
+from lit_fed.limits import require_positive
 from lit_fed.packing import pack, unpack
 from lit_fed.payload import Payload
 
@@ -30,9 +31,7 @@ class MultiProcessExecution(ClientExecution):
     """
 
     def __init__(self, timeout: float) -> None:
-        if timeout <= 0:
-            raise ValueError(f"`{SETTING}` is expected to be above 0, but got {timeout}")
-        self.timeout = timeout
+        self.timeout = require_positive(SETTING, timeout)
         self._collectives: Collectives | None = None
 
     @property

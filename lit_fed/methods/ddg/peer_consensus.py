@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lit_fed.backbones import Backbone, CausalLM, Prediction
+from lit_fed.limits import require_non_negative
 from lit_fed.losses import mixture, soft_predictions
-from lit_fed.losses.hyperparameter import at_least
 from lit_fed.methods.ddg.consensus import Batch, Consensus, Guidance, Passes
 from lit_fed.methods.teachers import RowCache, silent
 from lit_fed.payload import Payload
@@ -34,7 +34,9 @@ class PeerConsensus(Consensus):
     _weights: Tensor | None = None
 
     def __init__(self, cache_mb: float = 1024.0) -> None:
-        self._cache = RowCache(int(at_least(cache_mb, 0.0, "consensus.cache_mb") * 2**20))
+        self._cache = RowCache(
+            int(require_non_negative("model.consensus.cache_mb", cache_mb) * 2**20)
+        )
 
     def attach(self, backbone: Backbone) -> None:
         """Add the adapter that the peers' values are loaded into."""

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lit_fed.backbones import CausalLM, Prediction
+from lit_fed.limits import require_at_least, require_positive
 from lit_fed.losses import kl_distill_from_probs
-from lit_fed.losses.hyperparameter import at_least
 from lit_fed.methods.ddg.consensus import Batch, Consensus, Guidance, Passes
 from lit_fed.methods.ddg.public_predictions import (
     ClassPredictions,
@@ -52,12 +52,12 @@ class PublicConsensus(Consensus):
         server_steps: int = 0,
         server_lr: float = 1e-3,
     ) -> None:
-        self.top_k = int(at_least(top_k, 1, "consensus.top_k"))
+        self.top_k = require_at_least("model.consensus.top_k", top_k, 1)
         self.batch_size = batch_size
         if batch_size is not None:
-            at_least(batch_size, 1, "consensus.batch_size")
-        self.server_steps = int(at_least(server_steps, 0, "consensus.server_steps"))
-        self.server_lr = at_least(server_lr, 0.0, "consensus.server_lr", strictly=True)
+            require_at_least("model.consensus.batch_size", batch_size, 1)
+        self.server_steps = require_at_least("model.consensus.server_steps", server_steps, 0)
+        self.server_lr = require_positive("model.consensus.server_lr", server_lr)
         self.on_server = self.server_steps > 0
 
     def check(self, passes: Passes) -> None:

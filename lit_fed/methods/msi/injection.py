@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lit_fed.backbones import Backbone, Prediction
-from lit_fed.losses.hyperparameter import at_least
+from lit_fed.limits import require_at_least
 from lit_fed.perturbations import (
     Injection,
     Perturbation,
@@ -67,7 +67,7 @@ class StructureInjection:
     ) -> None:
         self.perturbation = perturbation
         self.sites = tuple(sites)
-        self.inject_every = int(at_least(inject_every, 1, "inject_every"))
+        self.inject_every = require_at_least("model.inject_every", inject_every, 1)
         self.mu = mu
         for site in self.sites if mu else ():
             find_modules(backbone.model, site)

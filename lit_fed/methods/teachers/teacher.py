@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from lit_fed.backbones import Backbone, CausalLM, Prediction
 from lit_fed.client import Client
+from lit_fed.limits import require_non_negative
 from lit_fed.losses import mean_pool
-from lit_fed.losses.hyperparameter import at_least
 from lit_fed.methods.teachers.row_cache import RowCache
 
 Transform = Callable[[Mapping[str, Tensor], Prediction], Prediction]
@@ -37,7 +37,7 @@ class Teacher(ABC):
 
     def __init__(self, cache_mb: float = 1024.0) -> None:
         super().__init__()
-        budget = int(at_least(cache_mb, 0.0, "teacher.cache_mb") * 2**20)
+        budget = int(require_non_negative("model.teacher.cache_mb", cache_mb) * 2**20)
         # Row ids are positions in a table, so each table has a cache of its own.
         self.private_cache, self.public_cache = RowCache(budget), RowCache(budget)
         self.transform: Transform | None = None

@@ -420,5 +420,5 @@ def test_a_stage_has_its_own_steps_optimizer_and_warm_up(toy_model: Path, tmp_pa
 
 
 def test_a_stage_refuses_what_makes_no_sense() -> None:
-    with pytest.raises(ValueError, match=r"`local_steps` of stage 'x' .* at least 1, but got 0"):
+    with pytest.raises(ValueError, match=r"`stages.x.local_steps` .* at least 1, but got 0"):
         Stage("x", local_steps=0)

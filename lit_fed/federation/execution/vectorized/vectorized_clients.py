@@ -11,6 +11,7 @@ from lit_fed.federation.client.local_training import LocalTraining
 from lit_fed.federation.client.results import ClientRound, Failed, Finished
 from lit_fed.federation.execution.execution import ClientExecution
 from lit_fed.federation.execution.vectorized.vectorizable import CannotVectorize
+from lit_fed.limits import require_at_least
 
 if TYPE_CHECKING:
     from lit_fed.federation.execution.vectorized.runner import VectorizedRunner
@@ -39,12 +40,8 @@ class VectorizedClients(ClientExecution):
     """
 
     def __init__(self, clients_at_once: int = 8) -> None:
-        if clients_at_once < 1:
-            raise ValueError(
-                "`trainer.execution.clients_at_once` is expected to be at least 1, but got "
-                f"{clients_at_once}"
-            )
-        self.clients_at_once = clients_at_once
+        setting = "trainer.execution.clients_at_once"
+        self.clients_at_once = require_at_least(setting, clients_at_once, 1)
         self._runner: VectorizedRunner | None = None
 
     def check(self, fabric: Fabric) -> None:
