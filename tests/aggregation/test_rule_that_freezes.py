@@ -14,7 +14,7 @@ from lit_fed.backbones import Backbone
 from lit_fed.client import Client
 from lit_fed.federation import VectorizedClients
 from lit_fed.federation.client.resident_module import ResidentModule
-from lit_fed.federation.state import ClientState, FederationState
+from lit_fed.federation.state import ClientState
 from tests.federation.toy import (
     fast_adamw,
     save_toy_model,
@@ -252,7 +252,7 @@ def test_nothing_of_a_client_is_left_to_the_next(toy_model: Path) -> None:
     module.backbone.activate("default")  # as a method with several adapters does
     assert trained() == set(factor(names, "A"))
     assert become(1) == set(factor(names, "B"))
-    resident.act_as_server(FederationState(0, broadcast))
+    resident.act_as_server(broadcast, None)
     assert trained() == set(names)
     become(1)
     assert len(ResidentModule(module)._live) == len(resident._live)
