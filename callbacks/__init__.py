@@ -10,7 +10,7 @@ from lit_fed.callbacks.partition_table import PartitionTable
 from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
 from lit_fed.callbacks.progress import RoundProgressBar
 from lit_fed.callbacks.representation_stability import RepresentationStability
-from lit_fed.callbacks.round_checkpoint import RoundCheckpoint, last_checkpoint
+from lit_fed.callbacks.round_checkpoint import RoundCheckpoint
 from lit_fed.callbacks.round_profiler import RoundProfiler
 from lit_fed.callbacks.run_summary import RunSummary
 from lit_fed.callbacks.shift_evaluation import ShiftEvaluation
@@ -32,5 +32,4 @@ __all__ = [
     "ShiftEvaluation",
     "TaskEvaluation",
     "default_callbacks",
-    "last_checkpoint",
 ]

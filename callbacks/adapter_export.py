@@ -10,10 +10,9 @@ from urllib.parse import quote
 from lightning.pytorch.utilities import rank_zero_info
 
 from lit_fed.callbacks.federated_callback import FederatedCallback
-from lit_fed.client import Client
 
 if TYPE_CHECKING:
-    from lit_fed.federation import FederatedTrainer
+    from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
 
 
@@ -53,25 +52,13 @@ class AdapterExport(FederatedCallback):
         writing.rename(folder / "adapter")
 
 
-def _save(trainer: FederatedTrainer, module: FederatedModule, folder: Path | None) -> None:
+def _save(trainer: FederationView, module: FederatedModule, folder: Path | None) -> None:
     if module.has_global_model:
         module.backbone.save_pretrained(folder)
         return
-    state = trainer.federation
-    for index, data in enumerate(trainer.datamodule.clients):
-        past = state.clients.get(data.id)
-        if past is None:
-            continue
-        client = Client(
-            id=data.id,
-            index=index,
-            num_samples=len(data.rows),
-            round=state.round,
-            rounds=past.rounds,
-            steps=past.steps,
-            rows=data.rows,
-            validation=data.validation,
-        )
-        trainer.resident.act_as_client(client, past, state.broadcast)
-        module.backbone.save_pretrained(folder and folder / quote(data.id, safe=" "))
-    trainer.resident.act_as_server(state)
+    states = trainer.federation.clients
+    for index, client in enumerate(trainer.datamodule.clients):
+        if client.id in states and states[client.id].rounds:
+            trainer.act_as_client(index)
+            module.backbone.save_pretrained(folder and folder / quote(client.id, safe=" "))
+    trainer.act_as_server()

@@ -12,7 +12,7 @@ from lightning.fabric.loggers import TensorBoardLogger
 from lit_fed.callbacks.federated_callback import FederatedCallback
 
 if TYPE_CHECKING:
-    from lit_fed.federation import FederatedTrainer
+    from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
     from lit_fed.update import Update
 
@@ -131,13 +131,13 @@ class FederationCurves(FederatedCallback):
         self._values = {}
 
     def on_round_start(
-        self, trainer: FederatedTrainer, module: FederatedModule, clients: Sequence[Any]
+        self, trainer: FederationView, module: FederatedModule, clients: Sequence[Any]
     ) -> None:
         """Forget the last round's clients."""
         self._values = {}
 
     def on_aggregate_end(
-        self, trainer: FederatedTrainer, module: FederatedModule, updates: Sequence[Update]
+        self, trainer: FederationView, module: FederatedModule, updates: Sequence[Update]
     ) -> None:
         """Take the clients' values; they are written when the round is finished."""
         if not tensorboard_writers(trainer):
@@ -151,7 +151,7 @@ class FederationCurves(FederatedCallback):
             self._values[_SPREAD] = distances
 
     def on_round_end(
-        self, trainer: FederatedTrainer, module: FederatedModule, metrics: Mapping[str, float]
+        self, trainer: FederationView, module: FederatedModule, metrics: Mapping[str, float]
     ) -> None:
         """Write the clients' histograms and, after the first round, the layout."""
         step = int(metrics.get("round", trainer.current_round))
@@ -175,7 +175,7 @@ class FederationCurves(FederatedCallback):
         self._laid_out = True
 
 
-def tensorboard_writers(trainer: FederatedTrainer) -> list[Any]:
+def tensorboard_writers(trainer: FederationView) -> list[Any]:
     """The TensorBoard writers among the trainer's loggers; none where this process writes no files."""
     if trainer.fast_dev_run or not trainer.is_global_zero:
         return []

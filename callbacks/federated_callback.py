@@ -10,8 +10,9 @@ from lightning.pytorch import Callback
 
 if TYPE_CHECKING:
     from lit_fed.client import Client
-    from lit_fed.federation import FederatedTrainer
+    from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
+    from lit_fed.payload import Payload
     from lit_fed.update import Update
 
 
@@ -21,7 +22,8 @@ class FederatedCallback(Callback):
     Any :class:`lightning.pytorch.Callback` works in a federated run; this class adds the rounds'
     hooks. Lightning's own are typed with its Trainer: annotate theirs as ``Any``.
 
-    During a fit the order is ``setup``, ``on_fit_start``, then per round ``on_round_start``, per
+    During a fit the order is ``setup``, ``on_fit_start``, per client ``on_client_prepared`` where a
+    method's clients prepare, then per round ``on_round_start``, per
     client ``on_client_start``, ``on_train_batch_end``… and ``on_client_end`` or
     ``on_client_failed``, then ``on_aggregate_end``, ``on_validation_start``, ``on_validation_end``,
     ``on_round_evaluation`` and ``on_round_end``; at last ``on_fit_end`` and ``teardown``. From
@@ -39,7 +41,7 @@ class FederatedCallback(Callback):
     """
 
     @staticmethod
-    def run_folder(trainer: FederatedTrainer) -> Path | None:
+    def run_folder(trainer: FederationView) -> Path | None:
         """The folder that this process may write the run's files to, or None.
 
         None under ``fast_dev_run``, which leaves no files, and on every process but the first.
@@ -48,24 +50,29 @@ class FederatedCallback(Callback):
             return None
         return trainer.log_dir
 
+    def on_client_prepared(
+        self, trainer: FederationView, module: FederatedModule, client: Client, prepared: Payload
+    ) -> None:
+        """Called when a client has prepared, in the process in which it has."""
+
     def on_round_start(
-        self, trainer: FederatedTrainer, module: FederatedModule, clients: Sequence[Client]
+        self, trainer: FederationView, module: FederatedModule, clients: Sequence[Client]
     ) -> None:
         """Called when a round's clients are sampled, before the first of them starts."""
 
     def on_client_start(
-        self, trainer: FederatedTrainer, module: FederatedModule, client: Client
+        self, trainer: FederationView, module: FederatedModule, client: Client
     ) -> None:
         """Called before a client trains."""
 
     def on_client_end(
-        self, trainer: FederatedTrainer, module: FederatedModule, update: Update
+        self, trainer: FederationView, module: FederatedModule, update: Update
     ) -> None:
         """Called with what a client sent."""
 
     def on_client_failed(
         self,
-        trainer: FederatedTrainer,
+        trainer: FederationView,
         module: FederatedModule,
         client: Client,
         error: BaseException,
@@ -73,16 +80,16 @@ class FederatedCallback(Callback):
         """Called when a client is left out of its round, with the reason."""
 
     def on_aggregate_end(
-        self, trainer: FederatedTrainer, module: FederatedModule, updates: Sequence[Update]
+        self, trainer: FederationView, module: FederatedModule, updates: Sequence[Update]
     ) -> None:
         """Called when the server has combined the round's updates."""
 
     def on_round_evaluation(
-        self, trainer: FederatedTrainer, module: FederatedModule, metrics: dict[str, float]
+        self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
     ) -> None:
         """Called when a round's model is there, with the round's row of the history: add to it."""
 
     def on_round_end(
-        self, trainer: FederatedTrainer, module: FederatedModule, metrics: Mapping[str, float]
+        self, trainer: FederationView, module: FederatedModule, metrics: Mapping[str, float]
     ) -> None:
         """Called when a round is finished, with its row of the history."""

@@ -11,7 +11,7 @@ from lit_fed.callbacks.atomic_write import atomic_write
 from lit_fed.callbacks.federated_callback import FederatedCallback
 
 if TYPE_CHECKING:
-    from lit_fed.federation import FederatedTrainer
+    from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
 
 
@@ -45,7 +45,7 @@ class MetricsCSV(FederatedCallback):
     """
 
     def on_round_end(
-        self, trainer: FederatedTrainer, module: FederatedModule, metrics: Mapping[str, float]
+        self, trainer: FederationView, module: FederatedModule, metrics: Mapping[str, float]
     ) -> None:
         """Write the rows of all finished rounds."""
         if (folder := self.run_folder(trainer)) is not None:

@@ -10,7 +10,7 @@ from lit_fed.metrics import ParameterEfficiency
 from lit_fed.metrics.parameter_efficiency import EfficiencyMode
 
 if TYPE_CHECKING:
-    from lit_fed.federation import FederatedTrainer
+    from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
     from lit_fed.update import Update
 
@@ -35,7 +35,7 @@ class ParameterChange(FederatedCallback):
         self._value: float | None = None
 
     def on_aggregate_end(
-        self, trainer: FederatedTrainer, module: FederatedModule, updates: Sequence[Update]
+        self, trainer: FederationView, module: FederatedModule, updates: Sequence[Update]
     ) -> None:
         """Compare the round's uploads with the broadcast before it."""
         backbone = module.backbone
@@ -58,7 +58,7 @@ class ParameterChange(FederatedCallback):
         self._value = float(self._metric.compute())
 
     def on_round_evaluation(
-        self, trainer: FederatedTrainer, module: FederatedModule, metrics: dict[str, float]
+        self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
     ) -> None:
         """Report the round's value; a round without updates has none."""
         if self._value is not None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lit_fed.callbacks.federated_callback import FederatedCallback
+from lit_fed.limits import require_at_least
 
 if TYPE_CHECKING:
-    from lit_fed.federation import FederatedTrainer
+    from lit_fed.federation.federation_view import FederationView
 
 
 class PeriodicEvaluation(FederatedCallback):
@@ -21,14 +22,10 @@ class PeriodicEvaluation(FederatedCallback):
     """
 
     def __init__(self, every_n_rounds: int | None = None) -> None:
-        if every_n_rounds is not None and every_n_rounds < 1:
-            raise ValueError(
-                f"`{type(self).__name__}.every_n_rounds` is expected to be at least 1 or null, but "
-                f"got {every_n_rounds}"
-            )
-        self.every_n_rounds = every_n_rounds
+        setting = f"{type(self).__name__}.every_n_rounds"
+        self.every_n_rounds = require_at_least(setting, every_n_rounds, 1)
 
-    def is_due(self, trainer: FederatedTrainer) -> bool:
+    def is_due(self, trainer: FederationView) -> bool:
         """Whether to evaluate in ``on_round_evaluation``, where a round has just been counted."""
         finished = trainer.current_round
         if self.every_n_rounds is not None and finished % self.every_n_rounds == 0:
@@ -38,7 +35,7 @@ class PeriodicEvaluation(FederatedCallback):
         return finished >= trainer.max_rounds
 
 
-def last_round_task(trainer: FederatedTrainer) -> tuple[int, int]:
+def last_round_task(trainer: FederationView) -> tuple[int, int]:
     """The task of the round that has just been counted, and how many rounds of it there were by then.
 
     Raises:

@@ -10,14 +10,16 @@ from torch import Tensor
 
 from lit_fed.callbacks.byte_size import byte_size
 from lit_fed.callbacks.federated_callback import FederatedCallback
+from lit_fed.limits import require_positive
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
     from lit_fed.client import Client
-    from lit_fed.federation import FederatedTrainer
+    from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
+    from lit_fed.payload import Payload
     from lit_fed.update import Update
 
 
@@ -70,10 +72,8 @@ class RoundProgressBar(FederatedCallback):
     """
 
     def __init__(self, monitor: str | None = None, refresh_rate: float = 4.0) -> None:
-        if refresh_rate <= 0:
-            raise ValueError(f"`refresh_rate` is expected to be above 0, but got {refresh_rate}")
         self.monitor = monitor
-        self.refresh_rate = refresh_rate
+        self.refresh_rate = require_positive("refresh_rate", refresh_rate)
         self.console: Console | None = None
         self._progress: Progress | None = None
         self._rounds: TaskID | None = None
@@ -87,8 +87,25 @@ class RoundProgressBar(FederatedCallback):
         self._up = sum(row.get("bytes/up", 0.0) for row in history)
         self._down = sum(row.get("bytes/down", 0.0) for row in history)
 
+    def on_client_prepared(
+        self, trainer: FederationView, module: FederatedModule, client: Client, prepared: Payload
+    ) -> None:
+        """Count a client that has prepared, and show how much stays with it."""
+        if not trainer.is_global_zero:
+            return
+        if self._progress is None:
+            self._start(trainer)
+        status = f"{client.id}  {byte_size(prepared.nbytes)}"
+        if self._progress is not None and self._clients is not None:
+            total = len(trainer.datamodule.clients)
+            self._progress.update(
+                self._clients, advance=1, total=total, description="prepare", status=status
+            )
+        else:
+            print(f"prepared {status}", flush=True)
+
     def on_round_start(
-        self, trainer: FederatedTrainer, module: FederatedModule, clients: Sequence[Client]
+        self, trainer: FederationView, module: FederatedModule, clients: Sequence[Client]
     ) -> None:
         """Show the bars, and empty that of the clients."""
         if not trainer.is_global_zero:
@@ -101,7 +118,7 @@ class RoundProgressBar(FederatedCallback):
             )
 
     def on_client_start(
-        self, trainer: FederatedTrainer, module: FederatedModule, client: Client
+        self, trainer: FederationView, module: FederatedModule, client: Client
     ) -> None:
         """Name the client."""
         if self._progress is not None and self._clients is not None:
@@ -125,7 +142,7 @@ class RoundProgressBar(FederatedCallback):
             self._progress.update(self._clients, status=status)
 
     def on_client_end(
-        self, trainer: FederatedTrainer, module: FederatedModule, update: Update
+        self, trainer: FederationView, module: FederatedModule, update: Update
     ) -> None:
         """Count the client."""
         if self._progress is not None and self._clients is not None:
@@ -133,7 +150,7 @@ class RoundProgressBar(FederatedCallback):
 
     def on_client_failed(
         self,
-        trainer: FederatedTrainer,
+        trainer: FederationView,
         module: FederatedModule,
         client: Client,
         error: BaseException,
@@ -148,7 +165,7 @@ class RoundProgressBar(FederatedCallback):
             self._progress.update(self._clients, status="validation")
 
     def on_round_end(
-        self, trainer: FederatedTrainer, module: FederatedModule, metrics: Mapping[str, float]
+        self, trainer: FederationView, module: FederatedModule, metrics: Mapping[str, float]
     ) -> None:
         """Count the round and show how it went."""
         if not trainer.is_global_zero:
@@ -179,7 +196,7 @@ class RoundProgressBar(FederatedCallback):
         """Give the screen back, however the run ended."""
         self._stop()
 
-    def _start(self, trainer: FederatedTrainer) -> None:
+    def _start(self, trainer: FederationView) -> None:
         from rich.console import Console
         from rich.progress import (
             BarColumn,

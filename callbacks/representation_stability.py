@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation, last_round_task
+from lit_fed.limits import require_at_least
 from lit_fed.losses import mean_pool
 from lit_fed.metrics import RepresentationStabilityIndex
 
 if TYPE_CHECKING:
-    from lit_fed.federation import FederatedTrainer
+    from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
 
 
@@ -38,12 +39,8 @@ class RepresentationStability(PeriodicEvaluation):
 
     def __init__(self, every_n_rounds: int | None = None, num_probes: int = 128) -> None:
         super().__init__(every_n_rounds)
-        if num_probes < _LEAST:
-            raise ValueError(
-                f"`RepresentationStability.num_probes` is expected to be at least {_LEAST}, but got "
-                f"{num_probes}"
-            )
-        self.num_probes = num_probes
+        setting = "RepresentationStability.num_probes"
+        self.num_probes = require_at_least(setting, num_probes, _LEAST)
         self._after: dict[int, list[Tensor]] = {}
         self._loaded = False
 
@@ -68,7 +65,7 @@ class RepresentationStability(PeriodicEvaluation):
         self._loaded = False
 
     def on_round_evaluation(
-        self, trainer: FederatedTrainer, module: FederatedModule, metrics: dict[str, float]
+        self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
     ) -> None:
         """Compare where it is due, and keep the states after the last round of a task."""
         if not self.is_due(trainer):
@@ -100,7 +97,7 @@ class RepresentationStability(PeriodicEvaluation):
             self._after.setdefault(_place(name)[0], []).append(state)
 
     @torch.no_grad()
-    def _states(self, trainer: FederatedTrainer, module: FederatedModule) -> list[Tensor]:
+    def _states(self, trainer: FederationView, module: FederatedModule) -> list[Tensor]:
         """Mean-pooled states of the probes, [num_probes, d] for each layer, on the CPU."""
         trainer.act_as_server()
         training = module.training

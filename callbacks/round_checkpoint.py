@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,69 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lit_fed.callbacks.atomic_write import atomic_write
 from lit_fed.callbacks.federated_callback import FederatedCallback
+from lit_fed.federation.run.checkpoint import best_round, checkpoints
+from lit_fed.limits import require_at_least
 
 if TYPE_CHECKING:
-    from lit_fed.federation import FederatedTrainer
+    from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
     from lit_fed.update import Update
-
-_NAME = re.compile(r"round=(\d+)")
-
-
-def checkpoints(folder: Path) -> dict[int, Path]:
-    """The checkpoints in a folder by their number of finished rounds, oldest first.
-
-    Args:
-        folder: A run's folder, or the ``checkpoints`` folder in it. It need not exist.
-    """
-    folder = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
-    found = {}
-    for path in folder.glob("round=*"):
-        if (match := _NAME.fullmatch(path.name)) and path.is_dir():
-            found[int(match[1])] = path
-    return dict(sorted(found.items()))
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint with the most finished rounds, or None where there is none.
-
-    Args:
-        folder: A run's folder, or the ``checkpoints`` folder in it. It need not exist.
-
-    Example:
-        >>> import tempfile
-        >>> run = Path(tempfile.mkdtemp())
-        >>> last_checkpoint(run) is None
-        True
-        >>> for name in ("round=0009", "round=0010", ".writing-round=0011"):
-        ...     (run / "checkpoints" / name).mkdir(parents=True)
-        >>> last_checkpoint(run).name
-        'round=0010'
-    """
-    return next(reversed(checkpoints(folder).values()), None)
-
-
-def best_round(
-    history: Sequence[Mapping[str, float]], monitor: str, mode: Literal["min", "max"] = "max"
-) -> int | None:
-    """How many rounds were finished when a metric was best, or None if it never was a number.
-
-    Args:
-        history: One row a round.
-        monitor: Name of the metric. Rounds without it, or where it is NaN, do not count.
-        mode: Whether the largest or the smallest value is best; the earliest of equals wins.
-
-    Example:
-        >>> best_round([{"val/f1": 0.5}, {"val/f1": 0.75}, {"val/f1": 0.75}], "val/f1")
-        2
-    """
-    sign = 1.0 if mode == "max" else -1.0
-    scores = {
-        finished: sign * row[monitor]
-        for finished, row in enumerate(history, start=1)
-        if not math.isnan(row.get(monitor, math.nan))
-    }
-    return max(scores, key=scores.__getitem__, default=None)
 
 
 class RoundCheckpoint(FederatedCallback):
@@ -111,18 +53,10 @@ class RoundCheckpoint(FederatedCallback):
         mode: Literal["min", "max"] = "max",
         save_best: bool = True,
     ) -> None:
-        if every_n_rounds < 1:
-            raise ValueError(
-                f"`every_n_rounds` is expected to be at least 1, but got {every_n_rounds}"
-            )
-        if keep_last is not None and keep_last < 1:
-            raise ValueError(
-                f"`keep_last` is expected to be at least 1 or null, but got {keep_last}"
-            )
         if mode not in ("min", "max"):
             raise ValueError(f"`mode` is expected to be 'min' or 'max', but got {mode!r}")
-        self.every_n_rounds = every_n_rounds
-        self.keep_last = keep_last
+        self.every_n_rounds = require_at_least("every_n_rounds", every_n_rounds, 1)
+        self.keep_last = require_at_least("keep_last", keep_last, 1)
         self.monitor = monitor
         self.mode: Literal["min", "max"] = mode
         self.save_best = save_best
@@ -137,7 +71,7 @@ class RoundCheckpoint(FederatedCallback):
         self._saved = trainer.federation.round
 
     def on_client_end(
-        self, trainer: FederatedTrainer, module: FederatedModule, update: Update
+        self, trainer: FederationView, module: FederatedModule, update: Update
     ) -> None:
         """Wait until the last round is on disk."""
         self.wait()
@@ -156,7 +90,7 @@ class RoundCheckpoint(FederatedCallback):
             raise error
 
     def on_round_end(
-        self, trainer: FederatedTrainer, module: FederatedModule, metrics: Mapping[str, float]
+        self, trainer: FederationView, module: FederatedModule, metrics: Mapping[str, float]
     ) -> None:
         """Save the round if it is its turn or the best so far, and delete what is not kept."""
         finished = trainer.federation.round
@@ -180,12 +114,12 @@ class RoundCheckpoint(FederatedCallback):
         self._save(trainer)
         self.wait()
 
-    def _best_round(self, trainer: FederatedTrainer) -> int | None:
+    def _best_round(self, trainer: FederationView) -> int | None:
         if self.monitor is None:
             return None
         return best_round(trainer.federation.history, self.monitor, self.mode)
 
-    def _save(self, trainer: FederatedTrainer) -> None:
+    def _save(self, trainer: FederationView) -> None:
         # None outside a fit, where an exception may strike as well.
         run = self.run_folder(trainer)
         if self._saved is None or run is None or trainer.federation.round <= self._saved:

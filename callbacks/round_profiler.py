@@ -9,10 +9,11 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from lit_fed.callbacks.federated_callback import FederatedCallback
+from lit_fed.limits import require_at_least
 
 if TYPE_CHECKING:
     from lit_fed.client import Client
-    from lit_fed.federation import FederatedTrainer
+    from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
 
 
@@ -33,14 +34,12 @@ class RoundProfiler(FederatedCallback):
     """
 
     def __init__(self, round: int = 2, trace: bool = True) -> None:
-        if round < 1:
-            raise ValueError(f"`RoundProfiler.round` is expected to be at least 1, but got {round}")
-        self.round = round
+        self.round = require_at_least("RoundProfiler.round", round, 1)
         self.trace = trace
         self._profiler: profile | None = None
 
     def on_round_start(
-        self, trainer: FederatedTrainer, module: FederatedModule, clients: Sequence[Client]
+        self, trainer: FederationView, module: FederatedModule, clients: Sequence[Client]
     ) -> None:
         """Start in the chosen round."""
         if trainer.current_round + 1 != self.round or self.run_folder(trainer) is None:
@@ -52,7 +51,7 @@ class RoundProfiler(FederatedCallback):
         self._profiler.start()
 
     def on_round_end(
-        self, trainer: FederatedTrainer, module: FederatedModule, metrics: Mapping[str, float]
+        self, trainer: FederationView, module: FederatedModule, metrics: Mapping[str, float]
     ) -> None:
         """Stop and write."""
         profiler, folder = self._stop(), self.run_folder(trainer)

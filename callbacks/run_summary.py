@@ -17,13 +17,13 @@ from lightning.fabric.loggers import TensorBoardLogger
 from lit_fed.callbacks.atomic_write import atomic_write
 from lit_fed.callbacks.byte_size import byte_size
 from lit_fed.callbacks.federated_callback import FederatedCallback
-from lit_fed.callbacks.round_checkpoint import best_round, last_checkpoint
+from lit_fed.federation.run.checkpoint import best_round, last_checkpoint
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from lit_fed.federation import FederatedTrainer
+    from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
 
 _PACKAGES = ("lit_fed", "torch", "lightning", "transformers", "peft", "datasets", "torchmetrics")
@@ -127,7 +127,7 @@ class RunSummary(FederatedCallback):
         self._print(trainer, folder, seconds)
 
     def _summary(
-        self, trainer: FederatedTrainer, module: FederatedModule, seconds: float
+        self, trainer: FederationView, module: FederatedModule, seconds: float
     ) -> dict[str, Any]:
         state = trainer.federation
         metrics = {**(state.history[-1] if state.history else {}), **trainer.final_metrics}
@@ -158,7 +158,7 @@ class RunSummary(FederatedCallback):
             },
         }
 
-    def _print(self, trainer: FederatedTrainer, folder: Path | None, seconds: float) -> None:
+    def _print(self, trainer: FederationView, folder: Path | None, seconds: float) -> None:
         if self.console is None:
             from rich.console import Console
 

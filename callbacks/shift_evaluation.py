@@ -8,7 +8,7 @@ from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
 from lit_fed.metrics import GeneralizationUnderShift
 
 if TYPE_CHECKING:
-    from lit_fed.federation import FederatedTrainer
+    from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
 
 
@@ -20,7 +20,7 @@ class ShiftEvaluation(PeriodicEvaluation):
     Args:
         every_n_rounds: Evaluate after every so many rounds, beside after each task. None: not.
         mode: See :class:`~lit_fed.metrics.GeneralizationUnderShift`.
-        metric: What :meth:`~lit_fed.FederatedTrainer.test` calls the accuracy. Without a global
+        metric: What :meth:`~lit_fed.FederationView.test` calls the accuracy. Without a global
             model it is the mean over the clients.
 
     Raises:
@@ -48,7 +48,7 @@ class ShiftEvaluation(PeriodicEvaluation):
             )
 
     def on_round_evaluation(
-        self, trainer: FederatedTrainer, module: FederatedModule, metrics: dict[str, float]
+        self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
     ) -> None:
         """Evaluate the sets where it is due."""
         if not self.is_due(trainer):

@@ -15,12 +15,13 @@ from lit_fed.callbacks.atomic_write import atomic_write
 from lit_fed.callbacks.curves import tensorboard_writers
 from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation, last_round_task
 from lit_fed.data import ClassificationEncoding, Encoding
+from lit_fed.limits import require_at_least
 from lit_fed.metrics import TaskMatrix, semantic_retention, task_transfer
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from lit_fed.federation import FederatedTrainer
+    from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
 
 
@@ -43,7 +44,7 @@ class TaskEvaluation(PeriodicEvaluation):
             task-incremental scenario) or of all (class-incremental). The same, where the classes are.
         chance: Accuracy of guessing, which SRS subtracts, of each task. None: the share of the most
             frequent class among the task's test rows; for language models 0.
-        metric: What :meth:`~lit_fed.FederatedTrainer.test` calls the accuracy. Without a global
+        metric: What :meth:`~lit_fed.FederationView.test` calls the accuracy. Without a global
             model it is the mean over the clients.
 
     Raises:
@@ -60,12 +61,8 @@ class TaskEvaluation(PeriodicEvaluation):
         metric: str = "test/accuracy",
     ) -> None:
         super().__init__(every_n_rounds)
-        if adaptation_rounds < 0:
-            raise ValueError(
-                f"`TaskEvaluation.adaptation_rounds` is expected to be at least 0, but got "
-                f"{adaptation_rounds}"
-            )
-        self.adaptation_rounds = adaptation_rounds
+        setting = "TaskEvaluation.adaptation_rounds"
+        self.adaptation_rounds = require_at_least(setting, adaptation_rounds, 0)
         self.known_task = known_task
         self.chance = chance
         self.metric = metric
@@ -110,7 +107,7 @@ class TaskEvaluation(PeriodicEvaluation):
         self._loaded = {}
 
     def on_round_evaluation(
-        self, trainer: FederatedTrainer, module: FederatedModule, metrics: dict[str, float]
+        self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
     ) -> None:
         """Evaluate all tasks where it is due, or the one that is being adapted to."""
         task, rounds = last_round_task(trainer)
@@ -163,7 +160,7 @@ class TaskEvaluation(PeriodicEvaluation):
             f"{self.metric!r}"
         )
 
-    def _write(self, trainer: FederatedTrainer, matrix: Tensor) -> None:
+    def _write(self, trainer: FederationView, matrix: Tensor) -> None:
         if (folder := self.run_folder(trainer)) is not None:
             atomic_write(folder / "task_matrix.csv", matrix_csv(matrix, self.tasks))
         for writer in tensorboard_writers(trainer):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import warnings
 from itertools import pairwise
-from typing import Any
+from typing import Any, NoReturn
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import (
@@ -19,8 +20,10 @@ from lightning.pytorch.cli import (
 
 from lit_fed.callbacks.run_summary import metrics_table
 from lit_fed.data import FederatedDataModule
-from lit_fed.federation import FederatedTrainer, ProcessLost
+from lit_fed.federation import ProcessLost
+from lit_fed.methods.ddg import refuse_replaced
 from lit_fed.module import FederatedModule
+from lit_fed.trainer import FederatedTrainer
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -32,6 +35,20 @@ class SaveRunConfig(SaveConfigCallback):
             trainer.log_dir.mkdir(parents=True, exist_ok=True)
             path = str(trainer.log_dir / self.config_filename)
             self.parser.save(self.config, path, skip_none=False, overwrite=True, multifile=False)
+
+
+class LitFedParser(LightningArgumentParser):
+    """A parser that names what has taken the place of a former setting of DDG."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Say what is wrong with the settings, and exit.
+
+        Raises:
+            ValueError: If it is a former setting.
+        """
+        unknown = r"class_path '[\w.]*DDG(?:MSI)?':\s+Option '(\w+)' is not accepted"
+        refuse_replaced(dict.fromkeys(re.findall(unknown, message)))
+        super().error(message, ex)
 
 
 class LitFedCLI(LightningCLI):
@@ -49,6 +66,7 @@ class LitFedCLI(LightningCLI):
             save_config_callback=SaveRunConfig,
             subclass_mode_model=True,
             seed_everything_default=0,
+            parser_class=LitFedParser,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             parser_kwargs={

@@ -1,17 +1,15 @@
-"""A client of the federation, as a method sees it while it is that client."""
+"""A client's identity: what a server knows of it, and a method while it is that client."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from datasets import Dataset
+from dataclasses import dataclass, field
 
 
 @dataclass
 class Client:
     """Who a :class:`~lit_fed.FederatedModule` is at the moment.
+
+    Its rows are not here: only the client has them (:class:`~lit_fed.data.ClientData`).
 
     Attributes:
         id: Name of the client, unique in the federation.
@@ -20,10 +18,13 @@ class Client:
         round: The round under way, counted from 0.
         rounds: Rounds it has finished before this one.
         steps: Optimizer steps it has taken in its whole life, those of this round included.
-        rows: Its training rows.
-        validation: Its own held-out rows, if it has any.
-        task: The task under way, where the trainer goes through a sequence of them: `rows`,
-            `num_samples` and `validation` are of this task alone.
+        stage_steps: The same for each stage by its name.
+        task: The task under way, where the trainer goes through a sequence of them: its rows and
+            `num_samples` are of this task alone.
+
+    Example:
+        >>> Client("hospital", index=0, num_samples=120, round=3, rounds=2, steps=40).num_samples
+        120
     """
 
     id: str
@@ -32,6 +33,5 @@ class Client:
     round: int
     rounds: int
     steps: int
-    rows: Dataset
-    validation: Dataset | None = None
+    stage_steps: dict[str, int] = field(default_factory=dict)
     task: str | None = None

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from lit_fed.backbones import Backbone, Prediction, SequenceClassifier
 from lit_fed.client import Client
+from lit_fed.limits import require_at_least
 from lit_fed.losses import cross_entropy
 from lit_fed.metric_averager import MetricAverager
 from lit_fed.payload import Payload
+from lit_fed.stage import Stage
 from lit_fed.timers import Timers
 from lit_fed.update import Update
 
@@ -34,8 +36,9 @@ class FederatedModule(LightningModule):
 
     One module plays every part in turn. For a client, the trainer resets all trainable values to
     those the module was built with and calls :meth:`act_as`, then :meth:`load_private_state` (if the
-    client has been here before), :meth:`download`, per stage :meth:`start_stage` and the training
-    steps, :meth:`upload` and :meth:`private_state`. For the server it resets and calls
+    client has been here before), :meth:`download`, per stage :meth:`start_stage`, :meth:`local_data`
+    and the training steps, :meth:`upload` and :meth:`private_state`. Before round 0 a client may
+    :meth:`prepare`. For the server it resets and calls
     :meth:`act_as`, :meth:`load_server_state`, :meth:`download` with the last broadcast,
     :meth:`aggregate` and :meth:`server_state`. So a method never sees what another client left
     behind, and everything that lasts is a :class:`~lit_fed.Payload`.
@@ -50,12 +53,16 @@ class FederatedModule(LightningModule):
     Attributes:
         has_global_model: Whether the broadcast makes a model of its own. Where it does not, clients'
             models are evaluated instead.
-        stages: Names of the parts of a client's local training, each with its own optimizer.
+        stages: The parts of a client's local training in their order, each with its own rows, optimizer,
+            schedule and number of steps.
+        stage: The stage under way; the first one in a stock Trainer.
         client: Who the module is at the moment; None on the server and in a stock Trainer.
+        prepared: What :meth:`prepare` gave for this client; empty where it gave nothing, and on the server.
+        gradient_clipper: How a federated trainer bounds gradients, while a client trains.
     """
 
-    has_global_model: ClassVar[bool] = True
-    stages: ClassVar[tuple[str, ...]] = ("train",)
+    has_global_model: bool = True
+    stages: tuple[Stage, ...] = (Stage("train"),)
 
     def __init__(
         self,
@@ -66,14 +73,13 @@ class FederatedModule(LightningModule):
         warmup_steps: int = 500,
     ) -> None:
         super().__init__()
-        if warmup_steps < 0:
-            raise ValueError(
-                f"`model.warmup_steps` is expected to be at least 0, but got {warmup_steps}"
-            )
         self.backbone = SequenceClassifier() if backbone is None else backbone
         self.make_optimizer = optimizer
-        self.warmup_steps = warmup_steps
+        self.warmup_steps = require_at_least("model.warmup_steps", warmup_steps, 0)
+        self.stage = self.stages[0]
         self.client: Client | None = None
+        self.prepared = Payload()
+        self.gradient_clipper: Callable[[Any, float | None, str | None], None] | None = None
         self.datamodule: FederatedDataModule | None = None
         self.metric_averager: MetricAverager | None = None
         self.timers = Timers()
@@ -85,9 +91,29 @@ class FederatedModule(LightningModule):
         """Server: what the clients of round 0 download. Default: nothing."""
         return Payload()
 
+    def broadcast_to(self, client: Client, broadcast: Payload) -> Payload:
+        """Server: what a client downloads of the broadcast. Default: all of it, the same object.
+
+        Args:
+            client: The client.
+            broadcast: The last broadcast.
+        """
+        return broadcast
+
     def act_as(self, client: Client | None) -> None:
         """Be a client, or the server if None. A method whose clients differ chooses its backbone here."""
         self.client = client
+
+    def prepare(self, rows: Dataset) -> Payload:
+        """Client: what it makes of its rows once, before its first round. Default: nothing.
+
+        For instance rewritten rows, a fitted projector, or embedded references. The module is as it was
+        built. The result stays with the client as :attr:`prepared` and is part of checkpoints.
+
+        Args:
+            rows: The client's rows.
+        """
+        return Payload()
 
     @abstractmethod
     def download(self, broadcast: Payload) -> None:
@@ -98,12 +124,16 @@ class FederatedModule(LightningModule):
 
         Args:
             rows: The client's rows as the data module holds them.
-            stage: The stage that starts.
+            stage: The name of the stage that starts.
         """
         return rows
 
     def start_stage(self, stage: str) -> None:
-        """Client: make ready for a stage, for instance choose what trains. Default: nothing."""
+        """Client: make ready for a stage, for instance choose what trains. Default: nothing.
+
+        Args:
+            stage: The name of the stage that starts.
+        """
 
     @abstractmethod
     def upload(self) -> Payload:
@@ -117,11 +147,19 @@ class FederatedModule(LightningModule):
         """
 
     def private_state(self) -> Payload:
-        """Client: what stays with it until its next round. Default: nothing."""
-        return Payload()
+        """Client: what stays with it until its next round.
 
+        Default: parameters and buffers of all modules outside the backbones, for instance the running
+        mean of a client's deviation, or the magnitudes that its perturbation has learnt.
+        """
+        return Payload(self._outside_backbones())
+
+    @torch.no_grad()
     def load_private_state(self, state: Payload) -> None:
         """Client: take back what :meth:`private_state` gave. Not called in a client's first round."""
+        held = self._outside_backbones()
+        for name, value in state.matching(held, "private state").items():
+            held[name].copy_(value)
 
     def server_state(self) -> Payload:
         """Server: what it keeps until the next round beside the broadcast. Default: nothing."""
@@ -137,7 +175,50 @@ class FederatedModule(LightningModule):
             ValueError: If a term of the loss needs the rows of a batch together.
         """
 
+    @property
+    def backbones(self) -> Mapping[str, Backbone]:
+        """Every backbone among the modules by its name, each once.
+
+        One that has several names, as the current one of several is ``backbone`` as well, goes by the
+        last, which is the same whoever the module is.
+        """
+        found: dict[Backbone, str] = {}
+        for name, part in _named_backbones(self):
+            found[part] = name
+        return {name: part for part, name in found.items()}
+
+    def _outside_backbones(self) -> dict[str, Tensor]:
+        """Parameters and buffers of the modules outside the backbones, live."""
+        held = {}
+        for child, module in self.named_children():
+            if not isinstance(module, Backbone):
+                inside = tuple(f"{name}." for name, _ in _named_backbones(module))
+                for name, value in module.state_dict().items():
+                    if not name.startswith(inside):
+                        held[f"{child}.{name}"] = value
+        return held
+
     # ---------------------------------------------------------------- local training
+
+    @property
+    def data(self) -> FederatedDataModule:
+        """The federation's data, or that of a stock Trainer.
+
+        Raises:
+            RuntimeError: If the module runs without a data module.
+        """
+        stock = self._trainer  # the property raises where there is none
+        datamodule = self.datamodule or getattr(stock, "datamodule", None)
+        if datamodule is None:
+            raise RuntimeError(
+                f"{type(self).__name__} needs a FederatedDataModule, but there is none"
+            )
+        return datamodule
+
+    @property
+    def own_step(self) -> int:
+        """Steps taken before this one: by the client in its whole life, or by a stock Trainer."""
+        return self.client.steps if self.client else self.global_step
 
     @property
     def tokenizer(self) -> Any:
@@ -152,6 +233,24 @@ class FederatedModule(LightningModule):
     @abstractmethod
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The method's loss on one batch, a scalar."""
+
+    def total_loss(self, task: Tensor, **terms: Tensor) -> Tensor:
+        """The sum task + Σ terms, logged as ``train/loss``, and each term as ``train/<its name>``.
+
+        Args:
+            task: The task's loss, a scalar.
+            **terms: The other terms, weighted. Those that are off are constants, and are not logged.
+
+        Returns:
+            A scalar.
+        """
+        loss = task
+        for name, term in terms.items():
+            loss = loss + term
+            if term.requires_grad:
+                self.log(f"train/{name}", term.detach())
+        self.log("train/loss", loss)
+        return loss
 
     def validation_step(
         self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0
@@ -198,27 +297,44 @@ class FederatedModule(LightningModule):
         self.log(f"{split}/accuracy", correct.sum() / max(count, 1), batch_size=count)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer of what requires a gradient, with the warm-up counted in the client's own steps."""
-        optimizer = self.make_optimizer([p for p in self.parameters() if p.requires_grad])
-        if not self.warmup_steps:
+        """The stage's optimizer of what requires a gradient, with a warm-up counted in the stage's own steps."""
+        stage = self.stage
+        make = self.make_optimizer if stage.optimizer is None else stage.optimizer
+        warmup = self.warmup_steps if stage.warmup_steps is None else stage.warmup_steps
+        optimizer = make([p for p in self.parameters() if p.requires_grad])
+        if not warmup:
             return optimizer
-        done = self.client.steps if self.client else 0
-        schedule = LambdaLR(optimizer, lambda step: min(1.0, (done + step + 1) / self.warmup_steps))
+        done = self.client.stage_steps.get(stage.name, 0) if self.client else 0
+        schedule = LambdaLR(optimizer, lambda step: min(1.0, (done + step + 1) / warmup))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def batches(self, rows: Dataset) -> Iterator[dict[str, Tensor]]:
-        """Rows in order, tokenised for the current backbone, in batches on its device.
+    def clip_gradients(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Bound the gradients, for a module that overrides ``configure_gradient_clipping``; as in Lightning."""
+        if self.gradient_clipper is None:
+            super().clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        else:
+            self.gradient_clipper(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def batches(
+        self, rows: Dataset, seed: int | None = None, batch_size: int | None = None
+    ) -> Iterator[dict[str, Tensor]]:
+        """Rows, tokenised for the current backbone, in batches on its device.
+
+        Args:
+            rows: The rows.
+            seed: Shuffle by this seed. None: in order.
+            batch_size: Rows of a batch. None: as in training where rows are shuffled, else as in an
+                evaluation.
 
         Raises:
             RuntimeError: If the module runs without a data module.
         """
-        stock = self._trainer  # the property raises where there is none
-        datamodule = self.datamodule or getattr(stock, "datamodule", None)
-        if datamodule is None:
-            raise RuntimeError(
-                f"{type(self).__name__}.batches needs a FederatedDataModule, but there is none"
-            )
-        for batch in datamodule.dataloader(rows, self.tokenizer):
+        for batch in self.data.dataloader(rows, self.tokenizer, seed, batch_size):
             yield move_data_to_device(batch, self.device)
 
     def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
@@ -235,3 +351,12 @@ class FederatedModule(LightningModule):
         else:
             for name, value in dictionary.items():
                 self.log(name, value, **kwargs)
+
+
+def _named_backbones(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, Backbone]]:
+    """The backbones in a module, under each of their names."""
+    for name, child in module._modules.items():
+        if isinstance(child, Backbone):
+            yield f"{prefix}{name}", child
+        elif child is not None:
+            yield from _named_backbones(child, f"{prefix}{name}.")

@@ -1,4 +1,4 @@
-"""What crosses the wire between a client and the server."""
+"""Payload: the tensors and strings that a client and the server send each other."""
 
 from __future__ import annotations
 
@@ -33,10 +33,14 @@ DTYPES: Final = frozenset(
 )
 
 _ALIGNMENT: Final = 64  # bytes, a cache line
+_SEPARATOR: Final = "::"  # in a file, between a part's name and those of its tensors
 
 
 class Payload:
-    """Named tensors and lists of strings: the only thing clients and server collectives.
+    """Named tensors, lists of strings and named parts: the only thing that clients and server exchange.
+
+    What is exchanged beside the weights, such as predictions, is a part of its own, so that it needs no
+    names that say what it is not. A part is a payload without parts.
 
     A payload is immutable: it copies its tensors to the CPU when it is made, so neither side sees
     what the other does with its weights afterwards. It is checked when it is made, on both sides. One
@@ -45,11 +49,14 @@ class Payload:
     Args:
         tensors: Named tensors of any shape, of a floating, integer or boolean dtype.
         strings: Named lists of texts, each encodable as UTF-8.
+        parts: Named payloads without parts. Those that are empty are left out.
 
     Raises:
-        TypeError: If an entry is no tensor or no text, or a tensor has another dtype.
-        ValueError: If a floating tensor holds NaN or infinity, a text is no valid UTF-8, or a name
-            stands for a tensor and for strings.
+        TypeError: If an entry is no tensor or no text, a part is no payload, or a tensor has another
+            dtype.
+        ValueError: If a floating tensor holds NaN or infinity, a text is no valid UTF-8, a name
+            stands for a tensor and for strings, a tensor's name has ``::`` or a part's a colon, or a
+            part has parts.
 
     Example:
         >>> payload = Payload({"weight": torch.ones(2, 3)}, {"answers": ["yes", "是"]})
@@ -57,14 +64,18 @@ class Payload:
         30
         >>> Payload.from_bytes(payload.to_bytes()) == payload
         True
+        >>> both = payload.with_parts({"consensus": Payload({"probs": torch.ones(2)})})
+        >>> both.nbytes, list(both.parts), both.main == payload
+        (38, ['consensus'], True)
     """
 
-    __slots__ = ("_strings", "_tensors")
+    __slots__ = ("_parts", "_strings", "_tensors")
 
     def __init__(
         self,
         tensors: Mapping[str, Tensor] | None = None,
         strings: Mapping[str, Sequence[str]] | None = None,
+        parts: Mapping[str, Payload] | None = None,
     ) -> None:
         self._tensors = MappingProxyType(_copied(tensors or {}))
         self._strings = MappingProxyType(
@@ -74,25 +85,37 @@ class Payload:
             raise ValueError(
                 f"payload names are expected once, but {sorted(both)} name tensors and strings"
             )
+        self._parts = _checked_parts(parts or {})
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
-        """The tensors by name, on the CPU."""
+        """The tensors by name, on the CPU; those of the parts are not among them."""
         return self._tensors
 
     @property
     def strings(self) -> Mapping[str, tuple[str, ...]]:
-        """The lists of texts by name."""
+        """The lists of texts by name; those of the parts are not among them."""
         return self._strings
 
     @property
+    def parts(self) -> Mapping[str, Payload]:
+        """The parts by name."""
+        return self._parts
+
+    @property
+    def main(self) -> Payload:
+        """The payload without its parts, in memory shared with it; the same object if it has none."""
+        return self._sharing(self.tensors, self.strings, {}) if self.parts else self
+
+    @property
     def nbytes(self) -> int:
-        """Size of the content in bytes: tensors as stored, texts as UTF-8, names and framing not counted."""
+        """Bytes of the content, parts included: tensors as stored, texts as UTF-8, without names and framing."""
         tensors = sum(t.numel() * t.element_size() for t in self.tensors.values())
-        return tensors + sum(len(s.encode()) for texts in self.strings.values() for s in texts)
+        texts = sum(len(s.encode()) for texts in self.strings.values() for s in texts)
+        return tensors + texts + sum(part.nbytes for part in self.parts.values())
 
     def __bool__(self) -> bool:
-        return bool(self.tensors or self.strings)
+        return bool(self.tensors or self.strings or self.parts)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Payload):
@@ -100,6 +123,7 @@ class Payload:
         ours, theirs = self.tensors, other.tensors
         return (
             self.strings == other.strings
+            and self.parts == other.parts
             and ours.keys() == theirs.keys()
             and all(
                 t.dtype == theirs[k].dtype and torch.equal(t, theirs[k]) for k, t in ours.items()
@@ -108,13 +132,19 @@ class Payload:
 
     __hash__ = None  # type: ignore[assignment]  # equality by content, and tensors have no content hash
 
+    def __deepcopy__(self, memo: object) -> Payload:
+        return self  # it is immutable
+
     def __repr__(self) -> str:
-        names = [*self.tensors, *self.strings]
+        inside = [
+            f"{p}::{n}" for p, one in self.parts.items() for n in (*one.tensors, *one.strings)
+        ]
+        names = [*self.tensors, *self.strings, *inside]
         shown = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
         return f"Payload({self.nbytes:,} bytes in {len(names)} entries: {shown})"
 
     def matching(self, reference: Mapping[str, Tensor], what: str = "payload") -> dict[str, Tensor]:
-        """The tensors named in ``reference``, checked against its shapes.
+        """The tensors named in ``reference``, checked against its shapes; those of parts do not count.
 
         Args:
             reference: Tensors with the expected names and shapes. The payload may hold more.
@@ -146,44 +176,91 @@ class Payload:
                 )
         return {name: held[name] for name in reference}
 
-    def part(self, names: Iterable[str]) -> Payload:
-        """Those tensors and strings that are named, in memory shared with this payload.
+    def select(self, names: Iterable[str]) -> Payload:
+        """Those tensors and strings that are named, without parts, in memory shared with this payload.
 
         Args:
             names: Names; those that the payload does not hold are left out.
 
         Example:
-            >>> Payload({"a": torch.ones(2), "b": torch.ones(3)}).part(["a"])
+            >>> Payload({"a": torch.ones(2), "b": torch.ones(3)}).select(["a"])
             Payload(8 bytes in 1 entries: a)
         """
         wanted = set(names)
-        one = Payload()
-        one._tensors = MappingProxyType({n: t for n, t in self.tensors.items() if n in wanted})
-        one._strings = MappingProxyType({n: s for n, s in self.strings.items() if n in wanted})
+        tensors = {n: t for n, t in self.tensors.items() if n in wanted}
+        return self._sharing(tensors, {n: s for n, s in self.strings.items() if n in wanted}, {})
+
+    def with_parts(self, parts: Mapping[str, Payload]) -> Payload:
+        """The payload with these parts beside its own, in memory shared with it.
+
+        Args:
+            parts: Named payloads without parts. One of a name that is there takes its place.
+
+        Raises:
+            TypeError: If a part is no payload.
+            ValueError: If a part's name has a colon, or a part has parts.
+
+        Example:
+            >>> Payload({"w": torch.ones(2)}).with_parts({"extra": Payload({"w": torch.ones(3)})})
+            Payload(20 bytes in 2 entries: w, extra::w)
+        """
+        return self._sharing(self.tensors, self.strings, {**self.parts, **parts})
+
+    @staticmethod
+    def _sharing(
+        tensors: Mapping[str, Tensor],
+        strings: Mapping[str, tuple[str, ...]],
+        parts: Mapping[str, Payload],
+    ) -> Payload:
+        """A payload of content that another one has checked and copied."""
+        one = Payload(parts=parts)
+        one._tensors, one._strings = MappingProxyType(tensors), MappingProxyType(strings)
         return one
 
     def to_bytes(self) -> bytes:
-        """The payload in the safetensors format; the strings travel in its header."""
-        return safetensors.torch.save(
-            dict(self.tensors), metadata={"strings": json.dumps(dict(self.strings))}
-        )
+        """The payload in the safetensors format.
+
+        The strings and the names of the parts travel in its header. A part's tensor is ``<part>::<name>``.
+        """
+        tensors, metadata = dict(self.tensors), {"strings": json.dumps(dict(self.strings))}
+        for name, part in self.parts.items():
+            tensors |= {f"{name}{_SEPARATOR}{key}": tensor for key, tensor in part.tensors.items()}
+        if self.parts:
+            strings = {name: dict(part.strings) for name, part in self.parts.items()}
+            metadata["parts"] = json.dumps(strings)
+        return safetensors.torch.save(tensors, metadata=metadata)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Payload:
         """Read what :meth:`to_bytes` wrote.
 
         Raises:
-            ValueError: If ``data`` is not a safetensors file or its strings cannot be read.
+            ValueError: If ``data`` is not a safetensors file, or its strings or parts cannot be read.
         """
         try:
-            tensors = safetensors.torch.load(data)
+            stored = safetensors.torch.load(data)
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-            strings = json.loads(header.get("__metadata__", {}).get("strings", "{}"))
+            metadata = header.get("__metadata__", {})
+            strings = json.loads(metadata.get("strings", "{}"))
+            inside: dict[str, Mapping[str, Sequence[str]]] = json.loads(metadata.get("parts", "{}"))
         except (SafetensorError, ValueError, KeyError) as error:
             raise ValueError(
                 f"payload bytes are expected in the safetensors format, but: {error}"
             ) from error
-        return cls(tensors, strings)
+        tensors: dict[str, Tensor] = {}
+        held: dict[str, dict[str, Tensor]] = {name: {} for name in inside}
+        for key, tensor in stored.items():
+            part, separator, name = key.partition(_SEPARATOR)
+            if not separator:
+                tensors[key] = tensor
+            elif part in held:
+                held[part][name] = tensor
+            else:
+                raise ValueError(
+                    f"payload bytes are expected to name their parts in the header, but tensor {key!r} "
+                    f"is of a part that is not among {sorted(held)}"
+                )
+        return cls(tensors, strings, {name: Payload(held[name], inside[name]) for name in inside})
 
     def save(self, path: Path) -> None:
         """Write :meth:`to_bytes` to ``path``."""
@@ -222,7 +299,28 @@ def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return copies
 
 
+def _checked_parts(parts: Mapping[str, Payload]) -> Mapping[str, Payload]:
+    for name, part in parts.items():
+        if not isinstance(part, Payload):
+            raise TypeError(
+                f"payload part {name!r} is expected to be a Payload, but got {type(part).__name__}"
+            )
+        # One colon at its end would make `<part>::<name>` read in two ways.
+        if not name or ":" in name:
+            raise ValueError(f"a payload part's name is expected without colons, but got {name!r}")
+        if part.parts:
+            raise ValueError(
+                f"payload part {name!r} is expected to have no parts of its own, but has {sorted(part.parts)}"
+            )
+    return MappingProxyType({name: part for name, part in parts.items() if part})
+
+
 def _check_kind(name: str, tensor: Tensor) -> None:
+    if _SEPARATOR in name:
+        raise ValueError(
+            f"a payload tensor's name is expected without {_SEPARATOR!r}, which marks those of parts, "
+            f"but got {name!r}"
+        )
     if not isinstance(tensor, Tensor):
         raise TypeError(
             f"payload entry {name!r} is expected to be a tensor, but got {type(tensor).__name__}"

@@ -1,4 +1,4 @@
-"""What the server receives from one client in one round."""
+"""Update: what the server receives from one client in one round."""
 
 from __future__ import annotations
 

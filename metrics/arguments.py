@@ -27,12 +27,7 @@ def index_within(name: str, value: SupportsIndex, low: int, high: int) -> int:
         >>> index_within("task", 2, 0, 3)
         2
     """
-    try:
-        index = operator.index(value)
-    except TypeError:
-        raise TypeError(
-            f"`{name}` is expected to be an integer, but got {value!r} ({type(value).__name__})"
-        ) from None
+    index = _integer(name, value)
     if not low <= index < high:
         raise ValueError(
             f"`{name}` is expected to be an integer from {low} to {high - 1}, but got {index}"
@@ -51,15 +46,33 @@ def positive_integer(name: str, value: SupportsIndex, least: int = 1) -> int:
         >>> positive_integer("num_tasks", 3)
         3
     """
+    number = _integer(name, value)
+    not_below(name, number, least)
+    return number
+
+
+def not_below(name: str, value: float, least: float) -> None:
+    """Refuses a ``value`` below ``least``, and NaN.
+
+    Raises:
+        ValueError: If it is.
+
+    Example:
+        >>> not_below("threshold", -1.0, 0)
+        Traceback (most recent call last):
+        ValueError: `threshold` is expected to be at least 0, but got -1.0
+    """
+    if not value >= least:
+        raise ValueError(f"`{name}` is expected to be at least {least}, but got {value}")
+
+
+def _integer(name: str, value: SupportsIndex) -> int:
     try:
-        number = operator.index(value)
+        return operator.index(value)
     except TypeError:
         raise TypeError(
             f"`{name}` is expected to be an integer, but got {value!r} ({type(value).__name__})"
         ) from None
-    if number < least:
-        raise ValueError(f"`{name}` is expected to be at least {least}, but got {number}")
-    return number
 
 
 def one_of(name: str, value: str, choices: Sequence[str]) -> None:

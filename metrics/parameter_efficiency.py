@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lit_fed.metrics.arguments import one_of, positive_integer
+from lit_fed.metrics.arguments import not_below, one_of, positive_integer
 
 EfficiencyMode = Literal["changed", "trainable", "communicated"]
 
@@ -46,8 +46,7 @@ def changed_share(
         >>> changed_share(before, after, num_parameters=8)
         tensor(0.2500)
     """
-    if not threshold >= 0:
-        raise ValueError(f"`threshold` is expected to be at least 0, but got {threshold}")
+    not_below("threshold", threshold, 0)
     _check_shares(before, after, num_parameters)
     # Counted in integers: float32 cannot tell one parameter in 16 million.
     changed: int | Tensor = 0
@@ -135,8 +134,7 @@ class ParameterEfficiency(Metric):
     ) -> None:
         super().__init__(**kwargs)
         one_of("mode", mode, get_args(EfficiencyMode))
-        if not threshold >= 0:
-            raise ValueError(f"`threshold` is expected to be at least 0, but got {threshold}")
+        not_below("threshold", threshold, 0)
         self.mode = mode
         self.threshold = threshold
         self.add_state("share", torch.zeros(()), dist_reduce_fx="sum")

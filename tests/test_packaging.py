@@ -1,5 +1,6 @@
 """What gets installed is what stands in the tree, and the tree stands on its own."""
 
+import os
 import re
 import subprocess
 import sys
@@ -18,30 +19,24 @@ def _project() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 
-def _tree() -> dict[str, Path]:
-    """Return each module of the tree under the name it has once installed."""
-    modules = {}
-    for installed, source in MAPPED.items():
-        folder = ROOT / source
-        # rglob would enter the links callbacks and metrics of lit_fed on some Pythons only.
-        for path in folder.rglob("*.py"):
-            relative = path.relative_to(folder)
-            if installed != "lit_fed" or relative.parts[0] not in {"callbacks", "metrics"}:
-                modules[f"{installed}/{relative.as_posix()}"] = path
-    return modules
-
-
-def _tracked() -> list[Path]:
+def _tracked(pattern: str = "*") -> list[Path]:
+    """Return the files that git keeps: what lies about besides is nobody's business."""
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
     names = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
+        ["git", "ls-files", "-z", "--", pattern], cwd=ROOT, capture_output=True, check=True
     ).stdout.decode()
     paths = [ROOT / name for name in names.split("\0") if name]
     return [path for path in paths if path.is_file() and not path.is_symlink()]
+
+
+def _tree() -> dict[str, Path]:
+    """Return each module of the tree under the name it has once installed."""
+    return {
+        f"{installed}/{path.relative_to(ROOT / source).as_posix()}": path
+        for installed, source in MAPPED.items()
+        for path in _tracked(f"{source}/*.py")
+    }
 
 
 def test_every_package_is_listed_by_name() -> None:
@@ -110,6 +105,7 @@ def test_top_level_folders_are_not_installed_under_their_bare_name(
     found = subprocess.run(
         [sys.executable, "-c", f"import importlib.util as u; print(u.find_spec({name!r}))"],
         cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
         capture_output=True,
         text=True,
         check=True,

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -126,3 +127,97 @@ def test_the_empty_payload() -> None:
     assert not empty
     assert empty.nbytes == 0
     assert Payload.from_bytes(empty.to_bytes()) == empty
+
+
+NAMES = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters=":"), min_size=1, max_size=6
+)
+TENSORS = st.dictionaries(
+    NAMES,
+    st.lists(st.floats(-9, 9, width=32), max_size=4).map(torch.tensor),
+    max_size=3,
+)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+
+
+@st.composite
+def contents(draw: st.DrawFn) -> tuple[dict[str, torch.Tensor], dict[str, list[str]]]:
+    tensors = draw(TENSORS)
+    strings = draw(st.dictionaries(NAMES, st.lists(TEXTS, max_size=3), max_size=2))
+    return tensors, {name: texts for name, texts in strings.items() if name not in tensors}
+
+
+@settings(max_examples=50, deadline=None)
+@given(contents(), st.dictionaries(NAMES, contents(), max_size=3))
+def test_any_parts_survive_the_wire(
+    main: tuple[dict[str, torch.Tensor], dict[str, list[str]]],
+    inside: dict[str, tuple[dict[str, torch.Tensor], dict[str, list[str]]]],
+) -> None:
+    parts = {name: Payload(*content) for name, content in inside.items()}
+    payload = Payload(*main, parts)
+    back = Payload.from_bytes(payload.to_bytes())
+    assert back == payload
+    assert back.parts == {name: part for name, part in parts.items() if part}
+    assert back.main == Payload(*main) == payload.main
+    assert payload.nbytes == payload.main.nbytes + sum(part.nbytes for part in parts.values())
+    assert bool(payload) == any([bool(payload.main), *map(bool, parts.values())])
+    assert payload.main.with_parts(parts) == payload
+
+
+def with_consensus() -> Payload:
+    part = Payload({"probs": torch.ones(2), "w": torch.zeros(1)}, {"ids": ["a"]})
+    return Payload({"w": torch.ones(3)}, {"s": ["é"]}, {"consensus": part})
+
+
+def test_a_part_is_a_payload_of_its_own() -> None:
+    payload = with_consensus()
+    assert payload.tensors.keys() == {"w"}
+    assert payload.parts["consensus"].tensors.keys() == {"probs", "w"}
+    assert payload.nbytes == 12 + 2 + (8 + 4 + 1)
+    assert payload.matching({"w": torch.zeros(3)}).keys() == {"w"}
+    assert payload.main.tensors["w"].data_ptr() == payload.tensors["w"].data_ptr()
+    main = payload.main
+    assert main.main is main
+    assert not payload.select(["w"]).parts
+    assert payload != payload.main
+    assert "27 bytes in 5 entries: w, s, consensus::probs, consensus::w, …" in repr(payload)
+    other = payload.with_parts({"more": Payload({"x": torch.ones(1)})})
+    assert list(other.parts) == ["consensus", "more"]
+    assert list(payload.parts) == ["consensus"]
+    with pytest.raises(TypeError):
+        payload.parts["more"] = Payload()  # type: ignore[index]
+
+
+def test_parts_are_named_in_the_file() -> None:
+    read = safetensors.torch.load(with_consensus().to_bytes())
+    assert read.keys() == {"w", "consensus::probs", "consensus::w"}
+    alone = safetensors.torch.save({"w": torch.ones(1), "odd::w": torch.ones(1)})
+    with pytest.raises(ValueError, match=r"tensor 'odd::w' is of a part that is not among \[\]"):
+        Payload.from_bytes(alone)
+
+
+def test_a_file_without_parts_is_as_it_was() -> None:
+    payload = Payload({"w": torch.ones(2)}, {"s": ["x"]})
+    metadata = {"strings": '{"s": ["x"]}'}
+    assert payload.to_bytes() == safetensors.torch.save(dict(payload.tensors), metadata)
+
+
+def test_an_empty_part_is_none() -> None:
+    assert Payload(parts={"consensus": Payload()}) == Payload()
+    assert not Payload(parts={"consensus": Payload()})
+
+
+def test_parts_that_cannot_be_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"expected without '::'.* but got 'a::b'"):
+        Payload({"a::b": torch.ones(1)})
+    with pytest.raises(ValueError, match="part's name is expected without colons, but got 'a:'"):
+        Payload(parts={"a:": Payload()})
+    with pytest.raises(ValueError, match="part 'p' is expected to have no parts of its own"):
+        Payload(parts={"p": with_consensus()})
+    with pytest.raises(TypeError, match="part 'p' is expected to be a Payload, but got dict"):
+        Payload(parts={"p": {}})  # type: ignore[dict-item]
+
+
+def test_a_deep_copy_is_the_same_immutable_payload() -> None:
+    payload = with_consensus()
+    assert copy.deepcopy({"p": payload})["p"] is payload

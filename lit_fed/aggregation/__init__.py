@@ -1,7 +1,8 @@
-"""How clients' updates become the next global state."""
+"""Aggregation rules: how the server makes the next broadcast of the clients' updates."""
 
 from lit_fed.aggregation.aggregation import Aggregation
+from lit_fed.aggregation.server_optimizers import FedAvgM
 from lit_fed.aggregation.weighted_average import WeightedAverage
 from lit_fed.aggregation.weighting import Weighting, client_weights
 
-__all__ = ["Aggregation", "WeightedAverage", "Weighting", "client_weights"]
+__all__ = ["Aggregation", "FedAvgM", "WeightedAverage", "Weighting", "client_weights"]

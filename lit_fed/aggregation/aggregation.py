@@ -1,27 +1,141 @@
-"""The interface of an aggregation rule."""
+"""The interface of an aggregation rule: the clients' updates become the next broadcast."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
+from lit_fed.aggregation.weighting import client_weights
+from lit_fed.client import Client
 from lit_fed.payload import Payload
 from lit_fed.update import Update
 
+if TYPE_CHECKING:
+    from lit_fed.backbones import Backbone
+
 
 class Aggregation(ABC):
-    """A rule that makes one payload of many, the ``aggregation`` argument of a method."""
+    """A rule by which the server makes one payload of many, the ``aggregation`` argument of a method.
+
+    A rule may have memory, such as a server optimizer's moments. It is part of what the server keeps
+    between rounds and is in the checkpoint, if :meth:`state` gives it. Before every use the rule forgets
+    (``load_state`` of an empty payload) and, from the second round on, is given the last state back.
+
+    A rule may also decide what trains and what travels, for instance where one factor of LoRA is frozen.
+    It is asked by the names of an adapter's parameters (without a PEFT configuration: the model's) and
+    answers with some of them. By default all train and travel. What a client trains and does not download
+    stays with it, as a part of its private state; what it does not train stays as it was built, or as it
+    was downloaded.
+    """
 
     needs_validation: bool = False
     """Whether updates have to bring the metrics of each client's validation."""
 
+    has_global_model: bool = True
+    """Whether the broadcast makes a model of its own; else the clients' models are evaluated."""
+
+    # ---------------------------------------------------------------- combining
+
     @abstractmethod
-    def __call__(self, updates: Sequence[Update]) -> Payload:
+    def __call__(self, updates: Sequence[Update], previous: Payload) -> Payload:
         """Combine at least one update.
 
         Args:
             updates: One entry per client that finished the round, in the order of the clients.
+            previous: The broadcast that the clients started from.
 
         Returns:
-            The combined payload.
+            The combined payload, which is the next broadcast.
         """
+
+    def weights(self, updates: Sequence[Update]) -> list[float]:
+        """What each client counts for, where a method combines something beside the weights.
+
+        Args:
+            updates: As in :meth:`__call__`.
+
+        Returns:
+            One weight per update, at least 0, with the sum 1. A client that the rule leaves out has 0.
+            Default: proportional to the clients' sizes.
+        """
+        return client_weights(updates)
+
+    def state(self) -> Payload:
+        """What the rule remembers until the next round. Default: nothing."""
+        return Payload()
+
+    def load_state(self, state: Payload) -> None:
+        """Take back what :meth:`state` gave.
+
+        Args:
+            state: An empty payload stands for the beginning: forget everything.
+
+        Raises:
+            ValueError: If there is a state, and this rule keeps none: it is another rule's.
+        """
+        if state:
+            raise ValueError(
+                f"the state of `model.aggregation` {type(self).__name__} is expected to be empty, since "
+                f"the rule remembers nothing, but got {state}"
+            )
+
+    # ---------------------------------------------------------------- what trains and what travels
+
+    def setup(self, backbone: Backbone) -> None:
+        """Make ready once, when the method is built: the place to add adapters, for instance of other ranks.
+
+        Args:
+            backbone: What the method trains.
+        """
+        return
+
+    def adapter(self, client: Client | None) -> str:
+        """The adapter that a client trains. Default: ``default``.
+
+        Args:
+            client: The client; None for the server, whose adapter is the global model.
+        """
+        return "default"
+
+    def trains(self, names: Sequence[str], client: Client | None) -> Collection[str]:
+        """Those parameters that a client trains in this round; the others are frozen. Default: all.
+
+        Args:
+            names: Of the adapter's parameters.
+            client: The client, which knows the round; None for what any client trains in any round,
+                which is also what a stock Trainer and the server train.
+        """
+        return names
+
+    def sends(self, names: Sequence[str], client: Client) -> Collection[str]:
+        """Those parameters that a client uploads. Default: all that it has trained.
+
+        Args:
+            names: Of the parameters that the client trains in this round.
+            client: The client.
+        """
+        return names
+
+    def receives(self, names: Sequence[str], client: Client | None) -> Collection[str]:
+        """Those parameters that a client downloads. Default: all.
+
+        Args:
+            names: Of the adapter's parameters.
+            client: The client; None for those that the broadcast holds.
+        """
+        return names
+
+    def broadcast_to(self, client: Client, broadcast: Payload) -> Payload:
+        """What a client downloads of the broadcast. Default: the broadcast itself, the same object.
+
+        It depends on its arguments and the rule's settings alone, not on the rule's state.
+
+        Args:
+            client: The client.
+            broadcast: The last broadcast, without what is exchanged beside the weights.
+
+        Returns:
+            A payload of what the client :meth:`receives`, in the shapes of its adapter.
+        """
+        return broadcast

@@ -1,4 +1,4 @@
-"""Federated averaging of payloads."""
+"""The weighted average of the clients' payloads."""
 
 from __future__ import annotations
 
@@ -30,57 +30,81 @@ class WeightedAverage(Aggregation):
     Example:
         >>> a = Update("a", Payload({"w": torch.tensor([1.0])}), num_samples=3)
         >>> b = Update("b", Payload({"w": torch.tensor([5.0])}), num_samples=1)
-        >>> WeightedAverage()([a, b]).tensors["w"]
+        >>> WeightedAverage()([a, b], previous=Payload()).tensors["w"]
         tensor([2.])
     """
 
     def __init__(self, weights: Weighting = "size", score: str = "val/accuracy") -> None:
-        self.weights: Weighting = weights
+        self.weighting: Weighting = weights
         self.score = score
         self.needs_validation = weights == "validation"
 
-    def __call__(self, updates: Sequence[Update]) -> Payload:
-        """Average the updates.
+    def weights(self, updates: Sequence[Update]) -> list[float]:
+        """w_k; see :class:`~lit_fed.aggregation.Aggregation`."""
+        return client_weights(updates, self.weighting, self.score)
+
+    def __call__(self, updates: Sequence[Update], previous: Payload) -> Payload:
+        """Average the updates; what was before plays no part.
 
         Raises:
             ValueError: If there are none, names or shapes differ between clients, or something
                 that has no mean differs.
         """
-        weights = client_weights(updates, self.weights, self.score)
-        first = updates[0]
-        sent = [
-            u.payload.matching(first.payload.tensors, f"the upload of client {u.client_id!r}")
-            for u in updates
-        ]
-        for update in updates:
-            if update.payload.tensors.keys() != first.payload.tensors.keys():
-                extra = sorted(update.payload.tensors.keys() - first.payload.tensors.keys())
-                raise ValueError(
-                    f"uploads are expected to hold the same tensors, but client {update.client_id!r} sent {extra} "
-                    f"and client {first.client_id!r} did not"
-                )
-            if update.payload.strings != first.payload.strings:
-                raise ValueError(
-                    f"strings cannot be averaged, but clients {first.client_id!r} and {update.client_id!r} sent "
-                    "different ones; the method's aggregate() has to combine them"
-                )
-        tensors = {
-            name: self._mean(name, [s[name] for s in sent], weights)
-            for name in first.payload.tensors
-        }
-        return Payload(tensors, first.payload.strings)
+        mean = weighted_mean(updates, self.weights(updates))
+        like = updates[0].payload
+        tensors = {name: value.to(like.tensors[name].dtype) for name, value in mean.items()}
+        return Payload(tensors, like.strings)
 
-    @staticmethod
-    def _mean(name: str, tensors: list[Tensor], weights: list[float]) -> Tensor:
-        first = tensors[0]
-        if not first.is_floating_point():
-            if any(not torch.equal(first, t) for t in tensors[1:]):
-                raise ValueError(
-                    f"tensor {name!r} of {first.dtype} has no mean, but clients sent different values; "
-                    "the method's aggregate() has to combine them"
-                )
-            return first
-        mean = torch.zeros(first.shape, dtype=torch.float64)
-        for tensor, weight in zip(tensors, weights, strict=True):
-            mean.add_(tensor.double(), alpha=weight)
-        return mean.to(first.dtype)
+
+def weighted_mean(updates: Sequence[Update], weights: Sequence[float]) -> dict[str, Tensor]:
+    """Σ w_k θ_k of every tensor.
+
+    Args:
+        updates: The updates, whose payloads hold the same tensors and strings.
+        weights: w_k, one per update.
+
+    Returns:
+        The means of floating tensors in float64; other tensors as they are.
+
+    Raises:
+        ValueError: If names or shapes differ between clients, or something that has no mean differs.
+
+    Example:
+        >>> a = Update("a", Payload({"w": torch.tensor([1.0])}), num_samples=3)
+        >>> b = Update("b", Payload({"w": torch.tensor([5.0])}), num_samples=1)
+        >>> weighted_mean([a, b], [0.5, 0.5])
+        {'w': tensor([3.], dtype=torch.float64)}
+    """
+    first = updates[0]
+    sent = [
+        u.payload.matching(first.payload.tensors, f"the upload of client {u.client_id!r}")
+        for u in updates
+    ]
+    for update in updates:
+        if update.payload.tensors.keys() != first.payload.tensors.keys():
+            extra = sorted(update.payload.tensors.keys() - first.payload.tensors.keys())
+            raise ValueError(
+                f"uploads are expected to hold the same tensors, but client {update.client_id!r} sent {extra} "
+                f"and client {first.client_id!r} did not"
+            )
+        if update.payload.strings != first.payload.strings:
+            raise ValueError(
+                f"strings cannot be averaged, but clients {first.client_id!r} and {update.client_id!r} sent "
+                "different ones; the method's aggregate() has to combine them"
+            )
+    return {name: _mean(name, [s[name] for s in sent], weights) for name in first.payload.tensors}
+
+
+def _mean(name: str, tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    first = tensors[0]
+    if not first.is_floating_point():
+        if any(not torch.equal(first, t) for t in tensors[1:]):
+            raise ValueError(
+                f"tensor {name!r} of {first.dtype} has no mean, but clients sent different values; "
+                "the method's aggregate() has to combine them"
+            )
+        return first
+    mean = torch.zeros(first.shape, dtype=torch.float64)
+    for tensor, weight in zip(tensors, weights, strict=True):
+        mean.add_(tensor.double(), alpha=weight)
+    return mean

@@ -1,4 +1,4 @@
-"""How much each client counts."""
+"""The weight of each client in an average."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -37,6 +37,7 @@ class Adapters:
         self._model = model
         self._config = config
         self._places: dict[str, dict[str, Place]] = {}
+        self._frozen: dict[str, frozenset[str]] = {}
         if config is None:
             self._places[DEFAULT] = all_places(model)
             return
@@ -104,6 +105,16 @@ class Adapters:
         self._add_places(name)
         self.select(self.active, self.trained)
 
+    def freeze(self, names: Collection[str], adapter: str) -> None:
+        """Keep an adapter's parameters from training; see :meth:`Backbone.freeze`."""
+        if unknown := set(names) - self.parameters(adapter).keys():
+            raise ValueError(
+                f"`names` is expected to be of parameters of adapter {adapter!r}, but {some(unknown)} are not"
+            )
+        if self._frozen.get(adapter, frozenset()) != frozenset(names):
+            self._frozen[adapter] = frozenset(names)
+            self.select(self.active, self.trained)
+
     def select(self, active: tuple[str, ...], trained: tuple[str, ...]) -> None:
         """Make the model use and train adapters, without a note of it in ``active`` and ``trained``.
 
@@ -120,6 +131,7 @@ class Adapters:
             self._require_base()
         if self._config is None:
             self._model.requires_grad_(bool(trained))
+            self._keep_frozen()
             return
         prompts = self._config.is_prompt_learning
         if prompts and len(active) > 1:
@@ -136,6 +148,7 @@ class Adapters:
         for adapter in self._places.keys() - set(trained):
             for parameter in self.parameters(adapter).values():
                 parameter.requires_grad_(False)
+        self._keep_frozen()
 
     def _switch(self, active: tuple[str, ...]) -> None:
         for layer in self._layers:
@@ -148,6 +161,12 @@ class Adapters:
                 encoder.requires_grad_(name in active)
         else:
             self._model.base_model.active_adapter = list(active)
+
+    def _keep_frozen(self) -> None:
+        for adapter, names in self._frozen.items():
+            parameters = self.parameters(adapter) if names else {}
+            for name in names:
+                parameters[name].requires_grad_(False)
 
     def _require_base(self) -> None:
         """Raise where there is no base model without adapters."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -220,6 +220,19 @@ class Backbone(nn.Module, ABC):
             )
         self._adapters.select(active, (adapter,))
         self._adapters.trained = (adapter,)
+
+    def freeze(self, names: Collection[str], adapter: str = DEFAULT) -> None:
+        """Keep some parameters of an adapter from training, also when it is trained, until called again.
+
+        Args:
+            names: Of :meth:`trainable`; all others train when the adapter does.
+            adapter: The adapter's name.
+
+        Raises:
+            KeyError: If there is no such adapter.
+            ValueError: If a name is none of its parameters'.
+        """
+        self._adapters.freeze(names, adapter)
 
     @contextmanager
     def using(self, *adapters: str) -> Iterator[None]:

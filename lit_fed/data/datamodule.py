@@ -21,11 +21,11 @@ from lit_fed.data.embedded_pairs import EmbeddedPairs
 from lit_fed.data.encodings import ClassificationEncoding, Encoding
 from lit_fed.data.feature_cache import FeatureCache
 from lit_fed.data.features import collated
-from lit_fed.data.limits import require_at_least, require_fraction
 from lit_fed.data.partition_table import partition_table
 from lit_fed.data.partitioners import IIDPartitioner, Partitioner
 from lit_fed.data.sources import Source
 from lit_fed.data.tables import TASK, load_tables, naming, rows_of_tasks
+from lit_fed.limits import require_at_least, require_fraction
 
 # Written with `not`, as jsonargparse runs plain `if TYPE_CHECKING` blocks: it would take a second
 # to import datasets for --help, and offer a Dataset, which YAML cannot give, as a table.
@@ -203,6 +203,22 @@ class FederatedDataModule(LightningDataModule):
         if task not in self._clients_in:
             self._clients_in[task] = [client.of_task(task) for client in self.clients]
         return self._clients_in[task]
+
+    def client_data(self, id: str, task: str | None = None) -> ClientData:
+        """What a client holds.
+
+        Args:
+            id: The client's name.
+            task: Of this task alone. None: all of it.
+
+        Raises:
+            KeyError: If there is no such client.
+        """
+        clients = self.clients if task is None else self.clients_in(task)
+        for client in clients:
+            if client.id == id:
+                return client
+        raise KeyError(f"no client {id!r}: there are {', '.join(c.id for c in clients)}")
 
     def of_task(self, rows: Dataset, task: str) -> Dataset:
         """Those of the rows that belong to a task, of any of the tables.

@@ -1,5 +1,6 @@
 """The round: which clients, how they run, what the server keeps; and the memory that this needs."""
 
+from lit_fed.federation.client.client_state import ClientState
 from lit_fed.federation.execution import (
     ClientExecution,
     DistributedClients,
@@ -10,21 +11,20 @@ from lit_fed.federation.execution import (
 )
 from lit_fed.federation.ledger import Ledger
 from lit_fed.federation.memory_estimate import MemoryEstimate, estimate_memory, memory_table
+from lit_fed.federation.run.checkpoint import last_checkpoint
 from lit_fed.federation.sampling import (
     ClientSampler,
     FixedOrderSampler,
     SizeSampler,
     UniformSampler,
 )
-from lit_fed.federation.state import ClientState, FederationState
-from lit_fed.federation.trainer import FederatedTrainer
+from lit_fed.federation.state import FederationState
 
 __all__ = [
     "ClientExecution",
     "ClientSampler",
     "ClientState",
     "DistributedClients",
-    "FederatedTrainer",
     "FederationState",
     "FixedOrderSampler",
     "Ledger",
@@ -36,5 +36,6 @@ __all__ = [
     "UniformSampler",
     "VectorizedClients",
     "estimate_memory",
+    "last_checkpoint",
     "memory_table",
 ]

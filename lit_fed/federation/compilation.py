@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
@@ -14,31 +14,29 @@ from lightning.pytorch.utilities import rank_zero_info
 from lit_fed.backbones.anatomy import largest_layer_list
 from lit_fed.federation.client.local_batches import local_batches
 from lit_fed.federation.client.local_training import LocalTraining
-from lit_fed.federation.client_selection import client_at
+from lit_fed.federation.client.results import ClientRound
 from lit_fed.federation.randomness import reseed
 from lit_fed.metric_averager import MetricAverager
-
-if TYPE_CHECKING:
-    from lit_fed.federation.trainer import FederatedTrainer
 
 _WARM_UP, _TURNS, _BATCHES = 2, 5, 4
 
 
-def compile_where_faster(trainer: FederatedTrainer) -> float:
+def compile_where_faster(training: LocalTraining, start: ClientRound) -> float:
     """Compile the backbone's layers, time training steps with and without, by turns, and keep the faster.
 
-    The steps are those of the first client with rows on its own batches, without an optimizer's step:
-    nothing of them is left. Hooks, such as perturbations, are guarded: whatever changes is compiled anew.
+    The steps are those of a client on its own batches, without an optimizer's step: nothing of them is
+    left. Hooks, such as perturbations, are guarded: whatever changes is compiled anew.
 
     Args:
-        trainer: The trainer, with its state, before the first round.
+        training: Runs a client's round.
+        start: What the client whose steps are timed starts from.
 
     Returns:
         The time of a compiled step as a share of one without, the median over the turns.
     """
     # else a hook that comes after the compilation, or goes, would not be seen
     torch._dynamo.config.skip_nnmodule_hook_guards = False
-    module = trainer.lightning_module
+    module = training.module
     # compiled one by one they share one compilation, and a language model's masks are left alone
     parts = largest_layer_list(module.backbone.model)
     for part in parts:
@@ -53,38 +51,37 @@ def compile_where_faster(trainer: FederatedTrainer) -> float:
     for _ in range(_WARM_UP):
         for calls in (eager, compiled):
             use(calls)
-            _seconds(trainer)
+            _seconds(training, start)
     ratios = []
     for _ in range(_TURNS):
         use(eager)
-        without = _seconds(trainer)
+        without = _seconds(training, start)
         use(compiled)
-        ratios.append(_seconds(trainer) / without)
+        ratios.append(_seconds(training, start) / without)
     ratio = statistics.median(ratios)
     use(compiled if ratio < 1 else eager)
     rank_zero_info(
         f"torch.compile: a step takes {ratio:.2f} of the time without; "
         f"{'kept' if ratio < 1 else 'not kept'}"
     )
-    trainer.act_as_server()
     return ratio
 
 
-def _seconds(trainer: FederatedTrainer) -> float:
+def _seconds(training: LocalTraining, start: ClientRound) -> float:
     """A few training steps' time."""
-    module, device = trainer.lightning_module, trainer.fabric.device
-    training = LocalTraining(trainer, trainer.resident)
-    # not by the sampler, which may learn from every call
-    every = (client_at(trainer, index) for index in range(len(trainer.datamodule.clients)))
-    client = next(one for one in every if one.num_samples)
-    reseed(trainer.seed, 0, client.index)
-    trainer.resident.act_as_client(client, None, trainer.federation.broadcast)
+    module, device, client = training.module, training.fabric.device, start.client
+    reseed(training.settings.seed, 0, client.index)
+    training.resident.act_as_client(client, start.before, start.broadcast)
     module.train()
     module.metric_averager = MetricAverager()
     stage = module.stages[0]
-    module.start_stage(stage)
-    rows = module.local_data(client.rows, stage)
-    batches = [local.batch for local in islice(local_batches(trainer, client, rows, 0), _BATCHES)]
+    module.start_stage(stage.name)
+    own = training.data.client_data(client.id, client.task)
+    rows = module.local_data(own.rows, stage.name)
+    every = local_batches(
+        training.data, module.tokenizer, training.settings, client, rows, 0, stage
+    )
+    batches = [local.batch for local in islice(every, _BATCHES)]
     _wait(device)
     started = time.perf_counter()
     for index, batch in enumerate(batches):

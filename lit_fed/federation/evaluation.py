@@ -1,97 +1,30 @@
-"""Evaluation loops, of the global model or of a client's."""
+"""Evaluation of the federation: the global model or, where there is none, every client's own."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from lightning.fabric.utilities import move_data_to_device
-
-from lit_fed.federation.client_selection import client_at
-from lit_fed.metric_averager import MetricAverager
+from lit_fed.client import Client
+from lit_fed.federation.client.client_state import ClientState
+from lit_fed.federation.client.evaluation_loop import EvaluationLoop
+from lit_fed.federation.client.resident_module import ResidentModule
+from lit_fed.federation.state import FederationState
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from lit_fed.federation.trainer import FederatedTrainer
 
-Split = Literal["validation", "test", "predict"]
-
-
-def limited(batches: int, limit: int | float) -> int:
-    """How many of an epoch's batches a ``limit_*_batches`` setting leaves, as in Lightning.
-
-    Args:
-        batches: Batches there are.
-        limit: An integer is a count, a float a fraction.
-
-    Example:
-        >>> limited(10, 3), limited(10, 0.25), limited(10, 1.0)
-        (3, 2, 10)
-    """
-    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+def act_as_server(resident: ResidentModule, state: FederationState) -> None:
+    """Let the resident module be the server as it is after the last finished round."""
+    resident.act_as_server(state.broadcast, state.server if state.round else None)
 
 
-def batches_of(
-    trainer: FederatedTrainer, rows: Dataset, split: Split, limit: int | float
-) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
-    """The batches of an evaluation in order, on the device."""
-    data = trainer.datamodule
-    loader = data.dataloader(
-        rows, trainer.lightning_module.tokenizer, batch_size=data.eval_batch_size
-    )
-    device = trainer.fabric.device
-    for index, batch in enumerate(islice(loader, limited(len(loader), limit))):
-        batch = move_data_to_device(batch, device)
-        trainer.call(f"on_{split}_batch_start", batch, index)
-        yield index, batch
-
-
-def evaluate(
-    trainer: FederatedTrainer,
-    rows: Dataset,
-    split: Literal["validation", "test"],
-    limit: int | float,
-) -> dict[str, float]:
-    """Means of what the module logs in ``validation_step`` or ``test_step`` over ``rows``."""
-    module = trainer.lightning_module
-    training = module.training
-    module.eval()
-    module.metric_averager = log = MetricAverager()
-    step = getattr(trainer.wrapped_module, f"{split}_step")
-    trainer.call(f"on_{split}_start")
-    with torch.no_grad():
-        for index, batch in batches_of(trainer, rows, split, limit):
-            with trainer.fabric.autocast():
-                output = step(batch, index)
-            trainer.call(f"on_{split}_batch_end", output, batch, index)
-    metrics = log.compute()
-    module.metric_averager = None
-    module.train(training)
-    if module.client is None:
-        trainer.callback_metrics.update({k: torch.tensor(v) for k, v in metrics.items()})
-    trainer.call(f"on_{split}_end")
-    return metrics
-
-
-def predict(trainer: FederatedTrainer, rows: Dataset, limit: int | float) -> list[Any]:
-    """What ``predict_step`` returns for every batch of ``rows``."""
-    module = trainer.lightning_module
-    training = module.training
-    module.eval()
-    trainer.call("on_predict_start")
-    outputs = []
-    with torch.no_grad():
-        for index, batch in batches_of(trainer, rows, "predict", limit):
-            with trainer.fabric.autocast():
-                outputs.append(trainer.wrapped_module.predict_step(batch, index))
-            trainer.call("on_predict_batch_end", outputs[-1], batch, index)
-    module.train(training)
-    trainer.call("on_predict_end")
-    return outputs
+def act_as_client(resident: ResidentModule, state: FederationState, client: Client) -> None:
+    """Let the resident module be a client at the start of its next round."""
+    before = state.clients.get(client.id, ClientState())
+    resident.act_as_client(client, before, resident.module.broadcast_to(client, state.broadcast))
 
 
 def spread(rows: Sequence[Mapping[str, float]], prefix: str = "clients/") -> dict[str, float]:
@@ -118,16 +51,20 @@ def spread(rows: Sequence[Mapping[str, float]], prefix: str = "clients/") -> dic
     return summary
 
 
-def evaluate_everyone(
-    trainer: FederatedTrainer,
-    sets: dict[str, Dataset],
+def evaluate_federation(
+    evaluation: EvaluationLoop,
+    state: FederationState,
+    clients: Sequence[Client],
+    sets: Mapping[str, Dataset],
     split: Literal["validation", "test"],
     limit: int | float,
 ) -> dict[str, float]:
     """Evaluate the global model or, where the method has none, every client's own.
 
     Args:
-        trainer: The trainer with its state.
+        evaluation: Runs the resident module over rows.
+        state: The state of the federation.
+        clients: All clients.
         sets: Rows by name. Metrics of all but the first end in ``/<name>``.
         split: Which of the module's steps is run.
         limit: Batches of each set, as a count or a fraction.
@@ -140,30 +77,17 @@ def evaluate_everyone(
         metrics: dict[str, float] = {}
         for number, (name, rows) in enumerate(sets.items()):
             suffix = f"/{name}" if number else ""
-            values = evaluate(trainer, rows, split, limit)
+            values = evaluation.evaluate(rows, split, limit)
             metrics |= {f"{key}{suffix}": value for key, value in values.items()}
         return metrics
 
-    state = trainer.federation
-    if trainer.lightning_module.has_global_model:
-        trainer.resident.act_as_server(state)
+    resident = evaluation.resident
+    if resident.module.has_global_model:
+        act_as_server(resident, state)
         return over_sets()
     per_client = []
-    for index in range(len(trainer.datamodule.clients)):
-        client = client_at(trainer, index)
-        trainer.resident.act_as_client(client, state.clients.get(client.id), state.broadcast)
+    for client in clients:
+        act_as_client(resident, state, client)
         per_client.append(over_sets())
-    trainer.resident.act_as_server(state)
+    act_as_server(resident, state)
     return spread(per_client)
-
-
-def sanity_check(trainer: FederatedTrainer) -> None:
-    """Try a few validation batches, so that an error there does not cost a round."""
-    rows = trainer.datamodule.validation
-    if not (trainer.num_sanity_val_steps and rows and trainer.lightning_module.has_global_model):
-        return
-    trainer.sanity_checking = True
-    trainer.resident.act_as_server(trainer.federation)
-    evaluate(trainer, rows, "validation", trainer.num_sanity_val_steps)
-    trainer.callback_metrics.clear()
-    trainer.sanity_checking = False

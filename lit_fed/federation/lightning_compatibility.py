@@ -1,29 +1,20 @@
-"""What callbacks written for Lightning's Trainer ask of it."""
+"""Lightning compatibility: what callbacks written for Lightning's Trainer ask of it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+from lightning.fabric.loggers import Logger
 from lightning.pytorch.trainer.states import TrainerFn, TrainerState
 
-if TYPE_CHECKING:
-    from lightning.fabric.loggers import Logger
-
-    from lit_fed.federation.state import FederationState
-    from lit_fed.module import FederatedModule
+from lit_fed.federation.federation_view import FederationView
 
 
-class LightningCompatibility:
+class LightningCompatibility(FederationView):
     """A trainer as Lightning's own callbacks see it: a round is an epoch.
 
     So that, for instance, :class:`~lightning.pytorch.callbacks.EarlyStopping` on ``val/loss`` ends a
     federation, and its state is part of the checkpoint.
     """
 
-    federation: FederationState
-    lightning_module: FederatedModule
-    loggers: list[Logger]
-    fabric: Any
     fitting: bool
 
     check_val_every_n_epoch = None

@@ -1,109 +1,178 @@
-"""One round of the federation."""
+"""One round of the federation: select, run, record, aggregate, validate."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lit_fed.federation.client_selection import sample_clients
-from lit_fed.federation.evaluation import evaluate, spread
-from lit_fed.federation.execution import Failed
+from lit_fed.client import Client
+from lit_fed.federation.client.client_state import ClientState
+from lit_fed.federation.client.local_training import LocalTraining
+from lit_fed.federation.client.results import ClientRound, Failed
+from lit_fed.federation.client_selection import ClientSelection
+from lit_fed.federation.evaluation import act_as_server, spread
+from lit_fed.federation.execution import ClientExecution
 from lit_fed.federation.heap import HeapTrimmer
 from lit_fed.federation.ledger import Ledger
 from lit_fed.federation.randomness import reseed
+from lit_fed.federation.run.client_state_store import ClientStateStore
 from lit_fed.federation.state import FederationState
 from lit_fed.update import Update
 
-if TYPE_CHECKING:
-    from lit_fed.federation.trainer import FederatedTrainer
+
+@dataclass(frozen=True)
+class RoundSettings:
+    """What the server's side of a round goes by; see :class:`~lit_fed.FederatedTrainer`.
+
+    Attributes:
+        seed: The run's seed.
+        min_clients: Clients that must finish.
+        check_val_every_n_rounds: Rounds between two validations of the global model.
+        limit_val_batches: Batches of a validation.
+    """
+
+    seed: int
+    min_clients: int
+    check_val_every_n_rounds: int
+    limit_val_batches: int | float
 
 
-def run_round(trainer: FederatedTrainer) -> FederationState:
-    """Sample clients, train them, aggregate what they upload, and evaluate the new global model.
+class FederationRound:
+    """Runs rounds of a federation, each from a state, which stays as it is, to the next one.
 
     Args:
-        trainer: The trainer, whose state is read and stays as it is.
-
-    Returns:
-        The state after the round.
-
-    Raises:
-        RuntimeError: If fewer than ``trainer.min_clients`` clients finish.
+        training: Runs a client's round on the resident module, which is the server as well.
+        execution: How a round's clients are run.
+        selection: Which they are.
+        settings: What the server's side goes by.
     """
-    started, state = time.perf_counter(), trainer.federation
-    ledger, states, failures = state.ledger.copy(), dict(state.clients), dict(state.failures)
-    clients = sample_clients(trainer)
-    trainer.call("on_round_start", clients)
-    memory, heap = trainer.client_state_store(state.clients.values()), HeapTrimmer()
 
-    ledger.open_round()
-    updates: list[Update] = []
-    errors: list[Exception] = []
-    for client, result in zip(clients, trainer.execution.run(trainer, clients), strict=True):
-        ledger.record(client.id, down=state.broadcast.nbytes)
-        if isinstance(result, Failed):
-            rank_zero_warn(f"round {state.round}: client {client.id!r} is left out: {result.error}")
-            failures[client.id] = failures.get(client.id, 0) + 1
-            errors.append(result.error)
-            trainer.call("on_client_failed", client, result.error)
-        else:
-            ledger.record(client.id, up=result.update.payload.nbytes)
-            states[client.id] = memory.kept(result.state)
-            updates.append(result.update)
-            heap.keep(result.update.payload.nbytes)
-            trainer.call("on_client_end", result.update)
-    if len(updates) < trainer.min_clients:
-        reason = f"; the last one failed with: {errors[-1]}" if errors else ""
-        raise RuntimeError(
-            f"round {state.round}: {len(updates)} of {len(clients)} clients finished, fewer than "
-            f"`trainer.min_clients` {trainer.min_clients}{reason}"
-        ) from (errors[-1] if errors else None)
+    def __init__(
+        self,
+        training: LocalTraining,
+        execution: ClientExecution,
+        selection: ClientSelection,
+        settings: RoundSettings,
+    ) -> None:
+        self.training = training
+        self.execution = execution
+        self.selection = selection
+        self.settings = settings
 
-    with trainer.timers("aggregation"):
-        state = _aggregated(trainer, state, updates)
-    state = replace(
-        state,
-        clients=states,
-        sampler=trainer.sampler.state_dict(),
-        ledger=ledger,
-        failures=failures,
-    )
-    with trainer.timers("evaluation"):
-        metrics = {"round": float(state.round), **_validated(trainer, state)}
-    metrics |= spread([u.metrics for u in updates]) | _traffic(ledger)
-    metrics |= {"clients/sampled": len(clients), "clients/failed": len(errors)}
-    metrics["time/round"] = time.perf_counter() - started
-    state = replace(state, round=state.round + 1, history=[*state.history, metrics])
-    return trainer.execution.settle(trainer, state)
+    def run(self, state: FederationState, store: ClientStateStore) -> FederationState:
+        """Select clients, train them, aggregate what they upload, and evaluate the new global model.
 
+        Args:
+            state: The state before the round.
+            store: Keeps what lasts of the clients.
 
-def _aggregated(
-    trainer: FederatedTrainer, state: FederationState, updates: Sequence[Update]
-) -> FederationState:
-    """The state with its next broadcast; as it was if there is no update."""
-    if not updates:
-        rank_zero_warn(f"round {state.round}: no client finished; the global state stays as it was")
+        Returns:
+            The state after the round.
+
+        Raises:
+            RuntimeError: If fewer than ``min_clients`` clients finish.
+        """
+        started, timers = time.perf_counter(), self.training.module.timers
+        ledger, states, failures = state.ledger.copy(), dict(state.clients), dict(state.failures)
+        clients = self.selection.select(state)
+        self._report("on_round_start", clients)
+        starts, heap = self._starts(state, clients), HeapTrimmer()
+
+        ledger.open_round()
+        updates: list[Update] = []
+        errors: list[Exception] = []
+        results = self.execution.run(self.training, starts)
+        for start, result in zip(starts, results, strict=True):
+            client = start.client
+            ledger.record(client.id, down=start.broadcast.nbytes)
+            if isinstance(result, Failed):
+                rank_zero_warn(
+                    f"round {state.round}: client {client.id!r} is left out: {result.error}"
+                )
+                failures[client.id] = failures.get(client.id, 0) + 1
+                errors.append(result.error)
+                self._report("on_client_failed", client, result.error)
+            else:
+                ledger.record(client.id, up=result.update.payload.nbytes)
+                states[client.id] = store.kept(result.state)
+                updates.append(result.update)
+                heap.keep(result.update.payload.nbytes)
+                self._report("on_client_end", result.update)
+        self._require_enough(state, clients, updates, errors)
+
+        with timers("aggregation"):
+            state = self._aggregated(state, updates)
+        state = replace(
+            state,
+            clients=states,
+            sampler=self.selection.sampler.state_dict(),
+            ledger=ledger,
+            failures=failures,
+        )
+        with timers("evaluation"):
+            metrics = {"round": float(state.round), **self._validated(state)}
+        metrics |= spread([u.metrics for u in updates]) | _traffic(ledger)
+        metrics |= {"clients/sampled": len(clients), "clients/failed": len(errors)}
+        metrics["time/round"] = time.perf_counter() - started
+        state = replace(state, round=state.round + 1, history=[*state.history, metrics])
+        return self.execution.settle(state)
+
+    def _starts(self, state: FederationState, clients: Sequence[Client]) -> list[ClientRound]:
+        """What each of the round's clients starts from."""
+        module = self.training.module
+        return [
+            ClientRound(
+                client,
+                module.broadcast_to(client, state.broadcast),
+                state.clients.get(client.id, ClientState()),
+            )
+            for client in clients
+        ]
+
+    def _require_enough(
+        self,
+        state: FederationState,
+        clients: Sequence[Client],
+        updates: Sequence[Update],
+        errors: Sequence[Exception],
+    ) -> None:
+        least = self.settings.min_clients
+        if len(updates) < least:
+            reason = f"; the last one failed with: {errors[-1]}" if errors else ""
+            raise RuntimeError(
+                f"round {state.round}: {len(updates)} of {len(clients)} clients finished, fewer than "
+                f"`trainer.min_clients` {least}{reason}"
+            ) from (errors[-1] if errors else None)
+
+    def _aggregated(self, state: FederationState, updates: Sequence[Update]) -> FederationState:
+        """The state with its next broadcast; as it was if there is no update."""
+        if not updates:
+            rank_zero_warn(
+                f"round {state.round}: no client finished; the global state stays as it was"
+            )
+            return state
+        module = self.training.module
+        reseed(self.settings.seed, state.round)
+        act_as_server(self.training.resident, state)
+        broadcast = module.aggregate(updates)
+        state = replace(state, broadcast=broadcast, server=module.server_state())
+        self._report("on_aggregate_end", updates)
         return state
-    reseed(trainer.seed, state.round)
-    trainer.resident.act_as_server(state)
-    broadcast = trainer.lightning_module.aggregate(updates)
-    state = replace(state, broadcast=broadcast, server=trainer.lightning_module.server_state())
-    trainer.call("on_aggregate_end", updates)
-    return state
 
+    def _validated(self, state: FederationState) -> dict[str, float]:
+        """Metrics of the new global model, in the rounds in which it is due."""
+        rows, settings = self.selection.data.validation, self.settings
+        due = (state.round + 1) % settings.check_val_every_n_rounds == 0
+        if rows is None or not due or not self.training.module.has_global_model:
+            return {}
+        act_as_server(self.training.resident, replace(state, round=state.round + 1))
+        return self.training.evaluation.evaluate(rows, "validation", settings.limit_val_batches)
 
-def _validated(trainer: FederatedTrainer, state: FederationState) -> dict[str, float]:
-    """Metrics of the new global model, in the rounds in which it is due."""
-    rows = trainer.datamodule.validation
-    due = (state.round + 1) % trainer.check_val_every_n_rounds == 0
-    if rows is None or not due or not trainer.lightning_module.has_global_model:
-        return {}
-    trainer.resident.act_as_server(replace(state, round=state.round + 1))
-    return evaluate(trainer, rows, "validation", trainer.limit_val_batches)
+    def _report(self, hook: str, *args: object) -> None:
+        self.training.events.report(self.training.module, hook, *args)
 
 
 def _traffic(ledger: Ledger) -> dict[str, float]:

@@ -5,25 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from lit_fed.federation.client.client_state import ClientState
 from lit_fed.federation.ledger import Ledger
 from lit_fed.payload import Payload
-
-
-@dataclass(frozen=True)
-class ClientState:
-    """What lasts of a client between its rounds, and never leaves it.
-
-    Attributes:
-        steps: Optimizer steps in its whole life.
-        rounds: Rounds it has finished.
-        private: What its method keeps, such as a private adapter.
-        optimizer: Optimizer moments, if the trainer keeps them.
-    """
-
-    steps: int = 0
-    rounds: int = 0
-    private: Payload = field(default_factory=Payload)
-    optimizer: Payload = field(default_factory=Payload)
 
 
 @dataclass(frozen=True)

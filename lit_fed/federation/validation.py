@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lit_fed.aggregation import Aggregation
+from lit_fed.attachment import Attachment, overrides
+from lit_fed.data import FederatedDataModule
+from lit_fed.federation.execution import ClientExecution
 from lit_fed.federation.sampling import clients_per_round
-
-if TYPE_CHECKING:
-    from lit_fed.data import FederatedDataModule
-    from lit_fed.federation.trainer import FederatedTrainer
-    from lit_fed.module import FederatedModule
+from lit_fed.limits import require_at_least
+from lit_fed.methods.teachers import teachers_of
+from lit_fed.module import FederatedModule
 
 
-def check_settings(trainer: FederatedTrainer) -> None:
+def check_settings(settings: Mapping[str, Any], execution: ClientExecution) -> None:
     """Check every number the trainer was given.
+
+    Args:
+        settings: The trainer's settings by name.
+        execution: How clients are run.
 
     Raises:
         ValueError: If one is out of range, naming the setting, what is expected and what came.
@@ -33,22 +39,19 @@ def check_settings(trainer: FederatedTrainer) -> None:
         "client_state_mb": 0,
     }
     for name, bound in least.items():
-        value = getattr(trainer, name)
-        if value is not None and value < bound:
-            raise ValueError(
-                f"`trainer.{name}` is expected to be at least {bound}, but got {value}"
-            )
-    if trainer.compile and not trainer.execution.takes_compiled:
+        require_at_least(f"trainer.{name}", settings[name], bound)
+    if settings["compile"] and not execution.takes_compiled:
         raise ValueError(
             f"`trainer.compile` is expected to be false with `trainer.execution` "
-            f"{type(trainer.execution).__name__}, which reaches into the layers"
+            f"{type(execution).__name__}, which reaches into the layers"
         )
-    if trainer.gradient_clip_val is not None and trainer.gradient_clip_val <= 0:
+    clip = settings["gradient_clip_val"]
+    if clip is not None and clip <= 0:
         raise ValueError(
-            f"`trainer.gradient_clip_val` is expected to be above 0 or null, but got {trainer.gradient_clip_val}"
+            f"`trainer.gradient_clip_val` is expected to be above 0 or null, but got {clip}"
         )
     for split in ("train", "val", "test", "predict"):
-        limit = getattr(trainer, f"limit_{split}_batches")
+        limit = settings[f"limit_{split}_batches"]
         if limit < 0 or (isinstance(limit, float) and limit > 1):
             raise ValueError(
                 f"`trainer.limit_{split}_batches` is expected to be a count of at least 0 or a fraction in [0, 1], "
@@ -56,17 +59,21 @@ def check_settings(trainer: FederatedTrainer) -> None:
             )
 
 
-def check_federation(trainer: FederatedTrainer, data: FederatedDataModule) -> None:
+def check_federation(settings: Mapping[str, Any], data: FederatedDataModule) -> None:
     """Check the settings that depend on the data.
+
+    Args:
+        settings: The trainer's settings by name.
+        data: The clients' data.
 
     Raises:
         ValueError: If a round asks for more clients than there are, clients are to be validated
             and have nothing to be validated on, or there are rounds for tasks, but no tasks.
     """
-    if trainer.rounds_per_task is not None:
+    if settings["rounds_per_task"] is not None:
         if data.tasks is None:
             raise ValueError(
-                f"`trainer.rounds_per_task` is {trainer.rounds_per_task}, which expects a sequence of "
+                f"`trainer.rounds_per_task` is {settings['rounds_per_task']}, which expects a sequence of "
                 "tasks, but `data.tasks` is null"
             )
         for task in data.tasks:
@@ -74,23 +81,62 @@ def check_federation(trainer: FederatedTrainer, data: FederatedDataModule) -> No
                 raise ValueError(
                     f"`data.tasks` names {task!r}, of which no client has rows to train on"
                 )
-    clients_per_round(trainer.clients_per_round, len(data.clients))
+    clients_per_round(settings["clients_per_round"], len(data.clients))
     unvalidated = data.validation is None and any(c.validation is None for c in data.clients)
-    if trainer.validate_clients and unvalidated:
+    if settings["validate_clients"] and unvalidated:
         raise ValueError(
             "`trainer.validate_clients` expects validation rows, but `data.validation` is null and "
             "`data.validation_fraction` and `data.client_validation_fraction` are 0"
         )
 
 
-def check_method(trainer: FederatedTrainer, module: FederatedModule) -> None:
-    """Check the settings that depend on the method.
+def check_attachments(
+    attachments: Sequence[Attachment], module: FederatedModule, data: FederatedDataModule
+) -> None:
+    """Check that what is attached to clients' rounds has something to act on.
+
+    Args:
+        attachments: The attachments.
+        module: The method.
+        data: The clients' data.
 
     Raises:
-        ValueError: If the aggregation needs a validation of the clients and there is none.
+        ValueError: If one names a client that there is not, or acts on the predictions of a teacher where
+            the method has none.
     """
+    ids = {client.id for client in data.clients}
+    for attachment in attachments:
+        kind = type(attachment).__name__
+        if unknown := sorted((attachment.clients or frozenset()) - ids):
+            raise ValueError(
+                f"`trainer.attachments` {kind} acts on clients that are expected to be among "
+                f"{', '.join(sorted(ids))}, but got {', '.join(unknown)}"
+            )
+        if overrides(attachment, "teacher_prediction") and not teachers_of(module):
+            raise ValueError(
+                f"`trainer.attachments` {kind} acts on a teacher's predictions, which expects a method with a "
+                f"teacher, but {type(module).__name__} has none"
+            )
+
+
+def check_method(module: FederatedModule, validate_clients: bool) -> None:
+    """Check the settings that depend on the method.
+
+    Args:
+        module: The method.
+        validate_clients: Whether clients are validated.
+
+    Raises:
+        ValueError: If the aggregation needs a validation of the clients and there is none, or the method
+            steps its optimizers itself.
+    """
+    if not module.automatic_optimization:
+        raise ValueError(
+            f"`automatic_optimization` of {type(module).__name__} is expected to be true in a federation, whose "
+            "clients' rounds are counted in optimizer steps; several optimizers are several stages"
+        )
     rule = getattr(module, "aggregation", None)
-    if isinstance(rule, Aggregation) and rule.needs_validation and not trainer.validate_clients:
+    if isinstance(rule, Aggregation) and rule.needs_validation and not validate_clients:
         raise ValueError(
             f"`model.aggregation` {type(rule).__name__} takes the clients' validation scores, which "
             "expects `trainer.validate_clients` to be true"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lit_fed.losses.hyperparameter import at_least
+from lit_fed.limits import require_non_negative
 from lit_fed.losses.kl_distill import as_target
 from lit_fed.losses.kl_divergence import kl_divergence
 from lit_fed.losses.masked_mean import masked_mean
@@ -146,8 +147,8 @@ class AggregateKLMixin(TemperatureMixin):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.lambda_aggregate = at_least(lambda_aggregate, 0.0, "lambda_aggregate")
-        self.gamma = at_least(gamma, 0.0, "gamma")
+        self.lambda_aggregate = require_non_negative("model.lambda_aggregate", lambda_aggregate)
+        self.gamma = require_non_negative("model.gamma", gamma)
         self.running_deviation = RunningMean() if center else None
 
     def _alpha(self, student: Predicted, teacher: Predicted) -> Tensor:
@@ -169,7 +170,7 @@ class AggregateKLMixin(TemperatureMixin):
         teacher: Predicted | None,
         consensus: Tensor | TopK | None,
         weight: Tensor | None = None,
-        alpha: Tensor | None = None,
+        observe: Callable[[Tensor, Tensor], None] | None = None,
     ) -> Tensor:
         """λ₃ · mean(α · KD(P̄ → p_k)), Zou (2024), L_DDG.
 
@@ -179,7 +180,7 @@ class AggregateKLMixin(TemperatureMixin):
             consensus: P̄ of these samples at the method's temperature; None where there is none yet,
                 as in round 0.
             weight: Weight of each example, [B].
-            alpha: Strength of each position, where it is known already. None: found here.
+            observe: Called with α of each position and the mask, for instance to log them.
 
         Returns:
             A scalar, weighted; 0 without looking at the teacher where λ₃ = 0 or there is no P̄.
@@ -193,8 +194,9 @@ class AggregateKLMixin(TemperatureMixin):
             raise ValueError(
                 "`teacher` is expected where `model.lambda_aggregate` > 0, but got None"
             )
-        if alpha is None:
-            alpha = self._alpha(student, teacher)
+        alpha = self._alpha(student, teacher)
+        if observe is not None:
+            observe(alpha, student.mask)
         return self.lambda_aggregate * aggregate_kl(
             student.logits, consensus, alpha, student.mask, self.temperature, weight
         )

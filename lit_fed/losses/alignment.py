@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lit_fed.losses.hyperparameter import at_least
+from lit_fed.limits import require_non_negative
 from lit_fed.losses.masked_mean import masked_mean
 from lit_fed.losses.mean_pool import mean_pool
 from lit_fed.losses.precision import widen
@@ -89,7 +89,7 @@ class AlignmentMixin:
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.lambda_align = at_least(lambda_align, 0.0, "lambda_align")
+        self.lambda_align = require_non_negative("model.lambda_align", lambda_align)
         if align_reduction not in ("mean", "sum"):
             raise ValueError(
                 f"`model.align_reduction` is expected to be 'mean' or 'sum', "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lit_fed.losses.hyperparameter import at_least
+from lit_fed.limits import require_non_negative
 
 
 class InjectionWeightMixin:
@@ -17,4 +17,4 @@ class InjectionWeightMixin:
 
     def __init__(self, *, mu: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.mu = at_least(mu, 0.0, "mu")
+        self.mu = require_non_negative("model.mu", mu)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lit_fed.losses.hyperparameter import at_least
+from lit_fed.limits import require_non_negative
 from lit_fed.losses.kl_divergence import kl_divergence
 from lit_fed.losses.masked_mean import masked_mean
 from lit_fed.losses.precision import widen
@@ -118,7 +118,7 @@ class KLDistillMixin(TemperatureMixin):
 
     def __init__(self, *, lambda_distill: float = 0.5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.lambda_distill = at_least(lambda_distill, 0.0, "lambda_distill")
+        self.lambda_distill = require_non_negative("model.lambda_distill", lambda_distill)
 
     def kl_distill_loss(
         self, student: Predicted, teacher: Predicted | TopK | None, weight: Tensor | None = None

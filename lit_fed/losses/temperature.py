@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lit_fed.losses.hyperparameter import at_least
+from lit_fed.limits import require_positive
 
 
 class TemperatureMixin:
@@ -17,4 +17,4 @@ class TemperatureMixin:
 
     def __init__(self, *, temperature: float = 3.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.temperature = at_least(temperature, 0.0, "temperature", strictly=True)
+        self.temperature = require_positive("model.temperature", temperature)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lit_fed.limits import require_at_least
 from lit_fed.losses.precision import widen
 
 
@@ -72,7 +73,6 @@ def top_k(logits: Tensor, k: int, temperature: float = 1.0) -> TopK:
         >>> cut.tail
         tensor([0.0900])
     """
-    if k < 1:
-        raise ValueError(f"`k` is expected to be at least 1, but got {k}")
+    require_at_least("k", k, 1)
     probs, indices = (widen(logits) / temperature).softmax(-1).topk(min(k, logits.shape[-1]), -1)
     return TopK(indices, probs)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from lit_fed.losses.hyperparameter import at_least
+from lit_fed.limits import require_non_negative
 from lit_fed.losses.injection_weight import InjectionWeightMixin
 from lit_fed.losses.precision import widen
 
@@ -89,9 +89,9 @@ class WeightRegularizationMixin(InjectionWeightMixin):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.beta = at_least(beta, 0.0, "beta")
+        self.beta = require_non_negative("model.beta", beta)
         self.site_weights = {
-            site: at_least(value, 0.0, f"site_weights.{site}")
+            site: require_non_negative(f"model.site_weights.{site}", value)
             for site, value in (site_weights or {}).items()
         }
 

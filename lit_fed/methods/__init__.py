@@ -1,4 +1,7 @@
-"""Federated methods, one a file, and the parts that several of them share."""
+"""Federated methods: four of them, and in folders the parts that they have.
+
+A method knows its paper, never the round loop; methods do not inherit from one another.
+"""
 
 from lit_fed.methods.ddg import DDG
 from lit_fed.methods.ddg_msi import DDGMSI

@@ -3,32 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-import torch
-from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
-from lit_fed.aggregation import Aggregation, WeightedAverage
+from lit_fed.aggregation import Aggregation
 from lit_fed.backbones import Backbone
-from lit_fed.losses import AlignmentMixin, KLDistillMixin, cross_entropy
-from lit_fed.methods.guidance import GuidanceMixin, only_weights, weights_part
-from lit_fed.methods.lone_step import LoneStepMixin
-from lit_fed.methods.private_modules import PrivateModulesMixin
-from lit_fed.methods.structure_injection import StructureInjectionMixin
-from lit_fed.methods.total_loss import TotalLossMixin
+from lit_fed.losses import (
+    AggregateKLMixin,
+    AlignmentMixin,
+    KLDistillMixin,
+    StabilityMixin,
+    WeightRegularizationMixin,
+    cross_entropy,
+)
+from lit_fed.methods.averaging import AveragingMixin
+from lit_fed.methods.ddg import (
+    PART,
+    Consensus,
+    NoConsensus,
+    PublicConsensus,
+    log_alpha,
+    refuse_replaced,
+)
+from lit_fed.methods.msi import StructureInjection
+from lit_fed.methods.teachers import AdapterTeacher, Teacher
 from lit_fed.payload import Payload
+from lit_fed.perturbations import GaussianNoise, Perturbation, Site
 from lit_fed.update import Update
 
 
 class DDGMSI(
     KLDistillMixin,
     AlignmentMixin,
-    GuidanceMixin,
-    StructureInjectionMixin,
-    LoneStepMixin,
-    PrivateModulesMixin,
-    TotalLossMixin,
+    AggregateKLMixin,
+    StabilityMixin,
+    WeightRegularizationMixin,
+    AveragingMixin,
 ):
     r"""Differentiated distillation guidance with modular structure injection (DDG+MSI).
 
@@ -45,63 +57,96 @@ class DDGMSI(
     Args:
         backbone: The model, its tokenizer and its adapter. None: the embedded classifier.
         aggregation: How θ_k are combined. None: the average weighted by the clients' sizes.
-        optimizer: Makes the client's optimizer of the trainable parameters.
-        warmup_steps: Linear warm-up of the learning rate over the client's first own steps.
-        **kwargs: Of the loss terms, the teacher, P̄ and the injection.
+        teacher: As in :class:`~lit_fed.DDG`.
+        consensus: As in :class:`~lit_fed.DDG`.
+        perturbation: As in :class:`~lit_fed.MSI`.
+        sites: As in :class:`~lit_fed.MSI`.
+        inject_every: As in :class:`~lit_fed.MSI`.
+        **kwargs: Of the loss terms, the optimizer and its warm-up.
     """
 
     def __init__(
         self,
         backbone: Backbone | None = None,
         aggregation: Aggregation | None = None,
-        optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(
-            params, lr=2e-5, weight_decay=0.01
-        ),
-        warmup_steps: int = 500,
+        *,
+        teacher: Teacher | None = None,
+        consensus: Consensus | None = None,
+        perturbation: Perturbation | None = None,
+        sites: Sequence[Site] = ("attention", "feed_forward"),
+        inject_every: int = 200,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            backbone=backbone, optimizer=optimizer, warmup_steps=warmup_steps, **kwargs
+        refuse_replaced(kwargs)
+        super().__init__(backbone=backbone, aggregation=aggregation, **kwargs)
+        self.perturbation = GaussianNoise() if perturbation is None else perturbation
+        self.injection = StructureInjection(
+            self.perturbation, sites, inject_every, self.mu, self.backbone
         )
-        self.aggregation = aggregation or WeightedAverage()
+        made = PublicConsensus() if consensus is None else consensus
+        guided = self.lambda_aggregate > 0
+        self.consensus = made if guided or made.on_server else NoConsensus()
+        self.consensus.attach(self.backbone)
         self.distils = self.lambda_distill > 0 or self.lambda_align > 0
-        if self.distils or (self.guide is not None and self.lambda_aggregate):
-            self.add_teacher()
+        self.taught = self.distils or (guided and self.consensus.on_private)
+        self.teacher = AdapterTeacher() if teacher is None else teacher
+        if self.distils or guided:
+            self.teacher.attach(self.backbone)
 
-    def initial_broadcast(self) -> Payload:
-        """Server: θ_g as the backbone was built; there is no P̄ yet."""
-        return Payload(self.backbone.trainable())
+    def setup(self, stage: str) -> None:
+        """As in :class:`~lit_fed.DDG`."""
+        if stage == "fit":
+            self.teacher.forget()
+            if self._trainer is None:
+                self.consensus.check(self)
+
+    def check_split(self) -> None:
+        """As in :class:`~lit_fed.DDG` and :class:`~lit_fed.MSI`."""
+        super().check_split()
+        self.injection.check_split()
+        self.teacher.check_split()
+        self.consensus.check_split()
 
     def download(self, broadcast: Payload) -> None:
         """Client: θ_k ← θ_g, the teacher ← θ_g, and P̄."""
-        self.backbone.load_trainable(weights_part(broadcast))
-        self.set_teacher()
-        self.receive_consensus(broadcast)
-        self.count_steps()
+        super().download(broadcast)
+        self.teacher.start_round(self.client)
+        if self.lambda_aggregate:
+            self.consensus.receive(self, broadcast.parts.get(PART, Payload()))
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """L = CE + L_DDG + μ·L_MSI."""
         weight = batch.get("weight")
-        with self.shared_dropout() as randomness:
-            clean = self(batch, output_hidden=self.lambda_align > 0)
-        perturbed, injection = self.perturbed(batch, randomness)
-        sees = self.distils or self.guides_on_private
-        teacher = self.teacher(batch, pooled=self.lambda_align > 0) if sees else None
+        with self.injection.shared_dropout(self) as randomness:
+            clean, teacher = self(batch, output_hidden=self.lambda_align > 0), None
+        perturbed, injected = self.injection.perturbed(self, batch, randomness)
+        if self.taught:
+            with self.timers("teacher"):
+                teacher = self.teacher(batch, hidden=self.lambda_align > 0)
         return self.total_loss(
             cross_entropy(clean.logits, clean.targets, clean.mask, weight),
             distill=self.kl_distill_loss(clean, teacher, weight),
             align=self.alignment_loss(clean, teacher, weight),
-            aggregate=self.guidance_loss(self.guidance(batch, clean, teacher)),
-            **self.injection_losses(clean, perturbed, injection, weight),
+            aggregate=self.aggregate_kl_loss(
+                *self.consensus.guidance(self, batch, clean, teacher),
+                observe=partial(log_alpha, self.log),
+            ),
+            **self.injection.terms(
+                self.stability_loss(clean, perturbed, weight),
+                self.weight_regularization_loss(injected),
+                injected,
+                self.log,
+            ),
         )
 
     def upload(self) -> Payload:
         """Client: θ_k and q_k."""
-        self.warn_of_a_lone_step(self.distils)
-        return Payload({**self.backbone.trainable(), **self.send_consensus()})
+        if self.distils:
+            self.teacher.end_round(self.client)
+        return super().upload().with_parts({PART: self.consensus.send(self)})
 
     def aggregate(self, updates: Sequence[Update]) -> Payload:
         """Server: θ_g = Σ w_k θ_k and P̄ = Σ w_k q_k, and, if asked for, θ_g distilled from P̄."""
-        weights = self.aggregation(only_weights(updates))
-        consensus = self.mix_consensus(updates, self.aggregation)
-        return self.distil_on_server(Payload({**weights.tensors, **consensus}))
+        average = super().aggregate(updates)
+        consensus = self.consensus.aggregate(self, updates, self.aggregation)
+        return self.consensus.distil(self, average, consensus).with_parts({PART: consensus})

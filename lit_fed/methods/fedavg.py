@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
-from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
-from lit_fed.aggregation import Aggregation, WeightedAverage
-from lit_fed.backbones import Backbone
 from lit_fed.losses import cross_entropy
-from lit_fed.module import FederatedModule
-from lit_fed.payload import Payload
-from lit_fed.update import Update
+from lit_fed.methods.averaging import AveragingMixin
 
 
-class FedAvg(FederatedModule):
+class FedAvg(AveragingMixin):
     r"""Federated averaging of a model or, with a PEFT configuration, of its adapter and head.
 
     A client starts from :math:`\theta_k \leftarrow \theta_g`, minimises the task loss on its own rows and
@@ -33,37 +25,9 @@ class FedAvg(FederatedModule):
         warmup_steps: Linear warm-up of the learning rate over the client's first own steps.
     """
 
-    def __init__(
-        self,
-        backbone: Backbone | None = None,
-        aggregation: Aggregation | None = None,
-        optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(
-            params, lr=2e-5, weight_decay=0.01
-        ),
-        warmup_steps: int = 500,
-    ) -> None:
-        super().__init__(backbone, optimizer, warmup_steps)
-        self.aggregation = aggregation or WeightedAverage()
-
-    def initial_broadcast(self) -> Payload:
-        """Server: the weights the backbone was built with."""
-        return self.upload()
-
-    def download(self, broadcast: Payload) -> None:
-        """Client: θ_k ← θ_g."""
-        self.backbone.load_trainable(broadcast.tensors)
-
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The cross-entropy of the task."""
         student = self(batch)
         loss = cross_entropy(student.logits, student.targets, student.mask, batch.get("weight"))
         self.log("train/loss", loss)
         return loss
-
-    def upload(self) -> Payload:
-        """Client: θ_k."""
-        return Payload(self.backbone.trainable())
-
-    def aggregate(self, updates: Sequence[Update]) -> Payload:
-        """Server: θ_g = Σ w_k θ_k."""
-        return self.aggregation(updates)

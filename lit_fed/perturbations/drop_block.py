@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lit_fed.limits import require_at_least, require_fraction
 from lit_fed.perturbations.perturbation import OutputPerturbation
 
 
@@ -41,13 +42,8 @@ class DropBlock(OutputPerturbation):
         self, rate: float = 0.1, block_size: int = 3, scale: float = 1.0, **kwargs: Any
     ) -> None:
         super().__init__(scale=scale, **kwargs)
-        if not 0 <= rate < 1:
-            raise ValueError(f"`perturbation.rate` is expected within [0, 1), but got {rate!r}")
-        if block_size < 1:
-            raise ValueError(
-                f"`perturbation.block_size` is expected to be at least 1, but got {block_size!r}"
-            )
-        self.rate, self.block_size = rate, block_size
+        self.rate = require_fraction("perturbation.rate", rate)
+        self.block_size = require_at_least("perturbation.block_size", block_size, 1)
 
     def delta(
         self, module: nn.Module, output: Tensor, mask: Tensor, generator: torch.Generator

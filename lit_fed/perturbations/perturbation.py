@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_fed.backbones.anatomy import SITES
+from lit_fed.limits import require_non_negative
 
 Delta = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
 """δ of a module's output, as :meth:`OutputPerturbation.delta` gives it."""
@@ -53,10 +53,7 @@ class Perturbation(nn.Module, ABC):
         scale_lr: float = 0.01,
     ) -> None:
         super().__init__()
-        if not math.isfinite(scale) or scale < 0:
-            raise ValueError(
-                f"`perturbation.scale` is expected to be finite and at least 0, but got {scale!r}"
-            )
+        require_non_negative("perturbation.scale", scale)
         if learn_scale and not 0 <= rho_min <= scale <= rho_max:
             raise ValueError(
                 f"`perturbation.scale` is expected within [rho_min, rho_max] = "

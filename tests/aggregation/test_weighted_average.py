@@ -6,6 +6,8 @@ from lit_fed import Payload
 from lit_fed.aggregation import WeightedAverage, client_weights
 from lit_fed.update import Update
 
+BEFORE = Payload()
+
 
 def updates(seed: int = 0) -> list[Update]:
     draw = np.random.default_rng(seed)
@@ -38,7 +40,7 @@ def updates(seed: int = 0) -> list[Update]:
 def test_the_mean_agrees_with_numpy(by: str, expected: list[float]) -> None:
     given = updates()
     assert client_weights(given, by) == pytest.approx(expected)  # type: ignore[arg-type]
-    result = WeightedAverage(by)(given)  # type: ignore[arg-type]
+    result = WeightedAverage(by)(given, BEFORE)  # type: ignore[arg-type]
     for name in ("w", "b"):
         stacked = np.stack([u.payload.tensors[name].numpy() for u in given])
         np.testing.assert_allclose(
@@ -49,12 +51,12 @@ def test_the_mean_agrees_with_numpy(by: str, expected: list[float]) -> None:
 
 def test_equal_uploads_are_returned_bit_for_bit() -> None:
     payload = updates()[0].payload
-    assert WeightedAverage()([Update("a", payload, 3), Update("b", payload, 11)]) == payload
+    assert WeightedAverage()([Update("a", payload, 3), Update("b", payload, 11)], BEFORE) == payload
 
 
 def test_the_order_of_clients_does_not_matter() -> None:
     given = updates()
-    forward, backward = WeightedAverage()(given), WeightedAverage()(given[::-1])
+    forward, backward = (WeightedAverage()(g, BEFORE) for g in (given, given[::-1]))
     torch.testing.assert_close(dict(forward.tensors), dict(backward.tensors), rtol=1e-7, atol=0)
 
 
@@ -63,7 +65,7 @@ def test_half_precision_is_summed_in_full() -> None:
         Update(str(k), Payload({"w": torch.tensor([1.0], dtype=torch.bfloat16)}), 1)
         for k in range(1000)
     ]
-    assert WeightedAverage()(many).tensors["w"].item() == 1.0
+    assert WeightedAverage()(many, BEFORE).tensors["w"].item() == 1.0
 
 
 def test_scores_that_are_all_zero_give_equal_weights() -> None:
@@ -75,7 +77,9 @@ def test_what_cannot_be_averaged_is_refused_by_name() -> None:
     def two(first: Payload, second: Payload) -> list[Update]:
         return [Update("a", first, 1), Update("b", second, 1)]
 
-    average = WeightedAverage()
+    def average(given: list[Update]) -> Payload:
+        return WeightedAverage()(given, BEFORE)
+
     with pytest.raises(
         ValueError,
         match=r"the upload of client 'b' tensor 'w' is expected to have shape \[2\], but got \[3\]",
@@ -95,7 +99,7 @@ def test_what_cannot_be_averaged_is_refused_by_name() -> None:
 
 def test_what_all_sent_alike_passes() -> None:
     same = Payload({"ids": torch.tensor([4, 2])}, {"s": ["x"]})
-    assert WeightedAverage()([Update("a", same, 1), Update("b", same, 2)]) == same
+    assert WeightedAverage()([Update("a", same, 1), Update("b", same, 2)], BEFORE) == same
 
 
 def test_a_missing_or_negative_score_names_the_client() -> None:

@@ -365,6 +365,41 @@ def test_without_adapters_there_is_no_bare_base(tiny_model: Models) -> None:
     assert full.active_adapters == ("default",)
 
 
+def test_what_is_frozen_does_not_train_whatever_adapters_take_part(backbone: Backbone) -> None:
+    names = backbone.trainable().keys()
+    frozen = {name for name in names if "lora_A" in name}
+    backbone.freeze(frozen)
+    assert trains(backbone, "default") == names - frozen
+    with backbone.using("private"):
+        assert not trains(backbone, "default")
+    assert trains(backbone, "default") == names - frozen
+    backbone.activate("private", "default")
+    assert trains(backbone, "private") == names
+    assert not trains(backbone, "default") & frozen
+    backbone.activate("default")
+    loss_of(backbone, batch_of(backbone)).backward()
+    assert all((p.grad is None) == (n in frozen) for n, p in backbone.trainable().items())
+    backbone.freeze(())
+    assert trains(backbone, "default") == names
+    with pytest.raises(ValueError, match="parameters of adapter 'default', but odd are not"):
+        backbone.freeze(["odd"])
+    with pytest.raises(KeyError, match="no adapter 'odd'"):
+        backbone.freeze((), "odd")
+
+
+def test_a_part_of_a_whole_model_can_be_frozen(tiny_model: Models) -> None:
+    backbone = SequenceClassifier(tiny_model("bert"), peft=None)
+    names = backbone.trainable().keys()
+    body = {name for name in names if not name.startswith("classifier")}
+    backbone.freeze(body)
+    assert trains(backbone, "default") == names - body
+    with backbone.using("default"):
+        assert not trains(backbone, "default")
+    assert trains(backbone, "default") == names - body
+    backbone.freeze(())
+    assert trains(backbone, "default") == names
+
+
 def test_errors(backbone: Backbone, tiny_model: Models) -> None:
     with pytest.raises(KeyError, match="no adapter 'other': there are default, private"):
         backbone.activate("default", "other")

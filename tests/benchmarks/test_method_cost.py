@@ -21,7 +21,6 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 from lit_fed import DDG, MSI, FedAvg, FederatedModule, FederatedTrainer
 from lit_fed.backbones import SequenceClassifier
 from lit_fed.data import ClassificationEncoding, FederatedDataModule, IIDPartitioner
-from lit_fed.federation.round import run_round
 from tests.benchmarks.work import adamw
 
 # Batches (32 rows and 8 public ones) and weights are the library's defaults. The public set has an eighth
@@ -106,7 +105,7 @@ def federation(
 def seconds_of_a_round(trainer: FederatedTrainer) -> float:
     """Processor time of one more round: local training, upload and aggregation, no evaluation."""
     started = time.process_time()
-    trainer.federation = run_round(trainer)
+    trainer._loop.run_round()
     return time.process_time() - started
 
 

@@ -26,7 +26,6 @@ class StandInTrainer:
     federation: FederationState = field(default_factory=lambda: FederationState(0, Payload()))
     saved: list[str] = field(default_factory=list)
     datamodule: Any = None
-    roles: Any = None
     module: Any = field(default_factory=lambda: SimpleNamespace(client=SimpleNamespace(id="c0")))
 
     def checkpoint_writer(self, path: Path) -> Callable[[], None]:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from lit_fed.callbacks import AdapterExport
-from lit_fed.federation.state import ClientState
+from lit_fed.federation import ClientState
+from lit_fed.payload import Payload
 
 
 class _Backbone:
@@ -19,27 +20,16 @@ class _Backbone:
         (folder / "adapter_config.json").write_text(self.holds)
 
 
-class _Roles:
-    def __init__(self, backbone: _Backbone) -> None:
-        self.backbone = backbone
-
-    def act_as_client(self, client: Any, state: ClientState, broadcast: Any) -> None:
-        self.backbone.holds = f"{client.id} {client.index} {state.rounds}"
-
-    def act_as_server(self, state: Any) -> None:
-        self.backbone.holds = "server"
-
-
 @pytest.fixture
 def federation(trainer: Any) -> Any:
     backbone = _Backbone()
     trainer.module = SimpleNamespace(backbone=backbone, has_global_model=True)
-    trainer.resident = _Roles(backbone)
-    names = ("north/1", "south", "never sampled")
-    trainer.datamodule = SimpleNamespace(
-        clients=[SimpleNamespace(id=name, rows=[0], validation=None) for name in names]
-    )
+    names = ("north/1", "south", "never sampled", "prepared alone")
+    trainer.datamodule = SimpleNamespace(clients=[SimpleNamespace(id=name) for name in names])
+    trainer.act_as_client = lambda index: setattr(backbone, "holds", f"client {index}")
+    trainer.act_as_server = lambda: setattr(backbone, "holds", "server")
     clients = {"south": ClientState(rounds=2), "north/1": ClientState(rounds=1)}
+    clients["prepared alone"] = ClientState(prepared=Payload())
     trainer.federation = replace(trainer.federation, round=2, clients=clients)
     return trainer
 
@@ -60,8 +50,8 @@ def test_without_a_global_model_each_client_that_took_part_is_saved(federation: 
     federation.module.has_global_model = False
     federation.call([AdapterExport()], "on_fit_end")
     assert _files(federation) == {
-        "adapter/north%2F1/adapter_config.json": "north/1 0 1",
-        "adapter/south/adapter_config.json": "south 1 2",
+        "adapter/north%2F1/adapter_config.json": "client 0",
+        "adapter/south/adapter_config.json": "client 1",
     }
     assert federation.module.backbone.holds == "server"
 

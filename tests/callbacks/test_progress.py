@@ -123,5 +123,24 @@ def test_a_chosen_metric_that_was_not_validated_this_round() -> None:
 
 
 def test_bad_refresh_rate() -> None:
-    with pytest.raises(ValueError, match="`refresh_rate` is expected to be above 0, but got 0"):
+    with pytest.raises(
+        ValueError, match="`refresh_rate` is expected to be finite and above 0, but got 0"
+    ):
         RoundProgressBar(refresh_rate=0)
+
+
+def test_clients_that_prepare_are_told_with_their_bytes(
+    trainer: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    callback = RoundProgressBar()
+    trainer.datamodule = SimpleNamespace(clients=[None, None])
+    trainer.call([callback], "on_fit_start")
+    client, prepared = SimpleNamespace(id="north"), SimpleNamespace(nbytes=1500)
+    trainer.call([callback], "on_client_prepared", client, prepared)
+    assert capsys.readouterr().out == "prepared north  1.5 kB\n"
+    callback.console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    trainer.call([callback], "on_client_prepared", client, prepared)
+    callback._progress.refresh()
+    trainer.call([callback], "teardown", "fit")
+    assert "prepare" in callback.console.file.getvalue()
+    assert "1/2" in callback.console.file.getvalue()

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from lit_fed.callbacks import RoundCheckpoint, last_checkpoint
-from lit_fed.callbacks.round_checkpoint import best_round, checkpoints
+from lit_fed.callbacks import RoundCheckpoint
+from lit_fed.federation import last_checkpoint
+from lit_fed.federation.run.checkpoint import best_round, checkpoints
 
 
 def _names(trainer: Any) -> list[str]:
@@ -140,7 +141,7 @@ def test_best_round_passes_over_rounds_without_a_number() -> None:
     ("arguments", "message"),
     [
         ({"every_n_rounds": 0}, "`every_n_rounds` is expected to be at least 1, but got 0"),
-        ({"keep_last": 0}, "`keep_last` is expected to be at least 1 or null, but got 0"),
+        ({"keep_last": 0}, "`keep_last` is expected to be at least 1, but got 0"),
         ({"mode": "most"}, "`mode` is expected to be 'min' or 'max', but got 'most'"),
     ],
 )

@@ -16,6 +16,7 @@ from lit_fed.aggregation import WeightedAverage
 from lit_fed.backbones import Backbone
 from lit_fed.client import Client
 from lit_fed.losses import cross_entropy
+from lit_fed.stage import Stage
 from lit_fed.update import Update
 
 
@@ -57,7 +58,7 @@ class SoftPredictions(FederatedModule):
         return Payload({**self.backbone.trainable(), "predictions": soft})
 
     def aggregate(self, updates: Sequence[Update]) -> Payload:
-        return WeightedAverage()(updates)
+        return WeightedAverage()(updates, Payload())
 
 
 class Answers(FederatedModule):
@@ -67,11 +68,11 @@ class Answers(FederatedModule):
 
     def __init__(self, backbones: Sequence[Backbone], **kwargs: object) -> None:
         super().__init__(backbones[0], **kwargs)  # type: ignore[arg-type]
-        self.backbones = torch.nn.ModuleList(backbones)
+        self.models = torch.nn.ModuleList(backbones)
 
     def act_as(self, client: Client | None) -> None:
         super().act_as(client)
-        self.backbone = self.backbones[client.index % len(self.backbones) if client else 0]
+        self.backbone = self.models[client.index % len(self.models) if client else 0]
 
     def private_state(self) -> Payload:
         return Payload(self.backbone.trainable())
@@ -105,7 +106,7 @@ class Answers(FederatedModule):
 class TwoAdapters(FederatedModule):
     """A client trains its own adapter, then the shared one on top of it, and sends the shared one."""
 
-    stages = ("private", "shared")
+    stages = (Stage("private"), Stage("shared"))
 
     def __init__(self, backbone: Backbone, **kwargs: object) -> None:
         super().__init__(backbone, **kwargs)  # type: ignore[arg-type]
@@ -134,4 +135,4 @@ class TwoAdapters(FederatedModule):
         self.backbone.load_trainable(state.tensors, "private")
 
     def aggregate(self, updates: Sequence[Update]) -> Payload:
-        return WeightedAverage()(updates)
+        return WeightedAverage()(updates, Payload())

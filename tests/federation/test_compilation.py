@@ -19,7 +19,7 @@ def test_what_is_slower_is_not_kept(
 ) -> None:
     # the clock decides, not the compiler, which this machine may lack
     times = iter([1.0, 1.0] * compilation._WARM_UP + [1.0, 0.5 if faster else 2.0] * 5)
-    monkeypatch.setattr(compilation, "_seconds", lambda trainer: next(times))
+    monkeypatch.setattr(compilation, "_seconds", lambda *_: next(times))
     seen: list[bool] = []
 
     def compiled(self: nn.Module, **_: Any) -> None:
@@ -49,7 +49,7 @@ def test_a_compiled_run_is_the_same_within_rounding(
     monkeypatch.setattr(compilation, "_TURNS", 1)
     turns = iter(range(1000))
     monkeypatch.setattr(
-        compilation, "_seconds", lambda trainer: seconds(trainer) * 0.0 + 1 / (1 + next(turns))
+        compilation, "_seconds", lambda *given: seconds(*given) * 0.0 + 1 / (1 + next(turns))
     )
 
     def run(folder: str, compile: bool) -> Any:

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from lightning.pytorch import Callback
 
-from lit_fed.callbacks import last_checkpoint
+from lit_fed.federation import last_checkpoint
 from tests.federation.killed_run import INSTANTS
 from tests.federation.toy import toy_data, toy_module, toy_trainer, without_times
 

@@ -15,8 +15,8 @@ from lit_fed.callbacks import (
     RepresentationStability,
     ShiftEvaluation,
     TaskEvaluation,
-    last_checkpoint,
 )
+from lit_fed.federation import last_checkpoint
 from lit_fed.metrics import (
     changed_share,
     debiased_linear_cka,

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lit_fed import DDG, DDGMSI, MSI, Payload
+from lit_fed.methods.ddg import PublicConsensus
 from lit_fed.perturbations import GaussianNoise
 from tests.federation.toy import toy_data, toy_trainer
 from tests.methods.toy_methods import (
@@ -52,8 +53,8 @@ def test_its_loss_is_the_sum_and_it_takes_one_clean_pass(model: Path) -> None:
         module = classify(method, model, **settings)
         module.datamodule = data
         module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
-        consensus = {} if method is MSI else {"consensus.probs": q}
-        module.download(Payload({**module.backbone.trainable(), **consensus}))
+        consensus = {} if method is MSI else {"consensus": Payload({"probs": q})}
+        module.download(Payload(module.backbone.trainable(), parts=consensus))
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for value in module.backbone.trainable().values():
@@ -80,7 +81,8 @@ def test_teacher_guidance_and_upload_are_clean(model: Path) -> None:
         module.datamodule = data
         logged: dict[str, float] = {}
         module.log = lambda name, value, logged=logged: logged.update({name: float(value.detach())})
-        module.download(Payload({**module.backbone.trainable(), "consensus.probs": q}))
+        parts = {"consensus": Payload({"probs": q})}
+        module.download(Payload(module.backbone.trainable(), parts=parts))
         batch = next(iter(data.dataloader(data.clients[0].rows, module.tokenizer)))
         torch.manual_seed(0)
         module.training_step(batch, 0)
@@ -95,7 +97,8 @@ def test_teacher_guidance_and_upload_are_clean(model: Path) -> None:
 
 def test_language_models(tmp_path: Path) -> None:
     folder = save_toy_lm(tmp_path / "model")
-    module = continue_text(DDGMSI, folder, inject_every=2, top_k=4, sites=["norm", "embedding"])
+    settings = {"inject_every": 2, "sites": ["norm", "embedding"]}
+    module = continue_text(DDGMSI, folder, consensus=PublicConsensus(top_k=4), **settings)
     row = run(module, tmp_path / "run", lm_data()).history[-1]
     for term in ("distill", "align", "aggregate", "stability", "weight_regularization"):
         assert row[f"clients/train/{term}/mean"] > 0, term

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lit_fed import DDG, DDGMSI, MSI, FedAvg, FederatedModule
+from lit_fed.methods.ddg import ClassConsensus, PeerConsensus, PublicConsensus
 from lit_fed.perturbations import GaussianNoise
 from tests.federation.toy import (
     fast_adamw,
@@ -30,10 +31,10 @@ NO_DDG = {"lambda_distill": 0.0, "lambda_align": 0.0, "lambda_aggregate": 0.0}
 OFF = [(DDG, NO_DDG), (MSI, {"mu": 0.0}), (DDGMSI, NO_DDG | {"mu": 0.0, "inject_every": 1})]
 ON: list[tuple[type[FederatedModule], dict[str, Any]]] = [
     (DDG, {}),
-    (DDG, {"center": True, "server_steps": 2}),
-    (DDG, {"aggregate_on": "class"}),
-    (DDG, {"aggregate_on": "peers"}),
-    (MSI, {"inject_every": 3, "perturbation": {"learn_scale": True}}),
+    (DDG, {"center": True, "consensus": lambda: PublicConsensus(server_steps=2)}),
+    (DDG, {"consensus": ClassConsensus}),
+    (DDG, {"consensus": PeerConsensus}),
+    (MSI, {"inject_every": 3, "perturbation": lambda: GaussianNoise(learn_scale=True)}),
     (DDGMSI, {"inject_every": 3, "center": True}),
 ]
 
@@ -50,9 +51,7 @@ def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build(method: type[FederatedModule], folder: Path, settings: dict[str, Any]) -> FederatedModule:
-    settings = dict(settings)
-    if "perturbation" in settings:
-        settings["perturbation"] = GaussianNoise(**settings["perturbation"])
+    settings = {k: made() if callable(made) else made for k, made in settings.items()}
     return method(
         toy_backbone(folder, dropout=0.1), optimizer=fast_adamw, warmup_steps=0, **settings
     )
@@ -129,7 +128,7 @@ def test_language_models_resume(
     method: type[FederatedModule], language_model: Path, tmp_path: Path
 ) -> None:
     def fresh() -> FederatedModule:
-        return continue_text(method, language_model, top_k=4)
+        return continue_text(method, language_model, consensus=PublicConsensus(top_k=4))
 
     whole = run(fresh(), tmp_path / "whole", lm_data(), clients_per_round=2)
     run(fresh(), tmp_path / "parts", lm_data(), clients_per_round=2, max_rounds=1)
@@ -150,7 +149,7 @@ def test_msi_between_injections_is_fedavg(model: Path, tmp_path: Path) -> None:
 
 
 def test_without_perturbation_stability_is_zero(model: Path, tmp_path: Path) -> None:
-    module = build(MSI, model, {"inject_every": 1, "perturbation": {"scale": 0.0}})
+    module = build(MSI, model, {"inject_every": 1, "perturbation": lambda: GaussianNoise(0.0)})
     trainer = run(module, tmp_path / "a", max_rounds=1)
     row = trainer.federation.history[-1]
     assert row["clients/train/stability/max"] == 0.0

@@ -96,5 +96,5 @@ def test_full_fine_tuning_exchanges_every_weight(toy_model: Path, tmp_path: Path
 
 
 def test_a_module_without_data_says_so(toy_model: Path) -> None:
-    with pytest.raises(RuntimeError, match=r"FedAvg\.batches needs a FederatedDataModule"):
+    with pytest.raises(RuntimeError, match="FedAvg needs a FederatedDataModule"):
         next(FedAvg(toy_backbone(toy_model)).batches(toy_rows(4, 0)))

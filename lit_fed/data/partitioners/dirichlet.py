@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lit_fed.data.columns import column_codes
-from lit_fed.data.limits import require_at_least, require_positive
 from lit_fed.data.partitioners.partitioner import (
     Partitioner,
     Positions,
     concatenated,
     draw_until,
 )
+from lit_fed.limits import require_at_least, require_positive
 
 if TYPE_CHECKING:
     from datasets import Dataset

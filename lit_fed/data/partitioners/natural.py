@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from lit_fed.data.columns import column_codes
-from lit_fed.data.limits import require_at_least
 from lit_fed.data.partitioners.partitioner import Partitioner, concatenated
+from lit_fed.limits import require_at_least
 
 if TYPE_CHECKING:
     from datasets import Dataset

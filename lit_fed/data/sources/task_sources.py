@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lit_fed.data.columns import column_values, require_column, select_rows, visible_columns
-from lit_fed.data.limits import require_at_least
 from lit_fed.data.sources.source import Source, rows_from_columns
+from lit_fed.limits import require_at_least
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from lit_fed.data.limits import require_at_least, require_fraction
 from lit_fed.data.sources.parallel_corpus import Pairs, author_regex, distinct_pairs
 from lit_fed.data.sources.source import Source
+from lit_fed.limits import require_at_least, require_fraction
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -10,13 +10,28 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from lit_fed.client import Client
-from lit_fed.federation.evaluation import limited
+from lit_fed.data import FederatedDataModule
+from lit_fed.federation.client.local_settings import LocalSettings
 from lit_fed.federation.randomness import derive_seed
+from lit_fed.stage import Stage
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
-    from lit_fed.federation.trainer import FederatedTrainer
+
+def limited(batches: int, limit: int | float) -> int:
+    """How many of an epoch's batches a ``limit_*_batches`` setting leaves, as in Lightning.
+
+    Args:
+        batches: Batches there are.
+        limit: An integer is a count, a float a fraction.
+
+    Example:
+        >>> limited(10, 3), limited(10, 0.25), limited(10, 1.0)
+        (3, 2, 10)
+    """
+    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
 
 @dataclass(frozen=True)
@@ -25,42 +40,86 @@ class LocalBatch:
 
     Attributes:
         batch: The batch, still on the CPU.
+        epoch: The pass over the rows, counted from 0.
+        index: The batch's position in it.
         accumulated: Over how many batches the gradient of this optimizer step is averaged.
+        begins_step: Whether it is the first of them.
         ends_step: Whether the optimizer steps after this batch.
+        ends_epoch: Whether it is the last one of the pass.
     """
 
     batch: dict[str, Tensor]
+    epoch: int
+    index: int
     accumulated: int
+    begins_step: bool
     ends_step: bool
+    ends_epoch: bool
+
+
+def steps_and_epochs(stage: Stage, settings: LocalSettings) -> tuple[int | None, int | None]:
+    """The optimizer steps, or else the epochs, of a stage: its own or those of the settings.
+
+    Example:
+        >>> settings = LocalSettings(local_steps=4)
+        >>> steps_and_epochs(Stage("train"), settings)
+        (4, None)
+        >>> steps_and_epochs(Stage("train", local_epochs=2), settings)
+        (None, 2)
+    """
+    if stage.local_steps is not None:
+        return stage.local_steps, None
+    if stage.local_epochs is not None:
+        return None, stage.local_epochs
+    if settings.local_steps is not None:
+        return settings.local_steps, None
+    return None, settings.local_epochs
 
 
 def local_batches(
-    trainer: FederatedTrainer, client: Client, rows: Dataset, stage: int
+    data: FederatedDataModule,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: LocalSettings,
+    client: Client,
+    rows: Dataset,
+    number: int,
+    stage: Stage,
 ) -> Iterator[LocalBatch]:
-    """The batches of one stage: ``local_epochs`` passes over ``rows``, or as many as ``local_steps`` needs.
+    """The batches of one stage: some passes over ``rows``, or as many as a number of steps needs.
 
     The order depends on (seed, round, client, stage, epoch) alone. An epoch's last step takes what is left
     when its batches are no multiple of ``accumulate_grad_batches``.
 
+    Args:
+        data: Makes batches of rows.
+        tokenizer: The tokenizer of the client's model.
+        settings: How much is trained.
+        client: The client.
+        rows: The rows of this stage.
+        number: The stage's position among the method's.
+        stage: The stage.
+
     Raises:
         ValueError: If there is no batch to train on.
     """
-    tokenizer = trainer.lightning_module.tokenizer
-    steps = 0
-    for epoch in range(trainer.local_epochs) if trainer.local_steps is None else count():
-        seed = derive_seed(trainer.seed, client.round, client.index, stage, epoch)
-        loader = trainer.datamodule.dataloader(rows, tokenizer, seed=seed)
-        batches = limited(len(loader), trainer.limit_train_batches)
+    steps, epochs = steps_and_epochs(stage, settings)
+    taken = 0
+    for epoch in count() if epochs is None else range(epochs):
+        seed = derive_seed(settings.seed, client.round, client.index, number, epoch)
+        loader = data.dataloader(rows, tokenizer, seed=seed)
+        batches = limited(len(loader), settings.limit_train_batches)
         if batches == 0:
             raise ValueError(
                 f"client {client.id!r} is expected to have a batch to train on, but its {len(loader)} batches under "
-                f"`trainer.limit_train_batches` {trainer.limit_train_batches} are none"
+                f"`trainer.limit_train_batches` {settings.limit_train_batches} are none"
             )
-        group = trainer.accumulate_grad_batches
+        group = settings.accumulate_grad_batches
         for index, batch in enumerate(islice(loader, batches)):
-            accumulated = min(group, batches - index // group * group)
-            ends_step = index % group == accumulated - 1
-            yield LocalBatch(batch, accumulated, ends_step)
-            steps += ends_step
-            if steps == trainer.local_steps:
+            place = index % group
+            accumulated = min(group, batches - (index - place))
+            ends_step = place == accumulated - 1
+            ends_epoch = index == batches - 1
+            yield LocalBatch(batch, epoch, index, accumulated, place == 0, ends_step, ends_epoch)
+            taken += ends_step
+            if taken == steps:
                 return

@@ -1,168 +1,369 @@
-"""A client's local training, whatever module plays the client."""
+"""A client's round: from a broadcast, what has lasted of the client, and its rows to an update."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import torch
-from lightning.fabric.utilities import move_data_to_device
+from lightning.fabric import Fabric
+from torch import Tensor
 
+from lit_fed.attachment import Attachment, overrides
+from lit_fed.backbones import Prediction
 from lit_fed.client import Client
-from lit_fed.federation.client.local_batches import local_batches
+from lit_fed.data import FederatedDataModule
+from lit_fed.federation.client.client_state import ClientState
+from lit_fed.federation.client.evaluation_loop import EvaluationLoop
+from lit_fed.federation.client.events import Events
+from lit_fed.federation.client.local_batches import LocalBatch, local_batches
+from lit_fed.federation.client.local_optimizer import LocalOptimizer, LocalSchedule, configured
+from lit_fed.federation.client.local_settings import LocalSettings
 from lit_fed.federation.client.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from lit_fed.federation.client.resident_module import ResidentModule
-from lit_fed.federation.evaluation import evaluate
-from lit_fed.federation.execution.execution import Finished
+from lit_fed.federation.client.results import ClientRound, Failed, Finished
 from lit_fed.federation.randomness import reseed
-from lit_fed.federation.state import ClientState
+from lit_fed.methods.teachers import teachers_of
 from lit_fed.metric_averager import MetricAverager
+from lit_fed.module import FederatedModule
 from lit_fed.payload import Payload
+from lit_fed.stage import Stage
 from lit_fed.update import Update
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from torch.optim import Optimizer
-    from torch.optim.lr_scheduler import LRScheduler
-
-    from lit_fed.federation.trainer import FederatedTrainer
 
 
 class LocalTraining:
-    """Runs a client's round on the module that the trainer has at the moment.
+    """Runs a client's round on the resident module. It needs no trainer, no server and no other client.
+
+    The module's Lightning hooks are called where a stock Trainer calls them; a stage of a round is to them
+    what a fit is there.
 
     Args:
-        trainer: The trainer, whose ``lightning_module`` plays the client.
-        resident: Makes that module a client.
+        resident: The module, which acts as the client.
+        data: Has the client's rows and makes batches of them.
+        fabric: The device, the precision and the processes.
+        settings: How much and how it trains.
+        events: What happens is reported to it. None: to the module alone.
+        attachments: What is done from outside to rows, teachers' predictions and uploads, in order.
     """
 
-    def __init__(self, trainer: FederatedTrainer, resident: ResidentModule) -> None:
-        self.trainer = trainer
+    def __init__(
+        self,
+        resident: ResidentModule,
+        data: FederatedDataModule,
+        fabric: Fabric,
+        settings: LocalSettings,
+        events: Events | None = None,
+        attachments: Sequence[Attachment] = (),
+    ) -> None:
         self.resident = resident
+        self.data = data
+        self.fabric = fabric
+        self.settings = settings
+        self.events = events or Events()
+        self.attachments = attachments
+        self.evaluation = EvaluationLoop(resident, data, fabric, self.events)
 
-    def run(self, client: Client) -> Finished:
-        """Train a client from the trainer's state.
+    @property
+    def module(self) -> FederatedModule:
+        """The module that acts as the client."""
+        return self.resident.module
+
+    # ---------------------------------------------------------------- a round
+
+    def attempt(self, start: ClientRound) -> Finished | Failed:
+        """Run a client's round; whatever the client raises leaves it out.
+
+        Raises:
+            Exception: What a listener, such as a callback, raises: it is the run's, not the client's.
+        """
+        try:
+            return self.run(start.client, start.broadcast, start.before)
+        except Exception as error:  # a client must not bring the federation down, whatever it does
+            if error is self.events.raised:
+                raise
+            return Failed(start.client, error)
+        finally:
+            self.leave()
+
+    def leave(self) -> None:
+        """Let the module log and clip nowhere any more, also where its training was broken off."""
+        self.module.metric_averager = None
+        self.module.gradient_clipper = None
+        for teacher in teachers_of(self.module):
+            teacher.transform = None
+
+    def run(self, client: Client, broadcast: Payload, before: ClientState) -> Finished:
+        """Train a client.
+
+        Args:
+            client: The client.
+            broadcast: What it downloads.
+            before: What has lasted of it.
 
         Raises:
             ValueError: If its training metrics or its upload are not finite. Whatever else its
                 training raises goes through.
         """
-        trainer = self.trainer
-        module, federation = trainer.lightning_module, trainer.federation
-        before = federation.clients.get(client.id, ClientState())
-        reseed(trainer.seed, client.round, client.index)
-        with trainer.timers("download"):
-            self.resident.act_as_client(client, before, federation.broadcast)
-        trainer.call("on_client_start", client)
+        module, settings, timers = self.module, self.settings, self.module.timers
+        reseed(settings.seed, client.round, client.index)
+        attached = [(str(n), a) for n, a in enumerate(self.attachments) if a.acts_on(client)]
+        with timers("download"):
+            self.resident.act_as_client(client, before, broadcast)
+        self.events.report(module, "on_client_start", client)
 
         module.train()
-        module.metric_averager = log = MetricAverager()
-        moments: dict[str, torch.Tensor] = {}
+        module.metric_averager = averager = MetricAverager()
+        module.gradient_clipper = self._clip
+        self._attach_to_teachers(client, [attachment for _, attachment in attached])
+        own = self.data.client_data(client.id, client.task)
+        rows = own.rows
+        for _, attachment in attached:
+            rows = attachment.rows(client, rows)
+        moments: dict[str, Tensor] = {}
         for number, stage in enumerate(module.stages):
-            optimizer = self._run_stage(client, number, stage, before.optimizer)
-            if trainer.keep_optimizer_state:
-                moments |= optimizer_tensors(optimizer, stage)
+            optimizer = self._run_stage(client, number, stage, rows, before.optimizer)
+            if settings.keep_optimizer_state:
+                moments |= optimizer_tensors(optimizer, stage.name)
         module.eval()
-        metrics = self.means(log)
+        metrics = self.means(averager)
         if not_finite := {
             name: value for name, value in metrics.items() if not math.isfinite(value)
         }:
             raise ValueError(f"training metrics are expected to be finite, but got {not_finite}")
-        if trainer.validate_clients:
-            rows = (
-                client.validation
-                if client.validation is not None
-                else trainer.datamodule.validation
-            )
-            with trainer.timers("evaluation"):
-                metrics |= evaluate(trainer, rows, "validation", trainer.limit_val_batches)
+        if settings.validate_clients:
+            held_out = self.data.validation if own.validation is None else own.validation
+            with timers("evaluation"):
+                metrics |= self.evaluation.evaluate(
+                    held_out, "validation", settings.limit_val_batches
+                )
 
-        with trainer.timers("upload"), trainer.fabric.autocast():
+        with timers("upload"), self.fabric.autocast():
             upload = module.upload()
+        memories: dict[str, Payload] = {}
+        for name, attachment in attached:
+            memory = before.attachments.parts.get(name, Payload())
+            upload, memories[name] = attachment.upload(client, upload, broadcast, memory)
         update = Update(client.id, upload, client.num_samples, before.rounds + 1, metrics)
-        return Finished(
-            update,
-            ClientState(client.steps, before.rounds + 1, module.private_state(), Payload(moments)),
+        state = ClientState(
+            client.steps,
+            before.rounds + 1,
+            module.private_state(),
+            Payload(moments),
+            dict(client.stage_steps),
+            before.prepared,
+            Payload(parts={name: memory for name, memory in memories.items() if memory}),
+        )
+        return Finished(update, state)
+
+    def prepare(self, client: Client) -> Payload:
+        """What the method's ``prepare`` makes of a client's rows, with the module as it was built.
+
+        Args:
+            client: The client.
+        """
+        reseed(self.settings.seed, 0, client.index, 0)
+        self.resident.act_as_built(client)
+        rows = self.data.client_data(client.id, client.task).rows
+        for attachment in self.attachments:
+            if attachment.acts_on(client):
+                rows = attachment.rows(client, rows)
+        training = self.module.training
+        self.module.eval()
+        try:
+            with self.module.timers("prepare"), self.fabric.autocast():
+                return self.module.prepare(rows)
+        finally:
+            self.module.train(training)
+
+    def _attach_to_teachers(self, client: Client, attached: Sequence[Attachment]) -> None:
+        acting = [one for one in attached if overrides(one, "teacher_prediction")]
+
+        def transform(batch: Mapping[str, Tensor], prediction: Prediction) -> Prediction:
+            for attachment in acting:
+                prediction = attachment.teacher_prediction(client, batch, prediction)
+            return prediction
+
+        for teacher in teachers_of(self.module):
+            teacher.transform = transform if acting else None
+
+    # ---------------------------------------------------------------- a stage
+
+    def _run_stage(
+        self, client: Client, number: int, stage: Stage, rows: Dataset, moments: Payload
+    ) -> Optimizer:
+        module, events, timers = self.module, self.events, self.module.timers
+        module.stage = stage
+        module.start_stage(stage.name)
+        rows = module.local_data(rows, stage.name)
+        plain, schedule = configured(module.configure_optimizers())
+        load_optimizer_tensors(plain, stage.name, moments)
+        optimizer: Any = self.fabric.setup_optimizers(plain)
+        batches = local_batches(
+            self.data, module.tokenizer, self.settings, client, rows, number, stage
+        )
+        module.on_train_start()
+        epoch, skipped = -1, -1
+        while True:
+            with timers("data"):
+                local = next(batches, None)
+            if epoch >= 0 and (local is None or local.epoch != epoch):
+                module.on_train_epoch_end()
+            if local is None:
+                break
+            if local.epoch == skipped:
+                continue
+            if local.epoch != epoch:
+                epoch = local.epoch
+                module.on_train_epoch_start()
+            with timers("data"):
+                batch = self._on_device(local.batch)
+            if events.report(module, "on_train_batch_start", batch, local.index) == -1:
+                skipped = epoch  # as Lightning has it: the rest of this pass over the rows
+                continue
+            outputs = self._train_batch(client, local, batch, optimizer, schedule)
+            if local.ends_epoch and schedule is not None:
+                schedule.epoch_ended(module)
+            events.report(module, "on_train_batch_end", outputs, batch, local.index)
+        module.on_train_end()
+        optimizer.zero_grad(set_to_none=True)
+        return plain
+
+    def _train_batch(
+        self,
+        client: Client,
+        local: LocalBatch,
+        batch: dict[str, Tensor],
+        optimizer: Any,
+        schedule: LocalSchedule | None,
+    ) -> dict[str, Any]:
+        """Forward and backward of a batch and, where its step ends, the optimizer's step.
+
+        Returns:
+            What the module's ``training_step`` returned, as a dictionary with ``loss``, detached.
+        """
+        module = self.module
+        compute = _Once(partial(self._forward_and_backward, local, batch, optimizer))
+        if not local.ends_step:
+            compute()
+            return compute.outputs
+
+        def closure() -> Tensor | None:
+            loss = compute()
+            self.events.report(module, "on_before_optimizer_step", optimizer)
+            settings = self.settings
+            module.configure_gradient_clipping(
+                optimizer, settings.gradient_clip_val, settings.gradient_clip_algorithm
+            )
+            return loss
+
+        with module.timers("optimizer"):
+            stepping: Any = LocalOptimizer(optimizer, self.update)
+            module.optimizer_step(local.epoch, local.index, stepping, closure)
+            client.steps += 1
+            stage = module.stage.name
+            client.stage_steps[stage] = client.stage_steps.get(stage, 0) + 1
+            if schedule is not None:
+                schedule.stepped(module)
+        return compute.outputs
+
+    def _forward_and_backward(
+        self, local: LocalBatch, batch: dict[str, Tensor], optimizer: Any
+    ) -> dict[str, Any]:
+        module, timers = self.module, self.module.timers
+        with timers("forward"):
+            outputs = _outputs(self.loss(batch, local.index))
+        if local.begins_step:
+            module.on_before_zero_grad(optimizer)
+            module.optimizer_zero_grad(local.epoch, local.index, optimizer)
+        loss = outputs["loss"]
+        if loss is None:
+            return outputs
+        with timers("backward"):
+            share = loss / local.accumulated
+            module.on_before_backward(share)
+            self.backward(share)
+            module.on_after_backward()
+        return {**outputs, "loss": loss.detach()}
+
+    def _on_device(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        module = self.module
+        batch = module.on_before_batch_transfer(self.own_rows(batch), 0)
+        batch = module.transfer_batch_to_device(batch, self.fabric.device, 0)
+        moved: dict[str, Tensor] = module.on_after_batch_transfer(batch, 0)
+        return moved
+
+    def _clip(self, optimizer: Any, value: float | None, algorithm: str | None) -> None:
+        """Bound the gradients, of their norm or each value."""
+        if value is None:
+            return
+        bound = {"clip_val" if algorithm == "value" else "max_norm": value}
+        # not an error if it is not finite: the upload's check leaves the client out, without a synchronisation a step
+        self.fabric.clip_gradients(
+            self.resident.wrapped, optimizer, **bound, error_if_nonfinite=False
         )
 
-    def own_rows(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    # ---------------------------------------------------------------- what executions do in another way
+
+    def own_rows(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The rows of a batch that this process takes: all."""
         return batch
 
-    def loss(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
-        """The method's loss of a batch, a scalar."""
+    def loss(self, batch: dict[str, Tensor], index: int) -> Any:
+        """What the method's ``training_step`` returns for a batch."""
         # Fabric does this for `forward` alone
-        with self.trainer.fabric.autocast():
-            loss: torch.Tensor = self.trainer.wrapped_module.training_step(batch, index)
-        return loss
+        with self.fabric.autocast():
+            return self.resident.wrapped.training_step(batch, index)
 
-    def means(self, log: MetricAverager) -> dict[str, float]:
+    def means(self, averager: MetricAverager) -> dict[str, float]:
         """What was logged, over all processes that trained the client: one."""
-        return log.compute()
+        return averager.compute()
 
-    def backward(self, loss: torch.Tensor) -> None:
+    def backward(self, loss: Tensor) -> None:
         """Add the gradient of a loss, a scalar, to that of the client's parameters."""
-        self.trainer.fabric.backward(loss)
-
-    def step(self, optimizer: Any) -> None:
-        """Bound the gradient and take an optimizer's step."""
-        self.trainer.clip_gradients(optimizer)
-        self.trainer.call("on_before_optimizer_step", optimizer)
-        self.update(optimizer)
+        if type(self.module).backward is not FederatedModule.backward:
+            self.module.backward(loss)
+        else:
+            self.fabric.backward(loss)
 
     def update(self, optimizer: Any) -> None:
         """Let an optimizer change the client's parameters."""
         optimizer.step()
 
-    def _run_stage(self, client: Client, number: int, stage: str, moments: Payload) -> Optimizer:
-        trainer = self.trainer
-        module, fabric = trainer.lightning_module, trainer.fabric
-        module.start_stage(stage)
-        rows = module.local_data(client.rows, stage)
-        plain, schedule = _configured(module.configure_optimizers())
-        load_optimizer_tensors(plain, stage, moments)
-        optimizer: Any = fabric.setup_optimizers(plain)
-        timers = trainer.timers
-        batches = local_batches(trainer, client, rows, number)
-        index = 0
-        while True:
-            with timers("data"):
-                local = next(batches, None)
-                if local is None:
-                    return plain
-                batch = move_data_to_device(self.own_rows(local.batch), fabric.device)
-            trainer.call("on_train_batch_start", batch, index)
-            with timers("forward"):
-                loss = self.loss(batch, index)
-            with timers("backward"):
-                self.backward(loss / local.accumulated)
-            if local.ends_step:
-                with timers("optimizer"):
-                    self.step(optimizer)
-                    optimizer.zero_grad(set_to_none=True)
-                    if schedule is not None:
-                        schedule.step()
-                client.steps += 1
-            trainer.call("on_train_batch_end", loss.detach(), batch, index)
-            index += 1
+
+class _Once:
+    """A batch's pass, which an optimizer may ask for and which is computed where it does.
+
+    Attributes:
+        outputs: What it gave; no loss before it was computed.
+    """
+
+    def __init__(self, compute: Callable[[], dict[str, Any]]) -> None:
+        self._compute = compute
+        self.outputs: dict[str, Any] = {"loss": None}
+
+    def __call__(self) -> Tensor | None:
+        self.outputs = self._compute()
+        loss: Tensor | None = self.outputs["loss"]
+        return loss
 
 
-def _configured(configured: Any) -> tuple[Optimizer, LRScheduler | None]:
-    """The optimizer and the schedule stepped with it, of what Lightning lets ``configure_optimizers`` return."""
-    if isinstance(configured, dict):
-        schedule = configured.get("lr_scheduler")
-        return configured["optimizer"], schedule["scheduler"] if isinstance(
-            schedule, dict
-        ) else schedule
-    if isinstance(configured, torch.optim.Optimizer):
-        return configured, None
-    if (
-        isinstance(configured, tuple | list)
-        and len(configured) == 2
-        and isinstance(configured[0], list)
-    ):
-        (optimizer,), (schedule,) = configured
-        return optimizer, schedule["scheduler"] if isinstance(schedule, dict) else schedule
+def _outputs(returned: Any) -> dict[str, Any]:
+    """What a ``training_step`` returned, as Lightning takes it: a loss, a dictionary with it, or None.
+
+    Raises:
+        TypeError: If it is something else.
+    """
+    if returned is None or isinstance(returned, Tensor):
+        return {"loss": returned}
+    if isinstance(returned, dict) and isinstance(returned.get("loss"), Tensor):
+        rest = {k: v.detach() if isinstance(v, Tensor) else v for k, v in returned.items()}
+        return {**rest, "loss": returned["loss"]}
     raise TypeError(
-        "configure_optimizers is expected to return one optimizer, or a dictionary with `optimizer` and "
-        f"`lr_scheduler`, but returned {configured!r:.120}; a method with several optimizers has several stages"
+        "training_step is expected to return a loss, a dictionary with `loss`, or None, but returned "
+        f"{returned!r:.120}"
     )

@@ -1,12 +1,14 @@
-"""Turns the one resident module into a client or into the server."""
+"""The one resident module, which acts as each client and as the server in turn."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lit_fed.client import Client
-from lit_fed.federation.state import ClientState, FederationState
+from lit_fed.federation.client.client_state import ClientState
 from lit_fed.module import FederatedModule
 from lit_fed.payload import Payload
 
@@ -20,43 +22,73 @@ class ResidentModule:
 
     Args:
         module: The method, on its device, before it has trained.
+        wrapped: The module in Fabric's wrapper, through which its steps are called. None: as it is.
         like: The resident module of which this one is a copy, whose built values are this one's as well.
     """
 
-    def __init__(self, module: FederatedModule, like: ResidentModule | None = None) -> None:
+    def __init__(
+        self, module: FederatedModule, wrapped: Any = None, like: ResidentModule | None = None
+    ) -> None:
         self.module = module
+        self.wrapped: Any = module if wrapped is None else wrapped
         self._live = _mutable(module)
         self._built: list[Tensor] = (
             [tensor.detach().clone() for tensor in self._live] if like is None else like._built
         )
 
-    def act_as_client(self, client: Client, state: ClientState | None, broadcast: Payload) -> None:
-        """Be a client at the start of its round, or new if it has no state."""
+    def act_as_client(self, client: Client, state: ClientState, broadcast: Payload) -> None:
+        """Be a client at the start of its round.
+
+        Args:
+            client: The client.
+            state: What has lasted of it.
+            broadcast: What it downloads.
+        """
         self._reset(client)
-        if state is not None and state.rounds:
+        self.module.prepared = state.prepared or Payload()
+        if state.rounds:
             self.module.load_private_state(state.private)
         self.module.download(broadcast)
 
-    def act_as_server(self, state: FederationState) -> None:
-        """Be the server with its last broadcast, which is also the global model."""
+    def act_as_built(self, client: Client) -> None:
+        """Be a client with the module as it was built, before anything is downloaded."""
+        self._reset(client)
+
+    def act_as_server(self, broadcast: Payload, server: Payload | None) -> None:
+        """Be the server with its last broadcast, which is also the global model.
+
+        Args:
+            broadcast: The last broadcast.
+            server: What the server keeps; None before the first round is done.
+        """
         self._reset(None)
-        if state.round:
-            self.module.load_server_state(state.server)
-        self.module.download(state.broadcast)
+        if server is not None:
+            self.module.load_server_state(server)
+        self.module.download(broadcast)
 
     def _reset(self, client: Client | None) -> None:
         with torch.no_grad():
             for live, built in zip(self._live, self._built, strict=True):
                 live.copy_(built)
         self.module.zero_grad(set_to_none=True)
+        self.module.prepared = Payload()
         self.module.act_as(client)
 
 
 def _mutable(module: FederatedModule) -> list[Tensor]:
-    """Whatever training can change: what requires a gradient in any stage, and the method's own buffers."""
+    """Whatever training can change.
+
+    That is what requires a gradient in any stage, further adapters, which a client may train in its
+    turn, and the method's own buffers.
+    """
+    module.act_as(None)  # a client before may have left something frozen
     mutable: dict[int, Tensor] = {}
     for stage in module.stages:
-        module.start_stage(stage)
+        module.start_stage(stage.name)
         mutable |= {id(p): p for p in module.parameters() if p.requires_grad}
-    mutable |= {id(b): b for name, b in module.named_buffers() if not name.startswith("backbone")}
+    for backbone in module.backbones.values():
+        for adapter in backbone.adapters[1:]:
+            mutable |= {id(p): p for p in backbone.trainable(adapter).values()}
+    inside = {id(b) for backbone in module.backbones.values() for b in backbone.buffers()}
+    mutable |= {id(b): b for b in module.buffers() if id(b) not in inside}
     return list(mutable.values())

@@ -2,7 +2,7 @@
 
 from lit_fed.federation.execution.collectives import ProcessLost
 from lit_fed.federation.execution.distributed import DistributedClients
-from lit_fed.federation.execution.execution import ClientExecution, Failed, Finished
+from lit_fed.federation.execution.execution import ClientExecution
 from lit_fed.federation.execution.sequential import SequentialClients
 from lit_fed.federation.execution.sharded import ShardedClients
 from lit_fed.federation.execution.vectorized.vectorized_clients import VectorizedClients
@@ -10,8 +10,6 @@ from lit_fed.federation.execution.vectorized.vectorized_clients import Vectorize
 __all__ = [
     "ClientExecution",
     "DistributedClients",
-    "Failed",
-    "Finished",
     "ProcessLost",
     "SequentialClients",
     "ShardedClients",

@@ -1,18 +1,14 @@
-"""What processes tell one another, as bytes: never as pickles, which could run code."""
+"""Collectives on bytes between the processes of a run."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 import torch
 import torch.distributed as dist
-
-LENGTH = 8  # bytes of the number that says how long a header is
 
 
 class ProcessLost(BaseException):
@@ -20,28 +16,6 @@ class ProcessLost(BaseException):
 
     Not an ``Exception``, as with Ctrl-C: it must not be taken for the failure of a client.
     """
-
-
-def pack(header: Any, blobs: Sequence[bytes] = ()) -> bytes:
-    """One block of bytes out of a header, anything JSON can hold, and blocks of bytes.
-
-    Example:
-        >>> unpack(pack({"clients": [3]}, [b"ab", b""]))
-        ({'clients': [3]}, [b'ab', b''])
-    """
-    text = json.dumps([header, [len(blob) for blob in blobs]]).encode()
-    return b"".join([len(text).to_bytes(LENGTH, "little"), text, *blobs])
-
-
-def unpack(data: bytes) -> tuple[Any, list[bytes]]:
-    """Read what :func:`pack` wrote."""
-    start = LENGTH + int.from_bytes(data[:LENGTH], "little")
-    header, lengths = json.loads(data[LENGTH:start])
-    blobs = []
-    for length in lengths:
-        blobs.append(data[start : start + length])
-        start += length
-    return header, blobs
 
 
 class Collectives:

@@ -5,20 +5,30 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lightning.fabric import Fabric
 from lightning.fabric.strategies import Strategy
 
 from lit_fed.client import Client
-from lit_fed.federation.execution.client_results import pack_results, unpack_results
+from lit_fed.federation.client.local_batches import limited
+from lit_fed.federation.client.local_settings import LocalSettings
+from lit_fed.federation.client.local_training import LocalTraining
+from lit_fed.federation.client.results import (
+    ClientRound,
+    Failed,
+    Finished,
+    pack_results,
+    unpack_results,
+)
 from lit_fed.federation.execution.collectives import ProcessLost
-from lit_fed.federation.execution.execution import ClientExecution, Failed, Finished
-from lit_fed.federation.execution.multi_process import MultiProcessExecution
+from lit_fed.federation.execution.execution import ClientExecution, Prepared
+from lit_fed.federation.execution.multi_process import MultiProcessExecution, is_alone
 from lit_fed.federation.execution.process_group import ClientParallelStrategy
 from lit_fed.federation.execution.sequential import SequentialClients
-
-if TYPE_CHECKING:
-    from lit_fed.federation.trainer import FederatedTrainer
+from lit_fed.module import FederatedModule
+from lit_fed.packing import pack, unpack
+from lit_fed.payload import Payload
 
 
 class DistributedClients(MultiProcessExecution):
@@ -64,38 +74,65 @@ class DistributedClients(MultiProcessExecution):
             )
         return self._strategy
 
-    def check(self, trainer: FederatedTrainer) -> None:
+    def check(self, fabric: Fabric) -> None:
         """What the inner execution cannot do; see :class:`ClientExecution`."""
-        self.each.check(trainer)
+        self.each.check(fabric)
 
-    def setup_module(self, trainer: FederatedTrainer) -> Any:
+    def setup_module(self, fabric: Fabric, module: FederatedModule) -> Any:
         """As the inner execution does; see :class:`ClientExecution`."""
-        return self.each.setup_module(trainer)
+        return self.each.setup_module(fabric, module)
 
     def run(
-        self, trainer: FederatedTrainer, clients: Sequence[Client]
+        self, training: LocalTraining, starts: Sequence[ClientRound]
     ) -> Iterator[Finished | Failed]:
         """Train this process's share and get the others'; see :class:`ClientExecution`.
 
         Raises:
             ProcessLost: If another process has died.
         """
-        shares = balanced([local_work(trainer, c) for c in clients], trainer.fabric.world_size)
-        own = shares[trainer.fabric.global_rank]
+        fabric, clients = training.fabric, [start.client for start in starts]
+        work = [local_work(training.settings, training.data.batch_size, c) for c in clients]
+        own = balanced(work, fabric.world_size)[fabric.global_rank]
         results: dict[int, Finished | Failed] = {}
-        mine = [clients[position] for position in own]
-        for position, result in zip(own, self.each.run(trainer, mine), strict=True):
+        mine = [starts[position] for position in own]
+        for position, result in zip(own, self.each.run(training, mine), strict=True):
             results[position] = result
-            if self._strategy.loss is not None:
-                raise ProcessLost(self._strategy.loss)
-        if trainer.fabric.world_size > 1:
-            collectives = self.collectives
-            packed = pack_results(results)
-            for source, data in enumerate(collectives.gather(packed)):
-                if source != collectives.rank:
-                    results |= unpack_results(data, clients)
-        for position in range(len(clients)):
+            self._require_others()
+        if not is_alone():
+            for data in self._of_others(pack_results(results)):
+                results |= unpack_results(data, clients)
+        for position in range(len(starts)):
             yield results.pop(position)
+
+    def prepare(
+        self, training: LocalTraining, clients: Sequence[Client], prepared: Prepared
+    ) -> dict[str, Payload]:
+        """Let this process's share prepare and get the others'; see :class:`ClientExecution`.
+
+        Raises:
+            ProcessLost: If another process has died.
+        """
+        fabric = training.fabric
+        shares = balanced([float(client.num_samples) for client in clients], fabric.world_size)
+        mine = [clients[position] for position in shares[fabric.global_rank]]
+        results = self.each.prepare(training, mine, prepared)
+        if is_alone():
+            return results
+        packed = pack(list(results), [payload.to_bytes() for payload in results.values()])
+        for data in self._of_others(packed):
+            names, blobs = unpack(data)
+            results |= {n: Payload.from_bytes(b) for n, b in zip(names, blobs, strict=True)}
+        return {client.id: results[client.id] for client in clients if client.id in results}
+
+    def _require_others(self) -> None:
+        if self._strategy.loss is not None:
+            raise ProcessLost(self._strategy.loss)
+
+    def _of_others(self, data: bytes) -> list[bytes]:
+        """What the other processes give, where this one gives ``data``."""
+        collectives = self.collectives
+        every = enumerate(collectives.gather(data))
+        return [one for source, one in every if source != collectives.rank]
 
 
 def balanced(work: Sequence[float], shares: int) -> list[list[int]]:
@@ -124,11 +161,14 @@ def balanced(work: Sequence[float], shares: int) -> list[list[int]]:
     return [sorted(positions) for positions in divided]
 
 
-def local_work(trainer: FederatedTrainer, client: Client) -> float:
-    """Batches that a client's round takes, as far as its rows tell."""
-    if trainer.local_steps is not None:
-        return float(trainer.local_steps * trainer.accumulate_grad_batches)
-    batches = math.ceil(client.num_samples / trainer.datamodule.batch_size)
-    limit = trainer.limit_train_batches
-    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-    return float(batches * trainer.local_epochs)
+def local_work(settings: LocalSettings, batch_size: int, client: Client) -> float:
+    """Batches that a client's round takes, as far as its rows tell.
+
+    Example:
+        >>> local_work(LocalSettings(local_epochs=2), 4, Client("a", 0, 9, 0, 0, 0))
+        6.0
+    """
+    if settings.local_steps is not None:
+        return float(settings.local_steps * settings.accumulate_grad_batches)
+    batches = limited(math.ceil(client.num_samples / batch_size), settings.limit_train_batches)
+    return float(batches * settings.local_epochs)

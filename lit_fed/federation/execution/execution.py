@@ -1,43 +1,33 @@
-"""The interface of an execution."""
+"""The interface of an execution: how the clients of a round are run."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from lightning.fabric import Fabric
+from lightning.pytorch.utilities import rank_zero_warn
+
 from lit_fed.client import Client
-from lit_fed.federation.state import ClientState, FederationState
-from lit_fed.update import Update
+from lit_fed.federation.client.local_training import LocalTraining
+from lit_fed.federation.client.results import ClientRound, Failed, Finished
+from lit_fed.federation.state import FederationState
+from lit_fed.module import FederatedModule
+from lit_fed.payload import Payload
 
 if TYPE_CHECKING:
     from lightning.fabric.strategies import Strategy
 
-    from lit_fed.federation.trainer import FederatedTrainer
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A client that has done its round: what it sent, and what stays with it."""
-
-    update: Update
-    state: ClientState
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A client that is left out of the round, and why."""
-
-    client: Client
-    error: Exception
+Prepared = Callable[[Client, Payload], None]
 
 
 class ClientExecution(ABC):
-    """Trains a round's clients, the ``execution`` argument of the trainer.
+    """Runs a round's clients, the ``execution`` argument of the trainer.
 
-    One that works in a single process has only :meth:`check` and :meth:`run` to write. One of many
-    processes also says how they come to agree.
+    It knows clients, their rows and their training, but no trainer and no server. One that works in a
+    single process has only :meth:`check` and :meth:`run` to write. One of many processes also says how
+    they come to agree.
     """
 
     takes_compiled: ClassVar[bool] = False
@@ -45,21 +35,52 @@ class ClientExecution(ABC):
 
     @abstractmethod
     def run(
-        self, trainer: FederatedTrainer, clients: Sequence[Client]
+        self, training: LocalTraining, starts: Sequence[ClientRound]
     ) -> Iterator[Finished | Failed]:
-        """Train ``clients`` from the trainer's state, which stays as it is.
+        """Run clients' rounds.
+
+        Args:
+            training: Runs a client's round on the resident module.
+            starts: What each client starts from.
 
         Yields:
             One result per client, in their order.
         """
 
     @abstractmethod
-    def check(self, trainer: FederatedTrainer) -> None:
+    def check(self, fabric: Fabric) -> None:
         """Say before anything starts what this execution cannot do; of processes see below.
 
         Raises:
-            ValueError: If the trainer is set up for something else.
+            ValueError: If Fabric is set up for something else.
         """
+
+    def prepare(
+        self, training: LocalTraining, clients: Sequence[Client], prepared: Prepared
+    ) -> dict[str, Payload]:
+        """Let clients prepare, each before its first round. Default: one after the other.
+
+        A client that fails is named, and is not in the result.
+
+        Args:
+            training: Runs a client's preparation on the resident module.
+            clients: The clients.
+            prepared: Is called in the process in which a client has prepared, as soon as it has.
+
+        Returns:
+            What they prepared, by their ids.
+        """
+        results = {}
+        for client in clients:
+            try:
+                results[client.id] = training.prepare(client)
+            except Exception as error:
+                if error is training.events.raised:
+                    raise
+                rank_zero_warn(f"client {client.id!r} could not prepare: {error}")
+            else:
+                prepared(client, results[client.id])
+        return results
 
     # ---------------------------------------------------------------- processes
 
@@ -71,36 +92,35 @@ class ClientExecution(ABC):
         """
         return given
 
-    def check_processes(self, trainer: FederatedTrainer) -> None:
-        """Say whether this execution can run in the trainer's processes. Default: in a single one.
+    def check_processes(self, processes: int) -> None:
+        """Say whether this execution can run in so many processes. Default: in a single one.
 
         Raises:
             ValueError: If it cannot.
         """
-        if trainer.fabric.world_size > 1:
+        if processes > 1:
             raise ValueError(
                 f"`trainer.execution` {type(self).__name__} runs in one process, but `trainer.devices` "
-                f"and `trainer.num_nodes` ask for {trainer.fabric.world_size}; give them to "
+                f"and `trainer.num_nodes` ask for {processes}; give them to "
                 "lit_fed.federation.DistributedClients or lit_fed.federation.ShardedClients"
             )
 
-    def setup_module(self, trainer: FederatedTrainer) -> Any:
-        """Put the trainer's module on its device. Default: as Fabric's strategy does.
+    def setup_module(self, fabric: Fabric, module: FederatedModule) -> Any:
+        """Put the module on its device. Default: as Fabric's strategy does.
 
         Returns:
             The module in Fabric's wrapper.
         """
-        return trainer.fabric.setup(trainer.lightning_module)
+        return fabric.setup(module)
 
-    def of_first_process(self, trainer: FederatedTrainer, value: Any) -> Any:
+    def of_first_process(self, value: Any) -> Any:
         """What the first process has for ``value``, in all of them. Default: there is only one.
 
         Args:
-            trainer: The trainer.
             value: Anything JSON can hold.
         """
         return value
 
-    def settle(self, trainer: FederatedTrainer, state: FederationState) -> FederationState:
+    def settle(self, state: FederationState) -> FederationState:
         """The state at the end of a round that all processes go on with. Default: there is only one."""
         return state

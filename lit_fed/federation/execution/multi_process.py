@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
-from lit_fed.federation.execution.collectives import Collectives, pack, unpack
+import torch.distributed as dist
+
+from lit_fed.federation.execution.collectives import Collectives
 from lit_fed.federation.execution.execution import ClientExecution
 from lit_fed.federation.state import FederationState
+from lit_fed.limits import require_positive
+from lit_fed.packing import pack, unpack
 from lit_fed.payload import Payload
 
-if TYPE_CHECKING:
-    from lit_fed.federation.trainer import FederatedTrainer
-
-SETTING = "trainer.execution.timeout"
+SETTING: Final = "trainer.execution.timeout"
 
 
 class MultiProcessExecution(ClientExecution):
@@ -30,9 +31,7 @@ class MultiProcessExecution(ClientExecution):
     """
 
     def __init__(self, timeout: float) -> None:
-        if timeout <= 0:
-            raise ValueError(f"`{SETTING}` is expected to be above 0, but got {timeout}")
-        self.timeout = timeout
+        self.timeout = require_positive(SETTING, timeout)
         self._collectives: Collectives | None = None
 
     @property
@@ -42,19 +41,19 @@ class MultiProcessExecution(ClientExecution):
             self._collectives = Collectives(self.timeout, SETTING)
         return self._collectives
 
-    def check_processes(self, trainer: FederatedTrainer) -> None:
+    def check_processes(self, processes: int) -> None:
         """Any number of them will do."""
 
-    def of_first_process(self, trainer: FederatedTrainer, value: Any) -> Any:
+    def of_first_process(self, value: Any) -> Any:
         """See :class:`ClientExecution`."""
-        if trainer.fabric.world_size == 1:
+        if is_alone():
             return value
         received, _ = unpack(self.collectives.of_first(pack(value)))
         return received
 
-    def settle(self, trainer: FederatedTrainer, state: FederationState) -> FederationState:
+    def settle(self, state: FederationState) -> FederationState:
         """The first process's broadcast, server state and metrics; see :class:`ClientExecution`."""
-        if trainer.fabric.world_size == 1:
+        if is_alone():
             return state
         first = self.collectives.rank == 0
         blobs = [state.broadcast.to_bytes(), state.server.to_bytes()] if first else []
@@ -64,3 +63,8 @@ class MultiProcessExecution(ClientExecution):
         broadcast, server = (Payload.from_bytes(blob) for blob in blobs)
         history = [*state.history[:-1], metrics]
         return replace(state, broadcast=broadcast, server=server, history=history)
+
+
+def is_alone() -> bool:
+    """Whether this process is the only one of the run."""
+    return not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1

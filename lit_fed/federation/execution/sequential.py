@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
-from lit_fed.client import Client
+from lightning.fabric import Fabric
+
 from lit_fed.federation.client.local_training import LocalTraining
-from lit_fed.federation.execution.execution import ClientExecution, Failed, Finished
-
-if TYPE_CHECKING:
-    from lit_fed.federation.trainer import FederatedTrainer
+from lit_fed.federation.client.results import ClientRound, Failed, Finished
+from lit_fed.federation.execution.execution import ClientExecution
 
 
 class SequentialClients(ClientExecution):
@@ -18,27 +16,15 @@ class SequentialClients(ClientExecution):
 
     takes_compiled = True
 
-    def check(self, trainer: FederatedTrainer) -> None:
+    def check(self, fabric: Fabric) -> None:
         """There is nothing it cannot do; see :class:`ClientExecution`."""
 
-    def training(self, trainer: FederatedTrainer) -> LocalTraining:
-        """What trains a client on the resident module."""
-        return LocalTraining(trainer, trainer.resident)
-
     def run(
-        self, trainer: FederatedTrainer, clients: Sequence[Client]
+        self, training: LocalTraining, starts: Sequence[ClientRound]
     ) -> Iterator[Finished | Failed]:
         """Train the clients in order; see :class:`ClientExecution`.
 
         A client whose training raises, or whose loss or upload is not finite, is yielded as failed.
         """
-        training = self.training(trainer)
-        for client in clients:
-            try:
-                yield training.run(client)
-            except (
-                Exception
-            ) as error:  # a client must not bring the federation down, whatever it does
-                yield Failed(client, error)
-            finally:
-                trainer.lightning_module.metric_averager = None
+        for start in starts:
+            yield training.attempt(start)

@@ -8,26 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
+from lightning.fabric import Fabric
 from lightning.fabric.strategies import Strategy
 from torch import Tensor
 
 from lit_fed.backbones import Backbone
 from lit_fed.backbones.anatomy import transformer_layers
-from lit_fed.client import Client
 from lit_fed.data.features import IGNORED
 from lit_fed.federation.client.local_training import LocalTraining
-from lit_fed.federation.execution.collectives import Collectives, ProcessLost, pack, unpack
-from lit_fed.federation.execution.execution import Failed, Finished
-from lit_fed.federation.execution.multi_process import MultiProcessExecution
+from lit_fed.federation.client.results import ClientRound, Failed, Finished
+from lit_fed.federation.execution.collectives import Collectives, ProcessLost
+from lit_fed.federation.execution.multi_process import MultiProcessExecution, is_alone
 from lit_fed.federation.execution.process_group import ShardStrategy
 from lit_fed.federation.execution.sequential import SequentialClients
 from lit_fed.losses import parts_of_a_batch
 from lit_fed.metric_averager import MetricAverager
+from lit_fed.module import FederatedModule
+from lit_fed.packing import pack, unpack
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
-
-    from lit_fed.federation.trainer import FederatedTrainer
 
 PATIENCE = 60.0  # seconds in which all processes have come to the end of a client
 
@@ -69,13 +69,12 @@ class ShardedClients(SequentialClients, MultiProcessExecution):
             )
         return self._strategy
 
-    def setup_module(self, trainer: FederatedTrainer) -> Any:
+    def setup_module(self, fabric: Fabric, module: FederatedModule) -> Any:
         """Shard the backbone; see :class:`ClientExecution`.
 
         Raises:
             ValueError: If the method or its backbone cannot be sharded.
         """
-        module = trainer.lightning_module
         module.check_split()
         inside = {id(p) for p in module.backbone.parameters()}
         outside = [n for n, p in module.named_parameters() if id(p) not in inside]
@@ -84,29 +83,25 @@ class ShardedClients(SequentialClients, MultiProcessExecution):
                 f"`trainer.execution` ShardedClients expects a method whose parameters are those of one backbone, "
                 f"but {type(module).__name__} has {outside[0]} beside it"
             )
-        if trainer.fabric.world_size > 1 and self._lockstep is None:
+        if not is_alone() and self._lockstep is None:
             self._lockstep = Collectives(min(PATIENCE, self.timeout))
-        return super().setup_module(trainer)
-
-    def training(self, trainer: FederatedTrainer) -> LocalTraining:
-        """What trains a client on this process's shard and rows."""
-        if trainer.fabric.world_size == 1:
-            return super().training(trainer)
-        return ShardedTraining(trainer, self.collectives)
+        return super().setup_module(fabric, module)
 
     def run(
-        self, trainer: FederatedTrainer, clients: Sequence[Client]
+        self, training: LocalTraining, starts: Sequence[ClientRound]
     ) -> Iterator[Finished | Failed]:
         """Train the clients in order, together; see :class:`ClientExecution`.
 
         Raises:
             ProcessLost: If a process has died, or a client has failed in some of them only.
         """
-        for result in super().run(trainer, clients):
-            if trainer.fabric.world_size > 1:
+        if not is_alone():
+            training = ShardedTraining(training, self.collectives)
+        for result in super().run(training, starts):
+            if not is_alone():
                 self._agree(result)
             if isinstance(result, Failed):
-                _forget_pass(trainer.lightning_module.backbone)
+                _forget_pass(training.module.backbone)
             yield result
 
     def _agree(self, result: Finished | Failed) -> None:
@@ -133,22 +128,28 @@ class ShardedTraining(LocalTraining):
     """A client's training on this process's rows of each batch.
 
     Args:
-        trainer: The trainer.
+        training: A client's training on all rows.
         collectives: Between the processes.
     """
 
-    def __init__(self, trainer: FederatedTrainer, collectives: Collectives) -> None:
-        super().__init__(trainer, trainer.resident)
+    def __init__(self, training: LocalTraining, collectives: Collectives) -> None:
+        super().__init__(
+            training.resident,
+            training.data,
+            training.fabric,
+            training.settings,
+            training.events,
+            training.attachments,
+        )
         self.collectives = collectives
 
     def own_rows(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """This process's part of the rows."""
-        fabric = self.trainer.fabric
-        return part_of(batch, fabric.global_rank, fabric.world_size)
+        return part_of(batch, self.fabric.global_rank, self.fabric.world_size)
 
-    def loss(self, batch: dict[str, Tensor], index: int) -> Tensor:
+    def loss(self, batch: dict[str, Tensor], index: int) -> Any:
         """This process's part of the mean over the whole batch."""
-        processes = int(self.trainer.fabric.world_size)
+        processes = int(self.fabric.world_size)
 
         def whole_total(count: Tensor) -> Tensor:
             total = count.detach().clone()
@@ -158,9 +159,9 @@ class ShardedTraining(LocalTraining):
         with parts_of_a_batch(whole_total):
             return super().loss(batch, index)
 
-    def means(self, log: MetricAverager) -> dict[str, float]:
+    def means(self, averager: MetricAverager) -> dict[str, float]:
         """What was logged, over all processes."""
-        own = super().means(log)
+        own = super().means(averager)
         every = [unpack(data)[0] for data in self.collectives.gather(pack(own))]
         return {name: math.fsum(one[name] for one in every) / len(every) for name in own}
 

@@ -3,20 +3,82 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import safetensors.torch
 from torch import Tensor
 
+from lit_fed.federation.client.client_state import ClientState
 from lit_fed.federation.ledger import Ledger
 from lit_fed.federation.run.client_state_store import ClientStateStore
-from lit_fed.federation.state import ClientState, FederationState
+from lit_fed.federation.state import FederationState
 from lit_fed.payload import Payload
 
-FORMAT = 1
+FORMAT: Final = 1
+_PAYLOADS: Final = ("private", "optimizer", "prepared", "attachments")
+_NAME = re.compile(r"round=(\d+)")
+
+
+def checkpoints(folder: Path) -> dict[int, Path]:
+    """The checkpoints in a folder by their number of finished rounds, oldest first.
+
+    Args:
+        folder: A run's folder, or the ``checkpoints`` folder in it. It need not exist.
+    """
+    folder = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
+    found = {}
+    for path in folder.glob("round=*"):
+        if (match := _NAME.fullmatch(path.name)) and path.is_dir():
+            found[int(match[1])] = path
+    return dict(sorted(found.items()))
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint with the most finished rounds, or None where there is none.
+
+    Args:
+        folder: A run's folder, or the ``checkpoints`` folder in it. It need not exist.
+
+    Example:
+        >>> import tempfile
+        >>> run = Path(tempfile.mkdtemp())
+        >>> last_checkpoint(run) is None
+        True
+        >>> for name in ("round=0009", "round=0010", ".writing-round=0011"):
+        ...     (run / "checkpoints" / name).mkdir(parents=True)
+        >>> last_checkpoint(run).name
+        'round=0010'
+    """
+    return next(reversed(checkpoints(folder).values()), None)
+
+
+def best_round(
+    history: Sequence[Mapping[str, float]], monitor: str, mode: Literal["min", "max"] = "max"
+) -> int | None:
+    """How many rounds were finished when a metric was best, or None if it never was a number.
+
+    Args:
+        history: One row a round.
+        monitor: Name of the metric. Rounds without it, or where it is NaN, do not count.
+        mode: Whether the largest or the smallest value is best; the earliest of equals wins.
+
+    Example:
+        >>> best_round([{"val/f1": 0.5}, {"val/f1": 0.75}, {"val/f1": 0.75}], "val/f1")
+        2
+    """
+    sign = 1.0 if mode == "max" else -1.0
+    scores = {
+        finished: sign * row[monitor]
+        for finished, row in enumerate(history, start=1)
+        if not math.isnan(row.get(monitor, math.nan))
+    }
+    return max(scores, key=scores.__getitem__, default=None)
 
 
 def save_checkpoint(folder: Path, state: FederationState, run: dict[str, Any]) -> None:
@@ -24,7 +86,8 @@ def save_checkpoint(folder: Path, state: FederationState, run: dict[str, Any]) -
 
     ``state.json`` holds the counters, ``broadcast.safetensors`` and ``server.safetensors`` what its
     name says, ``clients/<number>.safetensors`` a client's private state and
-    ``clients/<number>.optimizer.safetensors`` its optimizer's, where there is any, and
+    ``clients/<number>.optimizer.safetensors`` its optimizer's, where there is any (and likewise what it
+    prepared and what attachments keep), and
     ``callback.<number>.safetensors`` the tensors of a callback's state.
 
     Args:
@@ -41,9 +104,15 @@ def save_checkpoint(folder: Path, state: FederationState, run: dict[str, Any]) -
     state.server.save(writing / "server.safetensors")
     clients: dict[str, dict[str, Any]] = {}
     for number, (name, client) in enumerate(state.clients.items()):
-        clients[name] = {"steps": client.steps, "rounds": client.rounds}
-        for key, payload in (("private", client.private), ("optimizer", client.optimizer)):
-            if payload:
+        clients[name] = {
+            "steps": client.steps,
+            "rounds": client.rounds,
+            "stage_steps": client.stage_steps,
+        }
+        for key in _PAYLOADS:
+            payload: Payload | None = getattr(client, key)
+            # nothing prepared is not the same as prepared, and it came to nothing
+            if payload or (key == "prepared" and payload is not None):
                 clients[name][key] = f"clients/{number}.{key}.safetensors"
                 payload.save(writing / clients[name][key])
     callbacks = _written_callbacks(writing, state.callbacks)
@@ -106,8 +175,9 @@ def load_checkpoint(
         return Payload.load(folder / name) if name else Payload()
 
     def client(one: dict[str, Any]) -> ClientState:
-        private, optimizer = payload(one.get("private")), payload(one.get("optimizer"))
-        state = ClientState(one["steps"], one["rounds"], private, optimizer)
+        kept = {key: payload(one[key]) for key in _PAYLOADS if key in one}
+        stage_steps = one.get("stage_steps", {})
+        state = ClientState(one["steps"], one["rounds"], stage_steps=stage_steps, **kept)
         return state if memory is None else memory.kept(state)
 
     return FederationState(

@@ -7,10 +7,11 @@ import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
-from lit_fed.federation.state import ClientState
+from lit_fed.federation.client.client_state import ClientState
 from lit_fed.payload import Payload
 
 
@@ -39,6 +40,11 @@ class StoredPayload(Payload):
     def strings(self) -> Mapping[str, tuple[str, ...]]:
         """The lists of texts by name, read now."""
         return Payload.load(self._path).strings
+
+    @property
+    def parts(self) -> Mapping[str, Payload]:
+        """The parts by name, read now."""
+        return Payload.load(self._path).parts
 
     @property
     def nbytes(self) -> int:
@@ -70,15 +76,14 @@ class ClientStateStore:
         self._bytes = 0
         if budget is not None:
             for state in held:
-                self._bytes += _in_memory(state.private) + _in_memory(state.optimizer)
+                self._bytes += sum(_in_memory(payload) for payload in _payloads(state).values())
 
     def kept(self, state: ClientState) -> ClientState:
         """The state as it is or, where it does not fit, with its payloads in files."""
         if self._budget is None:
             return state
-        return replace(
-            state, private=self._fit(state.private), optimizer=self._fit(state.optimizer)
-        )
+        fitted: dict[str, Any] = {n: self._fit(p) for n, p in _payloads(state).items()}
+        return replace(state, **fitted)
 
     def _fit(self, payload: Payload) -> Payload:
         size = _in_memory(payload)
@@ -88,6 +93,15 @@ class ClientStateStore:
             return StoredPayload(payload, self._folder)
         self._bytes += size
         return payload
+
+
+def _payloads(state: ClientState) -> dict[str, Payload]:
+    held = {
+        "private": state.private,
+        "optimizer": state.optimizer,
+        "attachments": state.attachments,
+    }
+    return held if state.prepared is None else {**held, "prepared": state.prepared}
 
 
 def _in_memory(payload: Payload) -> int:

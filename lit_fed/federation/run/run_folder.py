@@ -6,9 +6,15 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lit_fed.callbacks import last_checkpoint
+from lit_fed.federation.run.checkpoint import last_checkpoint
 
-_TRACES = ("checkpoints/round=*", "summary.json", "metrics.csv", "events.out.tfevents.*")
+_TRACES = (
+    "checkpoints/round=*",
+    "prepared/*",
+    "summary.json",
+    "metrics.csv",
+    "events.out.tfevents.*",
+)
 
 
 def new_run_folder(root: Path | None, name: str) -> Path:

@@ -10,12 +10,18 @@ from typing import Any
 import torch
 
 from lit_fed import FederatedModule, Payload
-from lit_fed.callbacks import last_checkpoint
 from lit_fed.data import FederatedDataModule
-from lit_fed.federation import ClientExecution, FederationState, VectorizedClients
+from lit_fed.federation import ClientExecution, FederationState, VectorizedClients, last_checkpoint
 from tests.federation.toy import toy_trainer, without_times
 
-TOLERANCE = 1e-6
+TOLERANCE = 1e-9
+"""How far apart weights of two runs in double precision may be.
+
+Executions add the same numbers in different orders. A gradient here is a sum of at most about 10³ terms
+of size 1 or less (rows · tokens · width), which rounding may move by 10³ · 2.2e-16. AdamW divides it by no less
+than its ε of 1e-4 and multiplies it by a rate of 1e-2, hence by 10² at most; a run has at most 40 steps:
+10³ · 2.2e-16 · 10² · 40 ≈ 1e-9. In single precision the same bound would be 0.5, and see nothing.
+"""
 
 
 def sgd(params: Any) -> torch.optim.Optimizer:
@@ -39,6 +45,7 @@ def run(
     **settings: Any,
 ) -> FederationState:
     given = {
+        "precision": "64-true",
         "max_rounds": 2,
         "clients_per_round": 1.0,
         "test_at_end": False,
@@ -61,6 +68,12 @@ def assert_close(ours: Payload, theirs: Payload, tolerance: float = TOLERANCE) -
         )
 
 
+def largest_difference(ours: Payload, theirs: Payload) -> float:
+    assert ours.tensors.keys() == theirs.tensors.keys()
+    apart = [(ours.tensors[n].double() - t.double()).abs() for n, t in theirs.tensors.items()]
+    return max((float(difference.max()) for difference in apart if difference.numel()), default=0.0)
+
+
 def assert_same_federation(
     module: Callable[[], FederatedModule],
     data: Callable[[], FederatedDataModule],
@@ -72,6 +85,7 @@ def assert_same_federation(
 ) -> FederationState:
     """Vectorised = sequential, in all that clients and server keep, and in all that is reported.
 
+    Both run in double precision, in which a different order of summation is no matter.
     Of a ``second_round`` both begin with the same first one, whose rounding AdamW would amplify.
     """
     if second_round:
@@ -94,7 +108,7 @@ def assert_same_federation(
     for mine, other in zip(without_times(ours.history), without_times(theirs.history), strict=True):
         assert mine.keys() == other.keys()
         for name, value in other.items():
-            assert math.isclose(mine[name], value, rel_tol=1e-4, abs_tol=1e-5), name
+            assert math.isclose(mine[name], value, rel_tol=1e-6, abs_tol=1e-7), name
     moved = [theirs.broadcast.tensors[n] for n in theirs.broadcast.tensors]
     assert all(bool(tensor.float().isfinite().all()) for tensor in moved)
     return ours

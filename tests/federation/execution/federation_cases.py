@@ -13,15 +13,15 @@ from lightning.pytorch import Callback
 from peft import LoraConfig
 from torch import Tensor
 
-from lit_fed import DDG, FedAvg
+from lit_fed import DDG, FedAvg, FederatedTrainer
 from lit_fed.backbones import CausalLM, SequenceClassifier
 from lit_fed.federation import (
     ClientExecution,
     DistributedClients,
-    FederatedTrainer,
     ShardedClients,
     VectorizedClients,
 )
+from lit_fed.methods.teachers import AdapterTeacher
 from tests.federation.protocol_methods import TwoAdapters
 from tests.federation.toy import fast_adamw, toy_backbone, toy_data, toy_module, toy_trainer
 from tests.methods.toy_methods import lm_data
@@ -89,10 +89,11 @@ def still(model: Path) -> SequenceClassifier:
 
 
 def vectorized(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
-    """Every process trains its own clients two at a time."""
+    """Every process trains its own clients two at a time, in double precision: see ``TOLERANCE``."""
     if settings.get("execution") is not None:
         settings["execution"] = DistributedClients(VectorizedClients(clients_at_once=2))
-    trainer = toy_trainer(root, max_rounds=2, clients_per_round=4, **settings)
+    given = {"precision": "64-true", "max_rounds": 2, "clients_per_round": 4}
+    trainer = toy_trainer(root, **given, **settings)
     module = FedAvg(still(model), optimizer=lambda p: torch.optim.SGD(p, lr=0.1), warmup_steps=0)
     trainer.fit(module, toy_data())
     return trainer
@@ -124,8 +125,8 @@ def distilled(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
         still(model),
         optimizer=slow_adamw,
         warmup_steps=0,
-        aggregate_on="off",
-        teacher_cache_mb=0.0,
+        lambda_aggregate=0.0,
+        teacher=AdapterTeacher(cache_mb=0.0),
     )
     trainer.fit(module, toy_data())
     return trainer

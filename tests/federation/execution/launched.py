@@ -10,8 +10,7 @@ from typing import Any
 
 import yaml
 
-from lit_fed.callbacks import last_checkpoint
-from lit_fed.federation import FederationState
+from lit_fed.federation import FederationState, last_checkpoint
 from lit_fed.federation.run.checkpoint import load_checkpoint
 from tests.federation.toy import save_toy_config
 

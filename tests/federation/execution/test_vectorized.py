@@ -12,7 +12,7 @@ from lightning.pytorch import Callback
 from peft import LoraConfig
 from torch import Tensor
 
-from lit_fed import MSI, FedAvg
+from lit_fed import MSI, FedAvg, Payload
 from lit_fed.backbones import SequenceClassifier
 from lit_fed.federation import SequentialClients, VectorizedClients
 from lit_fed.perturbations import WeightNoise
@@ -20,6 +20,7 @@ from tests.federation.execution.agreement import (
     adamw,
     assert_close,
     assert_same_federation,
+    largest_difference,
     run,
     sgd,
 )
@@ -78,26 +79,44 @@ def test_equal_clients_step_together(model: Path, tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
-def test_precisions(precision: str, model: Path, tmp_path: Path) -> None:
-    """Passes within the upload are computed while the precision's default dtype holds."""
+def soft_predictions(model: Path) -> SoftPredictions:
+    """Whose passes within the upload are computed while the precision's default dtype holds."""
+    return SoftPredictions(toy_backbone(model), optimizer=sgd, warmup_steps=0)
 
-    def module() -> SoftPredictions:
-        return SoftPredictions(toy_backbone(model), optimizer=sgd, warmup_steps=0)
 
-    def public() -> Any:
-        return data(public=toy_rows(6, 3))
+def public_data() -> Any:
+    return data(public=toy_rows(6, 3))
 
-    if precision == "64-true":
-        assert_same_federation(
-            module, public, tmp_path, 4, 1e-12, precision=precision, max_rounds=1
-        )
-    else:  # where rounding alone moves the weights by more than a test could tell
-        ours = run(
-            module(), public(), tmp_path, VectorizedClients(4), precision=precision, max_rounds=1
-        )
-        assert len(ours.clients) == 4
+
+def test_passes_within_the_upload_take_the_precision(model: Path, tmp_path: Path) -> None:
+    assert_same_federation(
+        lambda: soft_predictions(model), public_data, tmp_path, at_once=4, max_rounds=1
+    )
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_half_precision_runs(model: Path, tmp_path: Path) -> None:
+    """Rounding alone moves the weights by more than a test could tell."""
+    settings = {"precision": "bf16-true", "max_rounds": 1}
+    module, execution = soft_predictions(model), VectorizedClients(4)
+    ours = run(module, public_data(), tmp_path, execution, **settings)
+    assert len(ours.clients) == 4
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_single_precision_rounds_as_a_sequential_run_does(model: Path, tmp_path: Path) -> None:
+    """Measured by the same run in double precision, neither order of summation is the better one."""
+
+    def broadcast(name: str, execution: Any, precision: str) -> Payload:
+        settings = {"precision": precision, "max_rounds": 1}
+        module = fedavg(model, optimizer=sgd)
+        return run(module, data(), tmp_path / name, execution, **settings).broadcast
+
+    exact = broadcast("exact", None, "64-true")
+    rounded = largest_difference(broadcast("sequential", None, "32-true"), exact)
+    assert 0 < rounded < 1e-4
+    ours = broadcast("vectorized", VectorizedClients(3), "32-true")
+    assert largest_difference(ours, exact) < 4 * rounded
 
 
 # ---------------------------------------------------------------- clients that fail
@@ -171,7 +190,7 @@ def test_hooks_get_the_clients_own_module(model: Path, tmp_path: Path) -> None:
             assert trainer.lightning_module is module
 
         def on_train_batch_end(
-            self, trainer: Any, module: Any, loss: Tensor, batch: Any, index: int
+            self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int
         ) -> None:
             self.heard.append(("batch", module.client.id))
             self.seen.setdefault(module.client.id, set()).update(batch["index"].tolist())

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lit_fed import DDG, DDGMSI, MSI, FedAvg, FederatedModule
+from lit_fed.methods.ddg import ClassConsensus, PeerConsensus, PublicConsensus
+from lit_fed.methods.teachers import AdapterTeacher
 from lit_fed.perturbations import DropBlock, GaussianNoise, LowRankReconstruction
 from tests.federation.execution.agreement import OPTIMIZERS, assert_same_federation, sgd
 from tests.federation.protocol_methods import Answers, SoftPredictions, TwoAdapters
 from tests.federation.toy import save_toy_model, toy_backbone, toy_data, toy_rows
 from tests.methods.toy_methods import continue_text, lm_data, lm_rows, save_toy_lm
 
+noise = partial(GaussianNoise, scale=0.3)
 METHODS: dict[str, tuple[type[FederatedModule], dict[str, Any]]] = {
     "fedavg": (FedAvg, {}),
-    "ddg public": (DDG, {"center": True, "public_batch_size": 5}),
-    "ddg peers": (DDG, {"aggregate_on": "peers"}),
-    "ddg class": (DDG, {"aggregate_on": "class"}),
-    "ddg off": (DDG, {"aggregate_on": "off", "teacher_cache_mb": 0.0}),
-    "msi": (MSI, {"inject_every": 2, "perturbation": "noise"}),
-    "msi learnt": (MSI, {"inject_every": 2, "perturbation": "learnt"}),
-    "msi reconstruction": (MSI, {"inject_every": 2, "perturbation": "reconstruction"}),
-    "msi blocks": (MSI, {"inject_every": 1, "perturbation": "blocks"}),
-    "ddgmsi": (DDGMSI, {"inject_every": 2, "center": True, "perturbation": "noise"}),
-}
-PERTURBATIONS = {
-    "noise": lambda: GaussianNoise(scale=0.3),
-    "learnt": lambda: GaussianNoise(scale=0.3, learn_scale=True),
-    "reconstruction": lambda: LowRankReconstruction(rank=4),
-    "blocks": lambda: DropBlock(rate=0.3),
+    "ddg public": (DDG, {"center": True, "consensus": lambda: PublicConsensus(batch_size=5)}),
+    "ddg peers": (DDG, {"consensus": PeerConsensus}),
+    "ddg class": (DDG, {"consensus": ClassConsensus}),
+    "ddg off": (DDG, {"lambda_aggregate": 0.0, "teacher": lambda: AdapterTeacher(0.0)}),
+    "msi": (MSI, {"inject_every": 2, "perturbation": noise}),
+    "msi learnt": (
+        MSI,
+        {"inject_every": 2, "perturbation": lambda: GaussianNoise(0.3, learn_scale=True)},
+    ),
+    "msi reconstruction": (
+        MSI,
+        {"inject_every": 2, "perturbation": lambda: LowRankReconstruction(rank=4)},
+    ),
+    "msi blocks": (MSI, {"inject_every": 1, "perturbation": lambda: DropBlock(rate=0.3)}),
+    "ddgmsi": (DDGMSI, {"inject_every": 2, "center": True, "perturbation": noise}),
 }
 PROTOCOL: list[type[FederatedModule]] = [SoftPredictions, TwoAdapters]
 
@@ -53,9 +57,7 @@ def small_data(**settings: Any) -> Any:
 
 
 def built(settings: dict[str, Any]) -> dict[str, Any]:
-    if "perturbation" not in settings:
-        return settings
-    return settings | {"perturbation": PERTURBATIONS[settings["perturbation"]]()}
+    return {name: made() if callable(made) else made for name, made in settings.items()}
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

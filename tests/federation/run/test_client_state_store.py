@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from lit_fed import Payload
+from lit_fed.federation import ClientState
 from lit_fed.federation.run.client_state_store import ClientStateStore, StoredPayload
-from lit_fed.federation.state import ClientState
 from tests.federation.toy import toy_data, toy_module, toy_trainer, without_times
 
 
@@ -25,6 +25,18 @@ def test_a_spilled_payload_is_the_same_and_goes_with_its_file(tmp_path: Path) ->
     assert Payload.load(tmp_path / "copy") == payload
     del spilled
     assert not file.exists()
+
+
+def test_a_stored_payload_has_its_parts(tmp_path: Path) -> None:
+    payload = Payload(
+        {"w": torch.ones(2)}, parts={"kept": Payload({"b": torch.ones(3)}, {"s": ["x"]})}
+    )
+    stored = StoredPayload(payload, tmp_path)
+    assert stored == payload
+    assert payload == stored
+    assert stored.parts == payload.parts
+    assert stored.nbytes == payload.nbytes
+    assert stored.main == payload.main
 
 
 def test_what_exceeds_the_budget_goes_to_files(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import copy
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -14,7 +14,7 @@ from lit_fed.backbones import Backbone
 from lit_fed.client import Client
 from lit_fed.federation.client.local_training import LocalTraining
 from lit_fed.federation.client.resident_module import ResidentModule
-from lit_fed.federation.execution.execution import Failed, Finished
+from lit_fed.federation.client.results import ClientRound, Failed, Finished
 from lit_fed.federation.execution.vectorized.client_backbone import (
     BackwardRequest,
     ClientView,
@@ -27,42 +27,46 @@ from lit_fed.federation.execution.vectorized.random_streams import SERVER, Rando
 from lit_fed.federation.execution.vectorized.stacked_steps import StackedSteps
 from lit_fed.federation.execution.vectorized.vectorizable import CannotVectorize
 from lit_fed.federation.execution.vectorized.vectorized_model import VectorizedModel
+from lit_fed.module import FederatedModule
 from lit_fed.perturbations import OutputPerturbation, Perturbation
-
-if TYPE_CHECKING:
-    from lit_fed.federation.trainer import FederatedTrainer
-    from lit_fed.module import FederatedModule
 
 
 class Slot(LocalTraining):
     """One of the places at which a client can train: a module of its own, on the resident backbones.
 
     Args:
-        trainer: The trainer.
-        client: The number of the slot.
+        training: A client's training on the resident module.
+        number: The number of the slot.
         models: The resident backbones.
     """
 
     def __init__(
-        self, trainer: FederatedTrainer, client: int, models: Sequence[VectorizedModel]
+        self, training: LocalTraining, number: int, models: Sequence[VectorizedModel]
     ) -> None:
-        resident = trainer.lightning_module
-        shared = (trainer, trainer.fabric, trainer.datamodule, resident.client, resident._trainer)
+        resident = training.module
+        shared = (training.fabric, training.data, resident.client, resident._trainer)
         memo: dict[int, Any] = {id(one): one for one in shared}
         self.views: list[ClientView] = []
         for model in models:
-            facade: Any = client_backbone(model.backbone, model.own_parameters(client), memo)
-            facade.view = ClientView(client, model.backbone, facade, model.places)
+            facade: Any = client_backbone(model.backbone, model.own_parameters(number), memo)
+            facade.view = ClientView(number, model.backbone, facade, model.places)
             facade.ask = self.ask
             self.views.append(facade.view)
             memo[id(model.backbone)] = facade
         try:
-            self.module: FederatedModule = copy.deepcopy(resident, memo)
+            module: FederatedModule = copy.deepcopy(resident, memo)
         except TypeError as error:
             raise CannotVectorize(
                 f"{type(resident).__name__}, of which there is no copy for each client ({error}),"
             ) from error
-        super().__init__(trainer, ResidentModule(self.module, like=trainer.resident))
+        super().__init__(
+            ResidentModule(module, like=training.resident),
+            training.data,
+            training.fabric,
+            training.settings,
+            training.events,
+            training.attachments,
+        )
         self.thread: ClientThread | None = None
         self.default_dtype = torch.get_default_dtype()
 
@@ -70,19 +74,19 @@ class Slot(LocalTraining):
         """Client: wait for an answer."""
         if self.thread is None:
             raise RuntimeError("a client's backbone is expected to be used by the client alone")
-        with self.trainer.timers.excluded():
+        with self.module.timers.excluded():
             return self.thread.ask(request)
 
-    def begin(self, client: Client) -> None:
+    def begin(self, start: ClientRound) -> None:
         """Make ready for a client, which does not move yet."""
         self.default_dtype = torch.get_default_dtype()
-        device = self.trainer.fabric.device
+        device = self.fabric.device
         kind = device.type
         enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
 
         def work(thread: ClientThread) -> Finished:
             with torch.autocast(kind, dtype=dtype, enabled=enabled):
-                return self.run(client)
+                return self.run(start.client, start.broadcast, start.before)
 
         self.thread = ClientThread(work, device)
 
@@ -91,10 +95,12 @@ class Slot(LocalTraining):
         if self.thread is not None and self.thread.alive:
             self.thread.abandon()
         self.thread = None
-        self.module.metric_averager = None
+        self.leave()
 
     def backward(self, loss: torch.Tensor) -> None:
         """Client: wait for the backward pass."""
+        if type(self.module).backward is not FederatedModule.backward:
+            raise CannotVectorize(f"{type(self.module).__name__}.backward, its own,")
         if loss.requires_grad and loss.numel() == 1:
             self.ask(BackwardRequest(loss))
         else:  # which fails, as it does for a client that is alone
@@ -111,41 +117,39 @@ class VectorizedRunner:
     Everything of a method that is not a backbone's frozen part is each client's own.
 
     Args:
-        trainer: The trainer with its module.
+        training: A client's training on the resident module.
         size: n, how many clients train together.
 
     Raises:
         CannotVectorize: If the method or its backbone cannot be vectorised.
     """
 
-    def __init__(self, trainer: FederatedTrainer, size: int) -> None:
-        self.trainer = trainer
-        self.module = trainer.lightning_module
-        self.resident = trainer.resident
-        self.streams = RandomStreams(trainer.fabric.device)
-        _require_known(trainer)
-        backbones = [part for part in self.module.modules() if isinstance(part, Backbone)]
+    def __init__(self, training: LocalTraining, size: int) -> None:
+        self.training = training
+        self.streams = RandomStreams(training.fabric.device)
+        _require_known(training)
+        backbones = [part for part in training.module.modules() if isinstance(part, Backbone)]
         self.models = [VectorizedModel(backbone, size, self.streams) for backbone in backbones]
-        self.slots = [Slot(trainer, client, self.models) for client in range(size)]
+        self.slots = [Slot(training, number, self.models) for number in range(size)]
         own = [[view.parameters for view in slot.views] for slot in self.slots]
         self.steps = StackedSteps([model.stacks for model in self.models], own)
 
-    def train(self, clients: Sequence[Client]) -> list[Finished | Failed]:
+    def train(self, starts: Sequence[ClientRound]) -> list[Finished | Failed]:
         """Train at most n clients together.
 
         Returns:
             One result for each, in their order.
         """
-        slots = self.slots[: len(clients)]
+        slots = self.slots[: len(starts)]
         with ExitStack() as stack:
             stack.callback(self._give_back)
             for model in self.models:
                 stack.enter_context(model.undisturbed())
-            for slot, client in zip(slots, clients, strict=True):
+            for slot, start in zip(slots, starts, strict=True):
                 stack.callback(slot.end)
-                slot.begin(client)
+                slot.begin(start)
             self._serve(slots)
-            return [_result(slot, client) for slot, client in zip(slots, clients, strict=True)]
+            return [_result(slot, s.client) for slot, s in zip(slots, starts, strict=True)]
 
     def _serve(self, slots: Sequence[Slot]) -> None:
         """Answer requests until all clients are done.
@@ -181,12 +185,15 @@ class VectorizedRunner:
         slot = self.slots[number]
         thread: Any = slot.thread
         self.streams.enter(number)
-        with self._playing(slot):
+        with _own_default_dtype(slot):
             thread.resume(answer)
-        if isinstance(thread.error, CannotVectorize) or (
-            thread.error is not None and not isinstance(thread.error, Exception)
+        error = thread.error
+        if error is not None and (
+            isinstance(error, CannotVectorize)
+            or not isinstance(error, Exception)
+            or error is self.training.events.raised
         ):
-            raise thread.error
+            raise error
         return thread.request
 
     def _forward(self, requests: dict[int, ForwardRequest]) -> Iterator[tuple[int, Any]]:
@@ -203,7 +210,7 @@ class VectorizedRunner:
     ) -> list[tuple[int, Any]]:
         states = self.streams.snapshot()
         try:
-            with self.trainer.timers("forward"):
+            with self.training.module.timers("forward"):
                 predictions = model.forward(numbers, [requests[n] for n in numbers])
             return list(zip(numbers, predictions, strict=True))
         except (CannotVectorize, torch.OutOfMemoryError):
@@ -222,8 +229,8 @@ class VectorizedRunner:
         answer: Any = None
         try:
             losses = [request.loss.reshape(()) for request in requests.values()]
-            with self.trainer.timers("backward"):
-                self.trainer.fabric.backward(torch.stack(losses).sum())
+            with self.training.module.timers("backward"):
+                self.training.fabric.backward(torch.stack(losses).sum())
         except Exception as error:
             answer = error
         for place, model in enumerate(self.models):
@@ -233,32 +240,27 @@ class VectorizedRunner:
     def _step(self, requests: dict[int, StepRequest]) -> list[tuple[int, Any]]:
         answer: Any = None
         try:
-            with self.trainer.timers("optimizer"):
+            with self.training.module.timers("optimizer"):
                 self.steps.step({number: request.optimizer for number, request in requests.items()})
         except Exception as error:
             answer = error
         return [(number, answer) for number in requests]
 
-    @contextmanager
-    def _playing(self, slot: Slot) -> Iterator[None]:
-        """Let a client's module be the trainer's, so that hooks and evaluations get that one.
-
-        Its default dtype, which precision plugins change for a while, is its own as well.
-        """
-        trainer, wrapped = self.trainer, self.trainer.wrapped_module
-        trainer.lightning_module = trainer.wrapped_module = slot.module
-        default = torch.get_default_dtype()
-        torch.set_default_dtype(slot.default_dtype)
-        try:
-            yield
-        finally:
-            slot.default_dtype = torch.get_default_dtype()
-            torch.set_default_dtype(default)
-            trainer.lightning_module, trainer.wrapped_module = self.module, wrapped
-
     def _give_back(self) -> None:
         self.steps.release()
         self.streams.enter(SERVER)
+
+
+@contextmanager
+def _own_default_dtype(slot: Slot) -> Iterator[None]:
+    """Let a client have a default dtype of its own, which precision plugins change for a while."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(slot.default_dtype)
+    try:
+        yield
+    finally:
+        slot.default_dtype = torch.get_default_dtype()
+        torch.set_default_dtype(default)
 
 
 def _result(slot: Slot, client: Client) -> Finished | Failed:
@@ -267,11 +269,11 @@ def _result(slot: Slot, client: Client) -> Finished | Failed:
     return Failed(client, thread.error) if result is None else result
 
 
-def _require_known(trainer: FederatedTrainer) -> None:
-    module = trainer.lightning_module
-    if getattr(trainer.wrapped_module, "_forward_module", module) is not module:
+def _require_known(training: LocalTraining) -> None:
+    module = training.module
+    if getattr(training.resident.wrapped, "_forward_module", module) is not module:
         raise CannotVectorize(
-            f"a model that `trainer.strategy` {type(trainer.fabric.strategy).__name__} wraps"
+            f"a model that `trainer.strategy` {type(training.fabric.strategy).__name__} wraps"
         )
     for part in module.modules():
         if isinstance(part, Perturbation) and not isinstance(part, OutputPerturbation):

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from lit_fed.client import Client
-from lit_fed.federation.execution.execution import ClientExecution, Failed, Finished
+from lightning.fabric import Fabric
+
+from lit_fed.federation.client.local_training import LocalTraining
+from lit_fed.federation.client.results import ClientRound, Failed, Finished
+from lit_fed.federation.execution.execution import ClientExecution
 from lit_fed.federation.execution.vectorized.vectorizable import CannotVectorize
+from lit_fed.limits import require_at_least
 
 if TYPE_CHECKING:
     from lit_fed.federation.execution.vectorized.runner import VectorizedRunner
-    from lit_fed.federation.trainer import FederatedTrainer
 
 
 class VectorizedClients(ClientExecution):
@@ -37,21 +40,17 @@ class VectorizedClients(ClientExecution):
     """
 
     def __init__(self, clients_at_once: int = 8) -> None:
-        if clients_at_once < 1:
-            raise ValueError(
-                "`trainer.execution.clients_at_once` is expected to be at least 1, but got "
-                f"{clients_at_once}"
-            )
-        self.clients_at_once = clients_at_once
+        setting = "trainer.execution.clients_at_once"
+        self.clients_at_once = require_at_least(setting, clients_at_once, 1)
         self._runner: VectorizedRunner | None = None
 
-    def check(self, trainer: FederatedTrainer) -> None:
+    def check(self, fabric: Fabric) -> None:
         """Refuse scaled gradients; see :class:`ClientExecution`."""
-        if getattr(trainer.fabric.strategy.precision, "scaler", None) is not None:
+        if getattr(fabric.strategy.precision, "scaler", None) is not None:
             raise CannotVectorize("`trainer.precision` '16-mixed', whose scale all clients share,")
 
     def run(
-        self, trainer: FederatedTrainer, clients: Sequence[Client]
+        self, training: LocalTraining, starts: Sequence[ClientRound]
     ) -> Iterator[Finished | Failed]:
         """Train the clients n at a time, in order; see :class:`ClientExecution`.
 
@@ -63,11 +62,11 @@ class VectorizedClients(ClientExecution):
         # It knows peft's layers, and importing those takes a second, which only this execution needs.
         from lit_fed.federation.execution.vectorized.runner import VectorizedRunner
 
-        size = min(self.clients_at_once, len(clients))
+        size = min(self.clients_at_once, len(starts))
         runner = self._runner
-        # Each time a trainer takes a module in, the resident module is new.
-        if runner is None or runner.resident is not trainer.resident or len(runner.slots) < size:
+        # Each time a trainer takes a module in, its training is new.
+        if runner is None or runner.training is not training or len(runner.slots) < size:
             self._runner = None
-            self._runner = runner = VectorizedRunner(trainer, size)
-        for start in range(0, len(clients), self.clients_at_once):
-            yield from runner.train(clients[start : start + self.clients_at_once])
+            self._runner = runner = VectorizedRunner(training, size)
+        for begin in range(0, len(starts), self.clients_at_once):
+            yield from runner.train(starts[begin : begin + self.clients_at_once])

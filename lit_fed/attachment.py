@@ -1,0 +1,95 @@
+"""What is done from outside to a client's round: to its rows, its teacher's predictions or its upload."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from lit_fed.backbones import Prediction
+from lit_fed.client import Client
+from lit_fed.payload import Payload
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class Attachment:
+    """An attack, a privacy filter or a compression, at one or more of three points of a client's round.
+
+    It stands outside of methods, and acts the same in every execution: an element of the trainer's
+    ``attachments``, which are gone through in their order. A subclass overrides the points that it is
+    about; the others leave everything as it is.
+
+    Args:
+        clients: Ids of the clients that it acts on. None: all.
+
+    Example:
+        >>> import torch
+        >>> class Boosted(Attachment):
+        ...     '''Scales a client's upload.'''
+        ...     def upload(self, client, upload, broadcast, memory):
+        ...         return Payload({n: 2 * t for n, t in upload.tensors.items()}), memory
+        >>> sent, _ = Boosted().upload(None, Payload({"w": torch.ones(1)}), Payload(), Payload())
+        >>> sent.tensors["w"]
+        tensor([2.])
+    """
+
+    def __init__(self, clients: Sequence[str] | None = None) -> None:
+        self.clients = None if clients is None else frozenset(clients)
+
+    def acts_on(self, client: Client) -> bool:
+        """Whether it acts on a client. Default: on those named in ``clients``."""
+        return self.clients is None or client.id in self.clients
+
+    def rows(self, client: Client, rows: Dataset) -> Dataset:
+        """The rows that the client trains on, before the method's own ``local_data``.
+
+        Called in every round. The same rows are to be given as the same object, since rows are encoded
+        once and kept.
+
+        Args:
+            client: The client.
+            rows: Its rows.
+        """
+        return rows
+
+    def teacher_prediction(
+        self, client: Client, batch: Mapping[str, Tensor], prediction: Prediction
+    ) -> Prediction:
+        """What the client's teacher is taken to predict for a batch.
+
+        Args:
+            client: The client.
+            batch: The batch.
+            prediction: What the teacher predicts.
+        """
+        return prediction
+
+    def upload(
+        self, client: Client, upload: Payload, broadcast: Payload, memory: Payload
+    ) -> tuple[Payload, Payload]:
+        """What the client sends, and what this attachment keeps of it until the client's next round.
+
+        Args:
+            client: The client.
+            upload: What the method sends.
+            broadcast: What the client started from.
+            memory: What was kept in the client's last round; empty in its first. It stays with the client.
+        """
+        return upload, memory
+
+
+def overrides(attachment: Attachment, point: str) -> bool:
+    """Whether an attachment does something at one of the points.
+
+    Args:
+        attachment: The attachment.
+        point: ``rows``, ``teacher_prediction`` or ``upload``.
+
+    Example:
+        >>> overrides(Attachment(), "rows")
+        False
+    """
+    return getattr(type(attachment), point) is not getattr(Attachment, point)

@@ -1,0 +1,101 @@
+"""Evaluation and prediction with the resident module, whoever it acts as."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from lightning.fabric import Fabric
+from lightning.fabric.utilities import move_data_to_device
+
+from lit_fed.data import FederatedDataModule
+from lit_fed.federation.client.events import Events
+from lit_fed.federation.client.local_batches import limited
+from lit_fed.federation.client.resident_module import ResidentModule
+from lit_fed.metric_averager import MetricAverager
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Split = Literal["validation", "test", "predict"]
+
+
+class EvaluationLoop:
+    """Runs a module's ``validation_step``, ``test_step`` or ``predict_step`` over rows in order.
+
+    Args:
+        resident: The module.
+        data: Makes batches of rows.
+        fabric: The device and the precision.
+        events: What Lightning's hooks are reported to.
+    """
+
+    def __init__(
+        self, resident: ResidentModule, data: FederatedDataModule, fabric: Fabric, events: Events
+    ) -> None:
+        self.resident = resident
+        self.data = data
+        self.fabric = fabric
+        self.events = events
+
+    def evaluate(
+        self, rows: Dataset, split: Literal["validation", "test"], limit: int | float
+    ) -> dict[str, float]:
+        """Means of what the module logs in ``validation_step`` or ``test_step`` over ``rows``.
+
+        Args:
+            rows: The rows.
+            split: Which step is run.
+            limit: Batches, as a count or a fraction.
+        """
+        module = self.resident.module
+        training = module.training
+        module.eval()
+        module.metric_averager = averager = MetricAverager()
+        step = getattr(self.resident.wrapped, f"{split}_step")
+        self.events.report(module, f"on_{split}_start")
+        with torch.no_grad():
+            for index, batch in self._batches(rows, split, limit):
+                with self.fabric.autocast():
+                    output = step(batch, index)
+                self.events.report(module, f"on_{split}_batch_end", output, batch, index)
+        metrics = averager.compute()
+        module.metric_averager = None
+        module.train(training)
+        self.events.report_metrics(module, metrics)
+        self.events.report(module, f"on_{split}_end")
+        return metrics
+
+    def predict(self, rows: Dataset, limit: int | float) -> list[Any]:
+        """What ``predict_step`` returns for every batch of ``rows``.
+
+        Args:
+            rows: The rows.
+            limit: Batches, as a count or a fraction.
+        """
+        module = self.resident.module
+        training = module.training
+        module.eval()
+        self.events.report(module, "on_predict_start")
+        outputs = []
+        with torch.no_grad():
+            for index, batch in self._batches(rows, "predict", limit):
+                with self.fabric.autocast():
+                    outputs.append(self.resident.wrapped.predict_step(batch, index))
+                self.events.report(module, "on_predict_batch_end", outputs[-1], batch, index)
+        module.train(training)
+        self.events.report(module, "on_predict_end")
+        return outputs
+
+    def _batches(
+        self, rows: Dataset, split: Split, limit: int | float
+    ) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
+        """The batches in order, on the device."""
+        module, data = self.resident.module, self.data
+        loader = data.dataloader(rows, module.tokenizer, batch_size=data.eval_batch_size)
+        for index, batch in enumerate(islice(loader, limited(len(loader), limit))):
+            batch = move_data_to_device(batch, self.fabric.device)
+            self.events.report(module, f"on_{split}_batch_start", batch, index)
+            yield index, batch

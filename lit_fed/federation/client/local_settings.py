@@ -1,0 +1,35 @@
+"""The settings of a client's local training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class LocalSettings:
+    """What a client's round needs to know of how to train; see :class:`~lit_fed.FederatedTrainer`.
+
+    Attributes:
+        seed: Of the run; every round of a client draws from (seed, round, client).
+        local_epochs: Passes of a client over its rows.
+        local_steps: Optimizer steps; if set, they replace epochs.
+        accumulate_grad_batches: Batches whose gradients make one optimizer step.
+        gradient_clip_val: Bound of the gradient before a step. None: no clipping.
+        gradient_clip_algorithm: ``norm`` (of all gradients together) or ``value`` (of each).
+        limit_train_batches: Batches of an epoch: an integer is a count, a float a fraction.
+        limit_val_batches: Batches of a validation.
+        validate_clients: Whether a client's model is validated after its training.
+        keep_optimizer_state: Whether optimizer moments last until the client's next round.
+    """
+
+    seed: int = 0
+    local_epochs: int = 1
+    local_steps: int | None = None
+    accumulate_grad_batches: int = 1
+    gradient_clip_val: float | None = 1.0
+    gradient_clip_algorithm: Literal["norm", "value"] = "norm"
+    limit_train_batches: int | float = 1.0
+    limit_val_batches: int | float = 1.0
+    validate_clients: bool = False
+    keep_optimizer_state: bool = False

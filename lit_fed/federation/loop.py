@@ -1,0 +1,173 @@
+"""The loop of a federation: from its initial or a saved state, round by round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.utilities import rank_zero_info
+
+from lit_fed.federation.client.client_state import ClientState
+from lit_fed.federation.client.local_training import LocalTraining
+from lit_fed.federation.client.results import ClientRound
+from lit_fed.federation.client_selection import ClientSelection
+from lit_fed.federation.compilation import compile_where_faster
+from lit_fed.federation.evaluation import act_as_client, act_as_server, evaluate_federation
+from lit_fed.federation.execution import ClientExecution
+from lit_fed.federation.preparation import prepare_clients
+from lit_fed.federation.round import FederationRound, RoundSettings
+from lit_fed.federation.run.run import Run
+from lit_fed.federation.state import FederationState
+from lit_fed.module import FederatedModule
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class FederationLoop:
+    """A federation under way: its module, clients and run, and the state after the last finished round.
+
+    Args:
+        training: Runs a client's round on the resident module.
+        execution: How a round's clients are run.
+        selection: Which clients take part.
+        settings: What the server's side of a round goes by.
+        run: The run's files.
+        callbacks: Their states are part of checkpoints.
+
+    Attributes:
+        state: The state after the last finished round.
+    """
+
+    state: FederationState
+
+    def __init__(
+        self,
+        training: LocalTraining,
+        execution: ClientExecution,
+        selection: ClientSelection,
+        settings: RoundSettings,
+        run: Run,
+        callbacks: Sequence[Callback],
+    ) -> None:
+        self.training = training
+        self.execution = execution
+        self.selection = selection
+        self.run = run
+        self.callbacks = callbacks
+        self._round = FederationRound(training, execution, selection, settings)
+
+    @property
+    def module(self) -> FederatedModule:
+        """The resident module."""
+        return self.training.module
+
+    # ---------------------------------------------------------------- where it starts
+
+    def begin(self) -> None:
+        """Start before round 0."""
+        self.module.eval()
+        broadcast = self.module.initial_broadcast()
+        self.module.train()
+        self.state = FederationState(0, broadcast)
+
+    def load(self, path: Path, keys: Sequence[str] | None = None) -> None:
+        """Go on from a checkpoint.
+
+        Args:
+            path: Its folder.
+            keys: The parts of the run's identity that have to be the same. None: all.
+        """
+        self.state = self.run.load(path, keys)
+        self.selection.sampler.load_state_dict(self.state.sampler)
+        for callback in self.callbacks:
+            if callback.state_key in self.state.callbacks:
+                callback.load_state_dict(self.state.callbacks[callback.state_key])
+        rank_zero_info(f"going on from {path} after {self.state.round} finished rounds")
+
+    def compile(self) -> None:
+        """Compile the model's layers if that is faster for the first client with rows."""
+        # not one that the sampler chooses, since it may learn from every call
+        client = next(one for one in self.selection.everyone(self.state) if one.num_samples)
+        broadcast = self.module.broadcast_to(client, self.state.broadcast)
+        compile_where_faster(self.training, ClientRound(client, broadcast, ClientState()))
+        self.act_as_server()
+
+    def prepare(self) -> None:
+        """Let every client prepare that has not yet."""
+        everyone = self.selection.everyone(self.state)
+        self.state = prepare_clients(self.training, self.execution, everyone, self.run, self.state)
+
+    # ---------------------------------------------------------------- rounds
+
+    def run_round(self) -> dict[str, float]:
+        """One round and what callbacks evaluate after it: together, or neither of them.
+
+        Returns:
+            The round's row of the history.
+        """
+        before, timers = self.state, self.module.timers
+        store = self.run.client_state_store(before.clients.values())
+        self.state = self._round.run(before, store)
+        *earlier, metrics = self.state.history
+        try:
+            with timers("evaluation"):
+                self.training.events.report(self.module, "on_round_evaluation", metrics)
+            metrics |= {f"time/{phase}": spent for phase, spent in timers.take().items()}
+            metrics = dict(self.execution.of_first_process(metrics))
+        except BaseException:
+            self.state = before
+            raise
+        self.state = replace(self.state, history=[*earlier, metrics])
+        return metrics
+
+    def checkpoint_writer(self, path: Path) -> Callable[[], None]:
+        """What writes the present state to a folder when it is called, in whatever thread and however late."""
+        states = {c.state_key: _copied(own) for c in self.callbacks if (own := c.state_dict())}
+        history = [dict(row) for row in self.state.history]
+        state = replace(self.state, callbacks=states, history=history)
+        return self.run.checkpoint_writer(path, state, self.module.timers)
+
+    # ---------------------------------------------------------------- evaluation
+
+    def act_as_server(self) -> FederatedModule:
+        """Make the module the server with the last broadcast, which is the global model, and return it."""
+        act_as_server(self.training.resident, self.state)
+        return self.module
+
+    def act_as_client(self, index: int) -> FederatedModule:
+        """Make the module a client at the start of its next round, and return it."""
+        client = self.selection.client_at(self.state, index)
+        act_as_client(self.training.resident, self.state, client)
+        return self.module
+
+    def evaluate(
+        self,
+        sets: Mapping[str, Dataset],
+        split: Literal["validation", "test"],
+        limit: int | float,
+    ) -> dict[str, float]:
+        """Evaluate the global model or, where the method has none, every client's own.
+
+        Args:
+            sets: Rows by name. Metrics of all but the first end in ``/<name>``.
+            split: Which of the module's steps is run.
+            limit: Batches of each set, as a count or a fraction.
+        """
+        everyone = self.selection.everyone(self.state)
+        loop = self.training.evaluation
+        return evaluate_federation(loop, self.state, everyone, sets, split, limit)
+
+    def predict(self, sets: Sequence[Dataset], limit: int | float) -> list[Any]:
+        """What the global model's ``predict_step`` returns for every batch of the sets, in order."""
+        self.act_as_server()
+        return [o for rows in sets for o in self.training.evaluation.predict(rows, limit)]
+
+
+def _copied(state: dict[str, Any]) -> dict[str, Any]:
+    """A callback's state as it is now: tensors that it goes on counting in are copied."""
+    return {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in state.items()}

@@ -1,0 +1,76 @@
+"""Preparation: what clients make of their rows once, before their first round."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from lightning.pytorch.utilities import rank_zero_info
+
+from lit_fed.client import Client
+from lit_fed.federation.client.client_state import ClientState
+from lit_fed.federation.client.local_training import LocalTraining
+from lit_fed.federation.execution import ClientExecution
+from lit_fed.federation.run.run import Run
+from lit_fed.federation.state import FederationState
+from lit_fed.module import FederatedModule
+from lit_fed.payload import Payload
+
+
+def prepares(module: FederatedModule) -> bool:
+    """Whether a method's clients prepare at all."""
+    return type(module).prepare is not FederatedModule.prepare
+
+
+def prepare_clients(
+    training: LocalTraining,
+    execution: ClientExecution,
+    clients: Sequence[Client],
+    run: Run,
+    state: FederationState,
+) -> FederationState:
+    """Let every client prepare that has not yet, in whatever run it was.
+
+    Each result is on disk as soon as it is there: where this is broken off, the next fit goes on with the
+    clients that are left.
+
+    Args:
+        training: Runs a client's preparation on the resident module.
+        execution: How clients are run.
+        clients: All clients.
+        run: Keeps what clients have prepared until a checkpoint does.
+        state: The state before the next round.
+
+    Returns:
+        The state in which what they prepared is part of the clients' states.
+    """
+    if not prepares(training.module):
+        return state
+    waiting = [c for c in clients if state.clients.get(c.id, ClientState()).prepared is None]
+    if not waiting:
+        return state
+    started = time.perf_counter()
+    found = {c.id: payload for c in waiting if (payload := run.prepared(c)) is not None}
+    # Processes have to agree on who is left, and one of them may be writing already.
+    known = execution.of_first_process([c.id for c in waiting if c.id in found])
+    results = {c.id: run.prepared(c) or Payload() for c in waiting if c.id in known}
+
+    def keep(client: Client, prepared: Payload) -> None:
+        run.keep_prepared(client, prepared)
+        training.events.report(training.module, "on_client_prepared", client, prepared)
+
+    left = [client for client in waiting if client.id not in results]
+    results |= execution.prepare(training, left, keep)
+    store = run.client_state_store(state.clients.values())
+    states = dict(state.clients)
+    for client in waiting:
+        if client.id in results:
+            before = states.get(client.id, ClientState())
+            states[client.id] = store.kept(replace(before, prepared=results[client.id]))
+    size = sum(payload.nbytes for payload in results.values())
+    rank_zero_info(
+        f"{len(results)} of {len(waiting)} clients prepared in {time.perf_counter() - started:.1f} s; "
+        f"{size:,} bytes stay with them"
+    )
+    return replace(state, clients=states)

@@ -1,0 +1,168 @@
+"""A run: its folder, identity, loggers and checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.loggers import Logger
+
+from lit_fed.attachment import Attachment
+from lit_fed.client import Client
+from lit_fed.data import FederatedDataModule
+from lit_fed.federation.client.client_state import ClientState
+from lit_fed.federation.run.checkpoint import load_checkpoint, save_checkpoint
+from lit_fed.federation.run.client_state_store import ClientStateStore
+from lit_fed.federation.run.run_loggers import run_loggers
+from lit_fed.federation.state import FederationState
+from lit_fed.module import FederatedModule
+from lit_fed.payload import Payload
+
+
+class Run:
+    """The files of a run and what they are called by.
+
+    Args:
+        folder: The run's folder. None: it has none, and writes nothing.
+        identity: What has to be the same for the run to go on bit for bit.
+        client_state_mb: Megabytes (2²⁰ bytes) of memory for what stays with clients. None: no bound.
+
+    Attributes:
+        loggers: Where metrics go; none before :meth:`start_logging`.
+    """
+
+    def __init__(
+        self, folder: Path | None, identity: Mapping[str, Any], client_state_mb: float | None = None
+    ) -> None:
+        self.folder = folder
+        self.identity = dict(identity)
+        self.loggers: list[Logger] = []
+        self._budget = None if client_state_mb is None else client_state_mb * 2**20
+
+    # ---------------------------------------------------------------- metrics
+
+    def start_logging(self, setting: bool | Logger | list[Logger], first_step: int) -> None:
+        """Make the loggers; see :func:`~lit_fed.federation.run.run_loggers.run_loggers`."""
+        self.loggers = [] if self.folder is None else run_loggers(setting, self.folder, first_step)
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Give metrics to the loggers."""
+        for logger in self.loggers:
+            logger.log_metrics(dict(metrics), step=step)
+
+    def end_logging(self, status: str) -> None:
+        """Close the loggers.
+
+        Args:
+            status: How the run ended, such as ``success``.
+        """
+        for logger in self.loggers:
+            logger.finalize(status)
+
+    # ---------------------------------------------------------------- states
+
+    def load(self, path: Path, keys: Iterable[str] | None = None) -> FederationState:
+        """Read a checkpoint.
+
+        Args:
+            path: Its folder.
+            keys: The parts of the identity that have to be the same. None: all.
+
+        Raises:
+            FileNotFoundError: If there is no checkpoint.
+            ValueError: If it is of a run that differs.
+        """
+        expected = self.identity if keys is None else {key: self.identity[key] for key in keys}
+        return load_checkpoint(path, expected, self.client_state_store())
+
+    def checkpoint_writer(
+        self, path: Path, state: FederationState, around: Callable[[str], Any]
+    ) -> Callable[[], None]:
+        """What writes a state to a folder when it is called, in whatever thread and however late.
+
+        Args:
+            path: The folder.
+            state: The state, which is not changed any more.
+            around: Counts the time, as :class:`~lit_fed.timers.Timers` do.
+        """
+        identity = dict(self.identity)
+
+        def write() -> None:
+            with around("checkpoint"):
+                save_checkpoint(path, state, identity)
+
+        return write
+
+    def client_state_store(self, held: Iterable[ClientState] = ()) -> ClientStateStore:
+        """Where clients' states are kept, of which some are held already."""
+        return ClientStateStore(self._budget, self._state_folder, held)
+
+    def clear_client_states(self) -> None:
+        """Remove files of clients' states that a killed run has left."""
+        shutil.rmtree(self._state_folder, ignore_errors=True)
+
+    @property
+    def _state_folder(self) -> Path:
+        if self.folder is not None:
+            return self.folder / ".client_states"
+        return Path(tempfile.gettempdir()) / f"lit_fed-{os.getpid()}"
+
+    # ---------------------------------------------------------------- preparation
+
+    def prepared(self, client: Client) -> Payload | None:
+        """What a client has prepared before the run was broken off; None if it has not."""
+        path = self._prepared_path(client)
+        return None if path is None or not path.is_file() else Payload.load(path)
+
+    def keep_prepared(self, client: Client, prepared: Payload) -> None:
+        """Write what a client has prepared, whole or not at all."""
+        path = self._prepared_path(client)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            writing = path.with_name(f".writing-{path.name}")
+            prepared.save(writing)
+            writing.replace(path)
+
+    def clear_prepared(self) -> None:
+        """Remove what clients had prepared: a checkpoint has it by now, or the run begins anew."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder / "prepared", ignore_errors=True)
+
+    def _prepared_path(self, client: Client) -> Path | None:
+        if self.folder is None:
+            return None
+        # another run's rows or seed would have made something else of it
+        digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:16]
+        return self.folder / "prepared" / f"client={client.index:04d}-{digest}.safetensors"
+
+
+def identity_of(
+    module: FederatedModule,
+    data: FederatedDataModule,
+    seed: int,
+    rounds_per_task: int | None,
+    attachments: Sequence[Attachment] = (),
+) -> dict[str, Any]:
+    """What has to be the same for a run to go on bit for bit.
+
+    Args:
+        module: The method.
+        data: The clients' data.
+        seed: The run's seed.
+        rounds_per_task: Rounds of each task, where there is a sequence of them.
+        attachments: What is attached to clients' rounds.
+    """
+    return {
+        "method": type(module).__qualname__,
+        "trainer.seed": seed,
+        "rows per client": {c.id: len(c.rows) for c in data.clients},
+        "trainer.rounds_per_task": rounds_per_task,
+        "data.tasks": data.tasks,
+        "trainer.attachments": [type(one).__qualname__ for one in attachments],
+    }

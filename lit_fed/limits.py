@@ -1,0 +1,91 @@
+"""Limits of numbers that settings give: each returns the number, or raises in one clear line."""
+
+from __future__ import annotations
+
+import math
+from typing import TypeVar
+
+Count = TypeVar("Count", int, int | None)
+
+
+def require_at_least(setting: str, value: Count, least: int) -> Count:
+    """A count, where there is one, that is large enough.
+
+    Args:
+        setting: The setting, as in YAML.
+        value: What it gives.
+        least: The smallest number allowed.
+
+    Raises:
+        ValueError: If it is smaller.
+
+    Example:
+        >>> require_at_least("data.num_clients", 3, 1)
+        3
+        >>> require_at_least("data.num_clients", 0, 1)
+        Traceback (most recent call last):
+        ValueError: `data.num_clients` is expected to be at least 1, but got 0
+    """
+    if value is not None and value < least:
+        raise ValueError(f"`{setting}` is expected to be at least {least}, but got {value!r}")
+    return value
+
+
+def require_non_negative(setting: str, value: float) -> float:
+    """A number that is at least 0 and finite.
+
+    Args:
+        setting: The setting, as in YAML.
+        value: What it gives.
+
+    Raises:
+        ValueError: If it is not.
+
+    Example:
+        >>> require_non_negative("model.lambda_distill", -1.0)
+        Traceback (most recent call last):
+        ValueError: `model.lambda_distill` is expected to be finite and at least 0, but got -1.0
+    """
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f"`{setting}` is expected to be finite and at least 0, but got {value!r}")
+    return value
+
+
+def require_positive(setting: str, value: float) -> float:
+    """A number that is above 0 and finite.
+
+    Args:
+        setting: The setting, as in YAML.
+        value: What it gives.
+
+    Raises:
+        ValueError: If it is not.
+
+    Example:
+        >>> require_positive("data.partitioner.alpha", -1.0)
+        Traceback (most recent call last):
+        ValueError: `data.partitioner.alpha` is expected to be finite and above 0, but got -1.0
+    """
+    if not math.isfinite(value) or value <= 0:
+        raise ValueError(f"`{setting}` is expected to be finite and above 0, but got {value!r}")
+    return value
+
+
+def require_fraction(setting: str, value: float) -> float:
+    """A fraction that leaves something: at least 0 and below 1.
+
+    Args:
+        setting: The setting, as in YAML.
+        value: What it gives.
+
+    Raises:
+        ValueError: If it is below 0, or 1 or more.
+
+    Example:
+        >>> require_fraction("data.validation_fraction", 1.0)
+        Traceback (most recent call last):
+        ValueError: `data.validation_fraction` is expected to be at least 0 and below 1, but got 1.0
+    """
+    if not 0 <= value < 1:
+        raise ValueError(f"`{setting}` is expected to be at least 0 and below 1, but got {value!r}")
+    return value

@@ -1,0 +1,173 @@
+"""What the methods that average weights share: their constructor and the client–server protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor
+
+from lit_fed.aggregation import Aggregation, WeightedAverage
+from lit_fed.backbones import Backbone
+from lit_fed.client import Client
+from lit_fed.module import FederatedModule
+from lit_fed.payload import Payload
+from lit_fed.update import Update
+
+KEPT: Final = "kept"
+"""The part of a client's private state that holds what it trains and does not download."""
+
+
+class AveragingMixin(FederatedModule):
+    """Gives a method the exchange of what the backbone trains, combined by an aggregation rule.
+
+    The weights are the payload's main part. A method that exchanges more adds parts of its own::
+
+        def upload(self):
+            return super().upload().with_parts({"consensus": self.consensus.send()})
+
+        def download(self, broadcast):
+            super().download(broadcast)
+            self.consensus.receive(broadcast.parts.get("consensus", Payload()))
+
+        def aggregate(self, updates):
+            mixed = self.consensus.mix(updates, self.aggregation.weights(updates))
+            return super().aggregate(updates).with_parts({"consensus": mixed})
+
+    The rule also decides what of the backbone trains and travels; see :class:`~lit_fed.aggregation.Aggregation`.
+
+    Args:
+        backbone: The model, its tokenizer and its trainable part. None: the embedded classifier.
+        aggregation: How uploads are combined. None: the average weighted by the clients' sizes.
+        optimizer: Makes the client's optimizer of the trainable parameters.
+        warmup_steps: Linear warm-up of the learning rate over the client's first own steps.
+        **kwargs: For the next class.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone | None = None,
+        aggregation: Aggregation | None = None,
+        optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(
+            params, lr=2e-5, weight_decay=0.01
+        ),
+        warmup_steps: int = 500,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            backbone=backbone, optimizer=optimizer, warmup_steps=warmup_steps, **kwargs
+        )
+        self.aggregation = aggregation or WeightedAverage()
+        if not self.aggregation.has_global_model:
+            self.has_global_model = False
+        self._last_broadcast: Payload | None = None
+        self.aggregation.setup(self.backbone)
+        self._adapter = self.aggregation.adapter(None)
+        self._choose_what_trains()
+
+    def initial_broadcast(self) -> Payload:
+        """Server: θ_g as the backbone was built."""
+        adapter = self.aggregation.adapter(None)
+        weights = self.backbone.trainable(adapter)
+        names = set(self.aggregation.receives(list(weights), None))
+        return Payload({name: value for name, value in weights.items() if name in names})
+
+    def broadcast_to(self, client: Client, broadcast: Payload) -> Payload:
+        """Server: what the rule lets a client download of θ_g, and all that is exchanged beside it."""
+        main = broadcast.main
+        own = self.aggregation.broadcast_to(client, main)
+        return broadcast if own is main else own.with_parts(broadcast.parts)
+
+    def act_as(self, client: Client | None) -> None:
+        """Be a client, or the server if None, of whose memory nothing is left until it is loaded."""
+        super().act_as(client)
+        self.aggregation.load_state(Payload())
+        adapter = self.aggregation.adapter(client)
+        if adapter != self._adapter:
+            self.backbone.activate(adapter)
+            self._adapter = adapter
+        self._choose_what_trains()
+
+    def download(self, broadcast: Payload) -> None:
+        """Client: θ_k ← θ_g."""
+        if self.client is None:
+            self._last_broadcast = broadcast.main
+        self._load(broadcast.tensors, self._received)
+
+    def upload(self) -> Payload:
+        """Client: θ_k."""
+        names = set(self._trained)
+        if self.client is not None:
+            names = set(self.aggregation.sends(self._trained, self.client))
+        return Payload({name: value for name, value in self._weights.items() if name in names})
+
+    def aggregate(self, updates: Sequence[Update]) -> Payload:
+        """Server: θ_g of the θ_k, by the aggregation rule; other parts of the uploads are left out."""
+        previous = self._last_broadcast
+        if previous is None:  # nothing has been downloaded, so the module is as it was built
+            previous = self.initial_broadcast().main
+        weights = [replace(update, payload=update.payload.main) for update in updates]
+        return self.aggregation(weights, previous)
+
+    def server_state(self) -> Payload:
+        """Server: the memory of the aggregation rule."""
+        return self.aggregation.state()
+
+    def load_server_state(self, state: Payload) -> None:
+        """Server: take it back."""
+        self.aggregation.load_state(state.main)
+
+    def private_state(self) -> Payload:
+        """Client: what stays with it, among it the weights that it trains and does not download."""
+        weights = {name: self._weights[name] for name in self._kept}
+        return super().private_state().with_parts({KEPT: Payload(weights)})
+
+    def load_private_state(self, state: Payload) -> None:
+        """Client: take it back."""
+        super().load_private_state(state)
+        if KEPT in state.parts:
+            self._load(state.parts[KEPT].tensors, self._kept)
+
+    @property
+    def _weights(self) -> dict[str, torch.nn.Parameter]:
+        """The parameters of whoever the module is, live."""
+        return self.backbone.trainable(self._adapter)
+
+    @property
+    def _trained(self) -> list[str]:
+        """Names of those that train in this round."""
+        names = list(self._weights)
+        chosen = set(self.aggregation.trains(names, self.client))
+        return [name for name in names if name in chosen]
+
+    @property
+    def _received(self) -> list[str]:
+        """Names of those that are downloaded."""
+        names = list(self._weights)
+        chosen = set(self.aggregation.receives(names, self.client))
+        return [name for name in names if name in chosen]
+
+    @property
+    def _kept(self) -> list[str]:
+        """Names of those that train in any round and are not downloaded."""
+        names = list(self._weights)
+        received = set(self._received)
+        chosen = set(self.aggregation.trains(names, None)) - received
+        return [name for name in names if name in chosen]
+
+    def _choose_what_trains(self) -> None:
+        self.backbone.freeze(self._weights.keys() - set(self._trained), self._adapter)
+
+    def _load(self, values: Mapping[str, Tensor], expected: Sequence[str]) -> None:
+        """Take over some of the weights: all that are expected, and no others."""
+        weights = self._weights
+        others = {name: value for name, value in weights.items() if name not in set(expected)}
+        if both := others.keys() & values.keys():
+            raise ValueError(
+                f"what is loaded is expected to hold what `model.aggregation` lets travel, but holds "
+                f"{sorted(both)[0]!r} as well"
+            )
+        self.backbone.load_trainable({**others, **values}, self._adapter)

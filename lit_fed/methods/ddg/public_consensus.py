@@ -1,0 +1,155 @@
+"""Consensus on the public set: P̄ of its rows, and the server's distillation from it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from lit_fed.backbones import CausalLM, Prediction
+from lit_fed.limits import require_at_least, require_positive
+from lit_fed.losses import kl_distill_from_probs
+from lit_fed.methods.ddg.consensus import Batch, Consensus, Guidance, Passes
+from lit_fed.methods.ddg.public_predictions import (
+    ClassPredictions,
+    PublicPredictions,
+    TokenPredictions,
+)
+from lit_fed.methods.teachers import silent
+from lit_fed.payload import Payload
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class PublicConsensus(Consensus):
+    """Clients send softmax(z_k(U)/T) in half precision, and learn from the mixture on public batches.
+
+    This takes |U|·C·2 bytes each way; for a language model the top k of every place.
+
+    Args:
+        top_k: Tokens of a language model's predictions that are sent for each place.
+        batch_size: Rows of a public batch. None: as many as in a private one.
+        server_steps: Steps by which the server distils P̄ into θ_g on the public set (FedDF, Lin et
+            al., 2020, https://arxiv.org/abs/2006.07242). 0: none.
+        server_lr: Learning rate of these steps, by AdamW.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    on_private: ClassVar[bool] = False
+    _received: PublicPredictions | None = None
+    _batches: Iterator[dict[str, Tensor]] | None = None
+
+    def __init__(
+        self,
+        top_k: int = 32,
+        batch_size: int | None = 8,
+        server_steps: int = 0,
+        server_lr: float = 1e-3,
+    ) -> None:
+        self.top_k = require_at_least("model.consensus.top_k", top_k, 1)
+        self.batch_size = batch_size
+        if batch_size is not None:
+            require_at_least("model.consensus.batch_size", batch_size, 1)
+        self.server_steps = require_at_least("model.consensus.server_steps", server_steps, 0)
+        self.server_lr = require_positive("model.consensus.server_lr", server_lr)
+        self.on_server = self.server_steps > 0
+
+    def check(self, passes: Passes) -> None:
+        """There has to be a public set."""
+        _public(passes)
+
+    def receive(self, passes: Passes, broadcast: Payload) -> None:
+        """P̄[U]."""
+        self._received, self._batches = PublicPredictions.read(broadcast.tensors), None
+
+    def guidance(
+        self, passes: Passes, batch: Batch, student: Prediction, teacher: Prediction | None
+    ) -> Guidance:
+        """The next public batch, with passes of its own."""
+        if self._received is None:
+            return Guidance(student)
+        if self._batches is None:
+            self._batches = self.batches(passes)
+        public = next(self._batches)
+        own: Prediction = passes(public)
+        consensus = self._received.of(public["index"], own.mask)
+        with passes.timers("teacher"):
+            taught = passes.teacher(public, public=True)
+        return Guidance(own, taught, consensus)
+
+    def batches(self, passes: Passes) -> Iterator[dict[str, Tensor]]:
+        """Public batches without end, each epoch in an order of its own.
+
+        Orders follow from the seed that torch was given last, which in a federation stands for the
+        round and the client; nothing is drawn from the global generators.
+        """
+        draw = random.Random(f"public {torch.initial_seed()}")
+        while True:
+            yield from passes.batches(_public(passes), draw.getrandbits(31), self.batch_size)
+
+    def send(self, passes: Passes) -> Payload:
+        """q_k = softmax(z_k(U)/T)."""
+        with silent(passes.backbone):
+            predictions = ((b["index"], passes(b)) for b in passes.batches(_public(passes)))
+            batches = ((index, p.mask, p.logits) for index, p in predictions)
+            if isinstance(passes.backbone, CausalLM):
+                made: PublicPredictions = TokenPredictions.of_model(
+                    batches, passes.temperature, self.top_k
+                )
+            else:
+                made = ClassPredictions.of_model(batches, passes.temperature)
+        return Payload(made.tensors())
+
+    def combine(
+        self,
+        passes: Passes,
+        uploads: Sequence[Payload],
+        sent: Sequence[Payload],
+        weights: Tensor,
+    ) -> Payload:
+        """P̄ = Σ w_k q_k."""
+        if isinstance(passes.backbone, CausalLM):
+            tokens = [TokenPredictions(**one.tensors) for one in sent]
+            return Payload(TokenPredictions.mixed(tokens, weights).tensors())
+        classes = [ClassPredictions(**one.tensors) for one in sent]
+        return Payload(ClassPredictions.mixed(classes, weights).tensors())
+
+    def distil(self, passes: Passes, average: Payload, consensus: Payload) -> Payload:
+        """θ_g after ``server_steps`` steps of KD(P̄ → p_g) on the public set."""
+        target = PublicPredictions.read(consensus.tensors)
+        if not self.server_steps or target is None:
+            return average
+        backbone = passes.backbone
+        backbone.load_trainable(average.tensors)
+        parameters = backbone.trainable()
+        optimizer = torch.optim.AdamW(parameters.values(), lr=self.server_lr)
+        batches = self.batches(passes)
+        backbone.eval()
+        with torch.enable_grad():
+            for _ in range(self.server_steps):
+                public = next(batches)
+                student: Prediction = passes(public)
+                probs = target.of(public["index"], student.mask)
+                loss = kl_distill_from_probs(
+                    student.logits, probs, student.mask, passes.temperature
+                )
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+        return Payload({**average.tensors, **parameters})
+
+
+def _public(passes: Passes) -> Dataset:
+    public = passes.data.public
+    if public is None:
+        raise ValueError(
+            "`data.public` or `data.public_size` is expected where `model.consensus` is "
+            "PublicConsensus, but there is no public set; ClassConsensus does without"
+        )
+    return public

@@ -1,0 +1,20 @@
+"""Teachers: models that a client learns from without changing them.
+
+A teacher knows the student's backbone and batches; it knows no method, no server and no other client.
+"""
+
+from lit_fed.methods.teachers.adapter_teacher import AdapterTeacher
+from lit_fed.methods.teachers.frozen_teacher import FrozenTeacher, fit_projector
+from lit_fed.methods.teachers.row_cache import RowCache
+from lit_fed.methods.teachers.teacher import Teacher, Transform, silent, teachers_of
+
+__all__ = [
+    "AdapterTeacher",
+    "FrozenTeacher",
+    "RowCache",
+    "Teacher",
+    "Transform",
+    "fit_projector",
+    "silent",
+    "teachers_of",
+]

@@ -1,0 +1,550 @@
+"""FederatedTrainer: the settings of a federated run, its fit and its evaluation entry points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import torch
+from lightning.fabric import Fabric
+from lightning.fabric.loggers import Logger
+from lightning.fabric.strategies import Strategy
+from lightning.pytorch import Callback
+from lightning.pytorch.utilities import rank_zero_warn
+
+from lit_fed.attachment import Attachment
+from lit_fed.callbacks import default_callbacks
+from lit_fed.data import FederatedDataModule
+from lit_fed.federation.callback_events import CallbackEvents
+from lit_fed.federation.client.local_settings import LocalSettings
+from lit_fed.federation.client.local_training import LocalTraining
+from lit_fed.federation.client.resident_module import ResidentModule
+from lit_fed.federation.client_selection import ClientSelection
+from lit_fed.federation.execution import ClientExecution, SequentialClients
+from lit_fed.federation.lightning_compatibility import LightningCompatibility
+from lit_fed.federation.loop import FederationLoop
+from lit_fed.federation.randomness import resolve_seed
+from lit_fed.federation.round import RoundSettings
+from lit_fed.federation.run.run import Run, identity_of
+from lit_fed.federation.run.run_folder import find_checkpoint, run_folder
+from lit_fed.federation.sampling import ClientSampler, UniformSampler
+from lit_fed.federation.state import FederationState
+from lit_fed.federation.validation import (
+    check_attachments,
+    check_federation,
+    check_method,
+    check_settings,
+)
+from lit_fed.module import FederatedModule
+from lit_fed.timers import Timers
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+Settings = TypeVar("Settings", LocalSettings, RoundSettings)
+
+
+class FederatedTrainer(LightningCompatibility):
+    """Trains a :class:`~lit_fed.FederatedModule` over the clients of a :class:`~lit_fed.data.FederatedDataModule`.
+
+    A round samples clients, trains each on its own rows from the last broadcast, aggregates what they
+    upload into the next broadcast, and evaluates that. After every round the whole state is replaced
+    at once and checkpointed, so a run that is killed goes on with ``ckpt_path="last"`` as if nothing
+    had happened.
+
+    Args:
+        accelerator: As in Lightning: ``auto``, ``cpu``, ``gpu``, …
+        strategy: As in Lightning Fabric.
+        devices: As in Lightning Fabric.
+        num_nodes: As in Lightning Fabric.
+        precision: As in Lightning Fabric, such as ``32-true`` or ``bf16-mixed``.
+        max_rounds: Rounds of the federation.
+        rounds_per_task: Rounds of each task in ``data.tasks``, one task after the other; if set, it
+            replaces ``max_rounds``. A client takes part with its rows of the task under way.
+        clients_per_round: Clients sampled in a round: an integer is a count, a float a fraction.
+        local_epochs: Passes of a client over its rows in a round.
+        local_steps: Optimizer steps of a client in a round; if set, it replaces ``local_epochs``.
+        accumulate_grad_batches: Batches whose gradients make one optimizer step.
+        gradient_clip_val: Bound of the gradient before a step. None: no clipping.
+        gradient_clip_algorithm: ``norm`` (of all gradients together) or ``value`` (of each).
+        sampler: Chooses a round's clients. None: uniformly, without replacement.
+        execution: How the clients of a round are run. None: one after the other.
+        attachments: What is done from outside to clients' rows, teachers' predictions and uploads, in order.
+        compile: Whether to try ``torch.compile`` on the model's layers before the first round. It is kept
+            where training steps are measured to be faster; the ratio is said.
+        min_clients: Clients that must finish a round, else the run ends. 0: a round without any
+            keeps the global state.
+        validate_clients: Whether each client's model is validated after its training, on its own
+            held-out rows or, if it has none, on the common ones. Always so for methods without a
+            global model.
+        keep_optimizer_state: Whether a client keeps its optimizer's moments between rounds.
+        client_state_mb: Megabytes (2²⁰ bytes) of memory for what stays with the clients between
+            rounds: their private states and moments. What exceeds it lies in files of the run's
+            folder, or of a temporary one. None: there is no bound.
+        check_val_every_n_rounds: Rounds between two validations of the global model.
+        test_at_end: Whether ``fit`` ends with a test of the global model.
+        limit_train_batches: Batches of a client's epoch: an integer is a count, a float a fraction.
+        limit_val_batches: Batches of a validation.
+        limit_test_batches: Batches of a test, for each test set.
+        limit_predict_batches: Batches of a prediction.
+        num_sanity_val_steps: Validation batches tried before the first round.
+        fast_dev_run: One round with that many batches (True: 1) everywhere, and no files.
+        seed: Seed of everything random in the run. None: that of ``seed_everything``, else 0.
+        callbacks: Lightning callbacks, which may also have the rounds' hooks. One of a default
+            callback's class takes its place.
+        loggers: True: TensorBoard in the run's folder. False: none. Or Lightning's loggers.
+        default_root_dir: The run's folder. None: the next free ``runs/<name>/version_<n>``.
+        name: Name of the run. None: the name of the method's class.
+        enable_progress_bar: Whether to show the progress of rounds and clients.
+        enable_checkpointing: Whether to write a checkpoint after every round.
+
+    Raises:
+        ValueError: If a setting is out of its range.
+
+    Example:
+        >>> trainer = FederatedTrainer(max_rounds=2, fast_dev_run=True, enable_progress_bar=False)
+        >>> trainer.max_rounds
+        1
+    """
+
+    def __init__(
+        self,
+        *,
+        accelerator: str = "auto",
+        strategy: str | Strategy = "auto",
+        devices: list[int] | str | int = 1,
+        num_nodes: int = 1,
+        precision: Literal[
+            "32-true", "16-mixed", "bf16-mixed", "bf16-true", "16-true", "64-true"
+        ] = "32-true",
+        max_rounds: int = 10,
+        rounds_per_task: int | None = None,
+        clients_per_round: int | float = 1.0,
+        local_epochs: int = 1,
+        local_steps: int | None = None,
+        accumulate_grad_batches: int = 1,
+        gradient_clip_val: float | None = 1.0,
+        gradient_clip_algorithm: Literal["norm", "value"] = "norm",
+        sampler: ClientSampler | None = None,
+        execution: ClientExecution | None = None,
+        attachments: list[Attachment] | None = None,
+        compile: bool = False,
+        min_clients: int = 1,
+        validate_clients: bool = False,
+        keep_optimizer_state: bool = False,
+        client_state_mb: float | None = None,
+        check_val_every_n_rounds: int = 1,
+        test_at_end: bool = True,
+        limit_train_batches: int | float = 1.0,
+        limit_val_batches: int | float = 1.0,
+        limit_test_batches: int | float = 1.0,
+        limit_predict_batches: int | float = 1.0,
+        num_sanity_val_steps: int = 2,
+        fast_dev_run: bool | int = False,
+        seed: int | None = None,
+        callbacks: list[Callback] | Callback | None = None,
+        loggers: bool | Logger | list[Logger] = True,
+        default_root_dir: str | None = None,
+        name: str | None = None,
+        enable_progress_bar: bool = True,
+        enable_checkpointing: bool = True,
+    ) -> None:
+        self.fast_dev_run = int(fast_dev_run)
+        if self.fast_dev_run:
+            max_rounds, num_sanity_val_steps, enable_checkpointing, loggers = 1, 0, False, False
+            local_steps = None if local_steps is None else min(local_steps, self.fast_dev_run)
+            limit_train_batches = limit_val_batches = limit_test_batches = limit_predict_batches = (
+                self.fast_dev_run
+            )
+        self.max_rounds = max_rounds
+        self.rounds_per_task = rounds_per_task
+        self.clients_per_round = clients_per_round
+        self.local_epochs = local_epochs
+        self.local_steps = local_steps
+        self.accumulate_grad_batches = accumulate_grad_batches
+        self.gradient_clip_val = gradient_clip_val
+        self.gradient_clip_algorithm = gradient_clip_algorithm
+        self.sampler = sampler or UniformSampler()
+        self.execution = execution or SequentialClients()
+        self.attachments = attachments or []
+        self.compile = compile
+        self.min_clients = min_clients
+        self.validate_clients = validate_clients
+        self.keep_optimizer_state = keep_optimizer_state
+        self.client_state_mb = client_state_mb
+        self.check_val_every_n_rounds = check_val_every_n_rounds
+        self.test_at_end = test_at_end
+        self.limit_train_batches = limit_train_batches
+        self.limit_val_batches = limit_val_batches
+        self.limit_test_batches = limit_test_batches
+        self.limit_predict_batches = limit_predict_batches
+        self.num_sanity_val_steps = num_sanity_val_steps
+        self.seed = resolve_seed(seed)
+        self.default_root_dir = (
+            None if default_root_dir is None else Path(default_root_dir).expanduser()
+        )
+        self.name = name
+        check_settings(vars(self), self.execution)
+
+        self.fabric = Fabric(
+            accelerator=accelerator,
+            strategy=self.execution.strategy(strategy),
+            devices=devices,
+            num_nodes=num_nodes,
+            precision=precision,
+        )
+        given = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
+        files = not self.fast_dev_run
+        self.callbacks = default_callbacks(
+            given, enable_progress_bar, enable_checkpointing and files, files
+        )
+        self._loggers_setting = loggers
+        self.callback_metrics: dict[str, torch.Tensor] = {}
+        self.final_metrics: dict[str, float] = {}
+        self.timers = Timers()
+        self.events = CallbackEvents(self, self.callbacks, self.callback_metrics)
+        self.should_stop = False
+        self.interrupted = False
+        self.fitting = False
+        self.sanity_checking = False
+        self.log_dir: Path | None = None
+        self._fitted: FederationLoop | None = None
+
+    # ---------------------------------------------------------------- the entry points
+
+    def fit(
+        self,
+        model: FederatedModule,
+        datamodule: FederatedDataModule | None = None,
+        ckpt_path: str | None = None,
+    ) -> None:
+        """Run the federation.
+
+        An interrupt (Ctrl-C) ends it after a checkpoint of the last finished round.
+
+        Args:
+            model: The method.
+            datamodule: The clients' data. None: the embedded English–Chinese pairs.
+            ckpt_path: A checkpoint folder to go on from, or ``last``: the latest of the run in
+                ``default_root_dir``.
+
+        Raises:
+            RuntimeError: If fewer than ``min_clients`` clients finish a round.
+        """
+        found = find_checkpoint(ckpt_path, self.default_root_dir, self.run_name(model))
+        folder = run_folder(ckpt_path, found, self.default_root_dir, self.run_name(model))
+        loop, found = self._attach(model, datamodule or FederatedDataModule(), folder, found)
+        if found:
+            loop.load(found)
+        else:
+            loop.begin()
+        loop.run.start_logging(self._loggers_setting, self.current_round)
+        self.call("setup", "fit")
+        self.fitting = True
+        try:
+            self._sanity_check(loop)
+            if self.compile:
+                loop.compile()
+            self.call("on_fit_start")
+            loop.prepare()
+            while self.current_round < self.max_rounds and not self._stops():
+                metrics = loop.run_round()
+                self._log(metrics)
+                self.call("on_round_end", metrics)
+            loop.act_as_server()
+            if self.test_at_end and self.datamodule.tests:
+                self.final_metrics = self._evaluate("test")
+                self._log(self.final_metrics)
+            self.call("on_fit_end")
+            loop.run.clear_prepared()
+        except KeyboardInterrupt as interrupt:
+            self.interrupted = True
+            rank_zero_warn(
+                f"interrupted after {self.current_round} finished rounds; "
+                "go on with ckpt_path='last'"
+            )
+            self.call("on_exception", interrupt)
+        except BaseException as error:
+            error.add_note(f"raised by the federation after {self.current_round} finished rounds")
+            self.call("on_exception", error)
+            raise
+        finally:
+            self.fitting = False
+            model.train()
+            self.call("teardown", "fit")
+            loop.run.end_logging("interrupted" if self.interrupted else "success")
+
+    def validate(
+        self,
+        model: FederatedModule,
+        datamodule: FederatedDataModule | None = None,
+        ckpt_path: str | None = None,
+    ) -> list[dict[str, float]]:
+        """Evaluate on the validation rows: the global model, or every client's where there is none.
+
+        Args:
+            model: The method.
+            datamodule: The data. None: that of the fit before, else the embedded pairs.
+            ckpt_path: A checkpoint folder or ``last``. None: the model as it is.
+
+        Returns:
+            One dictionary of metrics.
+
+        Raises:
+            ValueError: If there are no validation rows.
+        """
+        self._prepare(model, datamodule, ckpt_path, "validate")
+        return [self._evaluate("validation")]
+
+    def test(
+        self,
+        model: FederatedModule,
+        datamodule: FederatedDataModule | None = None,
+        ckpt_path: str | None = None,
+    ) -> list[dict[str, float]]:
+        """Evaluate on every test set: the global model, or every client's where there is none.
+
+        Args:
+            model: The method.
+            datamodule: The data. None: that of the fit before, else the embedded pairs.
+            ckpt_path: A checkpoint folder or ``last``. None: the model as it is.
+
+        Returns:
+            One dictionary of metrics; those of a test set ``x`` beside the main one end in ``/x``.
+
+        Raises:
+            ValueError: If there are no test rows.
+        """
+        self._prepare(model, datamodule, ckpt_path, "test")
+        return [self._evaluate("test")]
+
+    def predict(
+        self,
+        model: FederatedModule,
+        datamodule: FederatedDataModule | None = None,
+        ckpt_path: str | None = None,
+    ) -> list[Any]:
+        """What the global model's ``predict_step`` returns for every batch of the test sets, in order.
+
+        Args:
+            model: The method.
+            datamodule: The data. None: that of the fit before, else the embedded pairs.
+            ckpt_path: A checkpoint folder or ``last``. None: the model as it is.
+
+        Raises:
+            ValueError: If the method has no global model.
+        """
+        self._prepare(model, datamodule, ckpt_path, "predict")
+        if not model.has_global_model:
+            raise ValueError(
+                f"predict expects a method with a global model, but {type(model).__name__} has none"
+            )
+        return self._loop.predict(list(self.datamodule.tests.values()), self.limit_predict_batches)
+
+    def evaluate(self, rows: Dataset, labels: Sequence[int] | None = None) -> dict[str, float]:
+        """Test the global model, or every client's where there is none, on any rows.
+
+        Args:
+            rows: Rows of the data module's kind, such as those of one task.
+            labels: The classes that can be predicted, where not all are in question.
+
+        Returns:
+            Metrics by name, as of :meth:`test`.
+
+        Raises:
+            ValueError: If there are no rows.
+        """
+        if not len(rows):
+            raise ValueError(
+                "`rows` of evaluate are expected to be one or more, but there are none"
+            )
+        with self.lightning_module.predicting(labels):
+            return self._loop.evaluate({"test": rows}, "test", self.limit_test_batches)
+
+    # ---------------------------------------------------------------- making ready
+
+    def _prepare(
+        self,
+        model: FederatedModule,
+        datamodule: FederatedDataModule | None,
+        ckpt_path: str | None,
+        stage: str,
+    ) -> None:
+        """Make ready to evaluate a checkpoint, what the fit before left, or the model as it is."""
+        found = find_checkpoint(ckpt_path, self.default_root_dir, self.run_name(model))
+        if ckpt_path and found is None:
+            raise FileNotFoundError("`ckpt_path` 'last' expects a run with a checkpoint")
+        before = self._fitted
+        if before is None or before.module is not model:
+            loop, _ = self._attach(model, datamodule or FederatedDataModule(), self.log_dir)
+            if not found:
+                loop.begin()
+        elif datamodule is not None and datamodule is not self.datamodule:
+            loop, _ = self._attach(model, datamodule, self.log_dir, None, before.training.resident)
+            loop.state = before.state
+        if found:
+            self._loop.load(found, ["method"])
+        self.call("setup", stage)
+
+    def _attach(
+        self,
+        model: FederatedModule,
+        datamodule: FederatedDataModule,
+        folder: Path | None,
+        found: Path | None = None,
+        resident: ResidentModule | None = None,
+    ) -> tuple[FederationLoop, Path | None]:
+        """Take the module and its data in, and check what can be wrong before anything trains.
+
+        Args:
+            model: The method.
+            datamodule: The clients' data.
+            folder: The run's folder.
+            found: The checkpoint to go on from.
+            resident: The module where it has been set up already, on other data.
+
+        Returns:
+            The loop, and the checkpoint to go on from: all processes keep the files of the first one's
+            run, since what each sees on disk may differ by now.
+        """
+        if not isinstance(model, FederatedModule):
+            raise TypeError(
+                f"`model` is expected to be a FederatedModule, but got {type(model).__name__}"
+            )
+        execution, fabric = self.execution, self.fabric
+        execution.check_processes(fabric.world_size)
+        execution.check(fabric)
+        fabric.launch()
+        if not model.has_global_model:
+            self.validate_clients = True
+        check_method(model, self.validate_clients)
+        datamodule.setup()
+        labels = getattr(model.backbone, "num_labels", None)
+        datamodule.check(model.tokenizer, labels, model.backbone.max_tokens)
+        check_federation(vars(self), datamodule)
+        check_attachments(self.attachments, model, datamodule)
+        self.datamodule = model.datamodule = datamodule
+        model.timers = self.timers
+        if self.rounds_per_task and not self.fast_dev_run:
+            self.max_rounds = self.rounds_per_task * len(datamodule.tasks or ())
+        if resident is None:
+            resident = ResidentModule(model, execution.setup_module(fabric, model))
+        # what a module logs goes through its metric_averager, and a stock Trainer may have it next
+        model.fabric = None
+        local, settings = self._settings(LocalSettings), self._settings(RoundSettings)
+        training = LocalTraining(resident, datamodule, fabric, local, self.events, self.attachments)
+        selection = ClientSelection(
+            datamodule, self.sampler, self.clients_per_round, self.seed, self.rounds_per_task
+        )
+        paths = [None if p is None else str(p) for p in (found, folder)]
+        agreed = execution.of_first_process(paths)
+        found, self.log_dir = (None if p is None else Path(p) for p in agreed)
+        identity = identity_of(model, datamodule, self.seed, self.rounds_per_task, self.attachments)
+        run = Run(None if self.fast_dev_run else self.log_dir, identity, self.client_state_mb)
+        if self.is_global_zero:
+            # what a killed run has left; no process has made any yet
+            run.clear_client_states()
+        self._fitted = FederationLoop(training, execution, selection, settings, run, self.callbacks)
+        return self._fitted, found
+
+    def _settings(self, kind: type[Settings]) -> Settings:
+        """Those of the trainer's settings that a class of them names."""
+        return kind(**{name: getattr(self, name) for name in kind.__dataclass_fields__})
+
+    def _sanity_check(self, loop: FederationLoop) -> None:
+        """Try a few validation batches, so that an error there does not cost a round."""
+        rows = self.datamodule.validation
+        if not (self.num_sanity_val_steps and rows and loop.module.has_global_model):
+            return
+        self.sanity_checking = True
+        loop.evaluate({"validation": rows}, "validation", self.num_sanity_val_steps)
+        self.callback_metrics.clear()
+        self.sanity_checking = False
+
+    def _stops(self) -> bool:
+        """Whether a callback has asked for an early end, in the first process."""
+        return bool(self.execution.of_first_process(self.should_stop))
+
+    def _evaluate(self, split: Literal["validation", "test"]) -> dict[str, float]:
+        data, limit = self.datamodule, self.limit_val_batches
+        sets = {} if data.validation is None else {"validation": data.validation}
+        if split == "test":
+            sets, limit = data.tests, self.limit_test_batches
+        if not sets:
+            raise ValueError(f"{split} expects `data.{split}` to have rows, but there are none")
+        return self._loop.evaluate(sets, split, limit)
+
+    def _log(self, metrics: dict[str, float]) -> None:
+        """Give metrics of the last finished round to the loggers and to callbacks that monitor them."""
+        self.callback_metrics |= {k: torch.tensor(v) for k, v in metrics.items()}
+        self._loop.run.log(metrics, step=max(self.current_round - 1, 0))
+
+    @property
+    def _loop(self) -> FederationLoop:
+        if self._fitted is None:
+            raise RuntimeError(
+                "the trainer has no federation before fit, validate, test or predict is called"
+            )
+        return self._fitted
+
+    # ---------------------------------------------------------------- what callbacks use
+
+    def call(self, hook: str, *args: Any) -> None:
+        """Call a hook of the callbacks as ``hook(trainer, module, *args)`` and of the module as ``hook(*args)``."""
+        self.events.report(self.lightning_module, hook, *args)
+
+    def act_as_server(self) -> FederatedModule:
+        """Make the module the server with the last broadcast, which is the global model, and return it."""
+        return self._loop.act_as_server()
+
+    def act_as_client(self, index: int) -> FederatedModule:
+        """Make the module a client at the start of its next round, and return it.
+
+        Args:
+            index: The client's position among all clients.
+        """
+        return self._loop.act_as_client(index)
+
+    def save_checkpoint(self, path: str | Path) -> None:
+        """Write the state after the last finished round to a folder, whole or not at all."""
+        if self.is_global_zero:
+            self.checkpoint_writer(path)()
+
+    def checkpoint_writer(self, path: str | Path) -> Callable[[], None]:
+        """What writes the present state to a folder when it is called, in whatever thread and however late."""
+        return self._loop.checkpoint_writer(Path(path))
+
+    def run_name(self, model: FederatedModule) -> str:
+        """The run's name: ``name``, else that of the method's class."""
+        return self.name or type(model).__name__
+
+    @property
+    def lightning_module(self) -> FederatedModule:
+        """The module that the hook under way is about, a client's for instance; else the resident one."""
+        return self.events.module or self._loop.module
+
+    @property
+    def loggers(self) -> list[Logger]:
+        """Lightning's loggers."""
+        return [] if self._fitted is None else self._fitted.run.loggers
+
+    @property
+    def federation(self) -> FederationState:
+        """The state after the last finished round.
+
+        Raises:
+            RuntimeError: Before ``fit``, ``validate``, ``test`` or ``predict``.
+        """
+        return self._loop.state
+
+    @property
+    def task_index(self) -> int | None:
+        """The position in ``data.tasks`` of the task under way (after the last round: the last one)."""
+        return self._loop.selection.task_index(self.federation)
+
+    @property
+    def task(self) -> str | None:
+        """The task under way; None where there is no sequence of them."""
+        return self._loop.selection.task(self.federation)
