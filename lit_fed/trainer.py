@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -29,7 +28,6 @@ from lit_fed.federation.round import RoundSettings
 from lit_fed.federation.run.run import Run, identity_of
 from lit_fed.federation.run.run_folder import find_checkpoint, run_folder
 from lit_fed.federation.sampling import ClientSampler, UniformSampler
-from lit_fed.federation.state import FederationState
 from lit_fed.federation.validation import (
     check_attachments,
     check_federation,
@@ -40,7 +38,7 @@ from lit_fed.module import FederatedModule
 from lit_fed.timers import Timers
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    pass
 
 
 Settings = TypeVar("Settings", LocalSettings, RoundSettings)
@@ -210,7 +208,6 @@ class FederatedTrainer(LightningCompatibility):
         self.fitting = False
         self.sanity_checking = False
         self.log_dir: Path | None = None
-        self._fitted: FederationLoop | None = None
 
     # ---------------------------------------------------------------- the entry points
 
@@ -343,26 +340,6 @@ class FederatedTrainer(LightningCompatibility):
             )
         return self._loop.predict(list(self.datamodule.tests.values()), self.limit_predict_batches)
 
-    def evaluate(self, rows: Dataset, labels: Sequence[int] | None = None) -> dict[str, float]:
-        """Test the global model, or every client's where there is none, on any rows.
-
-        Args:
-            rows: Rows of the data module's kind, such as those of one task.
-            labels: The classes that can be predicted, where not all are in question.
-
-        Returns:
-            Metrics by name, as of :meth:`test`.
-
-        Raises:
-            ValueError: If there are no rows.
-        """
-        if not len(rows):
-            raise ValueError(
-                "`rows` of evaluate are expected to be one or more, but there are none"
-            )
-        with self.lightning_module.predicting(labels):
-            return self._loop.evaluate({"test": rows}, "test", self.limit_test_batches)
-
     # ---------------------------------------------------------------- making ready
 
     def _prepare(
@@ -481,70 +458,6 @@ class FederatedTrainer(LightningCompatibility):
         self.callback_metrics |= {k: torch.tensor(v) for k, v in metrics.items()}
         self._loop.run.log(metrics, step=max(self.current_round - 1, 0))
 
-    @property
-    def _loop(self) -> FederationLoop:
-        if self._fitted is None:
-            raise RuntimeError(
-                "the trainer has no federation before fit, validate, test or predict is called"
-            )
-        return self._fitted
-
-    # ---------------------------------------------------------------- what callbacks use
-
-    def call(self, hook: str, *args: Any) -> None:
-        """Call a hook of the callbacks as ``hook(trainer, module, *args)`` and of the module as ``hook(*args)``."""
-        self.events.report(self.lightning_module, hook, *args)
-
-    def act_as_server(self) -> FederatedModule:
-        """Make the module the server with the last broadcast, which is the global model, and return it."""
-        return self._loop.act_as_server()
-
-    def act_as_client(self, index: int) -> FederatedModule:
-        """Make the module a client at the start of its next round, and return it.
-
-        Args:
-            index: The client's position among all clients.
-        """
-        return self._loop.act_as_client(index)
-
-    def save_checkpoint(self, path: str | Path) -> None:
-        """Write the state after the last finished round to a folder, whole or not at all."""
-        if self.is_global_zero:
-            self.checkpoint_writer(path)()
-
-    def checkpoint_writer(self, path: str | Path) -> Callable[[], None]:
-        """What writes the present state to a folder when it is called, in whatever thread and however late."""
-        return self._loop.checkpoint_writer(Path(path))
-
     def run_name(self, model: FederatedModule) -> str:
         """The run's name: ``name``, else that of the method's class."""
         return self.name or type(model).__name__
-
-    @property
-    def lightning_module(self) -> FederatedModule:
-        """The module that the hook under way is about, a client's for instance; else the resident one."""
-        return self.events.module or self._loop.module
-
-    @property
-    def loggers(self) -> list[Logger]:
-        """Lightning's loggers."""
-        return [] if self._fitted is None else self._fitted.run.loggers
-
-    @property
-    def federation(self) -> FederationState:
-        """The state after the last finished round.
-
-        Raises:
-            RuntimeError: Before ``fit``, ``validate``, ``test`` or ``predict``.
-        """
-        return self._loop.state
-
-    @property
-    def task_index(self) -> int | None:
-        """The position in ``data.tasks`` of the task under way (after the last round: the last one)."""
-        return self._loop.selection.task_index(self.federation)
-
-    @property
-    def task(self) -> str | None:
-        """The task under way; None where there is no sequence of them."""
-        return self._loop.selection.task(self.federation)

@@ -4,6 +4,8 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 # Kept between sessions, so that the embedded backbones are pre-trained once per recipe.
 _CACHE = Path(__file__).resolve().parents[1] / ".pytest_cache" / "lit_fed"
 
@@ -22,3 +24,11 @@ for _name, _value in {
 
 # A shell starts what it runs in the background without Ctrl-C, which tests give themselves.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT of width 32 with its tokenizer."""
+    from tests.federation.toy import save_toy_model
+
+    return save_toy_model(tmp_path_factory.mktemp("toy") / "model")

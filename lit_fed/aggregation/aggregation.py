@@ -82,6 +82,12 @@ class Aggregation(ABC):
 
     # ---------------------------------------------------------------- what trains and what travels
 
+    @property
+    def sends_everything(self) -> bool:
+        """Whether all clients train, send and receive all of the ``default`` adapter."""
+        decisions = ("adapter", "trains", "sends", "receives", "broadcast_to")
+        return all(getattr(type(self), name) is getattr(Aggregation, name) for name in decisions)
+
     def setup(self, backbone: Backbone) -> None:
         """Make ready once, when the method is built: the place to add adapters, for instance of other ranks.
 

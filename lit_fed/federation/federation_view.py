@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.loggers import Logger
 
 from lit_fed.data import FederatedDataModule
+from lit_fed.federation.callback_events import CallbackEvents
+from lit_fed.federation.loop import FederationLoop
 from lit_fed.federation.state import FederationState
 from lit_fed.module import FederatedModule
 from lit_fed.timers import Timers
@@ -31,11 +32,13 @@ class FederationView:
         rounds_per_task: Rounds of each task; None where there is no sequence of them.
         seed: The run's seed.
         fast_dev_run: Batches of a trial run; 0 if it is none.
+        limit_test_batches: Batches of a test.
         callback_metrics: The last metrics by name.
         final_metrics: Metrics of the test at the end.
         should_stop: Set it to end the federation after the round.
         interrupted: Whether it was broken off by Ctrl-C.
         timers: Seconds by phase of the round.
+        events: What calls the callbacks.
     """
 
     datamodule: FederatedDataModule
@@ -45,42 +48,68 @@ class FederationView:
     rounds_per_task: int | None
     seed: int
     fast_dev_run: int
+    limit_test_batches: int | float
     callback_metrics: dict[str, torch.Tensor]
     final_metrics: dict[str, float]
     should_stop: bool
     interrupted: bool
     timers: Timers
+    events: CallbackEvents
+    _fitted: FederationLoop | None = None
 
-    @property
-    @abstractmethod
-    def lightning_module(self) -> FederatedModule:
-        """The module that a hook is about: the resident one, or a client's."""
+    def call(self, hook: str, *args: Any) -> None:
+        """Call a hook of the callbacks as ``hook(trainer, module, *args)`` and of the module as ``hook(*args)``."""
+        self.events.report(self.lightning_module, hook, *args)
 
-    @property
-    @abstractmethod
-    def loggers(self) -> list[Logger]:
-        """Lightning's loggers."""
-
-    @property
-    @abstractmethod
-    def federation(self) -> FederationState:
-        """The state after the last finished round."""
-
-    @abstractmethod
-    def evaluate(self, rows: Dataset, labels: Sequence[int] | None = None) -> dict[str, float]:
-        """Test the global model, or every client's where there is none, on any rows."""
-
-    @abstractmethod
     def act_as_server(self) -> FederatedModule:
         """Make the module the server with the last broadcast, which is the global model, and return it."""
+        return self._loop.act_as_server()
 
-    @abstractmethod
     def act_as_client(self, index: int) -> FederatedModule:
-        """Make the module a client at the start of its next round, and return it."""
+        """Make the module a client at the start of its next round, and return it.
 
-    @abstractmethod
+        Args:
+            index: The client's position among all clients.
+        """
+        return self._loop.act_as_client(index)
+
+    def save_checkpoint(self, path: str | Path) -> None:
+        """Write the state after the last finished round to a folder, whole or not at all."""
+        if self.is_global_zero:
+            self.checkpoint_writer(path)()
+
     def checkpoint_writer(self, path: str | Path) -> Callable[[], None]:
-        """What writes the present state to a folder when it is called."""
+        """What writes the present state to a folder when it is called, in whatever thread and however late."""
+        return self._loop.checkpoint_writer(Path(path))
+
+    @property
+    def lightning_module(self) -> FederatedModule:
+        """The module that the hook under way is about, a client's for instance; else the resident one."""
+        return self.events.module or self._loop.module
+
+    @property
+    def loggers(self) -> list[Logger]:
+        """Lightning's loggers."""
+        return [] if self._fitted is None else self._fitted.run.loggers
+
+    @property
+    def federation(self) -> FederationState:
+        """The state after the last finished round.
+
+        Raises:
+            RuntimeError: Before ``fit``, ``validate``, ``test`` or ``predict``.
+        """
+        return self._loop.state
+
+    @property
+    def task_index(self) -> int | None:
+        """The position in ``data.tasks`` of the task under way (after the last round: the last one)."""
+        return self._loop.selection.task_index(self.federation)
+
+    @property
+    def task(self) -> str | None:
+        """The task under way; None where there is no sequence of them."""
+        return self._loop.selection.task(self.federation)
 
     @property
     def current_round(self) -> int:
@@ -91,3 +120,31 @@ class FederationView:
     def is_global_zero(self) -> bool:
         """Whether this process writes files."""
         return bool(self.fabric.is_global_zero)
+
+    def evaluate(self, rows: Dataset, labels: Sequence[int] | None = None) -> dict[str, float]:
+        """Test the global model, or every client's where there is none, on any rows.
+
+        Args:
+            rows: Rows of the data module's kind, such as those of one task.
+            labels: The classes that can be predicted, where not all are in question.
+
+        Returns:
+            Metrics by name, as of :meth:`test`.
+
+        Raises:
+            ValueError: If there are no rows.
+        """
+        if not len(rows):
+            raise ValueError(
+                "`rows` of evaluate are expected to be one or more, but there are none"
+            )
+        with self.lightning_module.predicting(labels):
+            return self._loop.evaluate({"test": rows}, "test", self.limit_test_batches)
+
+    @property
+    def _loop(self) -> FederationLoop:
+        if self._fitted is None:
+            raise RuntimeError(
+                "the trainer has no federation before fit, validate, test or predict is called"
+            )
+        return self._fitted

@@ -2,6 +2,7 @@
 
 from lit_fed.losses.aggregate_kl import (
     AggregateKLMixin,
+    RunningMean,
     aggregate_kl,
     guidance_strength,
     semantic_deviation,
@@ -13,12 +14,9 @@ from lit_fed.losses.kl_divergence import kl_divergence
 from lit_fed.losses.masked_mean import masked_mean, own_mean, parts_of_a_batch
 from lit_fed.losses.mean_pool import mean_pool
 from lit_fed.losses.mixture import mixture, mixture_top_k
-from lit_fed.losses.predicted import Predicted
+from lit_fed.losses.predictions import Predicted, TemperatureMixin, soft_predictions
 from lit_fed.losses.projector import fit_projector
-from lit_fed.losses.running_mean import RunningMean
-from lit_fed.losses.soft_predictions import soft_predictions
 from lit_fed.losses.stability import StabilityMixin, stability
-from lit_fed.losses.temperature import TemperatureMixin
 from lit_fed.losses.top_k import TopK, top_k
 from lit_fed.losses.weight_regularization import (
     Perturbed,

@@ -6,16 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lit_fed.limits import require_non_negative
 from lit_fed.losses.kl_distill import as_target
 from lit_fed.losses.kl_divergence import kl_divergence
 from lit_fed.losses.masked_mean import masked_mean
-from lit_fed.losses.precision import widen
-from lit_fed.losses.predicted import Predicted
-from lit_fed.losses.running_mean import RunningMean
-from lit_fed.losses.temperature import TemperatureMixin
+from lit_fed.losses.predictions import Predicted, TemperatureMixin, widen
 from lit_fed.losses.top_k import TopK
 
 
@@ -123,6 +120,34 @@ def aggregate_kl(
             f"`alpha` is expected to have shape {list(rows.shape)}, but got {list(alpha.shape)}"
         )
     return masked_mean(alpha.detach() * rows, mask, weight)
+
+
+class RunningMean(nn.Module):
+    """The cumulative mean of unmasked values; its state is two buffers, ``mean`` and ``count``.
+
+    Example:
+        >>> running = RunningMean()
+        >>> running.update(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([True, True, False]))
+        >>> running.update(torch.tensor([6.0]), torch.tensor([True]))
+        >>> running.mean
+        tensor(3.)
+    """
+
+    mean: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("count", torch.zeros(()))
+
+    @torch.no_grad()
+    def update(self, values: Tensor, mask: Tensor) -> None:
+        """Take in values of any shape where ``mask`` of the same shape is true."""
+        added = mask.sum().to(self.count)
+        share = added / (self.count + added).clamp(min=1)
+        self.mean += share * (masked_mean(values, mask).to(self.mean) - self.mean)
+        self.count += added
 
 
 class AggregateKLMixin(TemperatureMixin):

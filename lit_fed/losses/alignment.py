@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from lit_fed.limits import require_non_negative
 from lit_fed.losses.masked_mean import masked_mean
 from lit_fed.losses.mean_pool import mean_pool
-from lit_fed.losses.precision import widen
-from lit_fed.losses.predicted import Predicted
+from lit_fed.losses.predictions import Predicted, widen
 
 Reduction = Literal["mean", "sum"]
 

@@ -10,9 +10,7 @@ from torch import Tensor
 from lit_fed.limits import require_non_negative
 from lit_fed.losses.kl_divergence import kl_divergence
 from lit_fed.losses.masked_mean import masked_mean
-from lit_fed.losses.precision import widen
-from lit_fed.losses.predicted import Predicted
-from lit_fed.losses.temperature import TemperatureMixin
+from lit_fed.losses.predictions import Predicted, TemperatureMixin, widen
 from lit_fed.losses.top_k import TopK
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lit_fed.losses.masked_mean import own_mean
-from lit_fed.losses.precision import widen
+from lit_fed.losses.predictions import widen
 
 
 def mean_pool(hidden: Tensor, attention_mask: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lit_fed.losses.precision import widen
+from lit_fed.losses.predictions import widen
 from lit_fed.losses.top_k import TopK
 
 

@@ -7,10 +7,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lit_fed.losses.injection_weight import InjectionWeightMixin
+from lit_fed.limits import require_non_negative
 from lit_fed.losses.masked_mean import masked_mean
-from lit_fed.losses.precision import widen
-from lit_fed.losses.predicted import Predicted
+from lit_fed.losses.predictions import Predicted, widen
 
 Space = Literal["probabilities", "logits"]
 
@@ -58,6 +57,19 @@ def stability(
     if on == "probabilities":
         p, q = p.softmax(-1), q.softmax(-1)
     return masked_mean((p - q).square().sum(-1), mask, weight)
+
+
+class InjectionWeightMixin:
+    """Gives a method the one weight μ of L_MSI = L_stability + β · L_weight.
+
+    Args:
+        mu: μ ≥ 0, weight of modular structure injection in the client's loss. 0: off.
+        **kwargs: For the next class.
+    """
+
+    def __init__(self, *, mu: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.mu = require_non_negative("model.mu", mu)
 
 
 class StabilityMixin(InjectionWeightMixin):

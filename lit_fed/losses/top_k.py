@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lit_fed.limits import require_at_least
-from lit_fed.losses.precision import widen
+from lit_fed.losses.predictions import widen
 
 
 @dataclass(frozen=True)

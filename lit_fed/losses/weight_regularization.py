@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lit_fed.limits import require_non_negative
-from lit_fed.losses.injection_weight import InjectionWeightMixin
-from lit_fed.losses.precision import widen
+from lit_fed.losses.predictions import widen
+from lit_fed.losses.stability import InjectionWeightMixin
 
 
 class Perturbed(Protocol):

@@ -98,7 +98,7 @@ class DDGMSI(
         if stage == "fit":
             self.teacher.forget()
             if self._trainer is None:
-                self.consensus.check(self)
+                self.consensus.check(self, self.aggregation)
 
     def check_split(self) -> None:
         """As in :class:`~lit_fed.DDG` and :class:`~lit_fed.MSI`."""

@@ -17,7 +17,6 @@ from lit_fed.federation.client.resident_module import ResidentModule
 from lit_fed.federation.state import ClientState
 from tests.federation.toy import (
     fast_adamw,
-    save_toy_model,
     toy_backbone,
     toy_data,
     toy_trainer,
@@ -88,11 +87,6 @@ class TwoAdapters(WeightedAverage):
 
     def adapter(self, client: Client | None) -> str:
         return "odd" if client is not None and client.index % 2 else "default"
-
-
-@pytest.fixture(scope="module")
-def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_toy_model(tmp_path_factory.mktemp("toy") / "model")
 
 
 def method(model: Path, rule: Aggregation, dropout: float = 0.0) -> FedAvg:

@@ -11,7 +11,6 @@ from lit_fed.aggregation import Aggregation, FedAvgM, WeightedAverage
 from lit_fed.update import Update
 from tests.federation.toy import (
     fast_adamw,
-    save_toy_model,
     toy_backbone,
     toy_data,
     toy_trainer,
@@ -95,11 +94,6 @@ def test_bad_input_is_named() -> None:
         FedAvgM()(uploads(np.random.default_rng(0)), Payload())
     with pytest.raises(ValueError, match="WeightedAverage is expected to be empty"):
         WeightedAverage().load_state(Payload({"w": torch.ones(1)}))
-
-
-@pytest.fixture(scope="module")
-def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_toy_model(tmp_path_factory.mktemp("toy") / "model")
 
 
 class Forgetful(FedAvgM):

@@ -8,12 +8,7 @@ from lit_fed import FedAvg, Payload
 from lit_fed.aggregation import Aggregation, FedAvgM, WeightedAverage
 from lit_fed.client import Client
 from lit_fed.update import Update
-from tests.federation.toy import save_toy_model, toy_backbone
-
-
-@pytest.fixture(scope="module")
-def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_toy_model(tmp_path_factory.mktemp("toy") / "model")
+from tests.federation.toy import toy_backbone
 
 
 class Recorder(WeightedAverage):

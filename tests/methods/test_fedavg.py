@@ -9,18 +9,12 @@ from transformers import AutoModelForSequenceClassification
 from lit_fed import FedAvg
 from tests.federation.toy import (
     fast_adamw,
-    save_toy_model,
     toy_backbone,
     toy_data,
     toy_module,
     toy_rows,
     toy_trainer,
 )
-
-
-@pytest.fixture(scope="module")
-def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_toy_model(tmp_path_factory.mktemp("toy") / "model")
 
 
 def test_fits_under_a_stock_lightning_trainer(toy_model: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.loggers import Logger
+from lightning.fabric.loggers import Logger, TensorBoardLogger
 
 from lit_fed.attachment import Attachment
 from lit_fed.client import Client
@@ -19,7 +19,6 @@ from lit_fed.data import FederatedDataModule
 from lit_fed.federation.client.client_state import ClientState
 from lit_fed.federation.run.checkpoint import load_checkpoint, save_checkpoint
 from lit_fed.federation.run.client_state_store import ClientStateStore
-from lit_fed.federation.run.run_loggers import run_loggers
 from lit_fed.federation.state import FederationState
 from lit_fed.module import FederatedModule
 from lit_fed.payload import Payload
@@ -48,7 +47,7 @@ class Run:
     # ---------------------------------------------------------------- metrics
 
     def start_logging(self, setting: bool | Logger | list[Logger], first_step: int) -> None:
-        """Make the loggers; see :func:`~lit_fed.federation.run.run_loggers.run_loggers`."""
+        """Make the loggers; see :func:`run_loggers`."""
         self.loggers = [] if self.folder is None else run_loggers(setting, self.folder, first_step)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
@@ -140,6 +139,31 @@ class Run:
         # another run's rows or seed would have made something else of it
         digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:16]
         return self.folder / "prepared" / f"client={client.index:04d}-{digest}.safetensors"
+
+
+def run_loggers(
+    setting: bool | Logger | list[Logger], folder: Path, first_step: int
+) -> list[Logger]:
+    """The loggers of a fit.
+
+    Args:
+        setting: ``trainer.loggers``: True for TensorBoard in the run's folder, False for none, or
+            the user's own.
+        folder: The run's folder.
+        first_step: The round the fit starts with.
+    """
+    if isinstance(setting, Logger):
+        return [setting]
+    if not isinstance(setting, bool):
+        return list(setting)
+    if not setting:
+        return []
+    # purge_step hides what a killed run logged of rounds that are now done again
+    return [
+        TensorBoardLogger(
+            str(folder), name="", version="", default_hp_metric=False, purge_step=first_step
+        )
+    ]
 
 
 def identity_of(

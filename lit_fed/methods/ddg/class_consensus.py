@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lit_fed.aggregation import Aggregation
 from lit_fed.backbones import CausalLM, Prediction
 from lit_fed.losses import mixture, soft_predictions
 from lit_fed.methods.ddg.consensus import Batch, Consensus, Guidance, Passes
@@ -24,8 +25,9 @@ class ClassConsensus(Consensus):
     _probs: Tensor | None = None
     _seen: Tensor | None = None
 
-    def check(self, passes: Passes) -> None:
+    def check(self, passes: Passes, rule: Aggregation) -> None:
         """Only classifiers have classes."""
+        super().check(passes, rule)
         if isinstance(passes.backbone, CausalLM):
             raise ValueError(
                 "`model.consensus` is ClassConsensus, which is for classifiers, but `model.backbone` is "

@@ -88,6 +88,11 @@ class Consensus(ABC):
     on_private: ClassVar[bool] = True
     on_server: bool = False
 
+    @property
+    def needs_whole_weights(self) -> bool:
+        """Whether it computes with all of θ as clients send it or as it is broadcast. Default: no."""
+        return False
+
     def attach(self, backbone: Backbone) -> None:
         """Add to the student's model what is needed; called once. Default: nothing."""
         return
@@ -104,13 +109,21 @@ class Consensus(ABC):
             f"`model.consensus` is {type(self).__name__}"
         )
 
-    @abstractmethod
-    def check(self, passes: Passes) -> None:
+    def check(self, passes: Passes, rule: Aggregation) -> None:
         """Say before a federation trains what is missing.
+
+        Args:
+            passes: The method.
+            rule: How θ_g is made.
 
         Raises:
             ValueError: If something is.
         """
+        if self.needs_whole_weights and not rule.sends_everything:
+            raise ValueError(
+                f"`model.consensus` {type(self).__name__} computes with all of the weights, which expects an "
+                f"aggregation rule that lets them all travel, but `model.aggregation` is {type(rule).__name__}"
+            )
 
     @abstractmethod
     def receive(self, passes: Passes, broadcast: Payload) -> None:
@@ -185,9 +198,6 @@ class NoConsensus(Consensus):
 
     def check_split(self) -> None:
         """Nothing needs a whole batch."""
-
-    def check(self, passes: Passes) -> None:
-        """Nothing is needed."""
 
     def receive(self, passes: Passes, broadcast: Payload) -> None:
         """Nothing is received."""

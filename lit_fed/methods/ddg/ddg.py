@@ -108,7 +108,7 @@ class DDG(KLDistillMixin, AlignmentMixin, AggregateKLMixin, AveragingMixin):
         if stage == "fit":
             self.teacher.forget()
             if self._trainer is None:
-                self.consensus.check(self)
+                self.consensus.check(self, self.aggregation)
 
     def check_split(self) -> None:
         """A process would see a part of the rows, and may have kept others than another one."""

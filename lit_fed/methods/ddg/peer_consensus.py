@@ -42,8 +42,10 @@ class PeerConsensus(Consensus):
         """Add the adapter that the peers' values are loaded into."""
         backbone.add_adapter(PEER)
 
-    def check(self, passes: Passes) -> None:
-        """Nothing is needed."""
+    @property
+    def needs_whole_weights(self) -> bool:
+        """A peer's pass takes all of its weights."""
+        return True
 
     def receive(self, passes: Passes, broadcast: Payload) -> None:
         """The peers' weights w_k and adapters."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from lit_fed.aggregation import Aggregation
 from lit_fed.backbones import CausalLM, Prediction
 from lit_fed.limits import require_at_least, require_positive
 from lit_fed.losses import kl_distill_from_probs
@@ -60,8 +61,14 @@ class PublicConsensus(Consensus):
         self.server_lr = require_positive("model.consensus.server_lr", server_lr)
         self.on_server = self.server_steps > 0
 
-    def check(self, passes: Passes) -> None:
+    @property
+    def needs_whole_weights(self) -> bool:
+        """The server distils into all of θ_g."""
+        return self.on_server
+
+    def check(self, passes: Passes, rule: Aggregation) -> None:
         """There has to be a public set."""
+        super().check(passes, rule)
         _public(passes)
 
     def receive(self, passes: Passes, broadcast: Payload) -> None:

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,15 @@ from torch import Tensor
 from lit_fed import DDG, DDGMSI, FederatedModule, Payload
 from lit_fed.aggregation import WeightedAverage
 from lit_fed.cli import main
+from lit_fed.client import Client
 from lit_fed.losses import kl_distill, mean_pool
-from lit_fed.methods.ddg import REPLACED, ClassConsensus, PeerConsensus, PublicConsensus
+from lit_fed.methods.ddg import (
+    REPLACED,
+    ClassConsensus,
+    Consensus,
+    PeerConsensus,
+    PublicConsensus,
+)
 from lit_fed.methods.ddg.public_predictions import (
     ClassPredictions,
     PublicPredictions,
@@ -463,3 +471,24 @@ def test_only_training_needs_a_public_set(
     assert 0 <= tested[0]["test/accuracy"] <= 1
     with pytest.raises(ValueError, match=r"`data\.public` or `data\.public_size` is expected"):
         fit(classify(method, model), tmp_path / "fit", data)
+
+
+class BiasFree(WeightedAverage):
+    """Lets no bias travel."""
+
+    def receives(self, names: Sequence[str], client: Client | None) -> list[str]:
+        return [name for name in names if not name.endswith("bias")]
+
+    def sends(self, names: Sequence[str], client: Client) -> list[str]:
+        return self.receives(names, client)
+
+
+@pytest.mark.parametrize("consensus", [PeerConsensus(), PublicConsensus(server_steps=2)])
+def test_a_consensus_of_all_weights_needs_a_rule_that_sends_them(
+    consensus: Consensus, model: Path, tmp_path: Path
+) -> None:
+    module = classify(DDG, model, aggregation=BiasFree(), consensus=consensus)
+    with pytest.raises(
+        ValueError, match=r"model.consensus.*Consensus .* `model.aggregation` is Bias"
+    ):
+        toy_trainer(tmp_path).fit(module, toy_data())
