@@ -1,4 +1,4 @@
-"""A Hugging Face model that continues a text."""
+"""Causal language model: a Hugging Face model that predicts the next token and continues texts."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from lit_fed.backbones.anatomy import context_length
 from lit_fed.backbones.backbone import Backbone
 from lit_fed.backbones.prediction import Prediction
 from lit_fed.backbones.pretrained import DType, load_pretrained
+from lit_fed.backbones.text_generator import TextGenerator
 
 if TYPE_CHECKING:
     from peft import PeftConfig
 
 
-class CausalLM(Backbone):
-    """A Hugging Face causal language model.
+class CausalLM(Backbone, TextGenerator):
+    """A Hugging Face causal language model, which also answers prompts.
 
     Args:
         model: A local folder in Hugging Face format, or a name on the hub. None: the embedded
