@@ -157,7 +157,7 @@ def test_whoever_answers_can_stand_for_a_model(tiny_model: Models) -> None:
     def ask(generator: TextGenerator) -> list[str]:
         return generator.generate(PROMPTS)
 
-    backbone = CausalLM(tiny_model("llama"))
+    backbone = CausalLM(tiny_model("llama", max_position_embeddings=256))
     replies = FromAnyone(lambda prompt: backbone.generate([prompt])[0])
     asked = ask(backbone)
     assert isinstance(backbone, TextGenerator)
