@@ -46,7 +46,10 @@ class Backbone(nn.Module, ABC):
     Attributes:
         model: The Hugging Face model, in peft's wrapper if there is a configuration.
         tokenizer: The model's tokenizer; it has a padding token.
+        num_labels: Labels that a classifier knows; None where it does not classify.
     """
+
+    num_labels: int | None = None
 
     def __init__(
         self,
