@@ -1,4 +1,7 @@
-"""Hugging Face models, their tokenizers, and the part of them that is trained."""
+"""Hugging Face models, their tokenizers, and the part of them that is trained.
+
+Knows no method, no perturbation and no federation.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""Putting a PEFT configuration on a model: what it leaves open, and errors that name the setting."""
+"""Adaptation: a PEFT configuration is completed from the model, checked and put on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which parameters an adapter's file holds, and where they are in the model."""
+"""Adapter parameters: which ones the file of an adapter holds, and where they are in the model."""
 
 from __future__ import annotations
 

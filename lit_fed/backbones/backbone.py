@@ -1,4 +1,4 @@
-"""A Hugging Face model, its tokenizer, and the part of it that is trained."""
+"""Backbone: the base class of Hugging Face models with a tokenizer and adapters."""
 
 from __future__ import annotations
 

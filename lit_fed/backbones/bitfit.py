@@ -1,4 +1,4 @@
-"""BitFit: training the biases alone."""
+"""BitFit: an adapter that trains the biases alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lit_fed.backbones.anatomy import body_modules
-from lit_fed.backbones.custom_peft import CustomTuner, OwnLayer, register
+from lit_fed.backbones.custom_peft import CustomTuner, CustomLayer, register
 
 
 @dataclass
@@ -53,7 +53,7 @@ class BitFitConfig(PeftConfig):
         self.peft_type: Any = "BITFIT"
 
 
-class BitFitLayer(OwnLayer):
+class BitFitLayer(CustomLayer):
     """A module with changes of its bias. Those of several adapters add up."""
 
     adapter_layer_names = ("bitfit_bias",)

@@ -10,7 +10,7 @@ from peft import PeftConfig
 from torch import Tensor, nn
 
 from lit_fed.backbones.anatomy import block_outputs
-from lit_fed.backbones.custom_peft import CustomTuner, OwnLayer, register
+from lit_fed.backbones.custom_peft import CustomTuner, CustomLayer, register
 
 NonLinearity = Literal["gelu", "relu", "silu", "tanh"]
 
@@ -72,7 +72,7 @@ class BottleneckConfig(PeftConfig):
             )
 
 
-class BottleneckLayer(OwnLayer):
+class BottleneckLayer(CustomLayer):
     """A module followed by bottleneck adapters. The changes of several add up."""
 
     adapter_layer_names = ("bottleneck_down", "bottleneck_up")

@@ -1,4 +1,4 @@
-"""PEFT methods that peft does not have: what they share, and how peft comes to know them."""
+"""Custom PEFT methods: the base classes of adapters that peft does not have, and their registration with it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from peft import PeftConfig
 
 
-class OwnLayer(nn.Module, BaseTunerLayer):
+class CustomLayer(nn.Module, BaseTunerLayer):
     """A module of the model in the wrapper that adapts it.
 
     Args:
@@ -54,7 +54,7 @@ class OwnLayer(nn.Module, BaseTunerLayer):
 class CustomTuner(BaseTuner):
     """Puts adapters on a Hugging Face model: on ``target_modules``, or those that the method finds."""
 
-    tuner_layer_cls: type[OwnLayer]
+    tuner_layer_cls: type[CustomLayer]
 
     @staticmethod
     @abstractmethod
@@ -84,7 +84,7 @@ class CustomTuner(BaseTuner):
         parameter_name: str | None = None,
     ) -> None:
         layer = target
-        if not isinstance(layer, OwnLayer):
+        if not isinstance(layer, CustomLayer):
             layer = self.tuner_layer_cls(target, adapter_name)
         try:
             layer.add(adapter_name, peft_config, hidden_size(self.model))

@@ -1,4 +1,4 @@
-"""What a backbone makes of a batch."""
+"""Prediction: the output of a backbone for a batch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass
 class Prediction:
-    """What a backbone makes of a batch of B texts of L tokens, ready for a loss.
+    """The output of a backbone for a batch of B texts of L tokens, ready for a loss.
 
     Language models are already shifted: position t of ``logits`` and ``targets`` is about token t + 1.
 

@@ -1,4 +1,4 @@
-"""Loading a Hugging Face model and its tokenizer, with errors that name the setting."""
+"""Loading of a Hugging Face model and its tokenizer."""
 
 from __future__ import annotations
 

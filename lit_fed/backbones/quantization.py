@@ -1,4 +1,4 @@
-"""Frozen weights of four bits."""
+"""Quantisation of frozen weights to four bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Hugging Face model that gives one label to a text."""
+"""Sequence classifier: a Hugging Face model that gives each text one label."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DropBlock for sequences."""
+"""DropBlock: spans of tokens are dropped from a module's output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passes that share their dropout."""
+"""Random state of a forward pass, so that a second one draws the same dropout."""
 
 from __future__ import annotations
 
