@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lit_fed.backbones.anatomy import body_modules
-from lit_fed.backbones.custom_peft import CustomTuner, CustomLayer, register
+from lit_fed.backbones.custom_peft import CustomLayer, CustomTuner, register
 
 
 @dataclass

@@ -10,7 +10,7 @@ from peft import PeftConfig
 from torch import Tensor, nn
 
 from lit_fed.backbones.anatomy import block_outputs
-from lit_fed.backbones.custom_peft import CustomTuner, CustomLayer, register
+from lit_fed.backbones.custom_peft import CustomLayer, CustomTuner, register
 
 NonLinearity = Literal["gelu", "relu", "silu", "tanh"]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class CustomLayer(nn.Module, BaseTunerLayer):
-    """A module of the model in the wrapper that adapts it.
+    """A wrapper that adapts one module of the model.
 
     Args:
         base_layer: The module, whose place the wrapper takes.
@@ -52,7 +52,7 @@ class CustomLayer(nn.Module, BaseTunerLayer):
 
 
 class CustomTuner(BaseTuner):
-    """Puts adapters on a Hugging Face model: on ``target_modules``, or those that the method finds."""
+    """Puts adapters on a Hugging Face model, at ``target_modules`` or where the method itself finds its targets."""
 
     tuner_layer_cls: type[CustomLayer]
 
