@@ -106,10 +106,13 @@ class LocalTraining:
             before: What has lasted of it.
 
         Raises:
+            RuntimeError: If its method prepares and it has not.
             ValueError: If its training metrics or its upload are not finite. Whatever else its
                 training raises goes through.
         """
         module, settings, timers = self.module, self.settings, self.module.timers
+        if prepares(module) and before.prepared is None:
+            raise RuntimeError(f"client {client.id!r} is expected to have prepared, but it has not")
         reseed(settings.seed, client.round, client.index)
         attached = [(str(n), a) for n, a in enumerate(self.attachments) if a.acts_on(client)]
         with timers("download"):
@@ -333,6 +336,11 @@ class LocalTraining:
     def update(self, optimizer: Any) -> None:
         """Let an optimizer change the client's parameters."""
         optimizer.step()
+
+
+def prepares(module: FederatedModule) -> bool:
+    """Whether a method's clients prepare at all."""
+    return type(module).prepare is not FederatedModule.prepare
 
 
 class _Once:
