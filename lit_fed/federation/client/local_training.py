@@ -127,11 +127,12 @@ class LocalTraining:
         rows = own.rows
         for _, attachment in attached:
             rows = attachment.rows(client, rows)
-        moments: dict[str, Tensor] = {}
+        # of parameters that another round trains as well
+        moments = dict(before.optimizer.tensors) if settings.keep_optimizer_state else {}
         for number, stage in enumerate(module.stages):
             optimizer = self._run_stage(client, number, stage, rows, before.optimizer)
             if settings.keep_optimizer_state:
-                moments |= optimizer_tensors(optimizer, stage.name)
+                moments |= optimizer_tensors(optimizer, stage.name, module)
         module.eval()
         metrics = self.means(averager)
         if not_finite := {
@@ -204,7 +205,7 @@ class LocalTraining:
         module.start_stage(stage.name)
         rows = module.local_data(rows, stage.name)
         plain, schedule = configured(module.configure_optimizers())
-        load_optimizer_tensors(plain, stage.name, moments)
+        load_optimizer_tensors(plain, stage.name, module, moments)
         optimizer: Any = self.fabric.setup_optimizers(plain)
         batches = local_batches(
             self.data, module.tokenizer, self.settings, client, rows, number, stage
