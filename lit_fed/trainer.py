@@ -398,8 +398,7 @@ class FederatedTrainer(LightningCompatibility):
             self.validate_clients = True
         check_method(model, self.validate_clients)
         datamodule.setup()
-        labels = getattr(model.backbone, "num_labels", None)
-        datamodule.check(model.tokenizer, labels, model.backbone.max_tokens)
+        datamodule.check(model.backbones)
         check_federation(vars(self), datamodule)
         check_attachments(self.attachments, model, datamodule)
         self.datamodule = model.datamodule = datamodule

@@ -7,6 +7,7 @@ from lit_fed.backbones.backbone import Backbone
 from lit_fed.backbones.causal_lm import CausalLM
 from lit_fed.backbones.prediction import Prediction
 from lit_fed.backbones.sequence_classifier import SequenceClassifier
+from lit_fed.backbones.text_generator import TextGenerator
 
 if TYPE_CHECKING:
     from lit_fed.backbones.bitfit import BitFitConfig
@@ -19,6 +20,7 @@ __all__ = [
     "CausalLM",
     "Prediction",
     "SequenceClassifier",
+    "TextGenerator",
 ]
 
 _MODULES = {"BitFitConfig": "bitfit", "BottleneckConfig": "bottleneck"}

@@ -42,8 +42,7 @@ def complete_config(
         TypeError: If it is no PEFT configuration.
         ValueError: If it names modules that the model does not have.
     """
-    from peft import LoraConfig, PeftConfig, PeftType, TaskType
-    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
+    from peft import LoraConfig, PeftConfig, TaskType
 
     model = pretrained.model
     config: PeftConfig
@@ -60,14 +59,8 @@ def complete_config(
     config.base_model_name_or_path = model.name_or_path
     config.revision = revision
     config.inference_mode = False
-    if isinstance(config, LoraConfig) and config.peft_type == PeftType.LORA:
-        if config.init_lora_weights != "loftq":
-            # jsonargparse fills it in where peft's own default is an empty one.
-            config.loftq_config = {}
-        given = config.target_modules or config.target_parameters
-        if not given and model.config.model_type not in KNOWN:
-            config.target_modules = "all-linear"
-    _require_modules(model, config)
+    _complete_lora(config, model)
+    _require_modules(model, config, "model.backbone.peft")
 
     classifies = config.task_type == TaskType.SEQ_CLS
     if classifies and config.is_prompt_learning and model.config.is_encoder_decoder:
@@ -83,6 +76,55 @@ def complete_config(
         saved = list(config.modules_to_save or [])
         saved += [name for name in added if name not in (*saved, *_HEADS_OF_PEFT)]
         config.modules_to_save = saved or None
+    return config
+
+
+def further_config(
+    given: PeftConfig | None, first: PeftConfig, model: PreTrainedModel, adapter: str, head: bool
+) -> PeftConfig:
+    """The configuration of a further adapter on a model that has one.
+
+    Args:
+        given: Another configuration than the first adapter's, of the same kind. What it leaves open
+            follows from the model. None: a copy of the first one.
+        first: The first adapter's configuration, complete.
+        model: The model without peft's wrapper.
+        adapter: The further adapter's name, for messages.
+        head: Whether it trains modules as a whole: its own ``modules_to_save`` and the first one's.
+
+    Raises:
+        TypeError: If it is no PEFT configuration.
+        ValueError: If peft cannot have it beside the first, or it names modules that the model does not have.
+    """
+    from peft import PeftConfig
+
+    config = copy.deepcopy(first if given is None else given)
+    if given is not None:
+        where = f"`config` of adapter {adapter!r}"
+        if not isinstance(given, PeftConfig):
+            raise TypeError(f"{where} is expected to be a PEFT configuration, but got {given!r}")
+        if given.peft_type != first.peft_type:
+            raise ValueError(
+                f"{where} is expected to be of the same kind as that of the model's other adapters, "
+                f"{type(first).__name__}, since peft does not mix kinds on one model, but got "
+                f"{type(given).__name__}"
+            )
+        if first.is_prompt_learning:
+            raise ValueError(
+                f"{where} is expected to be null, since all prompts of a model are of the same "
+                f"configuration, but got {type(given).__name__}"
+            )
+        config.task_type = first.task_type
+        config.base_model_name_or_path = first.base_model_name_or_path
+        config.revision = first.revision
+        config.inference_mode = False
+        _complete_lora(config, model)
+        _require_modules(model, config, "config")
+    if hasattr(config, "modules_to_save"):
+        own = list(config.modules_to_save or [])
+        shared = getattr(first, "modules_to_save", None) or []
+        saved = [*own, *(name for name in shared if name not in own)]
+        config.modules_to_save = (saved or None) if head else None
     return config
 
 
@@ -104,7 +146,8 @@ def adapt(model: PreTrainedModel, config: PeftConfig) -> PeftModel:
     except (TypeError, ValueError) as error:
         message = " ".join(str(error).split())
         if "target_modules" in message or "arget modules" in message or "targeted" in message:
-            raise _target_error(model, config, getattr(config, "target_modules", None)) from error
+            targets = getattr(config, "target_modules", None)
+            raise _target_error(model, config, targets, "model.backbone.peft") from error
         raise ValueError(f"`model.backbone.peft`: {message}") from error
 
 
@@ -136,7 +179,21 @@ def require_saved(initialised: Iterable[str], saved: Iterable[str]) -> None:
         )
 
 
-def _require_modules(model: PreTrainedModel, config: PeftConfig) -> None:
+def _complete_lora(config: PeftConfig, model: PreTrainedModel) -> None:
+    from peft import LoraConfig, PeftType
+    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
+
+    if not isinstance(config, LoraConfig) or config.peft_type != PeftType.LORA:
+        return
+    if config.init_lora_weights != "loftq":
+        # jsonargparse fills it in where peft's own default is an empty one.
+        config.loftq_config = {}
+    given = config.target_modules or config.target_parameters
+    if not given and model.config.model_type not in KNOWN:
+        config.target_modules = "all-linear"
+
+
+def _require_modules(model: PreTrainedModel, config: PeftConfig, where: str) -> None:
     names = [name for name, _ in model.named_modules()]
     for setting in ("target_modules", "modules_to_save"):
         wanted = getattr(config, setting, None)
@@ -144,11 +201,11 @@ def _require_modules(model: PreTrainedModel, config: PeftConfig) -> None:
             continue
         missing = [w for w in wanted if w != "all-linear" and not _names_one(w, names)]
         if missing and setting == "target_modules":
-            raise _target_error(model, config, missing)
+            raise _target_error(model, config, missing, where)
         if missing:
             last = sorted({n.rpartition(".")[2] for n in names[1:]} - {str(i) for i in range(999)})
             raise ValueError(
-                f"`model.backbone.peft.modules_to_save` is expected to name modules of the model, "
+                f"`{where}.modules_to_save` is expected to name modules of the model, "
                 f"but it has no {', '.join(missing)}; it has {', '.join(last)}"
             )
 
@@ -157,17 +214,20 @@ def _names_one(wanted: str, names: Sequence[str]) -> bool:
     return any(name == wanted or name.endswith(f".{wanted}") for name in names)
 
 
-def _target_error(model: PreTrainedModel, config: PeftConfig, wanted: object) -> ValueError:
+def _target_error(
+    model: PreTrainedModel, config: PeftConfig, wanted: object, where: str
+) -> ValueError:
     from transformers.pytorch_utils import Conv1D
 
     linear = {
-        name.rpartition(".")[2]
+        # A layer that is adapted already is in a wrapper.
+        name.removesuffix(".base_layer").rpartition(".")[2]
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D)
+        if isinstance(module, nn.Linear | Conv1D) and ".lora_" not in name
     }
     shown = ", ".join(sorted(wanted)) if isinstance(wanted, list | set) else wanted or "null"
     return ValueError(
-        f"`model.backbone.peft.target_modules` is expected to name modules of the model that "
+        f"`{where}.target_modules` is expected to name modules of the model that "
         f"{type(config).__name__} can adapt, but got {shown}; its linear layers are "
         f"{', '.join(sorted(linear - set(head_names(model))))}"
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from lit_fed.backbones.adaptation import further_config
 from lit_fed.backbones.adapter_parameters import Place, adapter_places, all_places
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class Adapters:
 
     Args:
         model: A model in peft's wrapper; or one without adapters, of which all weights are trained.
-        config: The configuration of all adapters. None: there are none.
+        config: The first adapter's configuration. None: there are none.
 
     Attributes:
         active: Names of those that take part in the forward pass.
@@ -74,7 +74,7 @@ class Adapters:
         self.require(adapter)
         return {name: getattr(*place) for name, place in self._places[adapter].items()}
 
-    def add(self, name: str, head: bool) -> None:
+    def add(self, name: str, config: PeftConfig | None, head: bool) -> None:
         """Add an adapter, which is neither active nor trained; see :meth:`Backbone.add_adapter`."""
         if self._config is None:
             raise ValueError(
@@ -88,16 +88,20 @@ class Adapters:
                 f"`name` of an adapter is expected to be new, without dots and unlike the names in "
                 f"the model, but got {name!r}"
             )
-        config = copy.deepcopy(self._config)
-        if head:
-            self._model.add_adapter(name, config)
-        else:
-            from peft import PeftModel
+        base = self._model.get_base_model()
+        further = further_config(config, self._config, base, name, head)
+        try:
+            if head:
+                self._model.add_adapter(name, further)
+            else:
+                from peft import PeftModel
 
-            if hasattr(config, "modules_to_save"):
-                config.modules_to_save = None
-            # A classifier's own method would add its head.
-            PeftModel.add_adapter(self._model, name, config)
+                # A classifier's own method would add its head.
+                PeftModel.add_adapter(self._model, name, further)
+        except (TypeError, ValueError) as error:
+            if config is None:
+                raise
+            raise ValueError(f"`config` of adapter {name!r}: {error}") from error
         self._add_places(name)
         self.select(self.active, self.trained)
 
@@ -114,13 +118,17 @@ class Adapters:
     def select(self, active: tuple[str, ...], trained: tuple[str, ...]) -> None:
         """Make the model use and train adapters, without a note of it in ``active`` and ``trained``.
 
+        Args:
+            active: Those that take part. None of them: the base model alone, with its own head.
+            trained: Those that are trained.
+
         Raises:
             KeyError: If there is no such adapter.
-            ValueError: If none is active, or several of prompts.
+            ValueError: If several of prompts are active, or none where they cannot be switched off.
         """
         self.require(*active, *trained)
         if not active:
-            raise ValueError("`adapters` is expected to name at least one adapter, but got none")
+            self._require_base()
         if self._config is None:
             self._model.requires_grad_(bool(trained))
             self._keep_frozen()
@@ -131,26 +139,47 @@ class Adapters:
                 f"`adapters` is expected to be a single one, since prompts do not add up, but got "
                 f"{', '.join(active)}"
             )
+        self._model._adapters_disabled = not active
+        for part in (*self._layers, *self._heads):
+            if part.disable_adapters == bool(active):
+                part.enable_adapters(bool(active))
+        if active:
+            self._switch(active)
+        for adapter in self._places.keys() - set(trained):
+            for parameter in self.parameters(adapter).values():
+                parameter.requires_grad_(False)
+        self._keep_frozen()
+
+    def _switch(self, active: tuple[str, ...]) -> None:
         for layer in self._layers:
             layer.set_adapter(list(active))
         for head in self._heads:
             head.set_adapter([a for a in active if head.check_set_adapter([a])][:1])
         self._model.active_adapter = active[0]
-        if prompts:
+        if self._model.peft_config[active[0]].is_prompt_learning:
             for name, encoder in self._model.prompt_encoder.items():
                 encoder.requires_grad_(name in active)
         else:
             self._model.base_model.active_adapter = list(active)
-        for adapter in self._places.keys() - set(trained):
-            for parameter in self.parameters(adapter).values():
-                parameter.requires_grad_(False)
-        self._keep_frozen()
 
     def _keep_frozen(self) -> None:
         for adapter, names in self._frozen.items():
             parameters = self.parameters(adapter) if names else {}
             for name in names:
                 parameters[name].requires_grad_(False)
+
+    def _require_base(self) -> None:
+        """Raise where there is no base model without adapters."""
+        if self._config is None:
+            raise ValueError(
+                "`model.backbone.peft` is expected to be a PEFT configuration for the base without its "
+                "adapters, but got null: all weights are trained"
+            )
+        if not self._layers and not self._config.is_prompt_learning:
+            raise ValueError(
+                f"`model.backbone.peft` is {type(self._config).__name__}, whose adapters cannot be "
+                f"switched off"
+            )
 
     def _add_places(self, adapter: str) -> None:
         from peft.tuners.tuners_utils import BaseTunerLayer

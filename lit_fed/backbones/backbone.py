@@ -46,7 +46,10 @@ class Backbone(nn.Module, ABC):
     Attributes:
         model: The Hugging Face model, in peft's wrapper if there is a configuration.
         tokenizer: The model's tokenizer; it has a padding token.
+        num_labels: Labels that a classifier knows; None where it does not classify.
     """
+
+    num_labels: int | None = None
 
     def __init__(
         self,
@@ -108,8 +111,13 @@ class Backbone(nn.Module, ABC):
 
     @property
     def virtual_tokens(self) -> int:
-        """Tokens of a prompt that is learnt; 0 if there is none."""
-        return getattr(self._peft_config, "num_virtual_tokens", 0)
+        """Tokens of a learnt prompt; 0 if there is none, or it takes no part."""
+        return 0 if self.is_bare else getattr(self._peft_config, "num_virtual_tokens", 0)
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether no adapter takes part, as within :meth:`using` without names."""
+        return bool(getattr(self.model, "_adapters_disabled", False))
 
     @property
     def adapters(self) -> tuple[str, ...]:
@@ -165,19 +173,23 @@ class Backbone(nn.Module, ABC):
         for name, parameter in parameters.items():
             parameter.copy_(placed_like(state[name], parameter))
 
-    def add_adapter(self, name: str, head: bool = True) -> None:
-        """Add an adapter of the same configuration, freshly initialised. It is neither active nor trained.
+    def add_adapter(self, name: str, config: PeftConfig | None = None, head: bool = True) -> None:
+        """Add an adapter, freshly initialised. It is neither active nor trained.
 
         Args:
             name: Its name.
+            config: Its PEFT configuration, of the same kind as the backbone's own; for instance a LoRA of
+                another rank. What it leaves open follows from the model. None: the backbone's own.
             head: Whether it has copies of the modules that are trained as a whole
                 (``modules_to_save``), such as a classifier's head, as they were before training.
 
         Raises:
-            ValueError: If the name is taken, or part of the model's names; or there is no PEFT
-                configuration.
+            TypeError: If ``config`` is no PEFT configuration.
+            ValueError: If the name is taken, or part of the model's names; if the backbone has no PEFT
+                configuration; or if peft cannot have ``config`` beside it: one of another kind, or of
+                prompts.
         """
-        self._adapters.add(name, head)
+        self._adapters.add(name, config, head)
         self.train(self.training)
 
     def activate(self, *adapters: str) -> None:
@@ -190,6 +202,8 @@ class Backbone(nn.Module, ABC):
             KeyError: If there is no such adapter.
             ValueError: If there is none, or there are several of prompts, which do not add up.
         """
+        if not adapters:
+            raise ValueError("`adapters` is expected to name at least one adapter, but got none")
         self._adapters.select(adapters, adapters)
         self._adapters.active = self._adapters.trained = adapters
 
@@ -204,7 +218,7 @@ class Backbone(nn.Module, ABC):
         self._adapters.require(adapter)
         if adapter not in active:
             raise ValueError(
-                f"`adapter` is expected to be one of the active ones, {', '.join(active)}, but got "
+                f"`adapter` is expected to be one of the active ones, {', '.join(active) or 'none'}, but got "
                 f"{adapter}"
             )
         self._adapters.select(active, (adapter,))
@@ -229,8 +243,14 @@ class Backbone(nn.Module, ABC):
 
         All adapters are frozen there; after it all is as before.
 
+        Args:
+            *adapters: Their names. None: the bare base, as it was loaded. Modules that are trained as a whole
+                (``modules_to_save``), such as a classifier's head, are there as they were before training.
+
         Raises:
             KeyError: If there is no such adapter.
+            ValueError: If none is named and the backbone has no PEFT configuration, so that its own weights
+                are trained.
         """
         adapted = self._adapters
         before = adapted.active
@@ -248,7 +268,7 @@ class Backbone(nn.Module, ABC):
         Args:
             batch: As for :meth:`forward`.
         """
-        output = self.model(**self._inputs(batch), output_hidden_states=True)
+        output = self._active_model(**self._inputs(batch), output_hidden_states=True)
         states = getattr(output, "decoder_hidden_states", None) or output.hidden_states
         length = batch["input_ids"].shape[1]
         # The first one is the embedding, and virtual tokens of a prompt come first.
@@ -314,6 +334,12 @@ class Backbone(nn.Module, ABC):
         """The Hugging Face model without peft's wrapper."""
         return self.model if self._peft_config is None else self.model.get_base_model()
 
+    @property
+    def _active_model(self) -> Any:
+        """The model to call: peft's wrapper, which would put prompts before the bare base's texts as well."""
+        prompts = self._peft_config is not None and self._peft_config.is_prompt_learning
+        return self._base if prompts and self.is_bare else self.model
+
     def _inputs(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
         """What the model takes of a batch."""
         inputs: dict[str, Any] = {k: v for k, v in batch.items() if k in self._accepted}
@@ -333,7 +359,7 @@ class Backbone(nn.Module, ABC):
             lambda module, args, output: hidden.append(output.last_hidden_state)
         )
         try:
-            logits: Tensor = self.model(**inputs).logits
+            logits: Tensor = self._active_model(**inputs).logits
         finally:
             if handle:
                 handle.remove()

@@ -1,4 +1,4 @@
-"""A Hugging Face model that continues a text."""
+"""Causal language model: a Hugging Face model that predicts the next token and continues texts."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from lit_fed.backbones.anatomy import context_length
 from lit_fed.backbones.backbone import Backbone
 from lit_fed.backbones.prediction import Prediction
 from lit_fed.backbones.pretrained import DType, load_pretrained
+from lit_fed.backbones.text_generator import TextGenerator
 
 if TYPE_CHECKING:
     from peft import PeftConfig
 
 
-class CausalLM(Backbone):
-    """A Hugging Face causal language model.
+class CausalLM(Backbone, TextGenerator):
+    """A Hugging Face causal language model, which also answers prompts.
 
     Args:
         model: A local folder in Hugging Face format, or a name on the hub. None: the embedded
@@ -150,7 +151,7 @@ class CausalLM(Backbone):
                 inputs = tokenizer.pad(
                     {"input_ids": [ids[i] for i in rows]}, padding_side="left", return_tensors="pt"
                 ).to(base.device)
-                output = self.model.generate(
+                output = self._active_model.generate(
                     input_ids=inputs["input_ids"],
                     attention_mask=inputs["attention_mask"],
                     generation_config=config,

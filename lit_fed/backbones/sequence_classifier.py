@@ -109,8 +109,9 @@ class SequenceClassifier(Backbone):
         Returns:
             Logits [B, C].
         """
-        logits, hidden, attention_mask = self._run(batch, output_hidden or self._pools_itself)
-        if self._pools_itself and hidden is not None:
+        pools = self._pools_itself and not self.is_bare
+        logits, hidden, attention_mask = self._run(batch, output_hidden or pools)
+        if pools and hidden is not None:
             # The model gets embeddings and cannot tell where padding begins.
             places = torch.arange(attention_mask.shape[1], device=logits.device)
             last = (attention_mask * places).argmax(-1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -23,6 +23,7 @@ from lit_fed.data.feature_cache import FeatureCache
 from lit_fed.data.features import collated
 from lit_fed.data.partition_table import partition_table
 from lit_fed.data.partitioners import IIDPartitioner, Partitioner
+from lit_fed.data.reader import PlainReader, Reader
 from lit_fed.data.sources import Source
 from lit_fed.data.tables import TASK, load_tables, naming, rows_of_tasks
 from lit_fed.limits import require_at_least, require_fraction
@@ -183,8 +184,8 @@ class FederatedDataModule(LightningDataModule):
         self._tests = tables.tests
         # The federation's own tables stay; what methods make of them comes and goes.
         held = 2 * self.num_clients + len(tables.tests)
-        capacity = held * (1 + len(self.tasks or ())) + _SPARE_CAPACITY
-        self._cache = FeatureCache(self.encoding, self.max_length, capacity)
+        self._capacity = held * (1 + len(self.tasks or ())) + _SPARE_CAPACITY
+        self._cache = FeatureCache(self.encoding, self.max_length, self._capacity)
         self._clients_in: dict[str, list[ClientData]] = {}
         self._division = division
 
@@ -295,43 +296,43 @@ class FederatedDataModule(LightningDataModule):
             generator=torch.Generator().manual_seed(seed or 0),
         )
 
-    def check(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        num_labels: int | None = None,
-        max_tokens: int | None = None,
-    ) -> None:
-        """Find everything that can be wrong before training: encodes all rows, which are kept.
+    def check(self, backbones: Mapping[str, Reader]) -> None:
+        """Find everything that can be wrong before training: encodes all rows for all models, and keeps them.
 
         Args:
-            tokenizer: The tokenizer.
-            num_labels: Labels that the model knows, if it classifies.
-            max_tokens: Tokens that the model has positions for, if it is limited.
+            backbones: The models that read the rows, by the names that errors give them.
 
         Raises:
             ValueError: If a label is out of range, a row has nothing to learn from or too many
                 tokens, or a value is missing or of a wrong type.
         """
         self.setup()
+        self._cache.capacity = self._capacity * max(1, len(backbones))
         for where, rows in self._parts():
-            with naming(where):
-                features = self._cache.get(rows, tokenizer)
-                self.encoding.check(features, num_labels)
-                longest = int(features.lengths.max())
-                if max_tokens is not None and longest > max_tokens:
-                    raise ValueError(
-                        f"`data.max_length` is expected to be at most {max_tokens}, the tokens that "
-                        f"`model.backbone` has positions for, but is {self.max_length}, and a row has "
-                        f"{longest} tokens"
-                    )
+            for name, backbone in backbones.items():
+                whose = f", read by model.{name}" if len(backbones) > 1 else ""
+                with naming(f"{where}{whose}"):
+                    self._check_rows(rows, name, backbone)
+
+    def _check_rows(self, rows: Dataset, name: str, backbone: Reader) -> None:
+        features = self._cache.get(rows, backbone.tokenizer)
+        self.encoding.check(features, backbone.num_labels)
+        longest, most = int(features.lengths.max()), backbone.max_tokens
+        if most is not None and longest > most:
+            raise ValueError(
+                f"`data.max_length` is expected to be at most {most}, the tokens that `model.{name}` has "
+                f"positions for, but is {self.max_length}, and a row has {longest} tokens"
+            )
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """All clients' rows together, for a stock Trainer."""
-        backbone = (
-            getattr(self.trainer.lightning_module, "backbone", None) if self.trainer else None
-        )
-        labels = getattr(backbone, "num_labels", None)
-        self.check(self._tokenizer(), labels, getattr(backbone, "max_tokens", None))
+        module = self.trainer.lightning_module if self.trainer else None
+        backbones: Mapping[str, Reader] | None = getattr(module, "backbones", None)
+        if not backbones:
+            one = getattr(module, "backbone", None)
+            labels, most = (getattr(one, name, None) for name in ("num_labels", "max_tokens"))
+            backbones = {"backbone": PlainReader(self._tokenizer(), labels, most)}
+        self.check(backbones)
         return self.dataloader(self._ready().pooled, self._tokenizer(), seed=self._seed)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:

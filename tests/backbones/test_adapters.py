@@ -6,10 +6,24 @@ from typing import Any
 
 import pytest
 import torch
-from peft import IA3Config, LoraConfig, PeftModel, PromptTuningConfig
-from transformers import AutoModelForSequenceClassification
+from peft import (
+    IA3Config,
+    LNTuningConfig,
+    LoraConfig,
+    PeftModel,
+    PrefixTuningConfig,
+    PromptEncoderConfig,
+    PromptTuningConfig,
+)
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from lit_fed.backbones import Backbone, CausalLM, SequenceClassifier
+from lit_fed.backbones import (
+    Backbone,
+    BitFitConfig,
+    BottleneckConfig,
+    CausalLM,
+    SequenceClassifier,
+)
 
 from .batches import batch_of, change, logits_of, loss_of
 
@@ -192,6 +206,163 @@ def test_other_methods_switch_too(tiny_model: Models, peft: Any) -> None:
     with backbone.using("default"):
         assert torch.equal(first, logits_of(backbone, batch))
     assert trains(backbone, "second") == backbone.trainable().keys()
+
+
+def test_a_lora_of_another_rank(backbone: Backbone, tmp_path: Path) -> None:
+    """It trains, is used and is exported like the others, and plain peft predicts the same with it."""
+    backbone.add_adapter("narrow", LoraConfig(r=2, lora_alpha=6))
+    first, narrow = backbone.trainable(), backbone.trainable("narrow")
+    assert narrow.keys() == first.keys()
+    ranks = {p.shape[0] for n, p in narrow.items() if "lora_A" in n}
+    assert ranks == {2}
+    change(backbone, "narrow", seed=3)
+    batch = batch_of(backbone)
+    before = logits_of(backbone, batch)
+    with backbone.using("narrow"):
+        used = logits_of(backbone, batch)
+    assert torch.equal(logits_of(backbone, batch), before)
+    backbone.activate("narrow")
+    assert torch.equal(logits_of(backbone, batch), used)
+    assert trains(backbone, "narrow") == narrow.keys()
+    loss_of(backbone, batch).backward()
+    assert all(p.grad is not None for p in narrow.values())
+
+    backbone.save_pretrained(tmp_path, "narrow")
+    base = AutoModelForSequenceClassification.from_pretrained(backbone._base.name_or_path)
+    plain = PeftModel.from_pretrained(base, tmp_path).eval()
+    config = plain.peft_config["default"]
+    assert (config.r, config.lora_alpha, config.task_type) == (2, 6, "SEQ_CLS")
+    with torch.no_grad():
+        logits = plain(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    assert torch.equal(logits, used)
+    with pytest.raises(ValueError, match=r"`state` is expected to have .*lora_A.* of shape \[8"):
+        backbone.load_trainable(narrow)
+
+
+def test_another_configuration_may_target_other_modules(tiny_model: Models) -> None:
+    backbone = CausalLM(tiny_model("llama"), peft=LoraConfig(r=2, target_modules=["q_proj"]))
+    change(backbone)
+    batch = batch_of(backbone)
+    before = logits_of(backbone, batch)
+    backbone.add_adapter("maps", LoraConfig(r=4, target_modules=["up_proj", "q_proj"]), head=False)
+    assert torch.equal(logits_of(backbone, batch), before)
+    assert {n.split(".")[-3] for n in backbone.trainable("maps")} == {"up_proj", "q_proj"}
+    backbone.activate("default", "maps")
+    assert torch.equal(logits_of(backbone, batch), before)  # it changes nothing yet
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            IA3Config(),
+            "same kind as that of the model's other adapters, LoraConfig, .* got IA3Config",
+        ),
+        (LoraConfig(target_modules=["wings"]), r"`config.target_modules` is expected .* got wings"),
+        (LoraConfig(modules_to_save=["wings"]), r"`config.modules_to_save` is .* has no wings"),
+    ],
+)
+def test_configurations_that_do_not_fit(backbone: Backbone, config: Any, message: str) -> None:
+    batch = batch_of(backbone)
+    before = logits_of(backbone, batch)
+    with pytest.raises(ValueError, match=message):
+        backbone.add_adapter("other", config)
+    assert backbone.adapters == ("default", "private")
+    assert torch.equal(logits_of(backbone, batch), before)
+
+
+def test_other_prompts_do_not_fit(tiny_model: Models) -> None:
+    prompts = CausalLM(tiny_model("gpt2"), peft=PromptTuningConfig(num_virtual_tokens=2))
+    with pytest.raises(ValueError, match=r"`config` of adapter 'more' is expected to be null"):
+        prompts.add_adapter("more", PromptTuningConfig(num_virtual_tokens=3))
+    with pytest.raises(TypeError, match="to be a PEFT configuration, but got 'lora'"):
+        prompts.add_adapter("more", "lora")  # type: ignore[arg-type]
+
+
+CONFIGS: dict[str, Any] = {
+    "lora": LoraConfig(r=2),
+    "dora": LoraConfig(r=2, use_dora=True),
+    "ia3": IA3Config(),
+    "norms": LNTuningConfig(),
+    "bitfit": BitFitConfig(),
+    "bottleneck": BottleneckConfig(width=4),
+    "prompt": PromptTuningConfig(num_virtual_tokens=3),
+    "prefix": PrefixTuningConfig(num_virtual_tokens=3),
+    "p-tuning": PromptEncoderConfig(num_virtual_tokens=3, encoder_hidden_size=4),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_bare_base_is_the_model_without_adapters(tiny_model: Models, name: str) -> None:
+    folder = tiny_model("gpt2")
+    plain = AutoModelForCausalLM.from_pretrained(folder).eval()
+    backbone = CausalLM(folder, peft=CONFIGS[name])
+    change(backbone)
+    batch = batch_of(backbone)
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    adapted, states = logits_of(backbone, batch), plain(**inputs, output_hidden_states=True)
+    trained, flags = trains(backbone, "default"), (backbone.is_bare, backbone.virtual_tokens)
+    with backbone.using():
+        assert backbone.active_adapters == ()
+        assert (backbone.is_bare, backbone.virtual_tokens) == (True, 0)
+        assert torch.equal(logits_of(backbone, batch), states.logits[:, :-1])
+        layers = backbone.eval().layer_states(batch)
+        assert all(torch.equal(a, b) for a, b in zip(layers, states.hidden_states[1:], strict=True))
+        assert backbone(batch).logits.requires_grad is False
+        bare = backbone.generate(["a b c"], max_new_tokens=6)
+        with backbone.using("default"):
+            assert torch.equal(logits_of(backbone, batch), adapted)
+        assert torch.equal(logits_of(backbone, batch), states.logits[:, :-1])
+    assert bare == CausalLM(folder, peft=None).generate(["a b c"], max_new_tokens=6)
+    assert torch.equal(logits_of(backbone, batch), adapted)
+    assert trains(backbone, "default") == trained
+    assert (backbone.is_bare, backbone.virtual_tokens) == flags
+
+
+@pytest.mark.parametrize(
+    ("model", "name"), [("bert", "lora"), ("bert", "ia3"), ("llama", "lora"), ("llama", "prompt")]
+)
+def test_the_bare_base_of_a_classifier_has_the_head_as_it_was_loaded(
+    tiny_model: Models, model: str, name: str
+) -> None:
+    auto = AutoModelForSequenceClassification
+    folder = tiny_model(model, f"{model.capitalize()}ForSequenceClassification")
+    plain = auto.from_pretrained(folder).eval()
+    backbone = SequenceClassifier(folder, peft=CONFIGS[name])
+    change(backbone)
+    batch = batch_of(backbone)
+    adapted = logits_of(backbone, batch)
+    expected = plain(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    with backbone.using():
+        assert torch.equal(logits_of(backbone, batch), expected)
+        assert not any(p.requires_grad for p in backbone.parameters())
+    assert torch.equal(logits_of(backbone, batch), adapted)
+    with pytest.raises(KeyError), backbone.using():
+        raise KeyError
+    assert torch.equal(logits_of(backbone, batch), adapted)
+    assert trains(backbone, "default") == backbone.trainable().keys()
+
+
+def test_the_bare_base_leaves_the_students_graph_alone(backbone: Backbone) -> None:
+    batch = batch_of(backbone)
+    loss_of(backbone, batch).backward()
+    expected = [p.grad for p in backbone.trainable().values()]
+    backbone.zero_grad()
+    loss = loss_of(backbone, batch)
+    with backbone.using():
+        backbone.add_adapter("later")
+        backbone(batch)
+    loss.backward()
+    for parameter, gradient in zip(backbone.trainable().values(), expected, strict=True):
+        assert torch.equal(parameter.grad, gradient)
+
+
+def test_without_adapters_there_is_no_bare_base(tiny_model: Models) -> None:
+    full = CausalLM(tiny_model("gpt2"), peft=None)
+    message = r"`model\.backbone\.peft` is expected .* base without its adapters, but got null"
+    with pytest.raises(ValueError, match=message), full.using():
+        pass
+    assert full.active_adapters == ("default",)
 
 
 def test_what_is_frozen_does_not_train_whatever_adapters_take_part(backbone: Backbone) -> None:

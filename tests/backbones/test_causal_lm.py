@@ -1,14 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
 from peft import PrefixTuningConfig, PromptTuningConfig
 from tokenizers.processors import TemplateProcessing
+from transformers import AutoModelForCausalLM
 
-from lit_fed.backbones import CausalLM
+from lit_fed.backbones import CausalLM, TextGenerator
 
 from .batches import batch_of, change
 
@@ -138,3 +139,38 @@ def test_prompt_without_room(tiny_model: Models) -> None:
     message = "`max_new_tokens` is 60 and the longest prompt has 9 tokens, .* 64 together"
     with pytest.raises(ValueError, match=message):
         backbone.generate(PROMPTS, max_new_tokens=60)
+
+
+class FromAnyone(TextGenerator):
+    """Answers by a callable."""
+
+    def __init__(self, answer: Callable[[str], str]) -> None:
+        self.answer = answer
+
+    def generate(self, prompts: Sequence[str]) -> list[str]:
+        return [self.answer(prompt) for prompt in prompts]
+
+
+def test_whoever_answers_can_stand_for_a_model(tiny_model: Models) -> None:
+    """A method that only asks for answers gets the same kind of them from a model and from a callable."""
+
+    def ask(generator: TextGenerator) -> list[str]:
+        return generator.generate(PROMPTS)
+
+    backbone = CausalLM(tiny_model("llama", max_position_embeddings=256))
+    replies = FromAnyone(lambda prompt: backbone.generate([prompt])[0])
+    asked = ask(backbone)
+    assert isinstance(backbone, TextGenerator)
+    assert ask(replies) == asked
+    assert [type(answer) for answer in asked] == [str] * len(PROMPTS)
+
+
+def test_answers_are_those_of_transformers(tiny_model: Models) -> None:
+    """Greedy, one prompt at a time, with the prompt cut off."""
+    backbone = CausalLM(tiny_model("llama"), peft=None)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model("llama")).eval()
+    tokenizer = backbone.tokenizer
+    for prompt, answer in zip(PROMPTS, backbone.generate(PROMPTS, max_new_tokens=6), strict=True):
+        ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+        out = model.generate(ids, do_sample=False, max_new_tokens=6, pad_token_id=0)
+        assert answer == tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)

@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from lit_fed.data import (
     NaturalPartitioner,
 )
 from lit_fed.data.columns import ROW_ID, select_rows
+from lit_fed.data.reader import PlainReader
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 ROWS = Dataset.from_dict(
@@ -143,34 +145,59 @@ def test_padding_to_a_multiple(wordpiece: PreTrainedTokenizerFast) -> None:
     assert widths == {8, 16}
 
 
+def read_by(*settings: Any) -> dict[str, PlainReader]:
+    return {"backbone": PlainReader(*settings)}
+
+
 def test_check_finds_what_is_wrong_wherever_it_is(
     wordpiece: PreTrainedTokenizerFast, bpe: PreTrainedTokenizerFast
 ) -> None:
-    module().check(wordpiece, 2)
+    module().check(read_by(wordpiece, 2))
     bad = Dataset.from_dict({"text": ["a", "b"], "label": [0, 7]})
     for where in ("validation", "public"):
         with pytest.raises(
             ValueError, match=rf"data.{where}: `data.encoding.label` .* has 7 in row 1"
         ):
-            module(**{where: bad}).check(wordpiece, 2)
+            module(**{where: bad}).check(read_by(wordpiece, 2))
     with pytest.raises(ValueError, match=r"data.test \(new\): .* num_labels, 2, but 'label' has 7"):
-        module(test={"new": bad}).check(wordpiece, 2)
+        module(test={"new": bad}).check(read_by(wordpiece, 2))
     with pytest.raises(
         ValueError, match=r"data.train \(client-\d\): .* num_labels, 1, but 'label' has 1"
     ):
-        module().check(wordpiece, 1)
-    module().check(wordpiece, 2, max_tokens=9)
+        module().check(read_by(wordpiece, 1))
+    module().check(read_by(wordpiece, 2, 9))
     with pytest.raises(
         ValueError,
         match=r"data.train \(client-\d\): `data.max_length` is expected to be at most 8, .* but is "
         r"128, and a row has 9 tokens",
     ):
-        module().check(wordpiece, 2, max_tokens=8)
+        module().check(read_by(wordpiece, 2, 8))
     encoding = CausalLMEncoding("{text} {author}", response="author", truncation="end")
     with pytest.raises(
         ValueError, match=r"data.train \(client-0\): .* rows have nothing to learn from"
     ):
-        module(encoding=encoding, max_length=3).check(bpe)
+        module(encoding=encoding, max_length=3).check(read_by(bpe))
+
+
+def test_every_tokenizer_reads_all_rows(
+    wordpiece: PreTrainedTokenizerFast, bpe: PreTrainedTokenizerFast
+) -> None:
+    """An error names the model whose tokens or labels do not fit, where there are several."""
+    data = module()
+    both = read_by(wordpiece, 2) | {"teacher.backbone": PlainReader(bpe)}
+    data.check(both)
+    tables = 2 * len(list(data._parts()))
+    assert len(data._cache) == tables
+    data.check(both)  # all is kept
+    assert len(data._cache) == tables
+    with pytest.raises(
+        ValueError,
+        match=r"^data.train \(client-\d\), read by model.teacher.backbone: `data.max_length` is expected "
+        r"to be at most 3, the tokens that `model.teacher.backbone` has positions for",
+    ):
+        data.check(read_by(wordpiece, 2) | {"teacher.backbone": PlainReader(bpe, None, 3)})
+    with pytest.raises(ValueError, match=r"read by model.small: .* num_labels, 1, but 'label' has"):
+        data.check(read_by(wordpiece, 2) | {"small": PlainReader(bpe, 1)})
 
 
 def test_partition_table_counts_labels_or_the_partitioned_column() -> None:

@@ -18,6 +18,7 @@ from peft import (
     PromptTuningConfig,
 )
 from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor
 
 from lit_fed import FedAvg
 from lit_fed.backbones import Backbone, BitFitConfig, BottleneckConfig, CausalLM, SequenceClassifier
@@ -133,7 +134,13 @@ def language_data() -> Any:
 
 
 def agree(
-    folder: Path, model: str, kind: str, optimizer: Any, root: Path, classifies: bool
+    folder: Path,
+    model: str,
+    kind: str,
+    optimizer: Any,
+    root: Path,
+    classifies: bool,
+    method: type[FedAvg] = FedAvg,
 ) -> None:
     def module() -> FedAvg:
         torch.manual_seed(0)
@@ -143,7 +150,7 @@ def agree(
         with torch.no_grad():  # fresh adapters change nothing, and have no gradient everywhere
             for value in backbone.trainable().values():
                 value.add_(0.05 * torch.randn_like(value))
-        return FedAvg(backbone, optimizer=optimizer, warmup_steps=0)
+        return method(backbone, optimizer=optimizer, warmup_steps=0)
 
     data = classifier_data if classifies else language_data
     assert_same_federation(module, data, root, max_rounds=1)
@@ -164,3 +171,31 @@ def test_classifiers_that_read_the_last_token(
     kind: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:
     agree(folders["llama"], "llama", kind, sgd, tmp_path, classifies=True)
+
+
+class StaysNearTheBase(FedAvg):
+    """Its loss has the distance of the logits to those of the base without adapters."""
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        with torch.no_grad(), self.backbone.using():
+            base = self(batch)
+        near = self(batch)
+        distance = (near.logits - base.logits)[near.mask].square().mean()
+        return super().training_step(batch, batch_idx) + distance
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        ("bert", "lora"),
+        ("bert", "bottleneck"),
+        ("bert", "norms"),
+        ("llama", "ia3"),
+        ("llama", "whole modules"),
+        ("gpt2", "prompt"),
+        ("llama", "prefix"),
+    ],
+)
+def test_the_bare_base(model: str, kind: str, folders: dict[str, Path], tmp_path: Path) -> None:
+    method = StaysNearTheBase
+    agree(folders[model], model, kind, sgd, tmp_path, classifies=model == "bert", method=method)

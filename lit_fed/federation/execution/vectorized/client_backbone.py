@@ -18,7 +18,12 @@ from lit_fed.federation.execution.vectorized.vectorizable import CannotVectorize
 
 Ask = Callable[[Any], Any]
 _IMMUTABLE: Final = (type(None), bool, int, float, str, torch.dtype, torch.device)
-SWITCHES: Final = ("_active_adapter", "active_adapter", "_disable_adapters")
+SWITCHES: Final = (
+    "_active_adapter",
+    "active_adapter",
+    "_disable_adapters",
+    "_adapters_disabled",
+)
 """Attributes of peft's modules which say which adapters take part."""
 
 
@@ -152,7 +157,7 @@ def switch_of(module: nn.Module) -> tuple[Any, ...]:
     active = state.get("_active_adapter", state.get("active_adapter"))
     if isinstance(active, list):
         active = tuple(active)
-    return active, state.get("_disable_adapters")
+    return active, state.get("_disable_adapters"), state.get("_adapters_disabled")
 
 
 def set_switch(module: nn.Module, like: nn.Module) -> None:
@@ -184,7 +189,7 @@ class _Asking:
         """Not possible: continuations grow one token at a time, each client's its own."""
         raise CannotVectorize("`backbone.generate`")
 
-    def add_adapter(self, name: str, head: bool = True) -> NoReturn:
+    def add_adapter(self, name: str, config: Any = None, head: bool = True) -> NoReturn:
         """Not possible: the resident model is shared."""
         raise CannotVectorize(f"adding adapter {name!r} while clients train")
 

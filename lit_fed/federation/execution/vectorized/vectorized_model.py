@@ -80,7 +80,6 @@ class VectorizedModel(VectorizedState):
         self._cache: dict[int, Tensor] = {}
         config = backbone._peft_config
         prompts = config is not None and config.is_prompt_learning
-        self._prefix = int(getattr(config, "num_virtual_tokens", 0)) if prompts else 0
         self._prompts = (
             vectorized_prompts(backbone.model, self._numbers, self._prompt_leaves)
             if prompts
@@ -111,14 +110,14 @@ class VectorizedModel(VectorizedState):
             Each client's prediction, of its own rows and tokens.
         """
         first = requests[0]
+        self._take_modes(first)
         layout, batch = joined(
             clients,
             [request.batch for request in requests],
             self.backbone.tokenizer.pad_token_id or 0,
-            self._prefix,
+            self.backbone.virtual_tokens,
             self._taken,
         )
-        self._take_modes(first)
         self.layout = layout
         self._grads, self._cache = first.trained, {}
         enabled, dtype = first.autocast

@@ -1,0 +1,40 @@
+"""Reader: what the data needs to know of a model that reads its rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Reader(Protocol):
+    """What the data needs to know of a model that reads its rows; a backbone is one."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Its tokenizer."""
+
+    @property
+    def num_labels(self) -> int | None:
+        """Labels that it knows; None where it does not classify."""
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Tokens that a row may have; None where there is no limit."""
+
+
+@dataclass(frozen=True)
+class PlainReader:
+    """A reader by its parts, for a model that is no backbone.
+
+    Args:
+        tokenizer: Its tokenizer.
+        num_labels: Labels that it knows. None: it does not classify.
+        max_tokens: Tokens that a row may have. None: any number.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    num_labels: int | None = None
+    max_tokens: int | None = None
