@@ -140,7 +140,8 @@ class Adapters:
                 f"{', '.join(active)}"
             )
         self._model._adapters_disabled = not active
-        for part in (*self._layers, *self._heads):
+        parts: list[Any] = [*self._layers, *self._heads]
+        for part in parts:
             if part.disable_adapters == bool(active):
                 part.enable_adapters(bool(active))
         if active:
