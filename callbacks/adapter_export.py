@@ -60,5 +60,6 @@ def _save(trainer: FederationView, module: FederatedModule, folder: Path | None)
     for index, client in enumerate(trainer.datamodule.clients):
         if client.id in states and states[client.id].rounds:
             trainer.act_as_client(index)
-            module.backbone.save_pretrained(folder and folder / quote(client.id, safe=" "))
+            own = folder and folder / quote(client.id, safe=" ")
+            module.backbone.save_pretrained(own, module.backbone.active_adapters[0])
     trainer.act_as_server()

@@ -1,4 +1,4 @@
-"""Adapters of one resident model: which there are, which are active, which are trained."""
+"""The adapters on one resident model: which there are, which take part, which are trained."""
 
 from __future__ import annotations
 
@@ -140,8 +140,8 @@ class Adapters:
                 f"{', '.join(active)}"
             )
         self._model._adapters_disabled = not active
-        switches: list[Any] = [*self._layers, *self._heads]
-        for part in switches:
+        parts: list[Any] = [*self._layers, *self._heads]
+        for part in parts:
             if part.disable_adapters == bool(active):
                 part.enable_adapters(bool(active))
         if active:

@@ -10,17 +10,11 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lit_fed.client import Client
 from lit_fed.federation.client.client_state import ClientState
-from lit_fed.federation.client.local_training import LocalTraining
+from lit_fed.federation.client.local_training import LocalTraining, prepares
 from lit_fed.federation.execution import ClientExecution
 from lit_fed.federation.run.run import Run
 from lit_fed.federation.state import FederationState
-from lit_fed.module import FederatedModule
 from lit_fed.payload import Payload
-
-
-def prepares(module: FederatedModule) -> bool:
-    """Whether a method's clients prepare at all."""
-    return type(module).prepare is not FederatedModule.prepare
 
 
 def prepare_clients(

@@ -293,3 +293,28 @@ def test_what_a_rule_does_not_let_travel_is_refused(toy_model: Path) -> None:
         ValueError, match=r"of parameters of adapter 'default', but nothing are not"
     ):
         module.backbone.freeze(["nothing"])
+
+
+def test_kept_moments_stay_with_the_parameter_that_they_are_of(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    """Where factors alternate, others train in each round: a moment goes by its parameter's name."""
+    trainer, module, _ = run(
+        toy_model,
+        tmp_path,
+        Alternating,
+        rounds=3,
+        clients_per_round=4,
+        keep_optimizer_state=True,
+    )
+    shapes = {name: p.shape for name, p in module.named_parameters()}
+    for state in trainer.federation.clients.values():
+        steps = {}
+        for name, tensor in state.optimizer.tensors.items():
+            parameter, moment = name.removeprefix("train/").rsplit("/", 1)
+            if moment == "step":
+                steps[parameter] = int(tensor)
+            else:
+                assert tensor.shape == shapes[parameter]
+        assert {steps[n] for n in steps if ".lora_B." in n} == {4}  # rounds 0 and 2, two steps each
+        assert {steps[n] for n in steps if ".lora_A." in n} == {2}

@@ -15,7 +15,9 @@ class _Backbone:
         self.holds = "server"
         self.is_sharded = False
 
-    def save_pretrained(self, folder: Path) -> None:
+    active_adapters = ("default",)
+
+    def save_pretrained(self, folder: Path, adapter: str = "default") -> None:
         folder.mkdir(exist_ok=True)
         (folder / "adapter_config.json").write_text(self.holds)
 

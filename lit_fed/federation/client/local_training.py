@@ -106,10 +106,13 @@ class LocalTraining:
             before: What has lasted of it.
 
         Raises:
+            RuntimeError: If its method prepares and it has not.
             ValueError: If its training metrics or its upload are not finite. Whatever else its
                 training raises goes through.
         """
         module, settings, timers = self.module, self.settings, self.module.timers
+        if prepares(module) and before.prepared is None:
+            raise RuntimeError(f"client {client.id!r} is expected to have prepared, but it has not")
         reseed(settings.seed, client.round, client.index)
         attached = [(str(n), a) for n, a in enumerate(self.attachments) if a.acts_on(client)]
         with timers("download"):
@@ -124,11 +127,12 @@ class LocalTraining:
         rows = own.rows
         for _, attachment in attached:
             rows = attachment.rows(client, rows)
-        moments: dict[str, Tensor] = {}
+        # of parameters that another round trains as well
+        moments = dict(before.optimizer.tensors) if settings.keep_optimizer_state else {}
         for number, stage in enumerate(module.stages):
             optimizer = self._run_stage(client, number, stage, rows, before.optimizer)
             if settings.keep_optimizer_state:
-                moments |= optimizer_tensors(optimizer, stage.name)
+                moments |= optimizer_tensors(optimizer, stage.name, module)
         module.eval()
         metrics = self.means(averager)
         if not_finite := {
@@ -201,7 +205,7 @@ class LocalTraining:
         module.start_stage(stage.name)
         rows = module.local_data(rows, stage.name)
         plain, schedule = configured(module.configure_optimizers())
-        load_optimizer_tensors(plain, stage.name, moments)
+        load_optimizer_tensors(plain, stage.name, module, moments)
         optimizer: Any = self.fabric.setup_optimizers(plain)
         batches = local_batches(
             self.data, module.tokenizer, self.settings, client, rows, number, stage
@@ -333,6 +337,11 @@ class LocalTraining:
     def update(self, optimizer: Any) -> None:
         """Let an optimizer change the client's parameters."""
         optimizer.step()
+
+
+def prepares(module: FederatedModule) -> bool:
+    """Whether a method's clients prepare at all."""
+    return type(module).prepare is not FederatedModule.prepare
 
 
 class _Once:
