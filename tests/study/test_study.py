@@ -15,12 +15,20 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_toy_config(tmp_path_factory.mktemp("study"))
 
 
+@pytest.fixture(scope="module")
+def finished(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of two seeds, to be copied; a run is a process of its own, which takes seconds to start."""
+    root = tmp_path_factory.mktemp("finished") / "root"
+    study([config], seeds=(1, 2), root=root, jobs=2)
+    return root
+
+
 def test_runs_everything_once_and_says_what_failed(
-    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    config: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = tmp_path / "broken.yaml"
     broken.write_text(config.read_text().replace("text: text", "text: absent"))
-    root = tmp_path / "root"
+    root = Path(shutil.copytree(finished, tmp_path / "root"))
     with pytest.raises(SystemExit) as exit_:
         study([config, broken], seeds=(1, 2), root=root, jobs=2)
     assert exit_.value.code == 1
@@ -49,11 +57,13 @@ def test_runs_everything_once_and_says_what_failed(
         assert [float(r["test/accuracy"]) for r in csv.DictReader(file)] == values
 
 
-def test_a_run_broken_off_goes_on_from_its_checkpoint(config: Path, tmp_path: Path) -> None:
-    study([config], seeds=(5,), root=tmp_path)
-    run = tmp_path / "config" / "seed_5"
+def test_a_run_broken_off_goes_on_from_its_checkpoint(
+    config: Path, finished: Path, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(finished, tmp_path / "root"))
+    run = root / "config" / "seed_1"
     (run / "summary.json").unlink()
-    study([config], seeds=(5,), root=tmp_path)
+    study([config], seeds=(1,), root=root)
     assert "going on from" in (run / "log.txt").read_text()
     assert (run / "summary.json").is_file()
 
@@ -93,9 +103,10 @@ def test_a_sweep_over_an_overlay(config: Path, tmp_path: Path) -> None:
         study([config], root=root, sweep={"a": [1], "b": [2]})
 
 
-def test_figures_show_means_and_spreads(config: Path, tmp_path: Path) -> None:
-    study([config], (1, 2), tmp_path, figure="rounds", metrics=["val/loss", "val/accuracy"])
-    runs = [Run(config, seed, tmp_path / "config" / f"seed_{seed}") for seed in (1, 2)]
+def test_figures_show_means_and_spreads(config: Path, finished: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(finished, tmp_path / "root"))
+    study([config], (1, 2), root, figure="rounds", metrics=["val/loss", "val/accuracy"])
+    runs = [Run(config, seed, root / "config" / f"seed_{seed}") for seed in (1, 2)]
     (line,) = draw(runs, ["val/loss"], "rounds").axes[0].lines
     histories = [run.history for run in runs]
     means = [
