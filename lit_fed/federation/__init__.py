@@ -1,4 +1,4 @@
-"""The round: which clients, how they run, what the server keeps; and the memory that this needs."""
+"""The round: which clients, how they run, what the server keeps."""
 
 from lit_fed.federation.client.client_state import ClientState
 from lit_fed.federation.execution import (
@@ -10,7 +10,6 @@ from lit_fed.federation.execution import (
     VectorizedClients,
 )
 from lit_fed.federation.ledger import Ledger
-from lit_fed.federation.memory_estimate import MemoryEstimate, estimate_memory, memory_table
 from lit_fed.federation.run.checkpoint import last_checkpoint
 from lit_fed.federation.sampling import (
     ClientSampler,
@@ -28,14 +27,11 @@ __all__ = [
     "FederationState",
     "FixedOrderSampler",
     "Ledger",
-    "MemoryEstimate",
     "ProcessLost",
     "SequentialClients",
     "ShardedClients",
     "SizeSampler",
     "UniformSampler",
     "VectorizedClients",
-    "estimate_memory",
     "last_checkpoint",
-    "memory_table",
 ]

@@ -7,8 +7,14 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lit_fed.federation.memory_estimate import MemoryEstimate, estimate_memory, memory_table
 from lit_fed.losses import cross_entropy
+from lit_fed.tools.memory import (
+    ARRANGEMENTS,
+    MemoryEstimate,
+    estimate_memory,
+    main,
+    memory_table,
+)
 
 ROWS, LENGTH, RANK = 3, 24, 4
 SIZE = {
@@ -149,3 +155,41 @@ def test_the_table_names_every_arrangement(capsys: pytest.CaptureFixture[str]) -
 def test_what_makes_no_sense_is_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         estimated(**settings)
+
+
+def test_the_command_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config().save_pretrained(tmp_path)
+    given = {"batch_size": 4096, "length": 64, "lora_r": RANK, "dtype": "float32"}
+    options = [part for name, value in given.items() for part in (f"--{name}", str(value))]
+    main(["--model", str(tmp_path), *options])
+    printed = capsys.readouterr().out
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines()]
+    rows = {row[0]: row[1:] for row in cells if row}
+    assert list(rows) == list(ARRANGEMENTS)
+    for name, arrangement in ARRANGEMENTS.items():
+        estimate = estimate_memory(tmp_path, **{**given, **arrangement})
+        assert rows[name][-1] == f"{estimate.total / 1e9:.2f} GB"
+
+
+def test_the_command_helps_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert "Example: python -m lit_fed.tools.memory --batch_size 8 --length 512" in printed
+    assert "--model" in printed
+    assert "--shards" not in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--batch_size", "0"], "`batch_size` is expected to be at least 1, but got 0"),
+        (["--model", "missing"], "`model` is expected to be a folder with a config.json"),
+    ],
+)
+def test_the_command_refuses_in_one_line(options: list[str], said: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(options)
+    assert said in str(ended.value.code)
+    assert "\n" not in str(ended.value.code)

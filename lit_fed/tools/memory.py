@@ -1,8 +1,12 @@
-"""What a federation of a model needs of each GPU's memory, before anything is loaded."""
+"""Memory estimate: what a federation of a model needs of each GPU, before anything is loaded.
+
+``python -m lit_fed.tools.memory --batch_size 8 --length 512``
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_fed.backbones.anatomy import transformer_layers
+from lit_fed.limits import require_at_least
 from lit_fed.losses import cross_entropy
 
 if TYPE_CHECKING:
@@ -202,8 +207,7 @@ def _table(estimates: Mapping[str, MemoryEstimate]) -> Table:
 def _check(lora_r: int | None, quantization: str | None, *numbers: int) -> None:
     names = ("batch_size", "length", "clients_at_once", "shards")
     for name, value in [*zip(names, numbers, strict=True), ("lora_r", lora_r)]:
-        if value is not None and value < 1:
-            raise ValueError(f"`{name}` is expected to be at least 1, but got {value}")
+        require_at_least(name, value, 1)
     if lora_r is None and (quantization or numbers[2] > 1):
         raise ValueError(
             "`lora_r` is expected to be the rank of adapters where the base is quantised or serves several "
@@ -334,3 +338,47 @@ def _size(tensor: Tensor) -> int:
 
 def _bytes(dtype: DType) -> int:
     return int(getattr(torch, dtype).itemsize)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table of a model, by the command ``python -m lit_fed.tools.memory``.
+
+    Args:
+        arguments: What follows the command. None: those of the process.
+
+    Raises:
+        SystemExit: With one line, if a number is below 1 or the folder holds no model.
+
+    Example:
+        >>> main(["--length", "0"])
+        Traceback (most recent call last):
+        SystemExit: lit_fed.tools.memory: error: `length` is expected to be at least 1, but got 0
+    """
+    from jsonargparse import ArgumentParser
+    from transformers import LlamaConfig
+
+    parser = ArgumentParser(
+        prog="python -m lit_fed.tools.memory",
+        description="Print what arrangements of clients and GPUs need of each GPU's memory.",
+        epilog="Example: python -m lit_fed.tools.memory --batch_size 8 --length 512",
+    )
+    parser.add_argument(
+        "--model", type=Path | None, help="Folder with a model's config.json. None: Llama-2-7B."
+    )
+    # What the rows differ in is no option: a row would not be what its name says.
+    by_row = {name for settings in ARRANGEMENTS.values() for name in settings} - {"lora_r"}
+    parser.add_function_arguments(estimate_memory, as_group=False, skip={"config", *sorted(by_row)})
+    settings = parser.parse_args(arguments).as_dict()
+    model: Path | None = settings.pop("model")
+    try:
+        if model is not None and not (model / "config.json").is_file():
+            raise ValueError(
+                f"`model` is expected to be a folder with a config.json, but got {model}"
+            )
+        memory_table(LlamaConfig() if model is None else model, **settings)
+    except (OSError, ValueError) as error:
+        sys.exit(f"lit_fed.tools.memory: error: {error}")
+
+
+if __name__ == "__main__":
+    main()
