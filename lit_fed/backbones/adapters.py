@@ -1,4 +1,4 @@
-"""The adapters on one resident model: which there are, which take part, which are trained."""
+"""Adapters of one resident model: which there are, which are active, which are trained."""
 
 from __future__ import annotations
 
