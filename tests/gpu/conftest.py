@@ -1,7 +1,8 @@
 """The device of the tests that need one, and what makes their numbers comparable.
 
 They are skipped where torch finds no CUDA device. With ``LIT_FED_GPU_TESTS_ON_CPU=1`` the same bodies run
-on the CPU. **They have been run on the CPU only**: what a card does differently nobody has seen yet.
+on the CPU. **They have been run on the CPU only**: what a card does differently nobody has seen yet,
+and the test of memory, which reads CUDA's counters, is skipped there.
 """
 
 from __future__ import annotations

@@ -22,6 +22,10 @@ from tests.federation.toy import toy_backbone, toy_data, toy_trainer
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("exact_float32")]
 
 
+ROUNDING = 1e-6
+"""About 10 roundings of a number near 1: one shard adds nothing in another order, but kernels may differ."""
+
+
 def train(
     accelerator: str, model: Path, root: Path, **settings: Any
 ) -> tuple[FederatedTrainer, FedAvg]:
@@ -31,8 +35,15 @@ def train(
     return trainer, module
 
 
-def exported(root: Path) -> dict[str, torch.Tensor]:
-    return load_file(root / "adapter" / "adapter_model.safetensors")
+def assert_same_export(root: Path) -> None:
+    ours, theirs = (
+        load_file(root / name / "adapter" / "adapter_model.safetensors")
+        for name in ("sharded", "plain")
+    )
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=ROUNDING)
+    # These begin as zeros: the runs have learnt something.
+    learnt = [float(tensor.abs().max()) for name, tensor in ours.items() if "lora_B" in name]
+    assert max(learnt) > 1e-3
 
 
 @pytest.fixture
@@ -56,8 +67,7 @@ def test_one_process_holds_the_whole_model_and_exports_the_same_adapter(
     _, module = train(accelerator, sober_model, tmp_path / "sharded", execution=ShardedClients())
     assert not isinstance(module.backbone.model, FSDPModule)
     assert not dist.is_initialized()
-    ours, theirs = exported(tmp_path / "sharded"), exported(tmp_path / "plain")
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    assert_same_export(tmp_path)
 
 
 def test_fsdp2_in_a_group_of_one_exports_the_same_adapter(
@@ -69,5 +79,4 @@ def test_fsdp2_in_a_group_of_one_exports_the_same_adapter(
     assert isinstance(module.backbone.model, FSDPModule)
     assert trainer.fabric.device.type == ("cuda" if accelerator == "gpu" else "cpu")
     train(accelerator, sober_model, tmp_path / "plain")
-    ours, theirs = exported(tmp_path / "sharded"), exported(tmp_path / "plain")
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    assert_same_export(tmp_path)

@@ -25,7 +25,7 @@ class TestVectorizedOnADevice:
         self.accelerator, self.model, self.root = accelerator, sober_model, tmp_path
 
     def broadcast(self, name: str, precision: str, execution: Any, **settings: Any) -> Payload:
-        """The global adapter after two rounds of three clients with different numbers of rows."""
+        """The global adapter after two rounds of four clients with different numbers of rows."""
         module = FedAvg(toy_backbone(self.model), optimizer=sgd, warmup_steps=0)
         rows = {"train": toy_rows(60, 0), "validation": toy_rows(8, 1)}
         data = toy_data(**rows, public=None, test=None, batch_size=5)
@@ -45,14 +45,14 @@ class TestVectorizedOnADevice:
         assert_close(ours, theirs, 1e-5)
 
     def test_in_mixed_precision_as_far_from_the_exact_run(self) -> None:
-        """Either order of summation is as far from single precision as rounding to bfloat16 takes it.
+        """Either order of summation is about as far from single precision as the other.
 
-        A gradient goes through some 2⁶ roundings (2 layers, forward and back, about 16 products, sums
-        and norms each), which err by a part of up to ``BF16`` each and at random, hence by 2³ · ``BF16``
-        together; every step errs by that part of its own way, and so does the run of the whole way:
-        the first bound. Two runs that differ in the order of summation are each about as far from the
-        exact one as the sequential one is, which is measured, and at most 4 times as far with a margin of
-        2 for each: the second one.
+        A gradient goes through some 2⁶ roundings: of about 16 products, sums and norms in each of 2
+        layers, forward and back. Each errs by a part of ``BF16`` at most; at random signs that is
+        √2⁶ · ``BF16`` together. If every step errs by that part of its length, so does the way of a run:
+        the first bound, on the sequential run. Rounded in another order the vectorized run errs by as
+        much, and the two by twice as much from each other; a largest difference of few samples varies by
+        another factor of two: 4 times what the sequential run is measured to err.
         """
         exact = self.broadcast("exact", "32-true", None)
         theirs = self.broadcast("sequential", "bf16-mixed", None)
