@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lit_fed import DDG, FedAvg, FederatedTrainer
 from lit_fed.backbones import CausalLM, SequenceClassifier
+from lit_fed.data import IIDPartitioner
 from lit_fed.federation import (
     ClientExecution,
     DistributedClients,
@@ -22,7 +23,7 @@ from lit_fed.federation import (
     VectorizedClients,
 )
 from lit_fed.methods.teachers import AdapterTeacher
-from tests.federation.protocol_methods import TwoAdapters
+from tests.federation.protocol_methods import Answers, TwoAdapters
 from tests.federation.toy import fast_adamw, toy_backbone, toy_data, toy_module, toy_trainer
 from tests.methods.toy_methods import lm_data
 
@@ -58,6 +59,15 @@ def plain(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
 def private(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
     trainer = toy_trainer(root, max_rounds=2, callbacks=[StopAfterTwo()], **settings)
     trainer.fit(TwoAdapters(toy_backbone(model), optimizer=fast_adamw, warmup_steps=0), toy_data())
+    return trainer
+
+
+def two_models(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
+    """Two clients of two models and tokenizers, the other in the folder ``other`` beside the first."""
+    trainer = toy_trainer(root, clients_per_round=2, **settings)
+    backbones = [toy_backbone(folder, dropout=0.1) for folder in (model, model.parent / "other")]
+    module = Answers(backbones, optimizer=fast_adamw, warmup_steps=0)
+    trainer.fit(module, toy_data(num_clients=2, partitioner=IIDPartitioner()))
     return trainer
 
 
@@ -163,6 +173,7 @@ def _continue_text(
 CASES: dict[str, Callable[..., FederatedTrainer | str]] = {
     "plain": plain,
     "private": private,
+    "two_models": two_models,
     "failing": failing,
     "too_few": too_few,
     "vectorized": vectorized,

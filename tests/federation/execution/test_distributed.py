@@ -21,10 +21,12 @@ from tests.federation.execution.federation_cases import (
     plain,
     private,
     too_few,
+    two_models,
     vectorized,
 )
 from tests.federation.execution.launched import config_with, dies, last_state, python_m
 from tests.federation.toy import (
+    save_toy_model,
     toy_data,
     toy_module,
     toy_trainer,
@@ -42,12 +44,13 @@ def assert_same_state(ours: FederationState, theirs: FederationState) -> None:
 def two_processes(toy_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every case in two processes; ``plain`` goes on from two rounds of a single one."""
     root = tmp_path_factory.mktemp("distributed")
+    save_toy_model(toy_model.parent / "other", width=16, extra_words=("unheard", "of"))
     plain(toy_model, root / "plain", max_rounds=2)
     words = ("distributed", "2", str(toy_model), str(root), *CASES)
     run = python_m("tests.federation.execution.federation_cases", *words)
     assert run.returncode == 0, run.stderr
     # tables and summaries come from the first process only
-    assert run.stdout.count("all 4") == len(CASES)
+    assert len(re.findall("all [24]", run.stdout)) == len(CASES)
     return root
 
 
@@ -80,6 +83,17 @@ def test_private_states_follow_their_clients(
     assert_same_state(last_state(two_processes / "private"), one)
 
 
+def test_clients_of_different_models_exchange_answers(
+    toy_model: Path, two_processes: Path, tmp_path: Path
+) -> None:
+    two_models(toy_model, tmp_path / "one")
+    one = last_state(tmp_path / "one")
+    states = [one.clients[f"client-{index}"].private.tensors for index in range(2)]
+    assert [max(t.shape[-1] for t in state.values()) for state in states] == [32, 16]
+    assert set(one.broadcast.strings["answers"]) == {"good", "bad"}
+    assert_same_state(last_state(two_processes / "two_models"), one)
+
+
 def test_failures_and_an_early_end_are_known_to_all(
     toy_model: Path, two_processes: Path, tmp_path: Path
 ) -> None:
@@ -103,7 +117,7 @@ def test_each_process_may_vectorize_its_clients(
 
 
 def test_all_processes_hold_the_same_in_the_end(two_processes: Path) -> None:
-    for case in ("plain", "private", "failing", "vectorized"):
+    for case in ("plain", "private", "two_models", "failing", "vectorized"):
         first, second = (
             torch.load(two_processes / f"{case}.{rank}.pt", weights_only=True) for rank in (0, 1)
         )
