@@ -1,4 +1,13 @@
-"""The one masked mean of the project."""
+"""The one masked mean of the project.
+
+Where several processes share a batch (:class:`~lit_fed.federation.ShardedClients`), each divides by the count of the
+whole batch. How it is told so is a context variable, set around a training step by :func:`parts_of_a_batch`. Nothing
+that is visible would do: the terms of a loss have masks and weights of their own, so that no factor on a process's
+loss or gradients puts their means right afterwards, and a count handed over as an argument would go through every
+method's equation, every mixin and every pure function, for the sake of one execution that methods are not to know.
+Outside such a block, hence in one process, the variable is None and nothing is different. It is a context variable
+and not a global one, so that threads, such as those of vectorized clients, do not see each other's.
+"""
 
 from __future__ import annotations
 
