@@ -10,6 +10,7 @@ from torch import Tensor
 from lit_fed.aggregation.aggregation import Aggregation
 from lit_fed.aggregation.weighted_average import weighted_mean
 from lit_fed.aggregation.weighting import Weighting, client_weights
+from lit_fed.limits import require_fraction, require_positive
 from lit_fed.payload import Payload
 from lit_fed.update import Update
 
@@ -50,14 +51,8 @@ class FedAvgM(Aggregation):
         weights: Weighting = "size",
         score: str = "val/accuracy",
     ) -> None:
-        if not 0 <= momentum < 1:
-            raise ValueError(
-                f"`model.aggregation.momentum` is expected to be in [0, 1), but got {momentum}"
-            )
-        if not lr > 0:
-            raise ValueError(f"`model.aggregation.lr` is expected to be above 0, but got {lr}")
-        self.momentum = momentum
-        self.lr = lr
+        self.momentum = require_fraction("model.aggregation.momentum", momentum)
+        self.lr = require_positive("model.aggregation.lr", lr)
         self.weighting: Weighting = weights
         self.score = score
         self.needs_validation = weights == "validation"

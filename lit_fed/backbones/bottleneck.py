@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lit_fed.backbones.anatomy import block_outputs
 from lit_fed.backbones.custom_peft import CustomLayer, CustomTuner, register
+from lit_fed.limits import require_at_least
 
 NonLinearity = Literal["gelu", "relu", "silu", "tanh"]
 
@@ -61,10 +62,7 @@ class BottleneckConfig(PeftConfig):
     def __post_init__(self) -> None:
         super().__post_init__()  # type: ignore[no-untyped-call]  # peft's
         self.peft_type: Any = "BOTTLENECK"
-        if self.width < 1:
-            raise ValueError(
-                f"`model.backbone.peft.width` is expected to be at least 1, but got {self.width}"
-            )
+        require_at_least("model.backbone.peft.width", self.width, 1)
         if self.non_linearity not in get_args(NonLinearity):
             raise ValueError(
                 f"`model.backbone.peft.non_linearity` is expected to be one of "

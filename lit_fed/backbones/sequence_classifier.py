@@ -11,6 +11,7 @@ from torch import Tensor
 from lit_fed.backbones.backbone import Backbone
 from lit_fed.backbones.prediction import Prediction
 from lit_fed.backbones.pretrained import DType, load_pretrained
+from lit_fed.limits import require_at_least
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -69,10 +70,7 @@ class SequenceClassifier(Backbone):
         revision: str | None = None,
         trust_remote_code: bool = False,
     ) -> None:
-        if num_labels < 2:
-            raise ValueError(
-                f"`model.backbone.num_labels` is expected to be at least 2, but got {num_labels}"
-            )
+        require_at_least("model.backbone.num_labels", num_labels, 2)
         if model is None:
             from lit_fed.backbones.embedded import embedded_model
 

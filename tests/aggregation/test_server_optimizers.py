@@ -86,7 +86,9 @@ def test_what_has_no_mean_passes_and_has_no_velocity() -> None:
 
 
 def test_bad_input_is_named() -> None:
-    with pytest.raises(ValueError, match=r"`model.aggregation.momentum` .* \[0, 1\), but got 1.0"):
+    with pytest.raises(
+        ValueError, match=r"`model.aggregation.momentum` .* at least 0 and below 1, but got 1.0"
+    ):
         FedAvgM(momentum=1.0)
     with pytest.raises(ValueError, match=r"`model.aggregation.lr` .* above 0, but got 0"):
         FedAvgM(lr=0.0)

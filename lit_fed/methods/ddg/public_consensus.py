@@ -54,9 +54,7 @@ class PublicConsensus(Consensus):
         server_lr: float = 1e-3,
     ) -> None:
         self.top_k = require_at_least("model.consensus.top_k", top_k, 1)
-        self.batch_size = batch_size
-        if batch_size is not None:
-            require_at_least("model.consensus.batch_size", batch_size, 1)
+        self.batch_size = require_at_least("model.consensus.batch_size", batch_size, 1)
         self.server_steps = require_at_least("model.consensus.server_steps", server_steps, 0)
         self.server_lr = require_positive("model.consensus.server_lr", server_lr)
         self.on_server = self.server_steps > 0
