@@ -242,10 +242,10 @@ class FederatedTrainer(LightningCompatibility):
         self.fitting = True
         try:
             self._sanity_check(loop)
-            if self.compile:
-                loop.compile()
             self.call("on_fit_start")
             loop.prepare()
+            if self.compile:
+                loop.compile()
             while self.current_round < self.max_rounds and not self._stops():
                 metrics = loop.run_round()
                 self._log(metrics)

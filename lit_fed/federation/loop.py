@@ -94,7 +94,8 @@ class FederationLoop:
         # not one that the sampler chooses, since it may learn from every call
         client = next(one for one in self.selection.everyone(self.state) if one.num_samples)
         broadcast = self.module.broadcast_to(client, self.state.broadcast)
-        compile_where_faster(self.training, ClientRound(client, broadcast, ClientState()))
+        before = self.state.clients.get(client.id, ClientState())
+        compile_where_faster(self.training, ClientRound(client, broadcast, before))
         self.act_as_server()
 
     def prepare(self) -> None:

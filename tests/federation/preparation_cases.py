@@ -14,6 +14,7 @@ from lightning.pytorch import Callback
 from torch import Tensor
 
 from lit_fed import FedAvg, FederatedTrainer, Payload
+from lit_fed.data import FederatedDataModule
 from lit_fed.federation import DistributedClients
 from tests.federation.toy import fast_adamw, toy_backbone, toy_data, toy_trainer
 
@@ -22,16 +23,18 @@ class Prepares(FedAvg):
     """Clients draw a number and embed their rows before the first round, with the model as it was built."""
 
     made: list[str]
+    seen: dict[str, int]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.made = []
+        self.made, self.seen = [], {}
 
     @torch.no_grad()
     def prepare(self, rows: Dataset) -> Payload:
         if self.client.id == "client-3" and os.environ.get("CLIENT_3_FAILS"):
             raise RuntimeError("nothing to prepare")
         self.made.append(self.client.id)
+        self.seen[self.client.id] = len(rows)
         logits = torch.cat([self(batch).logits for batch in self.batches(rows)])
         return Payload({"mean": logits.mean(0), "drawn": torch.rand(1)}, {"said": ["prepared"]})
 
@@ -53,11 +56,15 @@ class Dies(Callback):
 
 
 def fit(
-    model: Path, run: Path, ckpt_path: str | None = None, **settings: Any
+    model: Path,
+    run: Path,
+    data: FederatedDataModule | None = None,
+    ckpt_path: str | None = None,
+    **settings: Any,
 ) -> tuple[FederatedTrainer, Prepares]:
     module = Prepares(toy_backbone(model, 0.1), optimizer=fast_adamw, warmup_steps=0)
     trainer = toy_trainer(run, **{"max_rounds": 2, "clients_per_round": 2} | settings)
-    trainer.fit(module, toy_data(), ckpt_path)
+    trainer.fit(module, data or toy_data(), ckpt_path)
     return trainer, module
 
 

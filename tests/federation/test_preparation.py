@@ -21,6 +21,7 @@ from lit_fed.federation import (
 from lit_fed.federation.run.checkpoint import load_checkpoint
 from tests.federation import preparation_cases
 from tests.federation.preparation_cases import fit
+from tests.federation.task_sequence import TASKS, task_data
 from tests.federation.toy import CLIENTS, toy_module, toy_trainer
 
 EVERYONE = [f"client-{number}" for number in range(CLIENTS)]
@@ -77,7 +78,7 @@ def test_a_run_killed_while_clients_prepare_goes_on_with_those_that_are_left(
     with pytest.raises(FileExistsError, match=r"go on with that run by --ckpt_path last"):
         fit(toy_model, tmp_path / "killed")
     with pytest.warns(UserWarning, match="has no checkpoint yet"):
-        resumed, module = fit(toy_model, tmp_path / "killed", "last")
+        resumed, module = fit(toy_model, tmp_path / "killed", ckpt_path="last")
     assert module.made == EVERYONE[2:]
     assert same(resumed.federation, whole.federation)
 
@@ -85,7 +86,7 @@ def test_a_run_killed_while_clients_prepare_goes_on_with_those_that_are_left(
 def test_a_finished_round_keeps_what_was_prepared(toy_model: Path, tmp_path: Path) -> None:
     whole, _ = fit(toy_model, tmp_path / "whole")
     fit(toy_model, tmp_path / "parts", max_rounds=1)
-    resumed, module = fit(toy_model, tmp_path / "parts", "last")
+    resumed, module = fit(toy_model, tmp_path / "parts", ckpt_path="last")
     assert module.made == []
     assert same(resumed.federation, whole.federation)
 
@@ -93,7 +94,7 @@ def test_a_finished_round_keeps_what_was_prepared(toy_model: Path, tmp_path: Pat
 def test_what_another_seed_prepared_is_not_taken(toy_model: Path, tmp_path: Path) -> None:
     process(toy_model, tmp_path / "killed", 1, 2)
     with pytest.warns(UserWarning, match="has no checkpoint yet"):
-        _, module = fit(toy_model, tmp_path / "killed", "last", seed=5)
+        _, module = fit(toy_model, tmp_path / "killed", ckpt_path="last", seed=5)
     assert module.made == EVERYONE
 
 
@@ -121,3 +122,11 @@ def test_a_method_that_prepares_nothing_keeps_nothing(toy_model: Path, tmp_path:
     assert len(trainer_data.clients) == CLIENTS
     assert len(trainer.federation.clients) == 2
     assert all(state.prepared is None for state in trainer.federation.clients.values())
+
+
+def test_a_client_prepares_the_rows_of_all_tasks(toy_model: Path, tmp_path: Path) -> None:
+    trainer, module = fit(toy_model, tmp_path, task_data(), rounds_per_task=1)
+    rows = {client.id: len(client.rows) for client in trainer.datamodule.clients}
+    of_first = {c.id: len(c.rows) for c in trainer.datamodule.clients_in(TASKS[0])}
+    assert module.seen == rows
+    assert module.seen != of_first

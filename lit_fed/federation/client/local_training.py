@@ -172,7 +172,8 @@ class LocalTraining:
         """
         reseed(self.settings.seed, 0, client.index, 0)
         self.resident.act_as_built(client)
-        rows = self.data.client_data(client.id, client.task).rows
+        # of all tasks, since it prepares once
+        rows = self.data.client_data(client.id).rows
         for attachment in self.attachments:
             if attachment.acts_on(client):
                 rows = attachment.rows(client, rows)
