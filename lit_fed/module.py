@@ -46,7 +46,8 @@ class FederatedModule(LightningModule):
     Args:
         backbone: The model, its tokenizer and its trainable part. None: the embedded classifier.
         optimizer: Makes the client's optimizer of the trainable parameters; a new one for every
-            client, round and stage.
+            client, round and stage. The default's learning rate fits adapters; where all weights are
+            trained (``peft: null``), 2e-5 is usual.
         warmup_steps: Linear warm-up of the learning rate over the client's first own steps, counted
             across rounds. 0: none.
 
@@ -68,9 +69,9 @@ class FederatedModule(LightningModule):
         self,
         backbone: Backbone | None = None,
         optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(
-            params, lr=2e-5, weight_decay=0.01
+            params, lr=1e-3, weight_decay=0.01
         ),
-        warmup_steps: int = 500,
+        warmup_steps: int = 0,
     ) -> None:
         super().__init__()
         self.backbone = SequenceClassifier() if backbone is None else backbone

@@ -1,8 +1,9 @@
 """Aggregation rules: how the server makes the next broadcast of the clients' updates."""
 
 from lit_fed.aggregation.aggregation import Aggregation
+from lit_fed.aggregation.local_only import LocalOnly
 from lit_fed.aggregation.server_optimizers import FedAvgM
 from lit_fed.aggregation.weighted_average import WeightedAverage
 from lit_fed.aggregation.weighting import Weighting, client_weights
 
-__all__ = ["Aggregation", "FedAvgM", "WeightedAverage", "Weighting", "client_weights"]
+__all__ = ["Aggregation", "FedAvgM", "LocalOnly", "WeightedAverage", "Weighting", "client_weights"]

@@ -22,8 +22,9 @@ class SequenceClassifier(Backbone):
 
     Args:
         model: A local folder in Hugging Face format, or a name on the hub. None: the embedded
-            encoder, which is pre-trained in seconds at its first use.
-        num_labels: Number of classes C.
+            encoder, which is shipped with the package.
+        num_labels: Number of classes C, at least 2. None: as many as the model's configuration names, which
+            for the embedded encoder are the six of :class:`~lit_fed.data.EmbeddedMistakes`.
         peft: A PEFT configuration by its class path, such as ``peft.IA3Config``; what it leaves open
             follows from the model. ``lora``: LoRA of rank 8 and alpha 16. None: all weights are
             trained. The head is always trained as a whole.
@@ -62,7 +63,7 @@ class SequenceClassifier(Backbone):
     def __init__(
         self,
         model: str | None = None,
-        num_labels: int = 2,
+        num_labels: int | None = None,
         peft: PeftConfig | Literal["lora"] | None = "lora",
         dtype: DType = "float32",
         gradient_checkpointing: bool = False,
@@ -70,7 +71,9 @@ class SequenceClassifier(Backbone):
         revision: str | None = None,
         trust_remote_code: bool = False,
     ) -> None:
-        require_at_least("model.backbone.num_labels", num_labels, 2)
+        named = {}
+        if num_labels is not None:
+            named["num_labels"] = require_at_least("model.backbone.num_labels", num_labels, 2)
         if model is None:
             from lit_fed.backbones.embedded import embedded_model
 
@@ -84,10 +87,10 @@ class SequenceClassifier(Backbone):
             quantization,
             revision,
             trust_remote_code,
-            num_labels=num_labels,
+            **named,
         )
         super().__init__(pretrained, peft, "SEQ_CLS", gradient_checkpointing, revision)
-        self.num_labels = num_labels
+        self.num_labels = int(pretrained.model.config.num_labels)
         # Classifiers of the GPT kind read the last token, and prompts are given to them as embeddings.
         self._pools_itself = (
             self._peft_config is not None

@@ -3,6 +3,7 @@
 from lit_fed.data.bucketing import LengthBucketSampler
 from lit_fed.data.client_data import ClientData
 from lit_fed.data.datamodule import FederatedDataModule
+from lit_fed.data.embedded_mistakes import EmbeddedMistakes
 from lit_fed.data.embedded_pairs import EmbeddedPairs
 from lit_fed.data.encodings import CausalLMEncoding, ClassificationEncoding, Encoding
 from lit_fed.data.features import Features
@@ -32,6 +33,7 @@ __all__ = [
     "ClassificationEncoding",
     "ClientData",
     "DirichletPartitioner",
+    "EmbeddedMistakes",
     "EmbeddedPairs",
     "Encoding",
     "Features",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
@@ -17,7 +16,7 @@ from lit_fed.data.client_data import ClientData
 from lit_fed.data.columns import number_rows, require_column
 from lit_fed.data.division import Division, divide
 from lit_fed.data.embedded.generator import Split
-from lit_fed.data.embedded_pairs import EmbeddedPairs
+from lit_fed.data.embedded_mistakes import EmbeddedMistakes
 from lit_fed.data.encodings import ClassificationEncoding, Encoding
 from lit_fed.data.feature_cache import FeatureCache
 from lit_fed.data.features import collated
@@ -25,7 +24,7 @@ from lit_fed.data.partition_table import partition_table
 from lit_fed.data.partitioners import IIDPartitioner, Partitioner
 from lit_fed.data.reader import PlainReader, Reader
 from lit_fed.data.sources import Source
-from lit_fed.data.tables import TASK, load_tables, naming, rows_of_tasks
+from lit_fed.data.tables import TASK, Tables, load_tables, naming, rows_of_tasks
 from lit_fed.limits import require_at_least, require_fraction
 
 # Written with `not`, as jsonargparse runs plain `if TYPE_CHECKING` blocks: it would take a second
@@ -54,12 +53,13 @@ class FederatedDataModule(LightningDataModule):
     and, where the encoding names a column of weights, ``weight`` [B].
 
     Args:
-        train: The training table, which the clients share. None: the embedded sentence pairs, where
-            `validation`, `test` and `public` default to their splits.
+        train: The training table, which the clients share. None: the embedded translations
+            (:class:`EmbeddedMistakes`), drawn by `seed`, where `validation`, `test` and `public` default to their
+            splits.
         validation: Rows for validation. None: carved off `train`.
         test: Rows for tests, or several tables by name.
         public: The public set. None: carved off `train`, if `public_size` is not 0.
-        encoding: How rows become token ids and labels. None: as fits the embedded sentence pairs.
+        encoding: How rows become token ids and labels. None: as fits the embedded translations.
         partitioner: How rows are divided among clients. None: evenly.
         num_clients: How many clients there are.
         batch_size: Rows of a training batch.
@@ -128,13 +128,7 @@ class FederatedDataModule(LightningDataModule):
                 f"`data.public_size` is expected to be 0 where `data.public` is given, but got "
                 f"{public_size}"
             )
-        if train is None:
-            train = EmbeddedPairs("train")
-            validation = EmbeddedPairs("validation") if validation is None else validation
-            test = {name: EmbeddedPairs(name) for name in _EMBEDDED_TESTS} if test is None else test
-            if public is None:
-                public, public_size = EmbeddedPairs("public", public_size or None), 0
-        self._load = partial(load_tables, train, validation, public, test)
+        self._tables = (train, validation, public, test)
         self.encoding = ClassificationEncoding() if encoding is None else encoding
         self.partitioner = IIDPartitioner() if partitioner is None else partitioner
         self.num_clients = num_clients
@@ -166,14 +160,14 @@ class FederatedDataModule(LightningDataModule):
         """
         if self._division is not None:
             return
-        tables = self._load(self.encoding, self.tasks)
         self._seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
+        tables = self._load()
         division = divide(
             tables.train,
             self.partitioner,
             self.num_clients,
             self.validation_fraction if tables.validation is None else 0.0,
-            self.public_size,
+            self.public_size if tables.public is None else 0,
             self.client_validation_fraction,
             self._seed,
         )
@@ -188,6 +182,20 @@ class FederatedDataModule(LightningDataModule):
         self._cache = FeatureCache(self.encoding, self.max_length, self._capacity)
         self._clients_in: dict[str, list[ClientData]] = {}
         self._division = division
+
+    def _load(self) -> Tables:
+        train, validation, public, test = self._tables
+        if train is not None:
+            return load_tables(train, validation, public, test, self.encoding, self.tasks)
+        own = EmbeddedMistakes("public", self.public_size or None) if public is None else public
+        return load_tables(
+            EmbeddedMistakes("train", seed=self._seed),
+            EmbeddedMistakes("validation") if validation is None else validation,
+            own,
+            {name: EmbeddedMistakes(name) for name in _EMBEDDED_TESTS} if test is None else test,
+            self.encoding,
+            self.tasks,
+        )
 
     @property
     def clients(self) -> list[ClientData]:

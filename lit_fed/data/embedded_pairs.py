@@ -1,14 +1,13 @@
-"""The embedded default data: English–Chinese sentence pairs that the project writes itself."""
+"""Embedded sentence pairs whose sides agree or not, in three tasks: a sequence for continual learning."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from lit_fed.data.embedded.frame import Task
-from lit_fed.data.embedded.generator import TASKS, Pair, Split, draws
+from lit_fed.data.embedded.collection import Exhausted, collect
+from lit_fed.data.embedded.generator import Mistake, Pair, Split, draws
+from lit_fed.data.embedded.world import Frame, world
 from lit_fed.data.sources.source import Source
 
 if TYPE_CHECKING:
@@ -16,7 +15,15 @@ if TYPE_CHECKING:
 
 __all__ = ["EmbeddedPairs"]
 
-DEFAULT_SIZES: dict[Split, int] = {
+Task = Literal["lexical", "sentence", "coreference"]
+TASKS: tuple[Task, ...] = get_args(Task)
+
+_MISTAKES: dict[Task, tuple[Mistake, ...]] = {
+    "lexical": ("thing", "action"),
+    "sentence": ("figure", "sense", "role"),
+    "coreference": ("reference",),
+}
+_SIZES: dict[Split, int] = {
     "train": 3600,
     "validation": 600,
     "test": 1200,
@@ -26,28 +33,16 @@ DEFAULT_SIZES: dict[Split, int] = {
     "register": 600,
 }
 
-_FEATURES = {
-    "english": "string",
-    "chinese": "string",
-    "label": "int64",
-    "task": "string",
-    "author": "string",
-}
-
-# Where this many draws in a row bring nothing new, a split is as good as exhausted.
-_PATIENCE = 2000
-
 
 class EmbeddedPairs(Source):
     """English–Chinese sentence pairs with a label that says whether they agree.
 
-    The pairs are drawn from a lexicon and a grammar of the project's own. They belong to three tasks, in
-    this order:
+    They belong to three tasks, in this order:
 
-    1. ``lexical``: one content word of the Chinese side is translated, or replaced by another of its class.
-    2. ``sentence``: negation, who does what to whom, tense, quantity, time agree, or one does not.
+    1. ``lexical``: one content word of the Chinese side is translated, or replaced by one that is like it.
+    2. ``sentence``: number, time, sense and who does what to whom agree, or one does not.
     3. ``coreference``: the English side has a pronoun, a relative clause or an ellipsis, and the Chinese
-       side names who is meant, or somebody else.
+       side names who is meant, or the other person.
 
     Columns: ``english``, ``chinese``, ``label`` (1 the sides agree, 0 they do not), ``task``, ``author``
     (ten authors with vocabulary, acquaintances and habits of their own: a natural column of clients).
@@ -57,10 +52,9 @@ class EmbeddedPairs(Source):
     splits, whatever their sizes and seeds.
 
     Args:
-        split: ``train``, ``validation``, ``test``, ``public`` (for the server; the embedded backbones are
-            pre-trained on sentences of it), or a shifted test set: ``unseen_names`` (people who occur
-            nowhere else), ``longer`` (an opening and a closing clause around the sentence), ``register``
-            (written language).
+        split: ``train``, ``validation``, ``test``, ``public`` (people and sentences that no client has, for the
+            server), or a shifted test set: ``unseen_names`` (people who occur nowhere else), ``longer``
+            (clauses around the sentence), ``register`` (written language).
         size: Rows. None: 3600 for train, 2400 for public, 1200 for test, 600 for the others.
         seed: Seed of the drawing.
         tasks: The tasks to draw from. None: all three.
@@ -82,7 +76,7 @@ class EmbeddedPairs(Source):
         seed: int = 0,
         tasks: list[Task] | None = None,
     ) -> None:
-        if split not in DEFAULT_SIZES:
+        if split not in _SIZES:
             raise ValueError(f"split is expected to be one of {get_args(Split)}, but got {split!r}")
         chosen = TASKS if tasks is None else tasks
         unknown = [task for task in chosen if task not in TASKS]
@@ -90,7 +84,7 @@ class EmbeddedPairs(Source):
             raise ValueError(
                 f"tasks is expected to name one or more of {TASKS}, each once, but got {tasks!r}"
             )
-        count = DEFAULT_SIZES[split] if size is None else size
+        count = _SIZES[split] if size is None else size
         if count % 2 or count < 2 * len(chosen):
             raise ValueError(
                 f"size is expected to be even and at least {2 * len(chosen)}, so that the labels are "
@@ -105,40 +99,39 @@ class EmbeddedPairs(Source):
         """Draw the rows, shuffled."""
         from datasets import Dataset, Features, Value
 
-        pairs: list[Pair] = []
+        rows: list[tuple[Task, Pair]] = []
         seen: set[str] = set()
-        for task, count in zip(self.tasks, _halves(self.size, len(self.tasks)), strict=True):
+        for task, half in zip(self.tasks, _halves(self.size, len(self.tasks)), strict=True):
             rng = random.Random(f"{self.split}/{task}/{self.seed}")
-            pairs.extend(self._balanced(task, count, rng, seen))
-        random.Random(f"{self.split}/{self.seed}").shuffle(pairs)
-        rows = [asdict(pair) for pair in pairs]
-        features = Features({name: Value(dtype) for name, dtype in _FEATURES.items()})
+            streams = [
+                draws(self.split, mistakes, _frames(task), rng, alike=True)
+                for mistakes in (_MISTAKES[task], ("nothing",))
+            ]
+            try:
+                rows += [(task, pair) for pair in collect(streams, [half, half], seen)]
+            except Exhausted as drawn:
+                raise ValueError(
+                    f"size is expected to be at most about {int(str(drawn)) * len(self.tasks)} for split "
+                    f"{self.split!r} with tasks {list(self.tasks)}, but got {self.size}"
+                ) from None
+        random.Random(f"{self.split}/{self.seed}").shuffle(rows)
         return Dataset.from_dict(
-            {name: [row[name] for row in rows] for name in _FEATURES}, features
+            {
+                "english": [pair.english for _, pair in rows],
+                "chinese": [pair.chinese for _, pair in rows],
+                "label": [int(pair.mistake == "nothing") for _, pair in rows],
+                "task": [task for task, _ in rows],
+                "author": [pair.author for _, pair in rows],
+            },
+            Features(
+                {name: Value("string") for name in ("english", "chinese")}
+                | {"label": Value("int64"), "task": Value("string"), "author": Value("string")}
+            ),
         )
 
-    def _balanced(
-        self, task: Task, count: int, rng: random.Random, seen: set[str]
-    ) -> Sequence[Pair]:
-        streams = [draws(self.split, task, label, rng) for label in (0, 1)]
-        pairs: list[Pair] = []
-        misses = 0
-        while len(pairs) < 2 * count:
-            pair = next(streams[len(pairs) % 2])
-            if pair is None:
-                continue
-            if pair.english in seen or pair.chinese in seen:
-                misses += 1
-                if misses == _PATIENCE:
-                    raise ValueError(
-                        f"size is expected to be at most about {len(pairs) * len(self.tasks)} "
-                        f"for split {self.split!r} with tasks {list(self.tasks)}, but got {self.size}"
-                    )
-                continue
-            misses = 0
-            seen.update((pair.english, pair.chinese))
-            pairs.append(pair)
-        return pairs
+
+def _frames(task: Task) -> tuple[Frame, ...]:
+    return world().references if task == "coreference" else world().frames
 
 
 def _halves(size: int, parts: int) -> list[int]:

@@ -42,7 +42,8 @@ class AveragingMixin(FederatedModule):
     Args:
         backbone: The model, its tokenizer and its trainable part. None: the embedded classifier.
         aggregation: How uploads are combined. None: the average weighted by the clients' sizes.
-        optimizer: Makes the client's optimizer of the trainable parameters.
+        optimizer: Makes the client's optimizer of the trainable parameters. The default's learning rate
+            fits adapters; where all weights are trained (``peft: null``), 2e-5 is usual.
         warmup_steps: Linear warm-up of the learning rate over the client's first own steps.
         **kwargs: For the next class.
     """
@@ -52,9 +53,9 @@ class AveragingMixin(FederatedModule):
         backbone: Backbone | None = None,
         aggregation: Aggregation | None = None,
         optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(
-            params, lr=2e-5, weight_decay=0.01
+            params, lr=1e-3, weight_decay=0.01
         ),
-        warmup_steps: int = 500,
+        warmup_steps: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(

@@ -1,7 +1,5 @@
-"""The embedded default backbones: tiny bilingual transformers that are made here, not downloaded."""
+"""The embedded models, which are shipped with the package: an encoder and a decoder in Hugging Face format."""
 
-from lit_fed.backbones.embedded.recipe import Recipe
-from lit_fed.backbones.embedded.store import embedded_model
-from lit_fed.backbones.embedded.tokenizer import embedded_tokenizer
+from lit_fed.backbones.embedded.embedded_model import EmbeddedKind, embedded_model
 
-__all__ = ["Recipe", "embedded_model", "embedded_tokenizer"]
+__all__ = ["EmbeddedKind", "embedded_model"]

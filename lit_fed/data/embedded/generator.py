@@ -1,114 +1,116 @@
-"""How a pair of sentences is drawn."""
+"""Drawing of sentence pairs: a scene, its two sides, and what is wrong with the translation."""
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
-from lit_fed.data.embedded.authors import AUTHORS, Author
-from lit_fed.data.embedded.cast import TITLED, UNSEEN
-from lit_fed.data.embedded.coreference import COREFERENCE_FRAMES
-from lit_fed.data.embedded.events import EVENT_FRAMES
-from lit_fed.data.embedded.frame import FORM, Frame, Task
-from lit_fed.data.embedded.states import STATE_FRAMES
-from lit_fed.data.embedded.words import Person, Word
-from lit_fed.data.embedded.wrapping import (
-    NUM_CLAUSES,
-    NUM_OFFICIAL,
-    closed,
-    contracted,
-    official,
-    opened,
-    written,
-)
+from lit_fed.data.embedded.style import dressed
+from lit_fed.data.embedded.world import Author, Frame, Person, Word, world
 
 Split = Literal["train", "validation", "test", "public", "unseen_names", "longer", "register"]
-
-TASKS: tuple[Task, ...] = ("lexical", "sentence", "coreference")
+Mistake = Literal["nothing", "thing", "action", "figure", "sense", "role", "reference"]
 
 # Of 100 combinations of a frame and its people, how many belong to each split.
-_SHARES: dict[Split, int] = {
-    "train": 50,
-    "validation": 10,
-    "test": 15,
-    "public": 20,
-    "register": 5,
-}
+_SHARES: dict[Split, int] = {"train": 40, "validation": 15, "test": 25, "longer": 10, "register": 10}
+# Where words are not exchanged at will, the wrong one is of the same group this often.
+_ALIKE = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a sentence says: a frame whose slots are filled."""
+
+    frame: Frame
+    author: Author
+    people: tuple[Person, Person]
+    words: dict[str, Word]
+    meant: int = 0  # which of the two people a reference means
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """An English and a Chinese sentence, and whether they agree."""
+    """An English sentence and a Chinese one, what is wrong with it, and who wrote them."""
 
     english: str
     chinese: str
-    label: int
-    task: Task
+    mistake: Mistake
     author: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Scene:
-    frame: Frame
-    author: Author
-    people: tuple[Person, ...]
-    form: int
-    words: dict[str, Word]
-
-
-def draws(split: Split, task: Task, label: int, rng: random.Random) -> Iterator[Pair | None]:
+def draws(
+    split: Split,
+    mistakes: Sequence[Mistake],
+    frames: Sequence[Frame],
+    rng: random.Random,
+    author: str | None = None,
+    alike: bool = False,
+) -> Iterator[Pair | None]:
     """Endless draws of pairs.
+
+    Args:
+        split: Whose people, and whose combinations of a frame with its people.
+        mistakes: What may be wrong; one is drawn for every pair.
+        frames: The frames to draw from.
+        rng: The source of randomness.
+        author: The author of all of them. None: any.
+        alike: Whether wrong words are mostly those that are like the right one.
 
     Yields:
         A pair, or None where the drawn people belong to another split.
     """
-    weights = [author.tasks[task] for author in AUTHORS]
-    choices = [
-        (frame, slot)
-        for frame in (*EVENT_FRAMES, *STATE_FRAMES, *COREFERENCE_FRAMES)
-        if split == "register" or not frame.formal
-        for slot in frame.varies.get(task, ())
-    ]
+    authors = list(world().authors.values())
     while True:
-        author = rng.choices(AUTHORS, weights)[0]
-        frame, slot = rng.choice(choices)
-        people = _cast(frame, _pool(split, author), rng)
+        mistake = rng.choice(mistakes)
+        who = rng.choice(authors) if author is None else world().authors[author]
+        frame = rng.choice(frames)
+        people = _cast(frame, _people(split, who), rng)
         if split in _SHARES and _home(frame, people) != split:
             yield None
             continue
-        scene = _Scene(
-            frame, author, people, rng.randrange(len(frame.forms)), _fill(frame, author, rng)
-        )
-        other = scene if label == 1 else _exchanged(scene, slot, rng)
-        english, chinese = _dressed(_english(scene), _chinese(other), split, author, rng)
-        yield Pair(english[0].upper() + english[1:] + ".", chinese + "。", label, task, author.name)
+        words = _words(frame, who, split, rng)
+        scene = Scene(frame, who, people, words, rng.randrange(2))
+        other = _mistaken(scene, mistake, split, rng, alike)
+        english, chinese = dressed(_english(scene), _chinese(other), split, who, rng)
+        yield Pair(english[0].upper() + english[1:] + ".", chinese + "。", mistake, who.name)
 
 
-def _pool(split: Split, author: Author) -> tuple[Person, ...]:
-    if split == "unseen_names":
-        return UNSEEN
-    return TITLED if split == "register" else author.people
+def _people(split: Split, author: Author) -> tuple[Person, ...]:
+    people = world().people
+    if split == "public":
+        return people["public"]
+    return people["unseen" if split == "unseen_names" else author.name]
 
 
-def _cast(frame: Frame, pool: tuple[Person, ...], rng: random.Random) -> tuple[Person, ...]:
-    first = rng.choice(pool)
-    if frame.cast == "one":
-        return (first,)
-    while True:
+def _cast(frame: Frame, pool: Sequence[Person], rng: random.Random) -> tuple[Person, Person]:
+    first, second = rng.sample(pool, 2)
+    # a pronoun has to tell the two
+    while not frame.kinds and second.female == first.female:
         second = rng.choice(pool)
-        if second is not first and (frame.cast == "two" or second.female != first.female):
-            return first, second
+    return first, second
 
 
-def _home(frame: Frame, people: tuple[Person, ...]) -> Split:
+def _words(frame: Frame, author: Author, split: Split, rng: random.Random) -> dict[str, Word]:
+    words: dict[str, Word] = {}
+    for slot in frame.slots:
+        options = _options(frame, slot, author, split)
+        word = rng.choice(options)
+        while word in words.values():
+            word = rng.choice(options)
+        words[slot] = word
+    return words
+
+
+@cache
+def _home(frame: Frame, people: tuple[Person, Person]) -> Split:
     """The split to which all sentences of a frame about these people belong.
 
-    What a task exchanges never changes the frame or who takes part, so neither an English nor a
-    Chinese sentence can be in two splits, whatever the sizes and seeds.
+    No mistake changes the frame or who takes part, so neither an English nor a Chinese sentence can be
+    in two splits, whatever the sizes and seeds.
     """
     key = "/".join([frame.name, *sorted(person.en for person in people)])
     place = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) % 100
@@ -120,76 +122,94 @@ def _home(frame: Frame, people: tuple[Person, ...]) -> Split:
 
 
 @cache
-def _options(frame: Frame, slot: str, author: Author) -> tuple[Word, ...]:
-    return author.vocabulary(frame.slots[slot])
+def _options(frame: Frame, slot: str, author: Author, split: Split) -> tuple[Word, ...]:
+    """The words that an author uses in a slot, in their order; the public sentences have them all.
+
+    Of things they know their own groups, of every other list the half of each group, two words at least.
+    What an author knows does not depend on any seed.
+    """
+    words = frame.slots[slot]
+    if split == "public":
+        return words
+    if any(word.group in author.domains for word in words):
+        return tuple(word for word in words if word.group in author.domains)
+    known: set[Word] = set()
+    for group in dict.fromkeys(word.group for word in words):
+        ranked = sorted(
+            (word for word in words if word.group == group),
+            key=lambda word: hashlib.sha256(f"{author.name}/{word.en}/{word.zh}".encode()).digest(),
+        )
+        known.update(ranked[: max(2, (len(ranked) + 1) // 2)])
+    return tuple(word for word in words if word in known)
 
 
-def _fill(frame: Frame, author: Author, rng: random.Random) -> dict[str, Word]:
-    words: dict[str, Word] = {}
-    for slot in frame.slots:
-        word = rng.choice(_options(frame, slot, author))
-        while word in words.values():
-            word = rng.choice(_options(frame, slot, author))
-        words[slot] = word
-    return words
+def _mistaken(
+    scene: Scene, mistake: Mistake, split: Split, rng: random.Random, alike: bool
+) -> Scene:
+    """The same scene with one thing wrong."""
+    if mistake == "nothing":
+        return scene
+    if mistake == "role":
+        first, second = scene.people
+        return replace(scene, people=(second, first))
+    if mistake == "reference":
+        return replace(scene, meant=1 - scene.meant)
+    slot = rng.choice(scene.frame.kinds[mistake])
+    right = scene.words[slot]
+    options = [
+        word
+        for word in _options(scene.frame, slot, scene.author, split)
+        if word not in scene.words.values() and word.zh != right.zh
+    ]
+    like = [word for word in options if word.group == right.group]
+    if alike and like and rng.random() < _ALIKE:
+        options = like
+    return replace(scene, words={**scene.words, slot: rng.choice(options)})
 
 
-def _exchanged(scene: _Scene, slot: str, rng: random.Random) -> _Scene:
-    """The same scene with another choice in one slot."""
-    frame, author, people, form, words = (
-        scene.frame,
-        scene.author,
-        scene.people,
-        scene.form,
-        scene.words,
+def _english(scene: Scene) -> str:
+    frame, words = scene.frame, scene.words
+    template = frame.english[scene.meant if len(frame.english) > 1 else 0]
+    do = ""
+    if "sense" in words:
+        sense, verb = words["sense"], words["verb"]
+        will = sense.en.replace("will", scene.author.will[0], 1) if "not" not in sense.en else ""
+        do = f"{will or sense.en} {verb.past if sense.form == 'past' else verb.en}".strip()
+    first, second = scene.people
+    return template.format(
+        a=_Name(first, "en"),
+        b=_Name(second, "en"),
+        x=_Name(scene.people[scene.meant], "en"),
+        do=do,
+        **words,
     )
-    if slot == FORM:
-        other = rng.choice([f for f in range(len(frame.forms)) if f != form])
-        return _Scene(frame, author, people, other, words)
-    options = [w for w in _options(frame, slot, author) if w not in words.values()]
-    return _Scene(frame, author, people, form, {**words, slot: rng.choice(options)})
 
 
-def _english(scene: _Scene) -> str:
-    author, time = scene.author, scene.words.get("time")
-    return scene.frame.forms[scene.form][0].format(
-        **scene.words,
-        **dict(zip("ab", scene.people, strict=False)),
-        first=f"{time.en} " if time and author.time_first else "",
-        last=f" {time.en}" if time and not author.time_first else "",
-        will=author.will[0],
+def _chinese(scene: Scene) -> str:
+    words = scene.words
+    sense = words.get("sense")
+    said = sense.zh if sense else ""
+    first, second = scene.people
+    return scene.frame.chinese.format(
+        a=_Name(first, "zh"),
+        b=_Name(second, "zh"),
+        x=_Name(scene.people[scene.meant], "zh"),
+        y=_Name(scene.people[1 - scene.meant], "zh"),
+        together=scene.author.together,
+        done=sense.done if sense else "",
+        **{**words, "sense": scene.author.will[1] if said == "会" else said},
     )
 
 
-def _chinese(scene: _Scene) -> str:
-    author, time = scene.author, scene.words.get("time")
-    return scene.frame.forms[scene.form][1].format(
-        **scene.words,
-        **dict(zip("ab", scene.people, strict=False)),
-        first=time.zh if time and author.time_first else "",
-        last=time.zh if time and not author.time_first else "",
-        will=author.will[1],
-        together=author.together,
-        now=author.now,
-    )
+class _Name:
+    """A person as a template shows them: the name in one language, or a pronoun."""
 
+    def __init__(self, person: Person, language: Literal["en", "zh"]) -> None:
+        self._person = person
+        self._language = language
 
-def _dressed(
-    english: str, chinese: str, split: Split, author: Author, rng: random.Random
-) -> tuple[str, str]:
-    """Put on both sides what the split, or the author's habits, ask for."""
-    if split == "register":
-        return official(*written(english, chinese), rng.randrange(NUM_OFFICIAL))
-    if author.contractions:
-        english = contracted(english)
-    if author.written:
-        english, chinese = written(english, chinese)
-    if split == "longer":
-        pair = closed(english, chinese, rng.randrange(NUM_CLAUSES))
-        return opened(*pair, rng.randrange(NUM_CLAUSES))
-    if rng.random() >= author.chatty:
-        return english, chinese
-    if author.written:
-        return official(english, chinese, rng.randrange(NUM_OFFICIAL))
-    dress = rng.choice((opened, closed))
-    return dress(english, chinese, rng.randrange(NUM_CLAUSES))
+    def __getattr__(self, form: str) -> str:
+        return str(getattr(self._person, form))
+
+    def __format__(self, spec: str) -> str:
+        return str(getattr(self._person, self._language))

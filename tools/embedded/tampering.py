@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 Span = tuple[int, ...]
 
@@ -12,6 +13,21 @@ _LONGEST = 4
 _TRIALS = 20
 _FROM_WITHIN = 0.6
 _BOTH_WAYS = 0.6
+
+
+@dataclass(frozen=True)
+class Tampered:
+    """A sentence in which something was exchanged.
+
+    Attributes:
+        tokens: Its tokens.
+        marks: For each, whether it was put there.
+        gone: The tokens in whose place they are.
+    """
+
+    tokens: Span
+    marks: tuple[bool, ...]
+    gone: Span
 
 
 class Tamperer:
@@ -29,7 +45,7 @@ class Tamperer:
     Example:
         >>> tamperer = Tamperer([(5, 6, 7), (5, 8, 7)], start=0)
         >>> tamperer((5, 6, 7), random.Random(0))
-        ((5, 8, 7), (False, True, False))
+        Tampered(tokens=(5, 8, 7), marks=(False, True, False), gone=(6,))
     """
 
     def __init__(self, sentences: Iterable[Sequence[int]], start: int) -> None:
@@ -42,14 +58,8 @@ class Tamperer:
         self._fillers = dict(fillers)
         self._known = {context: frozenset(spans) for context, spans in fillers.items()}
 
-    def __call__(
-        self, sentence: Sequence[int], rng: random.Random
-    ) -> tuple[Span, tuple[bool, ...]] | None:
-        """Collectives something.
-
-        Returns:
-            The tokens, and for each whether it was put there; None if nothing fits.
-        """
+    def __call__(self, sentence: Sequence[int], rng: random.Random) -> Tampered | None:
+        """Exchange something; None if nothing fits."""
         tokens = (self._start, *sentence)
         for _ in range(_TRIALS):
             first = rng.randrange(1, len(tokens) - 1)
@@ -63,7 +73,8 @@ class Tamperer:
                 edits |= self._return(tokens, first, last, new, rng)
             changed, marks = _edited(tokens, edits)
             if changed != tokens:
-                return changed[1:], marks[1:]
+                gone = tuple(t for a, (b, _) in sorted(edits.items()) for t in tokens[a:b])
+                return Tampered(changed[1:], marks[1:], gone)
         return None
 
     def _filler(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_fed.backbones.embedded.corpus import TokenPair
+from tools.embedded.corpus import TokenPair
 
 # Of the power iteration that finds the leading eigenvectors.
 _ITERATIONS = 12
