@@ -1,20 +1,27 @@
 """What a run shows and writes: progress, curves, tables, checkpoints, the adapter."""
 
-from lit_fed.callbacks.adapter_export import AdapterExport
-from lit_fed.callbacks.curves import FederationCurves
-from lit_fed.callbacks.defaults import default_callbacks
-from lit_fed.callbacks.federated_callback import FederatedCallback
-from lit_fed.callbacks.metrics_csv import MetricsCSV
-from lit_fed.callbacks.parameter_change import ParameterChange
-from lit_fed.callbacks.partition_table import PartitionTable
-from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
-from lit_fed.callbacks.progress import RoundProgressBar
-from lit_fed.callbacks.representation_stability import RepresentationStability
-from lit_fed.callbacks.round_checkpoint import RoundCheckpoint
-from lit_fed.callbacks.round_profiler import RoundProfiler
-from lit_fed.callbacks.run_summary import RunSummary
-from lit_fed.callbacks.shift_evaluation import ShiftEvaluation
-from lit_fed.callbacks.task_evaluation import TaskEvaluation
+from typing import TYPE_CHECKING
+
+from lit_fed.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from lit_fed.callbacks.adapter_export import AdapterExport
+    from lit_fed.callbacks.curves import FederationCurves
+    from lit_fed.callbacks.defaults import default_callbacks
+    from lit_fed.callbacks.federated_callback import FederatedCallback
+    from lit_fed.callbacks.metrics_csv import MetricsCSV
+    from lit_fed.callbacks.parameter_change import ParameterChange
+    from lit_fed.callbacks.partition_table import PartitionTable
+    from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
+    from lit_fed.callbacks.progress import RoundProgressBar
+    from lit_fed.callbacks.representation_stability import RepresentationStability
+    from lit_fed.callbacks.round_checkpoint import RoundCheckpoint
+    from lit_fed.callbacks.round_profiler import RoundProfiler
+    from lit_fed.callbacks.run_summary import RunSummary
+    from lit_fed.callbacks.shift_evaluation import ShiftEvaluation
+    from lit_fed.callbacks.task_evaluation import TaskEvaluation
+else:
+    __getattr__, __dir__ = lazy_names(__name__)
 
 __all__ = [
     "AdapterExport",

@@ -18,6 +18,7 @@ from lightning.pytorch.cli import (
     SaveConfigCallback,
 )
 
+from lit_fed import aggregation, callbacks, data, federation, methods, perturbations
 from lit_fed.callbacks.run_summary import metrics_table
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation import ProcessLost
@@ -59,6 +60,7 @@ class LitFedCLI(LightningCLI):
     """
 
     def __init__(self, args: ArgsType = None) -> None:
+        _import_what_may_be_named()
         super().__init__(
             FederatedModule,
             FederatedDataModule,
@@ -116,6 +118,13 @@ class LitFedCLI(LightningCLI):
             predicted = batch["logits"].argmax(-1).tolist()
             for index, prediction in zip(batch["index"].tolist(), predicted, strict=True):
                 print(json.dumps({"index": index, "prediction": prediction}))
+
+
+def _import_what_may_be_named() -> None:
+    """Import the classes that a command line may name without their module: the parser looks among those imported."""
+    for package in (aggregation, callbacks, data, federation, methods, perturbations):
+        for name in package.__all__:
+            getattr(package, name)
 
 
 def _with_model_in_help(words: list[str]) -> list[str]:

@@ -1,9 +1,16 @@
 """Aggregation rules: how the server makes the next broadcast of the clients' updates."""
 
-from lit_fed.aggregation.aggregation import Aggregation
-from lit_fed.aggregation.local_only import LocalOnly
-from lit_fed.aggregation.server_optimizers import FedAvgM
-from lit_fed.aggregation.weighted_average import WeightedAverage
-from lit_fed.aggregation.weighting import Weighting, client_weights
+from typing import TYPE_CHECKING
+
+from lit_fed.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from lit_fed.aggregation.aggregation import Aggregation
+    from lit_fed.aggregation.local_only import LocalOnly
+    from lit_fed.aggregation.server_optimizers import FedAvgM
+    from lit_fed.aggregation.weighted_average import WeightedAverage
+    from lit_fed.aggregation.weighting import Weighting, client_weights
+else:
+    __getattr__, __dir__ = lazy_names(__name__)
 
 __all__ = ["Aggregation", "FedAvgM", "LocalOnly", "WeightedAverage", "Weighting", "client_weights"]

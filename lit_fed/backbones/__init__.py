@@ -3,18 +3,20 @@
 Knows no method, no perturbation and no federation.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lit_fed.backbones.backbone import Backbone
-from lit_fed.backbones.causal_lm import CausalLM
-from lit_fed.backbones.prediction import Prediction
-from lit_fed.backbones.sequence_classifier import SequenceClassifier
-from lit_fed.backbones.text_generator import TextGenerator
+from lit_fed.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from lit_fed.backbones.backbone import Backbone
     from lit_fed.backbones.bitfit import BitFitConfig
     from lit_fed.backbones.bottleneck import BottleneckConfig
+    from lit_fed.backbones.causal_lm import CausalLM
+    from lit_fed.backbones.prediction import Prediction
+    from lit_fed.backbones.sequence_classifier import SequenceClassifier
+    from lit_fed.backbones.text_generator import TextGenerator
+else:
+    __getattr__, __dir__ = lazy_names(__name__)
 
 __all__ = [
     "Backbone",
@@ -25,12 +27,3 @@ __all__ = [
     "SequenceClassifier",
     "TextGenerator",
 ]
-
-_MODULES = {"BitFitConfig": "bitfit", "BottleneckConfig": "bottleneck"}
-
-
-def __getattr__(name: str) -> Any:
-    # Subclasses of peft's classes, which take seconds to import, are imported when they are asked for.
-    if name in _MODULES:
-        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

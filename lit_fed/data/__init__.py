@@ -1,31 +1,38 @@
 """Data of a federation: tables, their encoding, and how they are divided among clients."""
 
-from lit_fed.data.bucketing import LengthBucketSampler
-from lit_fed.data.client_data import ClientData
-from lit_fed.data.datamodule import FederatedDataModule
-from lit_fed.data.embedded_mistakes import EmbeddedMistakes
-from lit_fed.data.embedded_pairs import EmbeddedPairs
-from lit_fed.data.encodings import CausalLMEncoding, ClassificationEncoding, Encoding
-from lit_fed.data.features import Features
-from lit_fed.data.partitioners import (
-    DirichletPartitioner,
-    IIDPartitioner,
-    LabelShardsPartitioner,
-    NaturalPartitioner,
-    Partitioner,
-    QuantitySkewPartitioner,
-)
-from lit_fed.data.sources import (
-    CSVSource,
-    HubSource,
-    JSONLSource,
-    LinesSource,
-    ParquetSource,
-    Source,
-    TaskSources,
-    TranslationPairs,
-    TSVSource,
-)
+from typing import TYPE_CHECKING
+
+from lit_fed.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from lit_fed.data.bucketing import LengthBucketSampler
+    from lit_fed.data.client_data import ClientData
+    from lit_fed.data.datamodule import FederatedDataModule
+    from lit_fed.data.embedded_mistakes import EmbeddedMistakes
+    from lit_fed.data.embedded_pairs import EmbeddedPairs
+    from lit_fed.data.encodings import CausalLMEncoding, ClassificationEncoding, Encoding
+    from lit_fed.data.features import Features
+    from lit_fed.data.partitioners import (
+        DirichletPartitioner,
+        IIDPartitioner,
+        LabelShardsPartitioner,
+        NaturalPartitioner,
+        Partitioner,
+        QuantitySkewPartitioner,
+    )
+    from lit_fed.data.sources import (
+        CSVSource,
+        HubSource,
+        JSONLSource,
+        LinesSource,
+        ParquetSource,
+        Source,
+        TaskSources,
+        TranslationPairs,
+        TSVSource,
+    )
+else:
+    __getattr__, __dir__ = lazy_names(__name__)
 
 __all__ = [
     "CSVSource",

@@ -3,9 +3,16 @@
 A method knows its paper, never the round loop; methods do not inherit from one another.
 """
 
-from lit_fed.methods.ddg import DDG
-from lit_fed.methods.ddg_msi import DDGMSI
-from lit_fed.methods.fedavg import FedAvg
-from lit_fed.methods.msi import MSI
+from typing import TYPE_CHECKING
+
+from lit_fed.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from lit_fed.methods.ddg import DDG
+    from lit_fed.methods.ddg_msi import DDGMSI
+    from lit_fed.methods.fedavg import FedAvg
+    from lit_fed.methods.msi import MSI
+else:
+    __getattr__, __dir__ = lazy_names(__name__)
 
 __all__ = ["DDG", "DDGMSI", "MSI", "FedAvg"]
