@@ -47,6 +47,8 @@ def _unknown_setting(message: str, setting: str, parser: ArgumentParser) -> str 
     if found := re.search(r"Group '([^']+)' does not accept option '([^']+)'", message):
         name = ".".join(found.groups())
         return _no_setting(name, "", _destinations(parser))
+    if found := re.search(r"Subcommand '[^']+' does not accept option '([^']+)'", message):
+        return _no_setting(found[1], "", _destinations(parser))
     if found := re.search(r"[Uu]nrecognized arguments: (.+)", message):
         word = found[1].split()[0]
         name = word.partition("=")[0].removeprefix("--")
@@ -109,7 +111,8 @@ def _wrong_value(message: str, setting: str, parser: ArgumentParser) -> str | No
 def _expected(union: str) -> list[str]:
     """What the alternatives of a union are, in the words of a reader of YAML."""
     return [
-        _kind(kind) for kind in re.findall(r"Expected an? (.+?)(?:\. Got value|$)", union, re.M)
+        _kind(kind)
+        for kind in re.findall(r"Expected (?:an? )?(.+?)(?:\. Got value|$)", union, re.M)
     ]
 
 
