@@ -1,11 +1,12 @@
-"""Limits of numbers that settings give: each returns the number, or raises in one clear line."""
+"""Limits of what settings give: each returns the value, or raises in one clear line."""
 
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Count = TypeVar("Count", int, int | None)
+Kind = TypeVar("Kind")
 
 
 def require_at_least(setting: str, value: Count, least: int) -> Count:
@@ -89,3 +90,31 @@ def require_fraction(setting: str, value: float) -> float:
     if not 0 <= value < 1:
         raise ValueError(f"`{setting}` is expected to be at least 0 and below 1, but got {value!r}")
     return value
+
+
+def require_instance(setting: str, value: Kind, kind: type[Any]) -> Kind:
+    """An object of a class, where there is one: the class itself is easily given instead.
+
+    Args:
+        setting: The setting, as in YAML.
+        value: What it gives.
+        kind: The class.
+
+    Raises:
+        TypeError: If it is something else.
+
+    Example:
+        >>> require_instance("data.num_clients", 3, int)
+        3
+        >>> require_instance("data.num_clients", int, int)
+        Traceback (most recent call last):
+        TypeError: `data.num_clients` is expected to be an instance of int, but got the class int: write int(…)
+    """
+    if value is None or isinstance(value, kind):
+        return value
+    came = f"an instance of {type(value).__name__}"
+    if isinstance(value, type):
+        came = f"the class {value.__name__}" + f": write {value.__name__}(…)" * issubclass(
+            value, kind
+        )
+    raise TypeError(f"`{setting}` is expected to be an instance of {kind.__name__}, but got {came}")

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lit_fed.backbones import Backbone, Prediction, SequenceClassifier
 from lit_fed.client import Client
-from lit_fed.limits import require_at_least
+from lit_fed.limits import require_at_least, require_instance
 from lit_fed.losses import cross_entropy
 from lit_fed.metric_averager import MetricAverager
 from lit_fed.payload import Payload
@@ -51,6 +51,10 @@ class FederatedModule(LightningModule):
         warmup_steps: Linear warm-up of the learning rate over the client's first own steps, counted
             across rounds. 0: none.
 
+    Raises:
+        TypeError: If the backbone is no :class:`~lit_fed.backbones.Backbone`, or the optimizer no function.
+        ValueError: If ``warmup_steps`` is negative.
+
     Attributes:
         has_global_model: Whether the broadcast makes a model of its own. Where it does not, clients'
             models are evaluated instead.
@@ -74,6 +78,13 @@ class FederatedModule(LightningModule):
         warmup_steps: int = 0,
     ) -> None:
         super().__init__()
+        require_instance("model.backbone", backbone, Backbone)
+        if not callable(optimizer):
+            raise TypeError(
+                "`model.optimizer` is expected to be a function that makes an optimizer of parameters, such as "
+                f"lambda params: AdamW(params, lr=1e-3), but got an instance of {type(optimizer).__name__}: every "
+                "client and round has a new one"
+            )
         self.backbone = SequenceClassifier() if backbone is None else backbone
         self.make_optimizer = optimizer
         self.warmup_steps = require_at_least("model.warmup_steps", warmup_steps, 0)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
-from lightning.fabric import Fabric
 from lightning.fabric.loggers import Logger
 from lightning.fabric.strategies import Strategy
 from lightning.pytorch import Callback
@@ -21,6 +20,7 @@ from lit_fed.federation.client.local_training import LocalTraining
 from lit_fed.federation.client.resident_module import ResidentModule
 from lit_fed.federation.client_selection import ClientSelection
 from lit_fed.federation.execution import ClientExecution, SequentialClients
+from lit_fed.federation.fabric import make_fabric
 from lit_fed.federation.lightning_compatibility import LightningCompatibility
 from lit_fed.federation.loop import FederationLoop
 from lit_fed.federation.randomness import resolve_seed
@@ -32,14 +32,11 @@ from lit_fed.federation.validation import (
     check_attachments,
     check_federation,
     check_method,
+    check_parts,
     check_settings,
 )
 from lit_fed.module import FederatedModule
 from lit_fed.timers import Timers
-
-if TYPE_CHECKING:
-    pass
-
 
 Settings = TypeVar("Settings", LocalSettings, RoundSettings)
 
@@ -62,7 +59,7 @@ class FederatedTrainer(LightningCompatibility):
         rounds_per_task: Rounds of each task in ``data.tasks``, one task after the other; if set, it
             replaces ``max_rounds``. A client takes part with its rows of the task under way.
         clients_per_round: Clients sampled in a round: an integer is a count, a float a fraction.
-        local_epochs: Passes of a client over its rows in a round.
+        local_epochs: Passes of a client over its rows in a round. None where ``local_steps`` is set.
         local_steps: Optimizer steps of a client in a round; if set, it replaces ``local_epochs``.
         accumulate_grad_batches: Batches whose gradients make one optimizer step.
         gradient_clip_val: Bound of the gradient before a step. None: no clipping.
@@ -99,7 +96,8 @@ class FederatedTrainer(LightningCompatibility):
         enable_checkpointing: Whether to write a checkpoint after every round.
 
     Raises:
-        ValueError: If a setting is out of its range.
+        TypeError: If a class is given where an instance of it is expected.
+        ValueError: If a setting is out of its range, or not for this machine.
 
     Example:
         >>> trainer = FederatedTrainer(max_rounds=2, fast_dev_run=True, enable_progress_bar=False)
@@ -120,7 +118,7 @@ class FederatedTrainer(LightningCompatibility):
         max_rounds: int = 10,
         rounds_per_task: int | None = None,
         clients_per_round: int | float = 1.0,
-        local_epochs: int = 1,
+        local_epochs: int | None = 1,
         local_steps: int | None = None,
         accumulate_grad_batches: int = 1,
         gradient_clip_val: float | None = 1.0,
@@ -156,6 +154,7 @@ class FederatedTrainer(LightningCompatibility):
             limit_train_batches = limit_val_batches = limit_test_batches = limit_predict_batches = (
                 self.fast_dev_run
             )
+        check_parts(sampler, execution, attachments, callbacks, loggers)
         self.max_rounds = max_rounds
         self.rounds_per_task = rounds_per_task
         self.clients_per_round = clients_per_round
@@ -186,7 +185,7 @@ class FederatedTrainer(LightningCompatibility):
         self.name = name
         check_settings(vars(self), self.execution)
 
-        self.fabric = Fabric(
+        self.fabric = make_fabric(
             accelerator=accelerator,
             strategy=self.execution.strategy(strategy),
             devices=devices,
@@ -225,7 +224,7 @@ class FederatedTrainer(LightningCompatibility):
             model: The method.
             datamodule: The clients' data. None: the embedded English–Chinese pairs.
             ckpt_path: A checkpoint folder to go on from, or ``last``: the latest of the run in
-                ``default_root_dir``.
+                ``default_root_dir``, or ``best``: that which its ``RoundCheckpoint`` with a ``monitor`` names.
 
         Raises:
             RuntimeError: If fewer than ``min_clients`` clients finish a round.
@@ -284,7 +283,7 @@ class FederatedTrainer(LightningCompatibility):
         Args:
             model: The method.
             datamodule: The data. None: that of the fit before, else the embedded pairs.
-            ckpt_path: A checkpoint folder or ``last``. None: the model as it is.
+            ckpt_path: A checkpoint folder, ``last`` or ``best``. None: the model as it is.
 
         Returns:
             One dictionary of metrics.
@@ -306,7 +305,7 @@ class FederatedTrainer(LightningCompatibility):
         Args:
             model: The method.
             datamodule: The data. None: that of the fit before, else the embedded pairs.
-            ckpt_path: A checkpoint folder or ``last``. None: the model as it is.
+            ckpt_path: A checkpoint folder, ``last`` or ``best``. None: the model as it is.
 
         Returns:
             One dictionary of metrics; those of a test set ``x`` beside the main one end in ``/x``.
@@ -328,7 +327,7 @@ class FederatedTrainer(LightningCompatibility):
         Args:
             model: The method.
             datamodule: The data. None: that of the fit before, else the embedded pairs.
-            ckpt_path: A checkpoint folder or ``last``. None: the model as it is.
+            ckpt_path: A checkpoint folder, ``last`` or ``best``. None: the model as it is.
 
         Raises:
             ValueError: If the method has no global model.
@@ -352,7 +351,7 @@ class FederatedTrainer(LightningCompatibility):
         """Make ready to evaluate a checkpoint, what the fit before left, or the model as it is."""
         found = find_checkpoint(ckpt_path, self.default_root_dir, self.run_name(model))
         if ckpt_path and found is None:
-            raise FileNotFoundError("`ckpt_path` 'last' expects a run with a checkpoint")
+            raise FileNotFoundError(f"`ckpt_path` {ckpt_path!r} expects a run with a checkpoint")
         before = self._fitted
         if before is None or before.module is not model:
             loop, _ = self._attach(model, datamodule or FederatedDataModule(), self.log_dir)

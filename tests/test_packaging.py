@@ -12,7 +12,12 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-MAPPED = {"lit_fed": "lit_fed", "lit_fed/callbacks": "callbacks", "lit_fed/metrics": "metrics"}
+MAPPED = {
+    "lit_fed": "lit_fed",
+    "lit_fed/callbacks": "callbacks",
+    "lit_fed/configs": "configs",
+    "lit_fed/metrics": "metrics",
+}
 
 
 def _project() -> dict[str, Any]:
@@ -32,10 +37,14 @@ def _tracked(pattern: str = "*") -> list[Path]:
 
 def _tree() -> dict[str, Path]:
     """Return each module of the tree under the name it has once installed."""
+    return _installed("*.py")
+
+
+def _installed(pattern: str) -> dict[str, Path]:
     return {
         f"{installed}/{path.relative_to(ROOT / source).as_posix()}": path
         for installed, source in MAPPED.items()
-        for path in _tracked(f"{source}/*.py")
+        for path in _tracked(f"{source}/{pattern}")
     }
 
 
@@ -55,7 +64,8 @@ def test_every_module_stands_in_a_package() -> None:
 def test_wheel_holds_the_tree(tmp_path: Path) -> None:
     # A copy, because setuptools leaves build/ and *.egg-info beside what it builds.
     source = tmp_path / "source"
-    for name, path in _tree().items():
+    configs = _installed("*.yaml")
+    for name, path in (_tree() | configs).items():
         target = source / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
@@ -82,15 +92,36 @@ def test_wheel_holds_the_tree(tmp_path: Path) -> None:
         entry_points = archive.read(scripts[0]).decode()
         licenses = [n for n in archive.namelist() if n.endswith("licenses/LICENSE")]
 
-    expected = {name: path.read_bytes() for name, path in _tree().items()}
+    assert "lit_fed/configs/lora_fedavg.yaml" in configs
+    assert "lit_fed/configs/data/tatoeba.yaml" in configs
+    expected = {name: path.read_bytes() for name, path in (_tree() | configs).items()}
     expected["lit_fed/py.typed"] = (ROOT / "lit_fed/py.typed").read_bytes()
     assert set(content) == set(expected)
     assert content == expected
     assert "lit-fed = lit_fed.cli:main" in entry_points
     assert len(licenses) == 1
 
+    # the wheel alone, in an empty folder: names are found, and one is copied
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    (tmp_path / "work").mkdir()
+    command = (
+        "from lit_fed.cli import main; main(['list']); main(['init', 'mine', '--config', 'msi'])"
+    )
+    used = subprocess.run(
+        [sys.executable, "-c", command],
+        cwd=tmp_path / "work",
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "data/tatoeba" in used.stdout
+    copied = (tmp_path / "work" / "mine" / "msi.yaml").read_text("utf-8")
+    assert copied.startswith("# lit-fed fit --config mine/msi.yaml\n")
 
-@pytest.mark.parametrize("name", ["callbacks", "metrics"])
+
+@pytest.mark.parametrize("name", ["callbacks", "configs", "metrics"])
 def test_links_lead_to_the_sources(name: str) -> None:
     link = ROOT / "lit_fed" / name
     assert link.is_symlink()
@@ -98,7 +129,7 @@ def test_links_lead_to_the_sources(name: str) -> None:
     assert link.resolve() == ROOT / name
 
 
-@pytest.mark.parametrize("name", ["callbacks", "metrics"])
+@pytest.mark.parametrize("name", ["callbacks", "configs", "metrics"])
 def test_top_level_folders_are_not_installed_under_their_bare_name(
     name: str, tmp_path: Path
 ) -> None:

@@ -25,7 +25,7 @@ from lit_fed.data.partitioners import IIDPartitioner, Partitioner
 from lit_fed.data.reader import PlainReader, Reader
 from lit_fed.data.sources import Source
 from lit_fed.data.tables import TASK, Tables, load_tables, naming, rows_of_tasks
-from lit_fed.limits import require_at_least, require_fraction
+from lit_fed.limits import require_at_least, require_fraction, require_instance
 
 # Written with `not`, as jsonargparse runs plain `if TYPE_CHECKING` blocks: it would take a second
 # to import datasets for --help, and offer a Dataset, which YAML cannot give, as a table.
@@ -77,6 +77,7 @@ class FederatedDataModule(LightningDataModule):
             the trainer has ``rounds_per_task``, the clients learn them in this order.
 
     Raises:
+        TypeError: If the encoding or the partitioner is a class, or something else than one.
         ValueError: If a number is out of range, or settings exclude each other.
 
     >>> from datasets import Dataset
@@ -121,6 +122,8 @@ class FederatedDataModule(LightningDataModule):
             ("seed", seed, 0),
         ):
             require_at_least(f"data.{setting}", value, least)
+        require_instance("data.encoding", encoding, Encoding)
+        require_instance("data.partitioner", partitioner, Partitioner)
         require_fraction("data.validation_fraction", validation_fraction)
         require_fraction("data.client_validation_fraction", client_validation_fraction)
         if public is not None and public_size:

@@ -5,14 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lightning.fabric.loggers import Logger
+from lightning.pytorch import Callback
+
 from lit_fed.aggregation import Aggregation
 from lit_fed.attachment import Attachment, overrides
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation.execution import ClientExecution
-from lit_fed.federation.sampling import clients_per_round
-from lit_fed.limits import require_at_least
+from lit_fed.federation.sampling import ClientSampler, clients_per_round
+from lit_fed.limits import require_at_least, require_instance
 from lit_fed.methods.teachers import teachers_of
 from lit_fed.module import FederatedModule
+
+_OPTIMIZER_WORDS = {
+    "learning rate": "lr",
+    "weight_decay": "weight_decay",
+    "weight decay": "weight_decay",
+    "epsilon": "eps",
+    "beta": "betas",
+    "momentum": "momentum",
+}
+"""How torch's optimizers call their settings in errors."""
 
 
 def check_settings(settings: Mapping[str, Any], execution: ClientExecution) -> None:
@@ -38,6 +51,10 @@ def check_settings(settings: Mapping[str, Any], execution: ClientExecution) -> N
         "fast_dev_run": 0,
         "client_state_mb": 0,
     }
+    if settings["local_epochs"] is None and settings["local_steps"] is None:
+        raise ValueError(
+            "`trainer.local_epochs` or `trainer.local_steps` is expected to be at least 1, but both are null"
+        )
     for name, bound in least.items():
         require_at_least(f"trainer.{name}", settings[name], bound)
     if settings["compile"] and not execution.takes_compiled:
@@ -57,6 +74,33 @@ def check_settings(settings: Mapping[str, Any], execution: ClientExecution) -> N
                 f"`trainer.limit_{split}_batches` is expected to be a count of at least 0 or a fraction in [0, 1], "
                 f"but got {limit}"
             )
+
+
+def check_parts(
+    sampler: Any, execution: Any, attachments: Any, callbacks: Any, loggers: Any
+) -> None:
+    """Check that the trainer was given objects, not their classes.
+
+    Args:
+        sampler: ``trainer.sampler``.
+        execution: ``trainer.execution``.
+        attachments: ``trainer.attachments``.
+        callbacks: ``trainer.callbacks``.
+        loggers: ``trainer.loggers``.
+
+    Raises:
+        TypeError: If one is something else than its class, naming the setting.
+    """
+    require_instance("trainer.sampler", sampler, ClientSampler)
+    require_instance("trainer.execution", execution, ClientExecution)
+    given: tuple[tuple[str, Any, type[Any]], ...] = (
+        ("attachments", attachments, Attachment),
+        ("callbacks", callbacks, Callback),
+        ("loggers", None if isinstance(loggers, bool) else loggers, Logger),
+    )
+    for name, value, kind in given:
+        for one in value if isinstance(value, list | tuple) else [value]:
+            require_instance(f"trainer.{name}", one, kind)
 
 
 def check_federation(settings: Mapping[str, Any], data: FederatedDataModule) -> None:
@@ -127,9 +171,10 @@ def check_method(module: FederatedModule, validate_clients: bool) -> None:
         validate_clients: Whether clients are validated.
 
     Raises:
-        ValueError: If the aggregation needs a validation of the clients and there is none, or the method
-            steps its optimizers itself.
+        ValueError: If the aggregation needs a validation of the clients and there is none, the method
+            steps its optimizers itself, or an optimizer refuses its settings.
     """
+    _check_optimizers(module)
     if not module.automatic_optimization:
         raise ValueError(
             f"`automatic_optimization` of {type(module).__name__} is expected to be true in a federation, whose "
@@ -141,3 +186,20 @@ def check_method(module: FederatedModule, validate_clients: bool) -> None:
             f"`model.aggregation` {type(rule).__name__} takes the clients' validation scores, which "
             "expects `trainer.validate_clients` to be true"
         )
+
+
+def _check_optimizers(module: FederatedModule) -> None:
+    """Make each stage's optimizer once: it would refuse its settings in the first client's round otherwise."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    for stage in module.stages if trained else ():
+        make, setting = module.make_optimizer, "model.optimizer"
+        if stage.optimizer is not None:
+            make, setting = stage.optimizer, f"the optimizer of the stage {stage.name!r}"
+        try:
+            make(trained)
+        except ValueError as error:
+            names = [
+                name for words, name in _OPTIMIZER_WORDS.items() if words in str(error).lower()
+            ]
+            setting = ".".join([setting, *names[:1]]) if make is module.make_optimizer else setting
+            raise ValueError(f"`{setting}` is refused by the optimizer: {error}") from error

@@ -13,6 +13,7 @@ from torch import Tensor
 from lit_fed.aggregation import Aggregation, WeightedAverage
 from lit_fed.backbones import Backbone
 from lit_fed.client import Client
+from lit_fed.limits import require_instance
 from lit_fed.module import FederatedModule
 from lit_fed.payload import Payload
 from lit_fed.update import Update
@@ -61,6 +62,7 @@ class AveragingMixin(FederatedModule):
         super().__init__(
             backbone=backbone, optimizer=optimizer, warmup_steps=warmup_steps, **kwargs
         )
+        require_instance("model.aggregation", aggregation, Aggregation)
         self.aggregation = aggregation or WeightedAverage()
         if not self.aggregation.has_global_model:
             self.has_global_model = False

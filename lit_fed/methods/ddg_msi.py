@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lit_fed.aggregation import Aggregation
 from lit_fed.backbones import Backbone
+from lit_fed.limits import require_instance
 from lit_fed.losses import (
     AggregateKLMixin,
     AlignmentMixin,
@@ -79,10 +80,13 @@ class DDGMSI(
     ) -> None:
         refuse_replaced(kwargs)
         super().__init__(backbone=backbone, aggregation=aggregation, **kwargs)
+        require_instance("model.perturbation", perturbation, Perturbation)
         self.perturbation = GaussianNoise() if perturbation is None else perturbation
         self.injection = StructureInjection(
             self.perturbation, sites, inject_every, self.mu, self.backbone
         )
+        require_instance("model.consensus", consensus, Consensus)
+        require_instance("model.teacher", teacher, Teacher)
         made = PublicConsensus() if consensus is None else consensus
         guided = self.lambda_aggregate > 0
         self.consensus = made if guided or made.on_server else NoConsensus()

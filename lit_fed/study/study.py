@@ -1,6 +1,6 @@
 """Several configurations × seeds by one command: their table and their figure.
 
-``lit-fed-study --configs [configs/a.yaml,configs/b.yaml] --seeds [0,1,2] --root runs/study``
+``lit-fed-study --configs [lora_fedavg,mine/ddg.yaml] --seeds [0,1,2] --root runs/study``
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
+from lit_fed.configurations import find_configuration, with_configurations
 from lit_fed.study.figure import Kind, draw
 from lit_fed.study.run import Run
 from lit_fed.study.table import results_csv, results_table
@@ -39,7 +40,7 @@ def study(
     that fails is named at the end and does not stop the others.
 
     Args:
-        configs: YAML files of ``lit-fed fit``.
+        configs: YAML files of ``lit-fed fit``, or names of packaged ones.
         seeds: Values of ``seed_everything``.
         root: Folder of the study. A run is in ``<root>/<name of the YAML>/seed_<seed>``.
         name: The results are ``<root>/<name>.csv`` (one row a run), ``.md`` (the table) and ``.png``.
@@ -59,10 +60,8 @@ def study(
         ValueError: If more than one setting is swept.
         SystemExit: With code 1, after the table, if a run failed.
     """
-    if missing := [str(c) for c in (*configs, *overlays) if not c.is_file()]:
-        raise FileNotFoundError(
-            f"`configs` and `overlays` are expected to be files, but there is no {', '.join(missing)}"
-        )
+    configs = [find_configuration(str(config)) for config in configs]
+    overlays = tuple(find_configuration(str(overlay)) for overlay in overlays)
     if sweep is not None and len(sweep) != 1:
         raise ValueError(f"`sweep` is expected to name one setting, but names {list(sweep)}")
     runs = _runs(configs, seeds, root, overlays, sweep, set)
@@ -137,6 +136,6 @@ def main() -> None:
     from jsonargparse import auto_cli
 
     try:
-        auto_cli(study, as_positional=False)
+        auto_cli(study, as_positional=False, args=with_configurations(sys.argv[1:]))
     except (OSError, ValueError) as error:
         sys.exit(f"lit-fed-study: error: {error}")

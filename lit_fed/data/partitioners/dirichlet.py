@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 class DirichletPartitioner(Partitioner):
-    r"""Each label's rows are divided by proportions :math:`p_c \sim \mathrm{Dir}(\alpha 1_K)`.
+    r"""Each label's rows are divided by proportions drawn from a Dirichlet distribution.
+
+    :math:`p_c \sim \mathrm{Dir}(\alpha 1_K)` for label c and K clients.
 
     Clients differ in their labels and, as the proportions of a label need not balance those of
     another, in size. Small alpha: a client has few labels. Large alpha: as IID.

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 class QuantitySkewPartitioner(Partitioner):
-    r"""Rows are shuffled, and divided by proportions :math:`q \sim \mathrm{Dir}(\alpha 1_K)`.
+    r"""Rows are shuffled, and divided by proportions drawn from a Dirichlet distribution.
+
+    :math:`q \sim \mathrm{Dir}(\alpha 1_K)` for K clients.
 
     Li et al., "Federated Learning on Non-IID Data Silos: An Experimental Study", 2022, section
     IV-C,

@@ -12,7 +12,7 @@ class LocalSettings:
 
     Attributes:
         seed: Of the run; every round of a client draws from (seed, round, client).
-        local_epochs: Passes of a client over its rows.
+        local_epochs: Passes of a client over its rows; None only where there are steps.
         local_steps: Optimizer steps; if set, they replace epochs.
         accumulate_grad_batches: Batches whose gradients make one optimizer step.
         gradient_clip_val: Bound of the gradient before a step. None: no clipping.
@@ -24,7 +24,7 @@ class LocalSettings:
     """
 
     seed: int = 0
-    local_epochs: int = 1
+    local_epochs: int | None = 1
     local_steps: int | None = None
     accumulate_grad_batches: int = 1
     gradient_clip_val: float | None = 1.0

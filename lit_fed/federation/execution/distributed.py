@@ -171,4 +171,4 @@ def local_work(settings: LocalSettings, batch_size: int, client: Client) -> floa
     if settings.local_steps is not None:
         return float(settings.local_steps * settings.accumulate_grad_batches)
     batches = limited(math.ceil(client.num_samples / batch_size), settings.limit_train_batches)
-    return float(batches * settings.local_epochs)
+    return float(batches * (settings.local_epochs or 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -39,7 +40,13 @@ def last_run_folder(root: Path | None, name: str) -> Path:
 
 
 def find_checkpoint(ckpt_path: str | None, root: Path | None, name: str) -> Path | None:
-    """The folder that ``ckpt_path`` means; None if it is None, or ``last`` where there is none yet."""
+    """The folder that ``ckpt_path`` means; None if it is None, or ``last`` where there is none yet.
+
+    Raises:
+        FileNotFoundError: If it is ``best`` and the run has not named one.
+    """
+    if ckpt_path == "best":
+        return _best_checkpoint(last_run_folder(root, name))
     if ckpt_path != "last":
         return None if ckpt_path is None else Path(ckpt_path)
     folder = last_run_folder(root, name)
@@ -66,6 +73,17 @@ def run_folder(ckpt_path: str | None, found: Path | None, root: Path | None, nam
     if found is not None and last_checkpoint(found.parent) == found:
         return found.parents[1]
     return new_run_folder(root, name)
+
+
+def _best_checkpoint(folder: Path) -> Path:
+    named = folder / "checkpoints" / "best.json"
+    if not named.is_file():
+        raise FileNotFoundError(
+            f"`ckpt_path` 'best' expects a run with lit_fed.callbacks.RoundCheckpoint and its `monitor`, but there is "
+            f"no {named}"
+        )
+    best: str = json.loads(named.read_text(encoding="utf-8"))["checkpoint"]
+    return named.parent / best
 
 
 def _latest_version(name: str) -> int:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lit_fed.aggregation import Aggregation
 from lit_fed.backbones import Backbone
+from lit_fed.limits import require_instance
 from lit_fed.losses import StabilityMixin, WeightRegularizationMixin, cross_entropy
 from lit_fed.methods.averaging import AveragingMixin
 from lit_fed.methods.msi.injection import StructureInjection
@@ -56,6 +57,7 @@ class MSI(StabilityMixin, WeightRegularizationMixin, AveragingMixin):
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone=backbone, aggregation=aggregation, **kwargs)
+        require_instance("model.perturbation", perturbation, Perturbation)
         self.perturbation = GaussianNoise() if perturbation is None else perturbation
         self.injection = StructureInjection(
             self.perturbation, sites, inject_every, self.mu, self.backbone

@@ -1,4 +1,4 @@
-"""The command line: ``lit-fed fit | validate | test | predict --config …``."""
+"""The commands that train and evaluate: ``lit-fed fit | validate | test | predict --config …``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import sys
 import warnings
 from itertools import pairwise
-from typing import Any, NoReturn
+from typing import Any
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import (
@@ -20,9 +20,11 @@ from lightning.pytorch.cli import (
 
 from lit_fed import aggregation, callbacks, data, federation, methods, perturbations
 from lit_fed.callbacks.run_summary import metrics_table
+from lit_fed.cli.commands import RUNS
+from lit_fed.cli.parser import LitFedParser
+from lit_fed.configurations import with_configurations
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation import ProcessLost
-from lit_fed.methods.ddg import refuse_replaced
 from lit_fed.module import FederatedModule
 from lit_fed.trainer import FederatedTrainer
 
@@ -38,20 +40,6 @@ class SaveRunConfig(SaveConfigCallback):
             self.parser.save(self.config, path, skip_none=False, overwrite=True, multifile=False)
 
 
-class LitFedParser(LightningArgumentParser):
-    """A parser that names what has taken the place of a former setting of DDG."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Say what is wrong with the settings, and exit.
-
-        Raises:
-            ValueError: If it is a former setting.
-        """
-        unknown = r"class_path '[\w.]*DDG(?:MSI)?':\s+Option '(\w+)' is not accepted"
-        refuse_replaced(dict.fromkeys(re.findall(unknown, message)))
-        super().error(message, ex)
-
-
 class LitFedCLI(LightningCLI):
     """A LightningCLI whose trainer is a :class:`~lit_fed.FederatedTrainer`.
 
@@ -61,6 +49,8 @@ class LitFedCLI(LightningCLI):
 
     def __init__(self, args: ArgsType = None) -> None:
         _import_what_may_be_named()
+        words = sys.argv[1:] if args is None else args
+        self._command = words[0] if isinstance(words, list) and words else None
         super().__init__(
             FederatedModule,
             FederatedDataModule,
@@ -85,18 +75,24 @@ class LitFedCLI(LightningCLI):
         parser.add_lightning_class_args(FederatedModule, "model", subclass_mode=True)
         parser.add_lightning_class_args(FederatedDataModule, "data", subclass_mode=False)
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """The subcommands, and the arguments of their methods that are made from the configuration."""
-        return {name: {"model", "datamodule"} for name in ("fit", "validate", "test", "predict")}
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # static in Lightning, called on the object
+        """The subcommands, and the arguments of their methods that are made from the configuration.
+
+        Only the one that the command line begins with, if it does: each has a parser of all settings.
+        """
+        names = [self._command] if self._command in RUNS else RUNS
+        return {name: {"model", "datamodule"} for name in names}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse, where a bare ``--model.help`` means the class that ``--model`` names."""
+        """Parse; ``--config`` takes names, and a bare ``--model.help`` means the class that ``--model`` names."""
         if args is not None and not isinstance(args, list):
             super().parse_arguments(parser, args)
         else:
             words = sys.argv[1:] if args is None else args
-            self.config = parser.parse_args(_with_model_in_help(words))
+            self.config = parser.parse_args(_with_model_in_help(with_configurations(words)))
+
+    def _parse_ckpt_path(self) -> None:
+        """Read no settings from the checkpoint, as Lightning does: a round's is a folder beside its ``config.yaml``."""
 
     def validate(self, **kwargs: Any) -> None:
         """Evaluate on the validation rows and print the metrics."""
@@ -139,6 +135,10 @@ def _with_model_in_help(words: list[str]) -> list[str]:
 def _own_words(error: BaseException) -> str:
     """What was raised first: jsonargparse wraps it once for every nested class it makes."""
     while str(error).startswith("Does not validate against") and error.__cause__ is not None:
+        said = re.findall(r"class_path '([^']+)':\s+(.+?)\s+- Expected", str(error), re.DOTALL)
+        if said and str(error.__cause__).startswith("Expected a "):
+            # the cause is that of the first alternative, which may be another type than was meant
+            return " ".join(f"`{said[-1][0]}`: {said[-1][1]}".split())
         error = error.__cause__
     return " ".join(str(error).split())
 
@@ -150,8 +150,8 @@ def _print_metrics(trainer: Any, results: Any) -> None:
         Console().print(metrics_table([], results[0]))
 
 
-def main(args: ArgsType = None) -> None:
-    """Run the command line.
+def run(args: ArgsType = None) -> None:
+    """Run a command that trains or evaluates.
 
     What is wrong with the settings or the data is known before the first round, and said in one line;
     set ``LIT_FED_DEBUG=1`` for the traceback.
@@ -163,7 +163,7 @@ def main(args: ArgsType = None) -> None:
     warnings.filterwarnings("ignore", ".*`loftq_config` specified but will be ignored", UserWarning)
     try:
         cli = LitFedCLI(args)
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         # the trainer adds a note to what is raised once the rounds have begun: no setting's fault
         if os.environ.get("LIT_FED_DEBUG") or hasattr(error, "__notes__"):
             raise

@@ -1,6 +1,6 @@
 import json
-import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -55,6 +55,75 @@ def test_fit_test_predict_and_resume_from_the_saved_config(
     assert json.loads((run / "summary.json").read_text())["rounds"] == 3
 
 
+@pytest.mark.parametrize(
+    ("logger", "package"),
+    [("WandbLogger", "wandb"), ("MLFlowLogger", "mlflow"), ("CometLogger", "comet")],
+)
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_logger_that_is_not_installed_names_its_package(
+    arguments: list[str], logger: str, package: str, listed: bool
+) -> None:
+    if find_spec(package.replace("comet", "comet_ml")) is not None:
+        pytest.skip("installed here")
+    path = f"lightning.pytorch.loggers.{logger}"
+    Path("loggers.yaml").write_text(
+        yaml.safe_dump({"trainer": {"loggers": [{"class_path": path}] if listed else path}})
+    )
+    with pytest.raises(SystemExit) as exit_:
+        main(["fit", *arguments, "--config", "loggers.yaml"])
+    message = str(exit_.value)
+    assert path in message
+    assert f"pip install -U '{package}" in message
+    assert "\n" not in message
+
+
+def test_the_best_checkpoint_is_found_by_its_name(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("best.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "trainer": {
+                    "default_root_dir": str(tmp_path / "run"),
+                    "max_rounds": 3,
+                    "callbacks": [
+                        {
+                            "class_path": "lit_fed.callbacks.RoundCheckpoint",
+                            "init_args": {"monitor": "val/loss", "mode": "max", "keep_last": 1},
+                        }
+                    ],
+                }
+            }
+        )
+    )
+    main(["fit", *arguments, "--config", "best.yaml"])
+    checkpoints = tmp_path / "run" / "checkpoints"
+    best = json.loads((checkpoints / "best.json").read_text())["checkpoint"]
+    assert best != "round=0003"  # its loss falls
+    capsys.readouterr()
+    for path in ("best", str(checkpoints / best)):
+        main(["test", *arguments, "--config", "best.yaml", "--ckpt_path", path])
+    tables = capsys.readouterr().out.splitlines()
+    assert tables[: len(tables) // 2] == tables[len(tables) // 2 :]
+
+
+def test_null_where_it_is_documented(arguments: list[str], tmp_path: Path) -> None:
+    main(
+        [
+            "fit",
+            *arguments,
+            "--model.backbone.peft=null",
+            *("--trainer.local_epochs=null", "--trainer.local_steps=1", "--trainer.max_rounds=1"),
+            f"--trainer.default_root_dir={tmp_path / 'run'}",
+        ]
+    )
+    saved = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert saved["model"]["init_args"]["backbone"]["init_args"]["peft"] is None
+    assert saved["trainer"]["local_epochs"] is None
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["rounds"] == 1
+
+
 def test_runs_are_numbered_under_their_name(arguments: list[str], tmp_path: Path) -> None:
     for _ in range(2):
         main(["fit", *arguments, "--trainer.name=mine", "--trainer.max_rounds=1"])
@@ -79,27 +148,36 @@ def test_runs_are_numbered_under_their_name(arguments: list[str], tmp_path: Path
             ["--trainer.clients_per_round=9"],
             "`trainer.clients_per_round` is expected between 1 and",
         ),
+        (["--config=absent.yaml"], "there is no 'absent.yaml'"),
+        (["--config=lora_fedvag"], "there is no 'lora_fedvag'; did you mean 'lora_fedavg'?"),
+        (
+            ["--trainer.local_epochs=null"],
+            "`trainer.local_epochs` or `trainer.local_steps` is expected to be at least 1, but both are null",
+        ),
+        (["--model.optimizer.lr=-1"], "`model.optimizer.lr` is refused by the optimizer"),
+        (["--model.optimizer.weight_decay=-1"], "`model.optimizer.weight_decay` is refused"),
+        (["--trainer.accelerator=tpu"], "`trainer.accelerator` 'tpu' is expected to be possible"),
+        (["--trainer.accelerator=gpuu"], "`trainer.accelerator` 'gpuu' is expected to be possible"),
+        (["--trainer.strategy=fspd"], "`trainer.strategy` 'fspd' is expected to be possible"),
+        (
+            ["--ckpt_path=best"],
+            "`ckpt_path` 'best' expects a run with lit_fed.callbacks.RoundCheckpoint",
+        ),
+        (["--ckpt_path=rows.csv"], "`ckpt_path` is expected to be a checkpoint folder"),
+        (["--ckpt_path=absent"], "`ckpt_path` is expected to be a checkpoint folder"),
     ],
-    ids=lambda value: value[0].split("=")[0] if isinstance(value, list) else "",
+    ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_what_is_wrong_is_said_in_one_line(
     arguments: list[str], wrong: list[str], said: str
 ) -> None:
+    Path("rows.csv").write_text("text,label\ngood,1\n")
     with pytest.raises(SystemExit) as exit_:
         main(["fit", *arguments, *wrong])
     message = str(exit_.value)
     assert message.startswith("lit-fed: error: ")
     assert said in message
     assert "\n" not in message
-
-
-def test_an_unknown_setting_is_named(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        main(["fit", *arguments, "--trainer.epochs=3"])
-    assert exit_.value.code == 2
-    assert "trainer.epochs" in capsys.readouterr().err
 
 
 def test_help_documents_the_method(capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,13 +201,6 @@ def test_print_config_can_be_run_again(
         LitFedCLI(["fit", *arguments, "--print_config"])
     (tmp_path / "printed.yaml").write_text(capsys.readouterr().out)
     main(["fit", "--config", "printed.yaml", "--trainer.fast_dev_run=true"])
-
-
-def test_python_m_is_the_same_command() -> None:
-    child = subprocess.run(
-        [sys.executable, "-m", "lit_fed", "--help"], capture_output=True, text=True, check=True
-    )
-    assert all(name in child.stdout for name in ("fit", "validate", "test", "predict"))
 
 
 def test_clients_run_at_once_by_a_setting(arguments: list[str], tmp_path: Path) -> None:

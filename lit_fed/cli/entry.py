@@ -1,0 +1,106 @@
+"""The command ``lit-fed``: answers what needs no model at once, and hands over what trains or evaluates."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from lit_fed.cli.commands import RUNS
+from lit_fed.suggestion import did_you_mean
+
+if TYPE_CHECKING:
+    from lightning.pytorch.cli import ArgsType
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and exit."""
+        self.exit(2, f"lit-fed: error: {message}\n")
+
+
+class _Version(argparse.Action):
+    """Prints the version when it is asked for: reading it costs more than the rest."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        try:
+            print("lit-fed", version("lit_fed"))
+        except PackageNotFoundError:
+            print("lit-fed, not installed")
+        parser.exit()
+
+
+def main(args: ArgsType = None) -> None:
+    """Run the command line.
+
+    What is wrong with the settings or the data is known before the first round, and said in one line;
+    set ``LIT_FED_DEBUG=1`` for the traceback.
+
+    Args:
+        args: The command line as a list, or None: that of the process, which also finds packages in the
+            current folder, as ``python -m lit_fed`` does.
+    """
+    here = str(Path.cwd())
+    if args is None and not sys.flags.safe_path and not {"", here} & set(sys.path):
+        sys.path.insert(0, here)
+    words = sys.argv[1:] if args is None else args
+    if not isinstance(words, list) or _runs(words):
+        from lit_fed.cli.lightning_cli import run
+
+        run(args)
+        return
+    parser = _parser()
+    commands = [*RUNS, "init", "list"]
+    if not words or (not words[0].startswith("-") and words[0] not in commands):
+        came = f", but got {words[0]!r}" + did_you_mean(words[0], commands) if words else ""
+        parser.error(f"expected one of {', '.join(commands)} or --help{came}")
+    given = parser.parse_args(words)
+    if given.command == "list":
+        from lit_fed.cli.inventory import inventory
+
+        print(inventory())
+    else:
+        _init(given.folder, given.config)
+
+
+def _runs(words: list[str]) -> bool:
+    """Whether a command line is one for the LightningCLI: it may have settings before the command."""
+    first = words[0] if words else ""
+    return first in RUNS or (first.startswith("-") and first not in {"-h", "--help", "--version"})
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="lit-fed", description="Federated fine-tuning of language models.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="Print the version and exit.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    for name, line in RUNS.items():
+        commands.add_parser(name, help=line, add_help=False)
+    init = commands.add_parser(
+        "init",
+        help="Copy a packaged configuration into a folder, to start from.",
+        description="Copy a packaged configuration into a folder, to start from.",
+        allow_abbrev=False,
+    )
+    init.add_argument("folder", type=Path, metavar="FOLDER", help="Where the copy goes.")
+    init.add_argument(
+        "--config", default="lora_fedavg", metavar="NAME", help="Which one (default: lora_fedavg)."
+    )
+    line = "List methods, aggregations, backbones, encodings, partitioners, executions and configurations."
+    commands.add_parser("list", help=line, description=line)
+    return parser
+
+
+def _init(folder: Path, name: str) -> None:
+    from lit_fed.configurations import copy_configuration
+
+    try:
+        target = copy_configuration(name, folder)
+    except OSError as error:
+        sys.exit(f"lit-fed: error: {error}")
+    print(f"{target} is yours to change; lit-fed fit --config {target} runs it")

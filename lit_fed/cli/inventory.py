@@ -1,0 +1,98 @@
+"""What ``lit-fed list`` shows: classes by the first lines of their docstrings, configurations by their headers.
+
+Sources are read, not imported: an import would take torch and Lightning along.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from lit_fed.configurations import configurations, description
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of classes that configurations name.
+
+    Attributes:
+        title: What they are.
+        setting: The setting that takes one.
+        package: The package from which they are named.
+        folder: The package in whose files they are.
+        base: The class that they extend.
+    """
+
+    title: str
+    setting: str
+    package: str
+    folder: str
+    base: str
+
+
+KINDS = (
+    Kind("Methods", "model", "lit_fed", "lit_fed.methods", "FederatedModule"),
+    Kind(
+        "Aggregations", "model.aggregation", "lit_fed.aggregation", "lit_fed.aggregation", "Aggregation"
+    ),
+    Kind("Backbones", "model.backbone", "lit_fed.backbones", "lit_fed.backbones", "Backbone"),
+    Kind("Encodings", "data.encoding", "lit_fed.data", "lit_fed.data.encodings", "Encoding"),
+    Kind("Partitioners", "data.partitioner", "lit_fed.data", "lit_fed.data.partitioners", "Partitioner"),
+    Kind(
+        "Executions",
+        "trainer.execution",
+        "lit_fed.federation",
+        "lit_fed.federation.execution",
+        "ClientExecution",
+    ),
+)  # fmt: skip
+
+
+def classes(kind: Kind) -> dict[str, str]:
+    """The public classes of a kind, and the first line of each one's docstring.
+
+    Args:
+        kind: The kind.
+
+    Example:
+        >>> sorted(classes(KINDS[3]))
+        ['lit_fed.data.CausalLMEncoding', 'lit_fed.data.ClassificationEncoding']
+    """
+    (folder,) = import_module(kind.folder).__path__
+    found = {
+        node.name: node
+        for path in sorted(Path(folder).rglob("*.py"))
+        for node in ast.parse(path.read_text("utf-8")).body
+        if isinstance(node, ast.ClassDef)
+    }
+
+    def extends(node: ast.ClassDef) -> bool:
+        bases = {ast.unparse(base).rpartition(".")[2] for base in node.bases}
+        return kind.base in bases or any(extends(found[base]) for base in bases & found.keys())
+
+    public = import_module(kind.package).__all__
+    return {
+        f"{kind.package}.{name}": (ast.get_docstring(node) or "").partition("\n")[0]
+        for name, node in sorted(found.items())
+        if name in public and extends(node)
+    }
+
+
+def inventory() -> str:
+    """All of them as text, a line each."""
+    sections = {f"{kind.title} (`{kind.setting}`)": classes(kind) for kind in KINDS}
+    lines = {name: description(path) for name, path in configurations().items()}
+    studies = {name: line for name, line in lines.items() if name.startswith("studies/")}
+    over = {name: line for name, line in lines.items() if name.startswith(("backbones/", "data/"))}
+    sections["Configurations (lit-fed fit --config NAME)"] = {
+        name: line for name, line in lines.items() if name not in studies | over
+    }
+    sections["Over a configuration (--config NAME --config THIS)"] = over
+    sections["Studies (lit-fed-study --config NAME)"] = studies
+    width = max(len(name) for section in sections.values() for name in section)
+    return "\n\n".join(
+        "\n".join([title, *(f"  {name:<{width}}  {line}" for name, line in section.items())])
+        for title, section in sections.items()
+    )

@@ -1,0 +1,48 @@
+"""The parser of the settings: its errors are one line, and settings are written out."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from lit_fed.cli.parser_errors import one_line
+from lit_fed.methods.ddg import refuse_replaced
+
+
+class LitFedParser(LightningArgumentParser):
+    """A parser whose errors name the setting, what is expected, what came and the nearest name, in one line.
+
+    The usage is what ``--help`` is for. ``LIT_FED_DEBUG=1`` prints the parser's own words before.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # a YAML takes no abbreviations either
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def parse_args(  # type: ignore[override]  # as in jsonargparse
+        self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any
+    ) -> Any:
+        """Parse; jsonargparse hands a nested ``null`` on to a class's own parser as the word ``None``."""
+        if args is not None and getattr(self, "_inner_parser", False):
+            args = [re.sub("=None$", "=null", word) for word in args]
+        return super().parse_args(args, *rest, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Say what is wrong with the settings, and exit.
+
+        Raises:
+            ValueError: If it is a former setting.
+        """
+        if not self.exit_on_error:
+            super().error(message, ex)
+        unknown = r"class_path '[\w.]*DDG(?:MSI)?':\s+Option '(\w+)' is not accepted"
+        refuse_replaced(dict.fromkeys(re.findall(unknown, message)))
+        if os.environ.get("LIT_FED_DEBUG"):
+            sys.stderr.write(f"{message}\n")
+        parser = getattr(ex, "subcommand_parser", None) or self
+        self.exit(2, f"lit-fed: error: {one_line(message, parser)}\n")
