@@ -21,6 +21,7 @@ from lightning.pytorch.cli import (
 from lit_fed.callbacks.run_summary import metrics_table
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation import ProcessLost
+from lit_fed.federation.run.identity import RunDiffers
 from lit_fed.methods.ddg import refuse_replaced
 from lit_fed.module import FederatedModule
 from lit_fed.trainer import FederatedTrainer
@@ -98,11 +99,11 @@ class LitFedCLI(LightningCLI):
 
     def validate(self, **kwargs: Any) -> None:
         """Evaluate on the validation rows and print the metrics."""
-        _print_metrics(self.trainer, self.trainer.validate(**kwargs))
+        _print_metrics(self.trainer, self.trainer.validate(**kwargs), "validation")
 
     def test(self, **kwargs: Any) -> None:
         """Evaluate on the test rows and print the metrics."""
-        _print_metrics(self.trainer, self.trainer.test(**kwargs))
+        _print_metrics(self.trainer, self.trainer.test(**kwargs), "test")
 
     def predict(self, **kwargs: Any) -> None:
         """Print a line of JSON for every row of the test sets: its ``index`` and ``prediction``.
@@ -131,14 +132,16 @@ def _own_words(error: BaseException) -> str:
     """What was raised first: jsonargparse wraps it once for every nested class it makes."""
     while str(error).startswith("Does not validate against") and error.__cause__ is not None:
         error = error.__cause__
+    if isinstance(error, RunDiffers):  # a line for each difference
+        return str(error)
     return " ".join(str(error).split())
 
 
-def _print_metrics(trainer: Any, results: Any) -> None:
+def _print_metrics(trainer: Any, results: Any, split: str) -> None:
     from rich.console import Console
 
     if trainer.is_global_zero:
-        Console().print(metrics_table([], results[0]))
+        Console().print(metrics_table([], results[0], split))
 
 
 def main(args: ArgsType = None) -> None:
