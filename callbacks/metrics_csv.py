@@ -23,10 +23,10 @@ def history_csv(history: Sequence[Mapping[str, float]]) -> str:
             row does not have is an empty cell.
 
     Example:
-        >>> print(history_csv([{"round": 0, "val/loss": 1.5}, {"round": 1, "val/f1": 0.25}]))
+        >>> print(history_csv([{"round": 1, "val/loss": 1.5}, {"round": 2, "val/f1": 0.25}]))
         round,val/loss,val/f1
-        0,1.5,
-        1,,0.25
+        1,1.5,
+        2,,0.25
         <BLANKLINE>
     """
     columns = dict.fromkeys(name for row in history for name in row)

@@ -32,7 +32,9 @@ _CLIENT_MEAN = re.compile(r"clients/(.+)/mean")
 
 
 def metrics_table(
-    history: Sequence[Mapping[str, float]], test: Mapping[str, float] | None = None
+    history: Sequence[Mapping[str, float]],
+    test: Mapping[str, float] | None = None,
+    evaluated: str = "test",
 ) -> Table:
     """Set each metric's first, best and last round beside its test value.
 
@@ -41,6 +43,7 @@ def metrics_table(
             loss, an error or a perplexity is the smallest, of any other the largest value.
         test: Metrics of the final model, such as ``test/accuracy``, or ``test/accuracy/<set>`` of a
             further test set, which has a row of its own.
+        evaluated: What ``test`` holds; the head of its column.
 
     Example:
         >>> table = metrics_table([{"val/f1": 0.5}, {"val/f1": 0.75}], {"test/f1": 0.625})
@@ -51,7 +54,8 @@ def metrics_table(
 
     table = Table(title="Result", title_justify="left")
     table.add_column("metric", overflow="fold")
-    for title in ("first round", "best", "last", "test"):
+    rounds = ("first round", "best", "last") if history else ()
+    for title in (*rounds, evaluated):
         table.add_column(title, justify="right")
     test = dict(test or {})
     for name in dict.fromkeys(name for row in history for name in row if _is_shown(name)):
@@ -66,7 +70,9 @@ def metrics_table(
         )
     for name, value in test.items():
         if _is_shown(name):
-            table.add_row(_CLIENT_MEAN.sub(r"\1 (clients' mean)", name), "", "", "", _cell(value))
+            table.add_row(
+                _CLIENT_MEAN.sub(r"\1 (clients' mean)", name), *[""] * len(rounds), _cell(value)
+            )
     return table
 
 
@@ -151,6 +157,7 @@ class RunSummary(FederatedCallback):
                 "process": seconds,
             },
             "failures": state.failures,
+            "changes": state.changes,
             "seed": trainer.seed,
             "versions": {
                 "python": platform.python_version(),

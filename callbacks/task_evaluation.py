@@ -165,7 +165,7 @@ class TaskEvaluation(PeriodicEvaluation):
             atomic_write(folder / "task_matrix.csv", matrix_csv(matrix, self.tasks))
         for writer in tensorboard_writers(trainer):
             figure, _ = self._matrix.plot(matrix, labels=self.tasks)
-            writer.add_figure("task/matrix", figure, trainer.current_round - 1)
+            writer.add_figure("task/matrix", figure, trainer.current_round)
 
 
 def matrix_csv(matrix: Tensor, tasks: Sequence[str]) -> str:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from pathlib import Path
+from types import FrameType, NoneType
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.core.mixins import HyperparametersMixin
+from lightning.pytorch.utilities.parsing import collect_init_args
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from lit_fed.backbones import Backbone, Prediction, SequenceClassifier
+from lit_fed.built_from_config import built_from_config
+from lit_fed.checkpoint_files import (
+    checkpoint_in,
+    checkpoint_payload,
+    checkpoint_state,
+    undamaged,
+)
 from lit_fed.client import Client
 from lit_fed.limits import require_at_least, require_instance
 from lit_fed.losses import cross_entropy
@@ -64,6 +77,9 @@ class FederatedModule(LightningModule):
         client: Who the module is at the moment; None on the server and in a stock Trainer.
         prepared: What :meth:`prepare` gave for this client; empty where it gave nothing, and on the server.
         gradient_clipper: How a federated trainer bounds gradients, while a client trains.
+        loaded_from: The checkpoint that :meth:`from_run` has loaded; else None.
+        hparams: The constructor's numbers, words and truth values, as in Lightning. Parts, such as the backbone,
+            are not among them: ``load_from_checkpoint`` of a stock Trainer's file takes them as arguments.
     """
 
     has_global_model: bool = True
@@ -78,6 +94,8 @@ class FederatedModule(LightningModule):
         warmup_steps: int = 0,
     ) -> None:
         super().__init__()
+        if settings := _plain_arguments(inspect.currentframe()):
+            self.save_hyperparameters(settings)
         require_instance("model.backbone", backbone, Backbone)
         if not callable(optimizer):
             raise TypeError(
@@ -92,10 +110,94 @@ class FederatedModule(LightningModule):
         self.client: Client | None = None
         self.prepared = Payload()
         self.gradient_clipper: Callable[[Any, float | None, str | None], None] | None = None
+        self.loaded_from: Path | None = None
         self.datamodule: FederatedDataModule | None = None
         self.metric_averager: MetricAverager | None = None
         self.timers = Timers()
         self._labels: Sequence[int] | None = None
+
+    # ---------------------------------------------------------------- from a run
+
+    @classmethod
+    def from_run(cls, folder: str | Path, module: FederatedModule | None = None) -> Self:
+        """The global model of a federated run.
+
+        It is built from the ``config.yaml`` that the command line has saved in the run's folder, and takes the
+        state of the checkpoint. A run that was started from Python has no such file, since what Python has built
+        cannot be written as one: build its module again as for the run and give it as ``module``.
+
+        Where the method has no global model, the result is the server; a client's own model is
+        ``FederatedTrainer.act_as_client`` after ``validate`` with this checkpoint.
+
+        Args:
+            folder: A run's folder, of which the last checkpoint is taken, or a checkpoint's.
+            module: The module that takes the state, in place. None: a new one.
+
+        Raises:
+            FileNotFoundError: If there is no checkpoint, or no configuration and no ``module``.
+            TypeError: If the run's method is not of this class.
+            ValueError: If the checkpoint or the configuration is damaged, or does not fit the module.
+        """
+        path = checkpoint_in(Path(folder), "folder")
+        if module is None:
+            config = path.parent.parent / "config.yaml"
+            if not config.is_file():
+                raise FileNotFoundError(
+                    f"`module` is expected where a run has no config.yaml, which the command line alone writes, and "
+                    f"there is no {config}: build it as for the run, and call from_run(folder, module=…)"
+                )
+            module = cast("FederatedModule", built_from_config(config, FederatedModule))
+        if not isinstance(module, cls):
+            raise TypeError(
+                f"the run in {folder} is expected to be of a {cls.__name__}, but is of a {type(module).__name__}"
+            )
+        module._load_global_state(path)
+        return module
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
+        """Load a stock Trainer's checkpoint as in Lightning or, if it is a folder, as :meth:`from_run`.
+
+        Args:
+            checkpoint_path: The file or folder.
+            *args: Of Lightning.
+            **kwargs: Of Lightning, among them the constructor's arguments that are parts: ``backbone=…``. Of a
+                folder: ``module``.
+
+        Raises:
+            ValueError: If the checkpoint does not fit the module that these arguments make.
+        """
+        if isinstance(checkpoint_path, str | Path) and Path(checkpoint_path).is_dir():
+            return cls.from_run(checkpoint_path, *args, **kwargs)
+        try:
+            loaded: Self = super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        except RuntimeError as error:
+            first = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"{checkpoint_path} does not fit {cls.__name__} with the parts that it was given: name those that it "
+                f"had, such as load_from_checkpoint(path, backbone=…) ({first} …)"
+            ) from error
+        return loaded
+
+    def _load_global_state(self, path: Path) -> None:
+        """Be the server with a checkpoint's broadcast."""
+        rounds, method = undamaged(path, lambda: _round_and_method(checkpoint_state(path)))
+        if method != type(self).__qualname__:
+            raise ValueError(
+                f"`module` is expected to be a {method} as in checkpoint {path}, but is a {type(self).__qualname__}"
+            )
+        server, broadcast = (
+            undamaged(path, partial(checkpoint_payload, path, f"{name}.safetensors"))
+            for name in ("server", "broadcast")
+        )
+        self.act_as(None)
+        try:
+            if rounds:
+                self.load_server_state(server)
+            self.download(broadcast)
+        except (ValueError, KeyError, RuntimeError) as error:
+            raise ValueError(f"checkpoint {path} does not fit the module: {error}") from error
+        self.loaded_from = path
 
     # ---------------------------------------------------------------- the federated protocol
 
@@ -363,6 +465,20 @@ class FederatedModule(LightningModule):
         else:
             for name, value in dictionary.items():
                 self.log(name, value, **kwargs)
+
+
+def _round_and_method(state: dict[str, Any]) -> tuple[int, str]:
+    # the first format called the method so
+    return int(state["round"]), str(state["run"]["method" if state["format"] == 1 else "model"])
+
+
+def _plain_arguments(frame: FrameType | None) -> dict[str, Any]:
+    """What the constructors under way were given, as far as it is plain: modules would be copied."""
+    given: dict[str, Any] = {}
+    if frame is not None:
+        for arguments in collect_init_args(frame, [], classes=(HyperparametersMixin,)):
+            given |= arguments
+    return {k: v for k, v in given.items() if isinstance(v, bool | int | float | str | NoneType)}
 
 
 def _named_backbones(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, Backbone]]:

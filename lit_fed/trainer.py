@@ -25,8 +25,19 @@ from lit_fed.federation.lightning_compatibility import LightningCompatibility
 from lit_fed.federation.loop import FederationLoop
 from lit_fed.federation.randomness import resolve_seed
 from lit_fed.federation.round import RoundSettings
-from lit_fed.federation.run.run import Run, identity_of
-from lit_fed.federation.run.run_folder import find_checkpoint, run_folder
+from lit_fed.federation.run.identity import (
+    decides_predictions,
+    difference_lines,
+    differences,
+    identity_of,
+)
+from lit_fed.federation.run.run import Run
+from lit_fed.federation.run.run_folder import (
+    find_checkpoint,
+    last_run_folder,
+    run_folder,
+    why_unwritable,
+)
 from lit_fed.federation.sampling import ClientSampler, UniformSampler
 from lit_fed.federation.validation import (
     check_attachments,
@@ -94,6 +105,9 @@ class FederatedTrainer(LightningCompatibility):
         name: Name of the run. None: the name of the method's class.
         enable_progress_bar: Whether to show the progress of rounds and clients.
         enable_checkpointing: Whether to write a checkpoint after every round.
+        resume_with_changes: Whether a run may go on from a checkpoint although its data or settings differ;
+            the differences are then said and are in the summary. Else they are an error that names each.
+            What may always change is listed in :mod:`lit_fed.federation.run.identity`.
 
     Raises:
         TypeError: If a class is given where an instance of it is expected.
@@ -146,6 +160,7 @@ class FederatedTrainer(LightningCompatibility):
         name: str | None = None,
         enable_progress_bar: bool = True,
         enable_checkpointing: bool = True,
+        resume_with_changes: bool = False,
     ) -> None:
         self.fast_dev_run = int(fast_dev_run)
         if self.fast_dev_run:
@@ -183,6 +198,8 @@ class FederatedTrainer(LightningCompatibility):
             None if default_root_dir is None else Path(default_root_dir).expanduser()
         )
         self.name = name
+        self.resume_with_changes = resume_with_changes
+        self.precision = precision
         check_settings(vars(self), self.execution)
 
         self.fabric = make_fabric(
@@ -223,20 +240,24 @@ class FederatedTrainer(LightningCompatibility):
         Args:
             model: The method.
             datamodule: The clients' data. None: the embedded English–Chinese pairs.
-            ckpt_path: A checkpoint folder to go on from, or ``last``: the latest of the run in
-                ``default_root_dir``, or ``best``: that which its ``RoundCheckpoint`` with a ``monitor`` names.
+            ckpt_path: A checkpoint folder to go on from, a run's folder (its latest checkpoint), or of the run in
+                ``default_root_dir`` the ``last`` or the ``best`` checkpoint.
 
         Raises:
             RuntimeError: If fewer than ``min_clients`` clients finish a round.
         """
-        found = find_checkpoint(ckpt_path, self.default_root_dir, self.run_name(model))
-        folder = run_folder(ckpt_path, found, self.default_root_dir, self.run_name(model))
+        root, name = self.default_root_dir, self.run_name(model)
+        found = find_checkpoint(ckpt_path, root, name)
+        folder = run_folder(ckpt_path, found, root, name)
+        if ckpt_path and found is None:
+            rank_zero_warn(f"`ckpt_path` is 'last', but {folder} has no checkpoint yet")
         loop, found = self._attach(model, datamodule or FederatedDataModule(), folder, found)
         if found:
-            loop.load(found)
+            loop.load(found, with_changes=self.resume_with_changes)
         else:
             loop.begin()
-        loop.run.start_logging(self._loggers_setting, self.current_round)
+        self._make_folder()
+        loop.run.start_logging(self._loggers_setting, self.current_round + 1)
         self.call("setup", "fit")
         self.fitting = True
         try:
@@ -283,7 +304,7 @@ class FederatedTrainer(LightningCompatibility):
         Args:
             model: The method.
             datamodule: The data. None: that of the fit before, else the embedded pairs.
-            ckpt_path: A checkpoint folder, ``last`` or ``best``. None: the model as it is.
+            ckpt_path: As for :meth:`fit`. None: the model as it is, which is said where it is untrained.
 
         Returns:
             One dictionary of metrics.
@@ -305,7 +326,7 @@ class FederatedTrainer(LightningCompatibility):
         Args:
             model: The method.
             datamodule: The data. None: that of the fit before, else the embedded pairs.
-            ckpt_path: A checkpoint folder, ``last`` or ``best``. None: the model as it is.
+            ckpt_path: As for :meth:`fit`. None: the model as it is, which is said where it is untrained.
 
         Returns:
             One dictionary of metrics; those of a test set ``x`` beside the main one end in ``/x``.
@@ -327,7 +348,7 @@ class FederatedTrainer(LightningCompatibility):
         Args:
             model: The method.
             datamodule: The data. None: that of the fit before, else the embedded pairs.
-            ckpt_path: A checkpoint folder, ``last`` or ``best``. None: the model as it is.
+            ckpt_path: As for :meth:`fit`. None: the model as it is, which is said where it is untrained.
 
         Raises:
             ValueError: If the method has no global model.
@@ -349,19 +370,23 @@ class FederatedTrainer(LightningCompatibility):
         stage: str,
     ) -> None:
         """Make ready to evaluate a checkpoint, what the fit before left, or the model as it is."""
-        found = find_checkpoint(ckpt_path, self.default_root_dir, self.run_name(model))
+        root, name = self.default_root_dir, self.run_name(model)
+        found = find_checkpoint(ckpt_path, root, name)
         if ckpt_path and found is None:
-            raise FileNotFoundError(f"`ckpt_path` {ckpt_path!r} expects a run with a checkpoint")
+            raise FileNotFoundError(
+                f"`ckpt_path` is 'last', but {last_run_folder(root, name)} has no checkpoint"
+            )
         before = self._fitted
         if before is None or before.module is not model:
             loop, _ = self._attach(model, datamodule or FederatedDataModule(), self.log_dir)
             if not found:
                 loop.begin()
+                self._say_untrained(model, stage)
         elif datamodule is not None and datamodule is not self.datamodule:
             loop, _ = self._attach(model, datamodule, self.log_dir, None, before.training.resident)
             loop.state = before.state
         if found:
-            self._loop.load(found, ["method"])
+            self._loop.load(found, decides_predictions(model), self.resume_with_changes)
         self.call("setup", stage)
 
     def _attach(
@@ -404,6 +429,8 @@ class FederatedTrainer(LightningCompatibility):
         model.timers = self.timers
         if self.rounds_per_task and not self.fast_dev_run:
             self.max_rounds = self.rounds_per_task * len(datamodule.tasks or ())
+        # before the module is on devices, or in parts
+        identity = identity_of(model, datamodule, vars(self))
         if resident is None:
             resident = ResidentModule(model, execution.setup_module(fabric, model))
         # what a module logs goes through its metric_averager, and a stock Trainer may have it next
@@ -414,9 +441,12 @@ class FederatedTrainer(LightningCompatibility):
             datamodule, self.sampler, self.clients_per_round, self.seed, self.rounds_per_task
         )
         paths = [None if p is None else str(p) for p in (found, folder)]
-        agreed = execution.of_first_process(paths)
+        *agreed, first = execution.of_first_process([*paths, identity])
+        if unlike := difference_lines(differences(first, identity)):
+            raise ValueError(
+                f"process {fabric.global_rank} has other data or settings than the first one: {'; '.join(unlike)}"
+            )
         found, self.log_dir = (None if p is None else Path(p) for p in agreed)
-        identity = identity_of(model, datamodule, self.seed, self.rounds_per_task, self.attachments)
         run = Run(None if self.fast_dev_run else self.log_dir, identity, self.client_state_mb)
         if self.is_global_zero:
             # what a killed run has left; no process has made any yet
@@ -427,6 +457,24 @@ class FederatedTrainer(LightningCompatibility):
     def _settings(self, kind: type[Settings]) -> Settings:
         """Those of the trainer's settings that a class of them names."""
         return kind(**{name: getattr(self, name) for name in kind.__dataclass_fields__})
+
+    def _make_folder(self) -> None:
+        """Make the run's folder, when all else has been checked.
+
+        Raises:
+            OSError: If nothing can be written there.
+        """
+        folder = None if self.fast_dev_run or not self.is_global_zero else self.log_dir
+        problem = None if folder is None else why_unwritable(folder)
+        if problem := self.execution.of_first_process(problem):
+            raise OSError(problem)
+
+    def _say_untrained(self, model: FederatedModule, stage: str) -> None:
+        if model.loaded_from is None:
+            rank_zero_warn(
+                f"{stage} takes {type(model).__name__} as it was given: this trainer has not trained it, and "
+                "`ckpt_path` is null; name a checkpoint, or 'last', for a model that has been trained"
+            )
 
     def _sanity_check(self, loop: FederationLoop) -> None:
         """Try a few validation batches, so that an error there does not cost a round."""
@@ -454,7 +502,7 @@ class FederatedTrainer(LightningCompatibility):
     def _log(self, metrics: dict[str, float]) -> None:
         """Give metrics of the last finished round to the loggers and to callbacks that monitor them."""
         self.callback_metrics |= {k: torch.tensor(v) for k, v in metrics.items()}
-        self._loop.run.log(metrics, step=max(self.current_round - 1, 0))
+        self._loop.run.log(metrics, step=self.current_round)
 
     def run_name(self, model: FederatedModule) -> str:
         """The run's name: ``name``, else that of the method's class."""

@@ -1,4 +1,5 @@
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def test_a_run_learns_and_leaves_its_files(toy_model: Path, tmp_path: Path) -> N
     )
     trainer.fit(toy_module(toy_model), toy_data())
     history = trainer.federation.history
-    assert [row["round"] for row in history] == list(range(8))
+    assert [row["round"] for row in history] == list(range(1, 9))
     assert trainer.final_metrics["test/accuracy"] >= 0.8
     assert history[-1]["val/loss"] < history[0]["val/loss"]
 
@@ -168,7 +169,7 @@ def test_the_run_ends_below_min_clients_and_keeps_its_rounds(
         pytest.warns(UserWarning, match="is left out"),
         pytest.raises(
             RuntimeError,
-            match=r"round 0: 2 of 4 clients finished, fewer than `trainer.min_clients` 3; the last",
+            match=r"round 1: 2 of 4 clients finished, fewer than `trainer.min_clients` 3; the last",
         ),
     ):
         trainer.fit(failing_module(toy_model), toy_data())
@@ -250,7 +251,9 @@ def test_validate_test_and_predict_use_the_checkpoint(toy_model: Path, tmp_path:
     trainer.fit(toy_module(toy_model), toy_data())
     fresh = toy_trainer(tmp_path / "run")
     module = toy_module(toy_model)
-    assert fresh.test(module, toy_data(), ckpt_path="last") == [trainer.final_metrics]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*this trainer has not trained")
+        assert fresh.test(module, toy_data(), ckpt_path="last") == [trainer.final_metrics]
     assert fresh.validate(module) == [
         {k: v for k, v in trainer.federation.history[-1].items() if k.startswith("val/")}
     ]
@@ -261,6 +264,46 @@ def test_validate_test_and_predict_use_the_checkpoint(toy_model: Path, tmp_path:
     assert sorted(index.tolist()) == list(range(40))
     accuracy = (logits.argmax(-1) == labels[index]).float().mean().item()
     assert accuracy == pytest.approx(trainer.final_metrics["test/accuracy"])
+
+
+@pytest.mark.parametrize("stage", ["validate", "test", "predict"])
+def test_an_untrained_model_is_not_evaluated_without_a_word(
+    stage: str, toy_model: Path, tmp_path: Path
+) -> None:
+    trainer = toy_trainer(tmp_path / "run")
+    with pytest.warns(UserWarning, match=f"{stage} takes FedAvg as it was given: this trainer"):
+        getattr(trainer, stage)(toy_module(toy_model), toy_data())
+    missing = r"`ckpt_path` is 'last', but .*run has no checkpoint"
+    with pytest.raises(FileNotFoundError, match=missing):
+        getattr(trainer, stage)(toy_module(toy_model), toy_data(), ckpt_path="last")
+
+
+def test_nothing_is_said_of_a_model_that_has_been_trained(toy_model: Path, tmp_path: Path) -> None:
+    trainer = toy_trainer(tmp_path / "run", max_rounds=1)
+    module = toy_module(toy_model)
+    trainer.fit(module, toy_data())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*this trainer has not trained")
+        assert trainer.test(module) == [trainer.final_metrics]
+        loaded = FedAvg.from_run(tmp_path / "run", module=toy_module(toy_model))
+        assert toy_trainer(tmp_path / "run").test(loaded, toy_data()) == [trainer.final_metrics]
+
+
+def test_rounds_are_counted_from_1_in_tensorboard_and_in_the_history(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    def steps(tag: str) -> list[int]:
+        found = EventAccumulator(str(tmp_path)).Reload().Scalars(tag)
+        return [event.step for event in found]
+
+    toy_trainer(tmp_path, max_rounds=2, loggers=True).fit(toy_module(toy_model), toy_data())
+    assert steps("val/loss") == steps("round") == [1, 2]
+    assert steps("test/loss") == [2]
+    longer = toy_trainer(tmp_path, max_rounds=4, loggers=True)
+    longer.fit(toy_module(toy_model), toy_data(), ckpt_path="last")
+    assert steps("val/loss") == steps("clients/drift/mean") == [1, 2, 3, 4]
+    assert [row["round"] for row in longer.federation.history] == [1, 2, 3, 4]
+    assert (tmp_path / "metrics.csv").read_text().splitlines()[1].startswith("1.0,")
 
 
 def test_settings_out_of_range_are_named(tmp_path: Path) -> None:

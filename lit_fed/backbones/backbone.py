@@ -6,6 +6,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from lit_fed.backbones.adaptation import adapt, complete_config, require_saved
 from lit_fed.backbones.adapters import DEFAULT, Adapters, some
 from lit_fed.backbones.anatomy import table_positions
+from lit_fed.backbones.identity import backbone_identity
 from lit_fed.backbones.prediction import Prediction
 from lit_fed.backbones.pretrained import quiet_transformers
 from lit_fed.shards import is_sharded, placed_like, whole
@@ -273,6 +275,24 @@ class Backbone(nn.Module, ABC):
         length = batch["input_ids"].shape[1]
         # The first one is the embedding, and virtual tokens of a prompt come first.
         return [state[:, -length:] for state in states[1:]]
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What decides results of the model, by name: frozen weights, configuration, tokenizer and adapter.
+
+        It is told once, before the model is put on devices or divided among them. Weights that train are no
+        part of it; of a model of which nothing trains, such as a frozen teacher, all are.
+        """
+        parameters = dict(self.model.named_parameters())
+        changing = {n: p for n, p in parameters.items() if p.requires_grad}
+        if changing and self._peft_config is not None:
+            # all of the adapters', also what a rule keeps from training at the moment
+            adapters = {id(p) for a in self.adapters for p in self.trainable(a).values()}
+            changing = {n: p for n, p in parameters.items() if id(p) in adapters}
+        told = backbone_identity(
+            self.model, self._base.config, self.tokenizer, self._peft_config, changing.values()
+        )
+        return {"num_labels": self.num_labels, **told}
 
     @property
     def num_parameters(self) -> int:

@@ -25,6 +25,7 @@ from lit_fed.cli.parser import LitFedParser
 from lit_fed.configurations import with_configurations
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation import ProcessLost
+from lit_fed.federation.run.identity import RunDiffers
 from lit_fed.module import FederatedModule
 from lit_fed.trainer import FederatedTrainer
 
@@ -96,11 +97,11 @@ class LitFedCLI(LightningCLI):
 
     def validate(self, **kwargs: Any) -> None:
         """Evaluate on the validation rows and print the metrics."""
-        _print_metrics(self.trainer, self.trainer.validate(**kwargs))
+        _print_metrics(self.trainer, self.trainer.validate(**kwargs), "validation")
 
     def test(self, **kwargs: Any) -> None:
         """Evaluate on the test rows and print the metrics."""
-        _print_metrics(self.trainer, self.trainer.test(**kwargs))
+        _print_metrics(self.trainer, self.trainer.test(**kwargs), "test")
 
     def predict(self, **kwargs: Any) -> None:
         """Print a line of JSON for every row of the test sets: its ``index`` and ``prediction``.
@@ -140,14 +141,16 @@ def _own_words(error: BaseException) -> str:
             # the cause is that of the first alternative, which may be another type than was meant
             return " ".join(f"`{said[-1][0]}`: {said[-1][1]}".split())
         error = error.__cause__
+    if isinstance(error, RunDiffers):  # a line for each difference
+        return str(error)
     return " ".join(str(error).split())
 
 
-def _print_metrics(trainer: Any, results: Any) -> None:
+def _print_metrics(trainer: Any, results: Any, split: str) -> None:
     from rich.console import Console
 
     if trainer.is_global_zero:
-        Console().print(metrics_table([], results[0]))
+        Console().print(metrics_table([], results[0], split))
 
 
 def run(args: ArgsType = None) -> None:

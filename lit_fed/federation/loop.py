@@ -75,14 +75,28 @@ class FederationLoop:
         self.module.train()
         self.state = FederationState(0, broadcast)
 
-    def load(self, path: Path, keys: Sequence[str] | None = None) -> None:
+    def load(
+        self,
+        path: Path,
+        matters: Callable[[str], bool] = lambda name: True,
+        with_changes: bool = False,
+    ) -> None:
         """Go on from a checkpoint.
 
         Args:
             path: Its folder.
-            keys: The parts of the run's identity that have to be the same. None: all.
+            matters: Whether a part of the run's identity has to be the same. Default: each has.
+            with_changes: Whether differences are meant.
+
+        Raises:
+            FileNotFoundError: If there is no checkpoint.
+            ValueError: If it is damaged, of a run that differs, or does not fit the module.
         """
-        self.state = self.run.load(path, keys)
+        self.state = self.run.load(path, matters, with_changes)
+        try:
+            self.act_as_server()
+        except (ValueError, KeyError, RuntimeError) as error:
+            raise ValueError(f"checkpoint {path} does not fit the model: {error}") from error
         self.selection.sampler.load_state_dict(self.state.sampler)
         for callback in self.callbacks:
             if callback.state_key in self.state.callbacks:

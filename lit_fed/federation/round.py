@@ -90,7 +90,7 @@ class FederationRound:
             ledger.record(client.id, down=start.broadcast.nbytes)
             if isinstance(result, Failed):
                 rank_zero_warn(
-                    f"round {state.round}: client {client.id!r} is left out: {result.error}"
+                    f"round {state.round + 1}: client {client.id!r} is left out: {result.error}"
                 )
                 failures[client.id] = failures.get(client.id, 0) + 1
                 errors.append(result.error)
@@ -113,7 +113,7 @@ class FederationRound:
             failures=failures,
         )
         with timers("evaluation"):
-            metrics = {"round": float(state.round), **self._validated(state)}
+            metrics = {"round": float(state.round + 1), **self._validated(state)}
         metrics |= spread([u.metrics for u in updates]) | _traffic(ledger)
         metrics |= {"clients/sampled": len(clients), "clients/failed": len(errors)}
         metrics["time/round"] = time.perf_counter() - started
@@ -143,7 +143,7 @@ class FederationRound:
         if len(updates) < least:
             reason = f"; the last one failed with: {errors[-1]}" if errors else ""
             raise RuntimeError(
-                f"round {state.round}: {len(updates)} of {len(clients)} clients finished, fewer than "
+                f"round {state.round + 1}: {len(updates)} of {len(clients)} clients finished, fewer than "
                 f"`trainer.min_clients` {least}{reason}"
             ) from (errors[-1] if errors else None)
 
@@ -151,7 +151,7 @@ class FederationRound:
         """The state with its next broadcast; as it was if there is no update."""
         if not updates:
             rank_zero_warn(
-                f"round {state.round}: no client finished; the global state stays as it was"
+                f"round {state.round + 1}: no client finished; the global state stays as it was"
             )
             return state
         module = self.training.module

@@ -23,6 +23,8 @@ class FederationState:
         ledger: Bytes so far.
         history: One row of metrics per round.
         failures: How often each client was left out of a round.
+        changes: What was changed on purpose where the run went on: ``round``, ``setting``, ``before`` and
+            ``now`` of each.
         callbacks: States of the callbacks by their ``state_key``: tensors and what JSON takes.
     """
 
@@ -34,4 +36,5 @@ class FederationState:
     ledger: Ledger = field(default_factory=Ledger)
     history: list[dict[str, float]] = field(default_factory=list)
     failures: dict[str, int] = field(default_factory=dict)
+    changes: list[dict[str, Any]] = field(default_factory=list)
     callbacks: dict[str, dict[str, Any]] = field(default_factory=dict)

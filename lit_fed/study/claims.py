@@ -140,7 +140,7 @@ def curves(root: Path, name: str) -> dict[int, dict[str, list[tuple[int, float]]
             history = run.history
             found[run.seed] = {
                 index: [
-                    (int(row["round"]) + 1, row[f"index/{index}"])
+                    (int(row["round"]), row[f"index/{index}"])
                     for row in history
                     if f"index/{index}" in row
                 ]

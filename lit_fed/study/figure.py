@@ -55,7 +55,7 @@ def _rounds(axis: Axes, runs: Sequence[Run], metric: str) -> None:
         for history in histories:
             for row in history:
                 if metric in row:
-                    found.setdefault(int(row["round"]) + 1, []).append(row[metric])
+                    found.setdefault(int(row["round"]), []).append(row[metric])
         _line(axis, found, name if value is None else f"{name} {value}")
 
 

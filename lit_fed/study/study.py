@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -57,7 +58,7 @@ def study(
     Raises:
         FileNotFoundError: If a configuration is missing.
         FileExistsError: If ``root`` holds a run of one of these names with other settings.
-        ValueError: If more than one setting is swept.
+        ValueError: If more than one setting is swept, or no run that has ended has one of the metrics.
         SystemExit: With code 1, after the table, if a run failed.
     """
     configs = [find_configuration(str(config)) for config in configs]
@@ -67,6 +68,8 @@ def study(
     runs = _runs(configs, seeds, root, overlays, sweep, set)
     for run in runs:
         run.check()
+    # what has ended already knows its metrics, before hours are spent on the others
+    _require_metrics(runs, metrics or [], figure)
     cores = os.cpu_count() or 1
     jobs = jobs or min(cores, 8)
     console = Console()
@@ -80,7 +83,11 @@ def study(
             progress.advance(bar)
 
         list(pool.map(one, runs))
-    _report(runs, root / name, metrics or list(METRICS), figure, sweep, console)
+    results = root / name
+    # all metrics are in this file, also where the table is refused
+    results.with_suffix(".csv").write_text(results_csv(runs), encoding="utf-8")
+    _require_metrics(runs, metrics or [], figure)
+    _report(runs, results, metrics or list(METRICS), figure, sweep, console)
     for run in failed:
         console.print(
             f"failed: {run.config} with seed {run.seed}, see {run.folder / 'log.txt'}",
@@ -114,6 +121,25 @@ def _runs(
     return runs
 
 
+def _require_metrics(runs: list[Run], metrics: list[str], figure: Kind | None) -> None:
+    """Raise where a metric is one that no run has, if any run has ended.
+
+    Raises:
+        ValueError: Naming the nearest metrics that there are.
+    """
+    ended = [(run, s) for run in runs if (s := run.summary) is not None]
+    known = {name for _, summary in ended for name in summary["metrics"]}
+    if figure == "rounds":
+        known |= {name for run, _ in ended for row in run.history for name in row}
+    for metric in metrics:
+        if ended and metric not in known:
+            near = difflib.get_close_matches(metric, sorted(known), n=3) or sorted(known)
+            raise ValueError(
+                f"`metrics` is expected to name metrics of the runs, such as {', '.join(near)}, but got {metric}, "
+                "which none has"
+            )
+
+
 def _report(
     runs: list[Run],
     path: Path,
@@ -124,7 +150,6 @@ def _report(
 ) -> None:
     table = results_table(runs, metrics)
     path.with_suffix(".md").write_text(table + "\n", encoding="utf-8")
-    path.with_suffix(".csv").write_text(results_csv(runs), encoding="utf-8")
     kind: Kind = figure or ("bars" if sweep is None else "sweep")
     label = next(iter(sweep)) if sweep else "value"
     draw(runs, metrics, kind, label).savefig(path.with_suffix(".png"), dpi=150)

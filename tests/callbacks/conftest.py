@@ -47,7 +47,7 @@ class StandInTrainer:
     def finish_round(self, callbacks: Sequence[Callback], **metrics: float) -> None:
         """Finish a round whose row has ``metrics``, in which ``__`` stands for ``/``."""
         state = self.federation
-        row = {"round": state.round} | {k.replace("__", "/"): v for k, v in metrics.items()}
+        row = {"round": state.round + 1} | {k.replace("__", "/"): v for k, v in metrics.items()}
         ledger = state.ledger.copy()
         ledger.open_round()
         ledger.record("c0", up=int(row.get("bytes/up", 0)), down=int(row.get("bytes/down", 0)))

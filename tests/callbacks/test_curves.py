@@ -77,7 +77,7 @@ def test_writes_layout_and_spread(trainer: Any, kind: Any) -> None:
         f"clients/train/loss/{part}" for part in ("mean", "min", "max")
     )
 
-    assert [event.step for event in events.Histograms("clients/train/loss")] == [0, 1]
+    assert [event.step for event in events.Histograms("clients/train/loss")] == [1, 2]
     rows = events.Histograms("clients/num_samples")[0].histogram_value
     assert (rows.num, rows.min, rows.max) == (2, 10, 30)
     sent = events.Histograms("clients/bytes/up")[0].histogram_value

@@ -13,8 +13,8 @@ def test_one_row_a_round_and_the_union_of_columns(trainer: Any) -> None:
     with (trainer.log_dir / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows == [
-        {"round": "0", "val/loss": "0.5", "clients/failed": ""},
-        {"round": "1", "val/loss": "0.25", "clients/failed": "1"},
+        {"round": "1", "val/loss": "0.5", "clients/failed": ""},
+        {"round": "2", "val/loss": "0.25", "clients/failed": "1"},
     ]
 
 

@@ -104,8 +104,8 @@ def test_an_interrupt_before_the_first_round(trainer: Any) -> None:
 
 def test_the_best_loss_is_the_smallest_and_clients_show_their_mean() -> None:
     history = [
-        {"round": 0, "val/loss": 0.5, "clients/val/f1/mean": 0.25, "clients/val/f1/std": 0.1},
-        {"round": 1, "val/loss": 0.75, "clients/val/f1/mean": 0.5, "bytes/up": 3.0},
+        {"round": 1, "val/loss": 0.5, "clients/val/f1/mean": 0.25, "clients/val/f1/std": 0.1},
+        {"round": 2, "val/loss": 0.75, "clients/val/f1/mean": 0.5, "bytes/up": 3.0},
     ]
     table = metrics_table(history)
     rows = list(zip(*(list(column.cells) for column in table.columns), strict=True))

@@ -56,7 +56,7 @@ def test_every_client_prepares_once_with_the_module_as_built(
     assert sorted(state.clients) == EVERYONE  # also those that no round has sampled
     assert "time/prepare" in state.history[0]
     assert "time/prepare" not in state.history[1]
-    saved = load_checkpoint(last_checkpoint(tmp_path), {})
+    saved = load_checkpoint(last_checkpoint(tmp_path))
     assert saved.clients == state.clients
     assert not (tmp_path / "prepared").exists()
 
@@ -101,7 +101,7 @@ def test_what_another_seed_prepared_is_not_taken(toy_model: Path, tmp_path: Path
 def test_two_processes_share_the_preparation(toy_model: Path, tmp_path: Path) -> None:
     whole, _ = fit(toy_model, tmp_path / "whole")
     assert process(toy_model, tmp_path / "two", 2, 0) == 0
-    assert same(load_checkpoint(last_checkpoint(tmp_path / "two"), {}), whole.federation)
+    assert same(load_checkpoint(last_checkpoint(tmp_path / "two")), whole.federation)
 
 
 def test_a_client_that_cannot_prepare_is_named_and_left_out(

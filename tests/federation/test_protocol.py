@@ -54,7 +54,7 @@ def test_runs_resumes_and_counts(make: Make, tmp_path: Path) -> None:
     assert ours.clients == theirs.clients
     assert ours.ledger == theirs.ledger
     assert ours.ledger.up == sum(up for up, _ in ours.ledger.clients.values()) > 0
-    assert load_checkpoint(last_checkpoint(tmp_path / "whole"), {}) == ours
+    assert load_checkpoint(last_checkpoint(tmp_path / "whole")) == ours
     assert whole.final_metrics == resumed.final_metrics
 
 

@@ -42,7 +42,7 @@ def write_run(folder: Path, values: tuple[float, ...], shift: float) -> None:
     lines = [",".join(["round", *(f"index/{i}" for i in INDICES)])]
     for n in range(4):
         row = [str(ROUNDS[i][n] + shift) if (n or i != "RSI") else "" for i in INDICES]
-        lines.append(",".join([str(n), *row]))
+        lines.append(",".join([str(n + 1), *row]))
     (folder / "metrics.csv").write_text("\n".join(lines))
 
 

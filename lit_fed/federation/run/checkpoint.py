@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,48 +13,30 @@ from typing import Any, Final, Literal
 import safetensors.torch
 from torch import Tensor
 
+from lit_fed.checkpoint_files import (
+    FORMAT,
+    checkpoint_payload,
+    checkpoint_state,
+    checkpoints,
+    last_checkpoint,
+    undamaged,
+)
 from lit_fed.federation.client.client_state import ClientState
 from lit_fed.federation.ledger import Ledger
 from lit_fed.federation.run.client_state_store import ClientStateStore
 from lit_fed.federation.state import FederationState
 from lit_fed.payload import Payload
 
-FORMAT: Final = 1
+__all__ = [
+    "best_round",
+    "checkpoints",
+    "last_checkpoint",
+    "load_checkpoint",
+    "save_checkpoint",
+    "saved_identity",
+]
+
 _PAYLOADS: Final = ("private", "optimizer", "prepared", "attachments")
-_NAME = re.compile(r"round=(\d+)")
-
-
-def checkpoints(folder: Path) -> dict[int, Path]:
-    """The checkpoints in a folder by their number of finished rounds, oldest first.
-
-    Args:
-        folder: A run's folder, or the ``checkpoints`` folder in it. It need not exist.
-    """
-    folder = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
-    found = {}
-    for path in folder.glob("round=*"):
-        if (match := _NAME.fullmatch(path.name)) and path.is_dir():
-            found[int(match[1])] = path
-    return dict(sorted(found.items()))
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint with the most finished rounds, or None where there is none.
-
-    Args:
-        folder: A run's folder, or the ``checkpoints`` folder in it. It need not exist.
-
-    Example:
-        >>> import tempfile
-        >>> run = Path(tempfile.mkdtemp())
-        >>> last_checkpoint(run) is None
-        True
-        >>> for name in ("round=0009", "round=0010", ".writing-round=0011"):
-        ...     (run / "checkpoints" / name).mkdir(parents=True)
-        >>> last_checkpoint(run).name
-        'round=0010'
-    """
-    return next(reversed(checkpoints(folder).values()), None)
 
 
 def best_round(
@@ -93,7 +74,7 @@ def save_checkpoint(folder: Path, state: FederationState, run: dict[str, Any]) -
     Args:
         folder: The checkpoint's final name. One that is there already is replaced.
         state: What to write.
-        run: What must be the same for the run to go on, such as its seed; see :func:`load_checkpoint`.
+        run: The run's identity, which must be the same for the run to go on.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     for leftover in folder.parent.glob(".writing-*"):
@@ -127,6 +108,7 @@ def save_checkpoint(folder: Path, state: FederationState, run: dict[str, Any]) -
                 "ledger": state.ledger.to_dict(),
                 "history": state.history,
                 "failures": state.failures,
+                "changes": state.changes,
                 "callbacks": callbacks,
             },
             indent=1,
@@ -141,56 +123,63 @@ def save_checkpoint(folder: Path, state: FederationState, run: dict[str, Any]) -
     _flush(folder.parent)
 
 
-def load_checkpoint(
-    folder: Path, run: dict[str, Any], memory: ClientStateStore | None = None
-) -> FederationState:
+def saved_identity(folder: Path) -> tuple[dict[str, Any], bool]:
+    """The identity of the run that wrote a checkpoint, and whether that is all of it.
+
+    The first format recorded no more than the method's name and the seed.
+
+    Raises:
+        FileNotFoundError: If ``folder`` is no checkpoint.
+        ValueError: If it is damaged, or of another format.
+    """
+    data = checkpoint_state(folder)
+    if data["format"] > 1:
+        return undamaged(folder, lambda: dict(data["run"])), True
+    known = {"model": "method", "trainer.seed": "trainer.seed"}
+    return undamaged(folder, lambda: {k: data["run"][old] for k, old in known.items()}), False
+
+
+def load_checkpoint(folder: Path, memory: ClientStateStore | None = None) -> FederationState:
     """Read a checkpoint.
 
     Args:
         folder: What :func:`save_checkpoint` wrote.
-        run: What must be as it was; the same keys as were saved.
         memory: Where the clients' states are kept. None: in memory.
 
     Raises:
         FileNotFoundError: If ``folder`` is no checkpoint.
-        ValueError: If it was written by another format of this library or by a run that differs.
+        ValueError: If it is damaged, or was written in another format.
     """
-    path = folder / "state.json"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"`ckpt_path` is expected to be a checkpoint folder with state.json, but got {folder}"
-        )
-    data = json.loads(path.read_text(encoding="utf-8"))
-    if data.get("format") != FORMAT:
-        raise ValueError(
-            f"checkpoint {folder} is expected in format {FORMAT}, but is in {data.get('format')!r}"
-        )
-    for key, value in run.items():
-        if data["run"].get(key) != value:
-            raise ValueError(
-                f"{key} is expected to be {data['run'].get(key)!r} as in checkpoint {folder}, but is {value!r}"
-            )
-
-    def payload(name: str | None) -> Payload:
-        return Payload.load(folder / name) if name else Payload()
+    data = checkpoint_state(folder)
 
     def client(one: dict[str, Any]) -> ClientState:
-        kept = {key: payload(one[key]) for key in _PAYLOADS if key in one}
+        kept = {key: checkpoint_payload(folder, one[key]) for key in _PAYLOADS if key in one}
         stage_steps = one.get("stage_steps", {})
         state = ClientState(one["steps"], one["rounds"], stage_steps=stage_steps, **kept)
         return state if memory is None else memory.kept(state)
 
-    return FederationState(
-        round=data["round"],
-        broadcast=payload("broadcast.safetensors"),
-        server=payload("server.safetensors"),
-        clients={name: client(one) for name, one in data["clients"].items()},
-        sampler=data["sampler"],
-        ledger=Ledger.from_dict(data["ledger"]),
-        history=data["history"],
-        failures=data["failures"],
-        callbacks=_read_callbacks(folder, data.get("callbacks", {})),
-    )
+    def read() -> FederationState:
+        return FederationState(
+            round=data["round"],
+            broadcast=checkpoint_payload(folder, "broadcast.safetensors"),
+            server=checkpoint_payload(folder, "server.safetensors"),
+            clients={name: client(one) for name, one in data["clients"].items()},
+            sampler=data["sampler"],
+            ledger=Ledger.from_dict(data["ledger"]),
+            history=_numbered_from_one(data["history"], data["format"]),
+            failures=data["failures"],
+            changes=data.get("changes", []),
+            callbacks=_read_callbacks(folder, data.get("callbacks", {})),
+        )
+
+    return undamaged(folder, read)
+
+
+def _numbered_from_one(history: list[dict[str, float]], format: int) -> list[dict[str, float]]:
+    """Rows of the history; the first format counted rounds from 0."""
+    if format > 1:
+        return history
+    return [row | {"round": row["round"] + 1} if "round" in row else row for row in history]
 
 
 def _written_callbacks(folder: Path, states: dict[str, dict[str, Any]]) -> dict[str, Any]:

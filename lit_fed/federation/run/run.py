@@ -7,20 +7,20 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_warn
 
-from lit_fed.attachment import Attachment
 from lit_fed.client import Client
-from lit_fed.data import FederatedDataModule
 from lit_fed.federation.client.client_state import ClientState
-from lit_fed.federation.run.checkpoint import load_checkpoint, save_checkpoint
+from lit_fed.federation.run.checkpoint import load_checkpoint, save_checkpoint, saved_identity
 from lit_fed.federation.run.client_state_store import ClientStateStore
+from lit_fed.federation.run.identity import difference_lines, differences, refuse_differences
 from lit_fed.federation.state import FederationState
-from lit_fed.module import FederatedModule
 from lit_fed.payload import Payload
 
 
@@ -66,19 +66,43 @@ class Run:
 
     # ---------------------------------------------------------------- states
 
-    def load(self, path: Path, keys: Iterable[str] | None = None) -> FederationState:
+    def load(
+        self,
+        path: Path,
+        matters: Callable[[str], bool] = lambda name: True,
+        with_changes: bool = False,
+    ) -> FederationState:
         """Read a checkpoint.
 
         Args:
             path: Its folder.
-            keys: The parts of the identity that have to be the same. None: all.
+            matters: Whether a part of the identity has to be the same. Default: each has.
+            with_changes: Whether differences are meant; they are said, and become part of the state.
 
         Raises:
             FileNotFoundError: If there is no checkpoint.
-            ValueError: If it is of a run that differs.
+            ValueError: If it is damaged, or of a run that differs.
         """
-        expected = self.identity if keys is None else {key: self.identity[key] for key in keys}
-        return load_checkpoint(path, expected, self.client_state_store())
+        before, complete = saved_identity(path)
+        if not complete:
+            rank_zero_warn(
+                f"checkpoint {path} was written before checkpoints recorded their run's data and settings, "
+                "which are taken to be the present ones"
+            )
+            before = self.identity | before
+        changed = differences(before, self.identity, matters)
+        lines = difference_lines(changed)
+        if not with_changes:
+            refuse_differences(path, lines)
+        state = load_checkpoint(path, self.client_state_store())
+        if lines:
+            said = "; ".join(f"`{name}` {old} → {new}" for name, (old, new) in changed.items())
+            rank_zero_warn(f"going on from {path} with changes: {said}")
+        changes = [
+            {"round": state.round, "setting": name, "before": old, "now": new}
+            for name, (old, new) in changed.items()
+        ]
+        return replace(state, changes=[*state.changes, *changes])
 
     def checkpoint_writer(
         self, path: Path, state: FederationState, around: Callable[[str], Any]
@@ -150,7 +174,7 @@ def run_loggers(
         setting: ``trainer.loggers``: True for TensorBoard in the run's folder, False for none, or
             the user's own.
         folder: The run's folder.
-        first_step: The round the fit starts with.
+        first_step: The round the fit starts with, counted from 1.
     """
     if isinstance(setting, Logger):
         return [setting]
@@ -164,29 +188,3 @@ def run_loggers(
             str(folder), name="", version="", default_hp_metric=False, purge_step=first_step
         )
     ]
-
-
-def identity_of(
-    module: FederatedModule,
-    data: FederatedDataModule,
-    seed: int,
-    rounds_per_task: int | None,
-    attachments: Sequence[Attachment] = (),
-) -> dict[str, Any]:
-    """What has to be the same for a run to go on bit for bit.
-
-    Args:
-        module: The method.
-        data: The clients' data.
-        seed: The run's seed.
-        rounds_per_task: Rounds of each task, where there is a sequence of them.
-        attachments: What is attached to clients' rounds.
-    """
-    return {
-        "method": type(module).__qualname__,
-        "trainer.seed": seed,
-        "rows per client": {c.id: len(c.rows) for c in data.clients},
-        "trainer.rounds_per_task": rounds_per_task,
-        "data.tasks": data.tasks,
-        "trainer.attachments": [type(one).__qualname__ for one in attachments],
-    }

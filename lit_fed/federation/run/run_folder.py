@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
-from lightning.pytorch.utilities import rank_zero_warn
-
-from lit_fed.federation.run.checkpoint import last_checkpoint
+from lit_fed.checkpoint_files import checkpoint_in, last_checkpoint, undamaged
 
 _TRACES = (
     "checkpoints/round=*",
@@ -42,18 +41,35 @@ def last_run_folder(root: Path | None, name: str) -> Path:
 def find_checkpoint(ckpt_path: str | None, root: Path | None, name: str) -> Path | None:
     """The folder that ``ckpt_path`` means; None if it is None, or ``last`` where there is none yet.
 
+    Args:
+        ckpt_path: A checkpoint folder, a run's folder (its last checkpoint), or ``last`` or ``best`` of the run in
+            ``root``, or of the latest one of that name.
+        root: ``trainer.default_root_dir``.
+        name: The run's name.
+
     Raises:
-        FileNotFoundError: If it is ``best`` and the run has not named one.
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If what names the best one is damaged.
     """
-    if ckpt_path == "best":
-        return _best_checkpoint(last_run_folder(root, name))
-    if ckpt_path != "last":
-        return None if ckpt_path is None else Path(ckpt_path)
+    if ckpt_path is None:
+        return None
     folder = last_run_folder(root, name)
-    found = last_checkpoint(folder)
-    if found is None:
-        rank_zero_warn(f"`ckpt_path` is 'last', but {folder} has no checkpoint yet")
-    return found
+    if ckpt_path == "last":
+        return last_checkpoint(folder)
+    return _best(folder) if ckpt_path == "best" else checkpoint_in(Path(ckpt_path), "ckpt_path")
+
+
+def _best(folder: Path) -> Path:
+    record = folder / "checkpoints" / "best.json"
+    if not record.is_file():
+        raise FileNotFoundError(
+            f"`ckpt_path` is 'best', which expects {record}; RoundCheckpoint writes it where its `monitor` names "
+            "a metric"
+        )
+    named = undamaged(
+        record, lambda: str(json.loads(record.read_text(encoding="utf-8"))["checkpoint"])
+    )
+    return checkpoint_in(record.parent / named, "ckpt_path")
 
 
 def run_folder(ckpt_path: str | None, found: Path | None, root: Path | None, name: str) -> Path:
@@ -75,15 +91,27 @@ def run_folder(ckpt_path: str | None, found: Path | None, root: Path | None, nam
     return new_run_folder(root, name)
 
 
-def _best_checkpoint(folder: Path) -> Path:
-    named = folder / "checkpoints" / "best.json"
-    if not named.is_file():
-        raise FileNotFoundError(
-            f"`ckpt_path` 'best' expects a run with lit_fed.callbacks.RoundCheckpoint and its `monitor`, but there is "
-            f"no {named}"
+def why_unwritable(folder: Path) -> str | None:
+    """Make a run's folder, and say why nothing can be written there; None if something can.
+
+    Where it cannot be made, nothing is left of it.
+
+    Args:
+        folder: The folder.
+    """
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        for one in made:
+            if one.is_dir():
+                one.rmdir()
+        return (
+            f"`trainer.default_root_dir` is expected to be a folder that can be written, but {folder} cannot: "
+            f"{error.strerror or error}"
         )
-    best: str = json.loads(named.read_text(encoding="utf-8"))["checkpoint"]
-    return named.parent / best
 
 
 def _latest_version(name: str) -> int:

@@ -26,7 +26,7 @@ def python_m(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def last_state(root: Path) -> FederationState:
-    return load_checkpoint(last_checkpoint(root), {})
+    return load_checkpoint(last_checkpoint(root))
 
 
 def config_with(folder: Path, **trainer: Any) -> str:

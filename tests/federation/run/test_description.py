@@ -1,0 +1,122 @@
+"""What is told of methods and their parts: every argument of a constructor that changes results."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from lit_fed import DDGMSI
+from lit_fed.aggregation import FedAvgM, WeightedAverage
+from lit_fed.attachment import Attachment
+from lit_fed.backbones import SequenceClassifier
+from lit_fed.data import ClassificationEncoding, DirichletPartitioner, NaturalPartitioner
+from lit_fed.data.partitioners import LabelShardsPartitioner, QuantitySkewPartitioner
+from lit_fed.federation import FixedOrderSampler
+from lit_fed.federation.run.description import constructor_arguments, described
+from lit_fed.federation.run.identity import differences, identity_of
+from lit_fed.methods.ddg import ClassConsensus, PublicConsensus
+from lit_fed.methods.teachers import AdapterTeacher, FrozenTeacher
+from lit_fed.perturbations import DropBlock, GaussianNoise, LowRankReconstruction
+from tests.federation.toy import fast_adamw, save_toy_model, toy_backbone, toy_data, toy_trainer
+
+ARGUMENTS: dict[str, tuple[Any, Any]] = {
+    "lambda_distill": (0.5, 0.25),
+    "lambda_align": (0.1, 0.2),
+    "lambda_aggregate": (0.5, 0.6),
+    "gamma": (3.0, 2.0),
+    "center": (False, True),
+    "temperature": (3.0, 1.0),
+    "align_reduction": ("sum", "mean"),
+    "align_projector": (None, nn.Linear(32, 32)),
+    "stability_on": ("probabilities", "logits"),
+    "site_weights": (None, {"attention": 0.5, "feed_forward": 2.0}),
+    "mu": (1.0, 0.5),
+    "beta": (0.01, 0.02),
+    "inject_every": (2, 3),
+    "sites": (["attention"], ["feed_forward"]),
+    "warmup_steps": (0, 1),
+    "aggregation": (WeightedAverage(), WeightedAverage("rounds")),
+    "consensus": (PublicConsensus(top_k=4), PublicConsensus(top_k=5)),
+    "teacher": (AdapterTeacher(), None),
+    "perturbation": (GaussianNoise(scale=0.1), DropBlock()),
+}
+
+
+def ddg_msi(folder: Path, **settings: Any) -> DDGMSI:
+    given: dict[str, Any] = {name: one for name, (one, _) in ARGUMENTS.items() if name != "teacher"}
+    given |= {"optimizer": fast_adamw, "consensus": PublicConsensus(top_k=4)}
+    given |= {"perturbation": GaussianNoise(scale=0.1)}
+    return DDGMSI(toy_backbone(folder, 0.1), **given | settings)
+
+
+def identity(folder: Path, **settings: Any) -> dict[str, Any]:
+    data = toy_data()
+    data.setup()
+    trainer = toy_trainer(folder.parent / "none")
+    return identity_of(ddg_msi(folder, **settings), data, vars(trainer))
+
+
+def test_every_argument_of_a_method_is_told(toy_model: Path) -> None:
+    known = {*ARGUMENTS, "backbone", "optimizer"}
+    assert set(constructor_arguments(DDGMSI)) == known, "an argument that this test does not know"
+    plain = identity(toy_model)
+    assert differences(plain, identity(toy_model)) == {}
+    unseen = [
+        name
+        for name, (_, other) in ARGUMENTS.items()
+        if other is not None and not differences(plain, identity(toy_model, **{name: other}))
+    ]
+    assert unseen == []
+
+
+def test_a_frozen_teacher_is_told_by_its_weights(toy_model: Path, tmp_path: Path) -> None:
+    def taught(model: Path, factor: float) -> dict[str, Any]:
+        backbone = SequenceClassifier(str(model), peft=None)
+        for parameter in backbone.parameters():
+            parameter.data.mul_(factor)
+        return identity(toy_model, teacher=FrozenTeacher(backbone))
+
+    one = taught(toy_model, 1.0)
+    assert differences(one, taught(save_toy_model(tmp_path / "elsewhere"), 1.0)) == {}
+    changed = differences(one, taught(toy_model, 1.01))
+    assert list(changed) == ["model.teacher.backbone.frozen weights"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (WeightedAverage("size"), WeightedAverage("uniform")),
+        (FedAvgM(momentum=0.9), FedAvgM(momentum=0.5)),
+        (FedAvgM(weights="size"), FedAvgM(weights="uniform")),
+        (ClassificationEncoding(weight=None), ClassificationEncoding(weight="w")),
+        (ClassificationEncoding(label_names=["a", "b"]), ClassificationEncoding()),
+        (DirichletPartitioner(1.0), DirichletPartitioner(2.0)),
+        (NaturalPartitioner("a"), NaturalPartitioner("b")),
+        (LabelShardsPartitioner(2), LabelShardsPartitioner(3)),
+        (QuantitySkewPartitioner(1.0), QuantitySkewPartitioner(2.0)),
+        (FixedOrderSampler([0, 1]), FixedOrderSampler([1, 0])),
+        (Attachment(["a"]), Attachment(["b"])),
+        (PublicConsensus(server_steps=0), PublicConsensus(server_steps=2)),
+        (PublicConsensus(batch_size=8), PublicConsensus(batch_size=16)),
+        (ClassConsensus(), PublicConsensus()),
+        (GaussianNoise(scale=0.1), GaussianNoise(scale=0.2)),
+        (GaussianNoise(scale=0.1), GaussianNoise(scale=0.1, learn_scale=True)),
+        (
+            GaussianNoise(scale=0.1, learn_scale=True, scale_lr=0.1),
+            GaussianNoise(scale=0.1, learn_scale=True, scale_lr=0.2),
+        ),
+        (DropBlock(block_size=3), DropBlock(block_size=4)),
+        (LowRankReconstruction(rank=2), LowRankReconstruction(rank=3)),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_parts_are_told_by_their_arguments(one: Any, other: Any) -> None:
+    assert differences(described("x", one), described("x", one)) == {}
+    assert differences(described("x", one), described("x", other))
+
+
+def test_what_refers_to_itself_comes_to_an_end() -> None:
+    part = Attachment(["a"])
+    part.whole = [part]  # type: ignore[attr-defined]
+    assert described("x", part)["x.clients"] == ["a"]
