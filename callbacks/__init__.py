@@ -4,6 +4,7 @@ from lit_fed.callbacks.adapter_export import AdapterExport
 from lit_fed.callbacks.curves import FederationCurves
 from lit_fed.callbacks.defaults import default_callbacks
 from lit_fed.callbacks.federated_callback import FederatedCallback
+from lit_fed.callbacks.learning_check import LearningCheck
 from lit_fed.callbacks.learning_rate import ClientLearningRate
 from lit_fed.callbacks.lightning_callbacks import check_callbacks, check_loggers
 from lit_fed.callbacks.metrics_csv import MetricsCSV
@@ -24,6 +25,7 @@ __all__ = [
     "ClientLearningRate",
     "FederatedCallback",
     "FederationCurves",
+    "LearningCheck",
     "MetricsCSV",
     "ParameterChange",
     "PartitionTable",
