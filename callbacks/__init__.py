@@ -9,9 +9,13 @@ if TYPE_CHECKING:
     from lit_fed.callbacks.curves import FederationCurves
     from lit_fed.callbacks.defaults import default_callbacks
     from lit_fed.callbacks.federated_callback import FederatedCallback
+    from lit_fed.callbacks.learning_check import LearningCheck
+    from lit_fed.callbacks.learning_rate import ClientLearningRate
+    from lit_fed.callbacks.lightning_callbacks import check_callbacks, check_loggers
     from lit_fed.callbacks.metrics_csv import MetricsCSV
     from lit_fed.callbacks.parameter_change import ParameterChange
     from lit_fed.callbacks.partition_table import PartitionTable
+    from lit_fed.callbacks.peak_memory import PeakMemory
     from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
     from lit_fed.callbacks.progress import RoundProgressBar
     from lit_fed.callbacks.representation_stability import RepresentationStability
@@ -25,11 +29,14 @@ else:
 
 __all__ = [
     "AdapterExport",
+    "ClientLearningRate",
     "FederatedCallback",
     "FederationCurves",
+    "LearningCheck",
     "MetricsCSV",
     "ParameterChange",
     "PartitionTable",
+    "PeakMemory",
     "PeriodicEvaluation",
     "RepresentationStability",
     "RoundCheckpoint",
@@ -38,5 +45,7 @@ __all__ = [
     "RunSummary",
     "ShiftEvaluation",
     "TaskEvaluation",
+    "check_callbacks",
+    "check_loggers",
     "default_callbacks",
 ]

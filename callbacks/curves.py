@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from lightning.fabric.loggers import TensorBoardLogger
 
 from lit_fed.callbacks.federated_callback import FederatedCallback
+from lit_fed.federation.evaluation import spread
 
 if TYPE_CHECKING:
     from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
     from lit_fed.update import Update
 
-_SPREAD = "clients/drift"
+_DRIFT: Final = "clients/drift"
+_BATCH_PHASES: Final = frozenset({"data", "teacher", "forward", "backward", "optimizer"})
 
 
 def curves_layout(names: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
@@ -55,7 +57,9 @@ def curves_layout(names: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
             title = "bytes in all" if rest == "total" else "bytes per round"
             charts.setdefault("Communication", {}).setdefault(title, []).append(name)
         elif head == "time":
-            charts.setdefault("Time", {}).setdefault("seconds", []).append(name)
+            charts.setdefault("Time", {}).setdefault(_time_chart(rest), []).append(name)
+        elif head == "memory":
+            charts.setdefault("Memory", {}).setdefault("bytes at most", []).append(name)
         elif head != "clients":
             title = rest.partition("/")[0]
             charts.setdefault("Global model", {}).setdefault(title, []).append(name)
@@ -68,8 +72,16 @@ def curves_layout(names: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
     }
     if margins:
         layout["Clients: mean, least, most"] = margins
-    order = ["Global model", "Clients: mean, least, most", "Communication", "Participation", "Time"]
+    order = ["Global model", "Clients: mean, least, most", "Communication", "Participation"]
+    order += ["Time", "Memory"]
     return {category: layout[category] for category in order if category in layout}
+
+
+def _time_chart(phase: str) -> str:
+    """The chart of a phase: TensorBoard folds the legend of one with all of them."""
+    if phase == "round":
+        return "seconds of a round"
+    return "seconds of batches" if phase in _BATCH_PHASES else "seconds around them"
 
 
 def drift(updates: Sequence[Update]) -> list[float]:
@@ -110,11 +122,12 @@ def drift(updates: Sequence[Update]) -> list[float]:
 class FederationCurves(FederatedCallback):
     """Opens TensorBoard on the federation's curves, and adds how the clients spread.
 
-    The trainer logs each round's metrics itself; this callback lays them out under *Custom Scalars*
+    The trainer logs each round's metrics itself; this callback lays them out under the tab *Custom Scalars*
     (global metrics; per client mean, least and most; bytes up and down; participation; time) and
     writes histograms over the round's clients: their metrics, rows, bytes sent, and the drift of
-    their uploads. Works with any ``TensorBoardLogger`` of Lightning or Fabric among the trainer's
-    loggers, and does nothing without one.
+    their uploads. The drift is part of the round's row as well, as ``clients/drift/mean``, ``/std``, ``/min``
+    and ``/max``. Works with any ``TensorBoardLogger`` of Lightning or Fabric among the trainer's
+    loggers; without one, the drift is all it does.
 
     Args:
         drift: Whether to measure each upload's distance from the clients' mean.
@@ -140,6 +153,10 @@ class FederationCurves(FederatedCallback):
         self, trainer: FederationView, module: FederatedModule, updates: Sequence[Update]
     ) -> None:
         """Take the clients' values; they are written when the round is finished."""
+        if not trainer.is_global_zero:
+            return
+        if self.drift and (distances := drift(updates)):
+            self._values[_DRIFT] = distances
         if not tensorboard_writers(trainer):
             return
         for update in updates:
@@ -147,31 +164,26 @@ class FederationCurves(FederatedCallback):
                 self._values.setdefault(f"clients/{name}", []).append(float(value))
             self._values.setdefault("clients/num_samples", []).append(float(update.num_samples))
             self._values.setdefault("clients/bytes/up", []).append(float(update.payload.nbytes))
-        if self.drift and (distances := drift(updates)):
-            self._values[_SPREAD] = distances
+
+    def on_round_evaluation(
+        self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
+    ) -> None:
+        """Report the drift."""
+        metrics |= spread([{_DRIFT: value} for value in self._values.get(_DRIFT, [])], prefix="")
 
     def on_round_end(
         self, trainer: FederationView, module: FederatedModule, metrics: Mapping[str, float]
     ) -> None:
         """Write the clients' histograms and, after the first round, the layout."""
         step = int(metrics.get("round", trainer.current_round))
-        spread = {}
-        if distances := self._values.get(_SPREAD):
-            spread = {
-                f"{_SPREAD}/mean": sum(distances) / len(distances),
-                f"{_SPREAD}/min": min(distances),
-                f"{_SPREAD}/max": max(distances),
-            }
         for writer in tensorboard_writers(trainer):
             for name, values in self._values.items():
                 # One without finite values cannot be drawn.
                 tensor = torch.tensor(values, dtype=torch.float64)
                 if bool(tensor.isfinite().all()):
                     writer.add_histogram(name, tensor, step)
-            for name, value in spread.items():
-                writer.add_scalar(name, value, step)
             if not self._laid_out:
-                writer.add_custom_scalars(curves_layout([*metrics, *spread]))
+                writer.add_custom_scalars(curves_layout(list(metrics)))
         self._laid_out = True
 
 

@@ -8,6 +8,7 @@ from lightning.pytorch import Callback
 
 from lit_fed.callbacks.adapter_export import AdapterExport
 from lit_fed.callbacks.curves import FederationCurves
+from lit_fed.callbacks.learning_check import LearningCheck
 from lit_fed.callbacks.metrics_csv import MetricsCSV
 from lit_fed.callbacks.partition_table import PartitionTable
 from lit_fed.callbacks.progress import RoundProgressBar
@@ -34,11 +35,11 @@ def default_callbacks(
         >>> mine = RoundCheckpoint(every_n_rounds=5)
         >>> callbacks = default_callbacks([mine], files=False)
         >>> [type(callback).__name__ for callback in callbacks]
-        ['PartitionTable', 'RoundProgressBar', 'RoundCheckpoint', 'RunSummary']
-        >>> callbacks[2] is mine
+        ['PartitionTable', 'LearningCheck', 'RoundProgressBar', 'RoundCheckpoint', 'RunSummary']
+        >>> callbacks[3] is mine
         True
     """
-    first: list[type[Callback]] = [PartitionTable]
+    first: list[type[Callback]] = [PartitionTable, LearningCheck]
     last: list[type[Callback]] = []
     if progress_bar:
         first += [RoundProgressBar]

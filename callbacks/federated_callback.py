@@ -19,14 +19,17 @@ if TYPE_CHECKING:
 class FederatedCallback(Callback):
     """A callback that also sees rounds and clients; every hook does nothing unless overridden.
 
-    Any :class:`lightning.pytorch.Callback` works in a federated run; this class adds the rounds'
-    hooks. Lightning's own are typed with its Trainer: annotate theirs as ``Any``.
+    A :class:`lightning.pytorch.Callback` works in a federated run, where a round is an epoch; this class
+    adds the rounds' hooks. Those of Lightning's own that a federation has no place for are refused. Its
+    hooks are typed with its Trainer: annotate them as ``Any``.
 
     During a fit the order is ``setup``, ``on_fit_start``, per client ``on_client_prepared`` where a
-    method's clients prepare, then per round ``on_round_start``, per
+    method's clients prepare, ``on_train_start``, then per round ``on_train_epoch_start``,
+    ``on_round_start``, per
     client ``on_client_start``, ``on_train_batch_end``… and ``on_client_end`` or
     ``on_client_failed``, then ``on_aggregate_end``, ``on_validation_start``, ``on_validation_end``,
-    ``on_round_evaluation`` and ``on_round_end``; at last ``on_fit_end`` and ``teardown``. From
+    ``on_round_evaluation``, ``on_train_epoch_end`` and ``on_round_end``; at last ``on_train_end``,
+    ``on_fit_end`` and ``teardown``. From
     ``on_round_evaluation`` on ``trainer.federation`` includes the round; in ``on_round_end`` it is
     finished. What ``state_dict`` returns (tensors and what JSON takes) is kept in checkpoints.
 

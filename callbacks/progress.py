@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -61,7 +62,8 @@ class RoundProgressBar(FederatedCallback):
     """A bar for the rounds, one for the clients of the round under way, and how it goes.
 
     On a terminal two bars stay in place at the bottom, with the running loss, the last validation
-    and the bytes of the whole run. Elsewhere, as in a log file, each finished round is one line.
+    and the bytes of the whole run. Elsewhere, as in a log file or a notebook, which would keep the last
+    picture of a bar alone, each finished round is one line.
 
     Args:
         monitor: The validation metric to show; by default ``val/accuracy``, or else the first one.
@@ -207,8 +209,10 @@ class RoundProgressBar(FederatedCallback):
         )
         from rich.table import Column
 
-        self.console = self.console or Console()
-        if not (self.console.is_terminal or self.console.is_jupyter):
+        # colours may be asked for where there is no terminal, as in many a log of continuous integration
+        screen = None if sys.stdout.isatty() else False
+        self.console = self.console or Console(force_interactive=screen)
+        if self.console.is_jupyter or not self.console.is_interactive:
             return
         self._progress = Progress(
             TextColumn("{task.description:<7}"),

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from lit_fed.module import FederatedModule
 
 _PACKAGES = ("lit_fed", "torch", "lightning", "transformers", "peft", "datasets", "torchmetrics")
+# The tab of the layout; TensorBoard itself opens on another one.
+_CURVES_ADDRESS = "http://localhost:6006/#custom_scalars"
 _LOWER_IS_BETTER = re.compile(r"(loss|perplexity|error|nll|cross_entropy|mse|mae)\b")
 _CLIENT_MEAN = re.compile(r"clients/(.+)/mean")
 
@@ -90,7 +92,7 @@ def _cell(value: float | None) -> str:
 def _is_shown(name: str) -> bool:
     head = name.partition("/")[0]
     return _CLIENT_MEAN.fullmatch(name) is not None or (
-        "/" in name and head not in {"bytes", "clients", "time"}
+        "/" in name and head not in {"bytes", "clients", "memory", "time"}
     )
 
 
@@ -182,7 +184,9 @@ class RunSummary(FederatedCallback):
         }
         boards = [one.log_dir for one in trainer.loggers if isinstance(one, TensorBoardLogger)]
         if boards:
-            lines["TensorBoard"] = f"tensorboard --logdir {boards[0].rstrip('/')}"
+            lines["TensorBoard"] = (
+                f"tensorboard --logdir {boards[0].rstrip('/')}  (curves: {_CURVES_ADDRESS})"
+            )
         if folder is not None:
             lines["checkpoint"] = str(last_checkpoint(folder) or "none")
             lines["adapter"] = str(folder / "adapter") if (folder / "adapter").is_dir() else "none"

@@ -112,7 +112,7 @@ class FederatedModule(LightningModule):
         self.gradient_clipper: Callable[[Any, float | None, str | None], None] | None = None
         self.loaded_from: Path | None = None
         self.datamodule: FederatedDataModule | None = None
-        self.metric_averager: MetricAverager | None = None
+        self._metric_averager: MetricAverager | None = None
         self.timers = Timers()
         self._labels: Sequence[int] | None = None
 
@@ -217,6 +217,9 @@ class FederatedModule(LightningModule):
     def act_as(self, client: Client | None) -> None:
         """Be a client, or the server if None. A method whose clients differ chooses its backbone here."""
         self.client = client
+        for part in self._nested():
+            if isinstance(part, FederatedModule):
+                part.client, part.datamodule = client, self.datamodule
 
     def prepare(self, rows: Dataset) -> Payload:
         """Client: what it makes of its rows once, before its first round. Default: nothing.
@@ -300,6 +303,12 @@ class FederatedModule(LightningModule):
         for name, part in _named_backbones(self):
             found[part] = name
         return {name: part for part, name in found.items()}
+
+    def _nested(self) -> Iterator[LightningModule]:
+        """The Lightning modules inside this one."""
+        for part in self.modules():
+            if part is not self and isinstance(part, LightningModule):
+                yield part
 
     def _outside_backbones(self) -> dict[str, Tensor]:
         """Parameters and buffers of the modules outside the backbones, live."""
@@ -451,12 +460,34 @@ class FederatedModule(LightningModule):
         for batch in self.data.dataloader(rows, self.tokenizer, seed, batch_size):
             yield move_data_to_device(batch, self.device)
 
+    @property
+    def metric_averager(self) -> MetricAverager | None:
+        """Where a federated trainer takes what is logged, also by modules inside this one; None in a stock one."""
+        return self._metric_averager
+
+    @metric_averager.setter
+    def metric_averager(self, averager: MetricAverager | None) -> None:
+        self._metric_averager = averager
+        for part in self._nested():
+            if averager is None:
+                vars(part).pop("log", None)
+            else:
+                vars(part)["log"] = self.log
+
     def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
-        """Log as in Lightning; a federated trainer takes the mean over the steps of the loop."""
-        if self.metric_averager is None:
+        """Log as in Lightning; a federated trainer takes the mean over the steps of the loop.
+
+        Of a module inside another one, Lightning knows no loop that it is in: it logs as the outer one.
+        """
+        if self.metric_averager is not None:
+            self.metric_averager.add(name, value, kwargs.get("batch_size") or 1.0)
+            return
+        stock = self._trainer
+        outer = None if stock is None else stock.lightning_module
+        if outer is None or outer is self or self._current_fx_name is not None:
             super().log(name, value, *args, **kwargs)
         else:
-            self.metric_averager.add(name, value, kwargs.get("batch_size") or 1.0)
+            outer.log(name, value, *args, **kwargs)
 
     def log_dict(self, dictionary: Any, *args: Any, **kwargs: Any) -> None:
         """Log several values, see :meth:`log`."""

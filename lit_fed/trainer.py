@@ -12,7 +12,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_fed.attachment import Attachment
-from lit_fed.callbacks import default_callbacks
+from lit_fed.callbacks import check_callbacks, check_loggers, default_callbacks
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation.callback_events import CallbackEvents
 from lit_fed.federation.client.local_settings import LocalSettings
@@ -210,6 +210,8 @@ class FederatedTrainer(LightningCompatibility):
             precision=precision,
         )
         given = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
+        check_callbacks(given)
+        check_loggers(loggers)
         files = not self.fast_dev_run
         self.callbacks = default_callbacks(
             given, enable_progress_bar, enable_checkpointing and files, files
@@ -266,11 +268,16 @@ class FederatedTrainer(LightningCompatibility):
             loop.prepare()
             if self.compile:
                 loop.compile()
+            self.events.report_to_callbacks(model, "on_train_start")
             while self.current_round < self.max_rounds and not self._stops():
+                self.start_epoch()
                 metrics = loop.run_round()
                 self._log(metrics)
+                # before the round is kept, so that what callbacks have counted is kept with it
+                self.end_epoch()
                 self.call("on_round_end", metrics)
             loop.act_as_server()
+            self.events.report_to_callbacks(model, "on_train_end")
             if self.test_at_end and self.datamodule.tests:
                 self.final_metrics = self._evaluate("test")
                 self._log(self.final_metrics)
@@ -482,7 +489,9 @@ class FederatedTrainer(LightningCompatibility):
         if not (self.num_sanity_val_steps and rows and loop.module.has_global_model):
             return
         self.sanity_checking = True
+        self.call("on_sanity_check_start")
         loop.evaluate({"validation": rows}, "validation", self.num_sanity_val_steps)
+        self.call("on_sanity_check_end")
         self.callback_metrics.clear()
         self.sanity_checking = False
 

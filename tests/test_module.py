@@ -5,14 +5,19 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from lightning import LightningModule
+from lightning.pytorch import Trainer
+from torch import Tensor, nn
 
 from lit_fed import FedAvg
 from lit_fed.backbones import Backbone
 from lit_fed.client import Client
+from lit_fed.federation import SequentialClients, VectorizedClients
 from lit_fed.federation.client.resident_module import ResidentModule
+from lit_fed.federation.execution import ClientExecution
+from lit_fed.losses import cross_entropy
 from tests.federation.protocol_methods import Answers
-from tests.federation.toy import save_toy_model, toy_backbone
+from tests.federation.toy import save_toy_model, toy_backbone, toy_data, toy_trainer
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +80,98 @@ def test_a_private_state_comes_back(model: Path) -> None:
     module.load_private_state(kept)
     assert module.private_state() == kept
     assert not FedAvg(toy_backbone(model)).private_state()
+
+
+class Around(LightningModule):
+    """Somebody's module with a method in it, for a stock Trainer."""
+
+    def __init__(self, inner: FedAvg) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        if self.trainer.lightning_module is self:
+            self.log("outer/twice", 2.0)
+        return self.inner.training_step(batch, batch_idx)
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.inner.validation_step(batch, batch_idx)
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.inner.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_method_inside_another_module_logs_in_a_stock_trainer(
+    model: Path, tmp_path: Path, deep: bool
+) -> None:
+    inner, data = FedAvg(toy_backbone(model)), toy_data()
+    data.setup()
+    rows, validation = data.clients[1].rows, data.validation
+    assert validation is not None
+    outer: LightningModule = Around(inner)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        limit_train_batches=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    if deep:
+        outer = Around(outer)  # type: ignore[arg-type]  # a module in a module in a module
+    batches = [data.dataloader(part, inner.tokenizer) for part in (rows, validation)]
+    trainer.fit(outer, *batches)
+    with torch.no_grad():
+        inner.eval()
+        predictions = [inner(batch) for batch in batches[1]]
+        losses = [
+            (float(cross_entropy(p.logits, p.targets, p.mask)), int(p.mask.sum()))
+            for p in predictions
+        ]
+    mean = sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
+    assert float(trainer.callback_metrics["val/loss"]) == pytest.approx(mean, rel=1e-5)
+    assert {"train/loss", "outer/twice"} <= trainer.callback_metrics.keys()
+
+
+class Part(LightningModule):
+    """Somebody's LightningModule as a part of a method."""
+
+    def forward(self, value: float) -> float:
+        self.log("part/value", value, batch_size=2)
+        self.log_dict({"part/square": value * value})
+        return value
+
+
+class WithParts(FedAvg):
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__(backbone, warmup_steps=0)
+        self.inner = FedAvg(self.backbone)
+        self.part = Part()
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        self.part(3.0)
+        assert self.inner.own_step == self.own_step
+        assert self.inner.data is self.data
+        return self.inner.training_step(batch, batch_idx)
+
+    def validation_step(
+        self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self.inner.validation_step(batch, batch_idx)
+
+
+@pytest.mark.parametrize("execution", [SequentialClients(), VectorizedClients(2)])
+def test_modules_inside_a_method_log_in_a_federation(
+    model: Path, tmp_path: Path, execution: ClientExecution
+) -> None:
+    module = WithParts(toy_backbone(model))
+    trainer = toy_trainer(tmp_path, max_rounds=2, execution=execution)
+    trainer.fit(module, toy_data())
+    row = trainer.federation.history[1]
+    assert row["clients/part/value/mean"] == 3
+    assert row["clients/part/square/mean"] == 9
+    assert {"clients/train/loss/mean", "val/loss", "val/accuracy"} <= row.keys()
+    assert "log" not in vars(module.inner) | vars(module.part)

@@ -40,6 +40,17 @@ class CallbackEvents(Events):
 
     def report(self, module: FederatedModule, hook: str, *args: Any) -> Any:
         """Call the hook; what a callback raises is the run's error."""
+        self.report_to_callbacks(module, hook, *args)
+        return super().report(module, hook, *args)
+
+    def report_to_callbacks(self, module: FederatedModule, hook: str, *args: Any) -> None:
+        """Call the hook of the callbacks alone, where the module's of that name means something else.
+
+        Args:
+            module: The module that it is about.
+            hook: Name of the hook.
+            *args: Its arguments.
+        """
         before = self.module
         self._under_way.module = module
         try:
@@ -52,7 +63,6 @@ class CallbackEvents(Events):
             raise
         finally:
             self._under_way.module = before
-        return super().report(module, hook, *args)
 
     def report_metrics(self, module: FederatedModule, metrics: Mapping[str, float]) -> None:
         """Keep the metrics of the global model; a client's are not the federation's."""

@@ -12,6 +12,7 @@ from lightning.fabric.loggers import Logger
 
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation.callback_events import CallbackEvents
+from lit_fed.federation.client.local_settings import LocalSettings
 from lit_fed.federation.loop import FederationLoop
 from lit_fed.federation.state import FederationState
 from lit_fed.module import FederatedModule
@@ -30,6 +31,7 @@ class FederationView:
         log_dir: The run's folder; None where it has none.
         max_rounds: Rounds of the federation.
         rounds_per_task: Rounds of each task; None where there is no sequence of them.
+        clients_per_round: Clients sampled in a round, as a count or a fraction.
         seed: The run's seed.
         fast_dev_run: Batches of a trial run; 0 if it is none.
         limit_test_batches: Batches of a test.
@@ -46,6 +48,7 @@ class FederationView:
     log_dir: Path | None
     max_rounds: int
     rounds_per_task: int | None
+    clients_per_round: int | float
     seed: int
     fast_dev_run: int
     limit_test_batches: int | float
@@ -100,6 +103,11 @@ class FederationView:
             RuntimeError: Before ``fit``, ``validate``, ``test`` or ``predict``.
         """
         return self._loop.state
+
+    @property
+    def local_settings(self) -> LocalSettings:
+        """How much and how clients train in a round."""
+        return self._loop.training.settings
 
     @property
     def task_index(self) -> int | None:

@@ -1,3 +1,4 @@
+import csv
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from lit_fed.callbacks import FederationCurves
 from lit_fed.callbacks.curves import curves_layout, drift
 from lit_fed.payload import Payload
 from lit_fed.update import Update
+from tests.federation.toy import toy_data, toy_module, toy_rows, toy_trainer
 
 ROW = {
     "val__accuracy": 0.5,
@@ -44,7 +46,9 @@ def _fit(trainer: Any, callback: FederationCurves, rounds: int = 2) -> EventAccu
     for _ in range(rounds):
         trainer.call([callback], "on_round_start", [])
         trainer.call([callback], "on_aggregate_end", _updates())
-        trainer.finish_round([callback], **ROW)
+        row: dict[str, float] = {}
+        trainer.call([callback], "on_round_evaluation", row)
+        trainer.finish_round([callback], **ROW, **row)
     for logger in trainer.loggers:
         logger.finalize("success")
     events = EventAccumulator(str(trainer.log_dir), {"histograms": 0})
@@ -82,12 +86,42 @@ def test_writes_layout_and_spread(trainer: Any, kind: Any) -> None:
     assert (rows.num, rows.min, rows.max) == (2, 10, 30)
     sent = events.Histograms("clients/bytes/up")[0].histogram_value
     assert sent.min == sent.max == 8
-    assert [event.value for event in events.Scalars("clients/drift/mean")] == [5.0, 5.0]
+    for row in trainer.federation.history:
+        drifts = [row[f"clients/drift/{part}"] for part in ("mean", "std", "min", "max")]
+        assert drifts == [5.0, 0.0, 5.0, 5.0]
+
+
+@pytest.mark.parametrize("loggers", [True, False])
+def test_drift_is_in_the_table_and_in_tensorboard(
+    toy_model: Path, tmp_path: Path, loggers: bool
+) -> None:
+    trainer = toy_trainer(tmp_path, max_rounds=2, loggers=loggers, test_at_end=False)
+    trainer.fit(toy_module(toy_model), toy_data(train=toy_rows(48, 0)))
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    in_table = [float(row["clients/drift/mean"]) for row in rows]
+    assert len(in_table) == 2
+    assert min(in_table) > 0
+    if loggers:
+        events = EventAccumulator(str(tmp_path))
+        events.Reload()
+        drawn = [event.value for event in events.Scalars("clients/drift/mean")]
+        assert drawn == pytest.approx(in_table)
+
+
+def test_no_chart_of_seconds_has_many_lines() -> None:
+    phases = ["round", "download", "data", "teacher", "forward", "backward", "optimizer", "upload"]
+    phases += ["aggregation", "evaluation", "checkpoint", "prepare"]
+    charts = curves_layout([f"time/{phase}" for phase in phases])["Time"]
+    assert sum(len(tags) for _, tags in charts.values()) == len(phases)
+    assert max(len(tags) for _, tags in charts.values()) <= 6
+    assert charts["seconds of a round"] == ["Multiline", ["^time/round$"]]
 
 
 def test_drift_can_be_left_out(trainer: Any) -> None:
     trainer.loggers = [FabricLogger(str(trainer.log_dir), name="", version="")]
     events = _fit(trainer, FederationCurves(drift=False))
+    assert "clients/drift/mean" not in trainer.federation.history[0]
     assert "clients/drift" not in events.Tags()["histograms"]
 
 

@@ -16,6 +16,7 @@ def _names(callbacks: list[Callback]) -> list[str]:
 def test_all_defaults_in_order() -> None:
     assert _names(default_callbacks()) == [
         "PartitionTable",
+        "LearningCheck",
         "RoundProgressBar",
         "FederationCurves",
         "MetricsCSV",
@@ -26,7 +27,11 @@ def test_all_defaults_in_order() -> None:
 
 
 def test_switches() -> None:
-    assert _names(default_callbacks([], False, False, False)) == ["PartitionTable", "RunSummary"]
+    assert _names(default_callbacks([], False, False, False)) == [
+        "PartitionTable",
+        "LearningCheck",
+        "RunSummary",
+    ]
 
 
 def test_a_given_one_takes_its_default_s_place() -> None:
@@ -38,7 +43,7 @@ def test_a_given_one_takes_its_default_s_place() -> None:
 
     given = [MySummary(), Audit(), RoundCheckpoint(keep_last=None)]
     callbacks = default_callbacks(given)
-    assert _names(callbacks)[3:] == [
+    assert _names(callbacks)[4:] == [
         "MetricsCSV",
         "Audit",
         "RoundCheckpoint",

@@ -46,6 +46,30 @@ def test_a_line_per_round_where_there_is_no_terminal(
     ]
 
 
+def test_a_line_per_round_in_a_notebook(trainer: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    callback = RoundProgressBar()
+    callback.console = Console(force_jupyter=True)
+    trainer.call([callback], "on_fit_start")
+    _round(trainer, callback, val__accuracy=0.5)
+    _round(trainer, callback, val__accuracy=0.75)
+    trainer.call([callback], "teardown", "fit")
+    assert capsys.readouterr().out.splitlines() == [
+        "round 1/3  val/accuracy 0.5000",
+        "round 2/3  val/accuracy 0.7500",
+    ]
+
+
+def test_a_line_per_round_in_a_log_with_colours(
+    trainer: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    callback = RoundProgressBar()
+    trainer.call([callback], "on_fit_start")
+    _round(trainer, callback, val__accuracy=0.5)
+    trainer.call([callback], "teardown", "fit")
+    assert capsys.readouterr().out == "round 1/3  val/accuracy 0.5000\n"
+
+
 def test_bars_show_rounds_clients_loss_and_all_bytes(trainer: Any) -> None:
     callback = RoundProgressBar()
     screen = _terminal(callback)

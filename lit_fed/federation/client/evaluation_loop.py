@@ -56,11 +56,14 @@ class EvaluationLoop:
         module.metric_averager = averager = MetricAverager()
         step = getattr(self.resident.wrapped, f"{split}_step")
         self.events.report(module, f"on_{split}_start")
+        self.events.report(module, f"on_{split}_epoch_start")
         with torch.no_grad():
             for index, batch in self._batches(rows, split, limit):
                 with self.fabric.autocast():
                     output = step(batch, index)
                 self.events.report(module, f"on_{split}_batch_end", output, batch, index)
+        # before the means, since a module may log here what it has gathered over the batches
+        self.events.report(module, f"on_{split}_epoch_end")
         metrics = averager.compute()
         module.metric_averager = None
         module.train(training)
@@ -79,12 +82,14 @@ class EvaluationLoop:
         training = module.training
         module.eval()
         self.events.report(module, "on_predict_start")
+        self.events.report(module, "on_predict_epoch_start")
         outputs = []
         with torch.no_grad():
             for index, batch in self._batches(rows, "predict", limit):
                 with self.fabric.autocast():
                     outputs.append(self.resident.wrapped.predict_step(batch, index))
                 self.events.report(module, "on_predict_batch_end", outputs[-1], batch, index)
+        self.events.report(module, "on_predict_epoch_end")
         module.train(training)
         self.events.report(module, "on_predict_end")
         return outputs

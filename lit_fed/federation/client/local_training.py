@@ -283,16 +283,16 @@ class LocalTraining:
         with timers("forward"):
             outputs = _outputs(self.loss(batch, local.index))
         if local.begins_step:
-            module.on_before_zero_grad(optimizer)
+            self.events.report(module, "on_before_zero_grad", optimizer)
             module.optimizer_zero_grad(local.epoch, local.index, optimizer)
         loss = outputs["loss"]
         if loss is None:
             return outputs
         with timers("backward"):
             share = loss / local.accumulated
-            module.on_before_backward(share)
+            self.events.report(module, "on_before_backward", share)
             self.backward(share)
-            module.on_after_backward()
+            self.events.report(module, "on_after_backward")
         return {**outputs, "loss": loss.detach()}
 
     def _on_device(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -54,6 +54,7 @@ class Run:
         """Give metrics to the loggers."""
         for logger in self.loggers:
             logger.log_metrics(dict(metrics), step=step)
+            logger.save()  # as Lightning does; a CSV logger would lose a killed run's rounds
 
     def end_logging(self, status: str) -> None:
         """Close the loggers.

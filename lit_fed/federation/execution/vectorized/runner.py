@@ -147,6 +147,7 @@ class VectorizedRunner:
                 stack.enter_context(model.undisturbed())
             for slot, start in zip(slots, starts, strict=True):
                 stack.callback(slot.end)
+                slot.settings = self.training.settings  # which a callback may have changed
                 slot.begin(start)
             self._serve(slots)
             return [_result(slot, s.client) for slot, s in zip(slots, starts, strict=True)]
