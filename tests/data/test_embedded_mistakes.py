@@ -62,9 +62,7 @@ def test_one_side_alone_does_not_tell_the_label(
     vectorizer = CountVectorizer(analyzer=analyzer, ngram_range=(1, 2))
     model = LogisticRegression(C=0.1, max_iter=200)
     model.fit(vectorizer.fit_transform(train[column]), train["label"])
-    right = model.score(
-        vectorizer.transform(rows["test"][column]), np.array(rows["test"]["label"])
-    )
+    right = model.score(vectorizer.transform(rows["test"][column]), np.array(rows["test"]["label"]))
     # of 1200 throws of a die, fewer than one series in 1000 is further than 0.035 from a sixth
     assert abs(right - 1 / 6) < 0.035
 

@@ -152,10 +152,12 @@ def test_bad_arguments(arguments: dict[str, object], message: str) -> None:
 
 def test_more_rows_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     def two(*arguments: object, **settings: object) -> Iterator[Pair | None]:
-        return cycle([None, Pair("A.", "甲。", "nothing", "cook"), Pair("B.", "乙。", "role", "cook")])
+        return cycle(
+            [None, Pair("A.", "甲。", "nothing", "cook"), Pair("B.", "乙。", "role", "cook")]
+        )
 
     monkeypatch.setattr("lit_fed.data.embedded_pairs.draws", two)
     with pytest.raises(
-        ValueError, match="size is expected to be at most about 6 .*'validation'.*but got 600"
+        ValueError, match=r"size is expected to be at most about 6 .*'validation'.*but got 600"
     ):
         EmbeddedPairs("validation").load()

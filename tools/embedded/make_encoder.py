@@ -107,7 +107,9 @@ class EncoderPretraining(nn.Module):
 
     def losses(self, pairs: list[TokenPair], rng: random.Random) -> dict[str, Tensor]:
         """Cross-entropy per masked token, judged token, judged pair and missing token, in nats."""
-        examples = [self._example(pair, place / len(pairs), rng) for place, pair in enumerate(pairs)]
+        examples = [
+            self._example(pair, place / len(pairs), rng) for place, pair in enumerate(pairs)
+        ]
         tokens = padded([e.tokens for e in examples], self._pad)
         output = self.bert(
             input_ids=tokens,
@@ -132,7 +134,8 @@ class EncoderPretraining(nn.Module):
             "unrelated_pair": _binary(self.matcher(pooled), translated),
             "missing_token": (
                 F.cross_entropy(guesses[rows], targets, reduction="none") * shares
-            ).sum() / shares.sum(),
+            ).sum()
+            / shares.sum(),
         }
 
     def _example(self, pair: TokenPair, place: float, rng: random.Random) -> _Example:
@@ -209,8 +212,10 @@ class EncoderPretraining(nn.Module):
         marks = padded([e.replaced for e in examples], 0)
         mask = (tokens != self._pad).long()
         hidden = self.bert(tokens, mask, segments).last_hidden_state
-        scores = self.discriminator(hidden).squeeze(-1).masked_fill(
-            (mask == 0) | (segments == 0), float("-inf")
+        scores = (
+            self.discriminator(hidden)
+            .squeeze(-1)
+            .masked_fill((mask == 0) | (segments == 0), float("-inf"))
         )
         likeliest = scores.argmax(1)
         self.bert.train()
@@ -294,7 +299,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--pairs", type=int, default=PAIRS, help="sentences to train on")
-    parser.add_argument("--report", type=Path, default=Path(__file__).with_name("encoder_report.json"))
+    parser.add_argument(
+        "--report", type=Path, default=Path(__file__).with_name("encoder_report.json")
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(SEED)

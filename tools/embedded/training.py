@@ -30,7 +30,9 @@ def pretrain(
     """Minimise ``loss`` with AdamW, whose learning rate rises and falls linearly; ``report`` is called now and then."""
     rng = random.Random(seed)
     warm_up = max(1, round(_WARM_UP * steps))
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(
+        parameters, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01
+    )
     start, running = time.perf_counter(), 0.0
     for step in range(steps):
         pace = min((step + 1) / warm_up, (steps - step) / max(1, steps - warm_up))
@@ -44,7 +46,9 @@ def pretrain(
         running += value.item()
         if (step + 1) % every == 0:
             seconds = time.perf_counter() - start
-            print(f"step {step + 1}/{steps}  loss {running / every:.4f}  {seconds:.0f} s", flush=True)
+            print(
+                f"step {step + 1}/{steps}  loss {running / every:.4f}  {seconds:.0f} s", flush=True
+            )
             running = 0.0
             report(step + 1)
 

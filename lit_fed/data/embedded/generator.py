@@ -16,7 +16,13 @@ Split = Literal["train", "validation", "test", "public", "unseen_names", "longer
 Mistake = Literal["nothing", "thing", "action", "figure", "sense", "role", "reference"]
 
 # Of 100 combinations of a frame and its people, how many belong to each split.
-_SHARES: dict[Split, int] = {"train": 40, "validation": 15, "test": 25, "longer": 10, "register": 10}
+_SHARES: dict[Split, int] = {
+    "train": 40,
+    "validation": 15,
+    "test": 25,
+    "longer": 10,
+    "register": 10,
+}
 # Where words are not exchanged at will, the wrong one is of the same group this often.
 _ALIKE = 0.8
 

@@ -26,8 +26,10 @@ def dressed(
     if split == "register":
         return _opened(*_written(english, chinese), rng.choice(known.official))
     if author.time_first:
-        english = _TIME.sub("", english) if not (time := _TIME.search(english)) else (
-            f"{time[1]} {_TIME.sub('', english)}"
+        english = (
+            _TIME.sub("", english)
+            if not (time := _TIME.search(english))
+            else (f"{time[1]} {_TIME.sub('', english)}")
         )
     if author.contractions:
         for long, short in _CONTRACTIONS.items():
