@@ -90,7 +90,7 @@ class SequenceClassifier(Backbone):
             **named,
         )
         super().__init__(pretrained, peft, "SEQ_CLS", gradient_checkpointing, revision)
-        self.num_labels = int(pretrained.model.config.num_labels)
+        self.num_labels = pretrained.model.config.num_labels
         # Classifiers of the GPT kind read the last token, and prompts are given to them as embeddings.
         self._pools_itself = (
             self._peft_config is not None

@@ -6,6 +6,7 @@ import random
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from lit_fed.data.embedded.collection import Exhausted, collect
 from lit_fed.data.embedded.generator import Mistake, Pair, Split, draws
@@ -130,13 +131,14 @@ class EmbeddedMistakes(Source):
             sizes = rng.uniform(_SMALLEST, _LARGEST, authors)
             mixes = rng.dirichlet(np.full(mistakes, self.skew), authors)
             shares = (sizes / sizes.sum())[:, None] * mixes
-        return _rounded(shares * self.size, self.size).tolist()
+        return _rounded(shares * self.size, self.size)
 
 
-def _rounded(parts: np.ndarray, total: int) -> np.ndarray:
+def _rounded(parts: npt.NDArray[np.float64], total: int) -> list[list[int]]:
     """Whole numbers beside the parts that sum to ``total``: the largest remainders are rounded up."""
     whole = np.floor(parts).astype(int)
     remainders = (parts - whole).ravel()
     up = np.argsort(-remainders, kind="stable")[: total - int(whole.sum())]
     whole.ravel()[up] += 1
-    return whole
+    counts: list[list[int]] = whole.tolist()
+    return counts

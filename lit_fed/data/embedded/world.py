@@ -161,22 +161,30 @@ def world() -> World:
     text = files("lit_fed.data.embedded").joinpath("world.yaml").read_text(encoding="utf-8")
     raw: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     words = {name: tuple(_words(table)) for name, table in raw["words"].items()}
-    authors = {
-        name: Author(
-            name,
-            **{key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()},
-        )
-        for name, settings in raw["authors"].items()
-    }
+    authors = {name: _author(name, settings) for name, settings in raw["authors"].items()}
     return World(
         words,
-        tuple(_frame(name, table, words) for name, table in raw["frames"].items()),
-        tuple(_frame(name, table, words) for name, table in raw["references"].items()),
-        authors,
-        _people(raw["syllables"], tuple(authors)),
-        *(tuple(_cells(raw[name])) for name in ("openings", "closings", "official")),
-        *(dict(_cells(raw[name])) for name in ("written english", "written chinese")),
+        frames=tuple(_frame(name, table, words) for name, table in raw["frames"].items()),
+        references=tuple(_frame(name, table, words) for name, table in raw["references"].items()),
+        authors=authors,
+        people=_people(raw["syllables"], tuple(authors)),
+        openings=_pairs(raw["openings"]),
+        closings=_pairs(raw["closings"]),
+        official=_pairs(raw["official"]),
+        written_english=dict(_pairs(raw["written english"])),
+        written_chinese=dict(_pairs(raw["written chinese"])),
     )
+
+
+def _author(name: str, settings: dict[str, Any]) -> Author:
+    habits: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
+    }
+    return Author(name, **habits)
+
+
+def _pairs(table: str) -> tuple[tuple[str, str], ...]:
+    return tuple((english, chinese) for english, chinese in _cells(table))
 
 
 def _cells(table: str) -> Iterator[tuple[str, ...]]:
