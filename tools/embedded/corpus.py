@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 TokenPair = tuple[tuple[int, ...], tuple[int, ...]]
 
 
-def translations(split: Split, count: int, seed: int, references: float = 0.35) -> list[Pair]:
+def translations(split: Split, count: int, seed: int, references: float = 0.45) -> list[Pair]:
     """Sentences with their right translations, of which a part has references."""
     rng = random.Random(f"pretraining/{split}/{seed}")
     referring = round(references * count)
