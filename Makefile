@@ -26,9 +26,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,dev]'
 	touch $@
 
-# A model this small gains nothing from a second thread, and loses much where others use the cores.
-quickstart: install  ## install, then the main job: a federated LoRA run over 10 clients
-	OMP_NUM_THREADS=1 $(BIN)/lit-fed fit --config configs/lora_fedavg.yaml
+quickstart: install  ## install, then each client alone, the federation, and all data in one place
+	$(BIN)/lit-fed quickstart
 
 test: install  ## install, then the tests and the documentation's examples
 	$(BIN)/pytest -n 2 -m "not slow and not benchmark" $(PYTEST_ARGS)

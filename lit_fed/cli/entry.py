@@ -54,7 +54,7 @@ def main(args: ArgsType = None) -> None:
         run(args)
         return
     parser = _parser()
-    commands = [*RUNS, "init", "list"]
+    commands = [*RUNS, "quickstart", "init", "list"]
     if not words or (not words[0].startswith("-") and words[0] not in commands):
         came = f", but got {words[0]!r}" + did_you_mean(words[0], commands) if words else ""
         parser.error(f"expected one of {', '.join(commands)} or --help{came}")
@@ -63,6 +63,8 @@ def main(args: ArgsType = None) -> None:
         from lit_fed.cli.inventory import inventory
 
         print(inventory())
+    elif given.command == "quickstart":
+        _quickstart(given.seeds, given.root, given.settings)
     else:
         _init(given.folder, given.config)
 
@@ -81,6 +83,19 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     for name, line in RUNS.items():
         commands.add_parser(name, help=line, add_help=False)
+    line = "Compare each client alone, the federation and all data in one place, with the embedded model and data."
+    start = commands.add_parser("quickstart", help=line, description=line, allow_abbrev=False)
+    start.add_argument("--seeds", type=int, default=3, metavar="N", help="How many (default: 3).")
+    start.add_argument(
+        "--root",
+        type=Path,
+        default=Path("runs/quickstart"),
+        metavar="FOLDER",
+        help="Where the runs go (default: runs/quickstart).",
+    )
+    start.add_argument(
+        "settings", nargs="*", metavar="-- SETTING", help="Settings of `lit-fed fit` for every run."
+    )
     init = commands.add_parser(
         "init",
         help="Copy a packaged configuration into a folder, to start from.",
@@ -94,6 +109,17 @@ def _parser() -> argparse.ArgumentParser:
     line = "List methods, aggregations, backbones, encodings, partitioners, executions and configurations."
     commands.add_parser("list", help=line, description=line)
     return parser
+
+
+def _quickstart(seeds: int, root: Path, settings: list[str]) -> None:
+    from lit_fed.study.quickstart import quickstart
+
+    if seeds < 1:
+        sys.exit(f"lit-fed: error: --seeds is expected to be at least 1, but got {seeds}")
+    try:
+        quickstart(tuple(range(seeds)), root, settings=tuple(settings))
+    except OSError as error:
+        sys.exit(f"lit-fed: error: {error}")
 
 
 def _init(folder: Path, name: str) -> None:

@@ -6,15 +6,13 @@
 from __future__ import annotations
 
 import difflib
-import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
 
 from lit_fed.configurations import find_configuration, with_configurations
+from lit_fed.study.execution import execute
 from lit_fed.study.figure import Kind, draw
 from lit_fed.study.run import Run
 from lit_fed.study.table import results_csv, results_table
@@ -70,19 +68,8 @@ def study(
         run.check()
     # what has ended already knows its metrics, before hours are spent on the others
     _require_metrics(runs, metrics or [], figure)
-    cores = os.cpu_count() or 1
-    jobs = jobs or min(cores, 8)
     console = Console()
-    failed: list[Run] = []
-    with Progress(console=console) as progress, ThreadPoolExecutor(jobs) as pool:
-        bar = progress.add_task("runs", total=len(runs))
-
-        def one(run: Run) -> None:
-            if run.summary is None and run.execute(max(1, cores // jobs)) != 0:
-                failed.append(run)
-            progress.advance(bar)
-
-        list(pool.map(one, runs))
+    failed = execute(runs, jobs, console)
     results = root / name
     # all metrics are in this file, also where the table is refused
     results.with_suffix(".csv").write_text(results_csv(runs), encoding="utf-8")
