@@ -38,7 +38,7 @@ else:
 
     Table: TypeAlias = Source | Dataset
 
-_EMBEDDED_TESTS: tuple[Split, ...] = ("test", "unseen_names", "longer", "register")
+_EMBEDDED_TESTS: tuple[Split, ...] = ("test", "unseen_names")
 _SPARE_CAPACITY = 256
 
 Batch = dict[str, Tensor]

@@ -23,12 +23,12 @@ MISTAKES: tuple[Mistake, ...] = ("nothing", "thing", "action", "figure", "sense"
 
 _SIZES: dict[Split, int] = {
     "train": 2000,
-    "validation": 600,
-    "test": 1200,
-    "public": 1200,
-    "unseen_names": 600,
-    "longer": 600,
-    "register": 600,
+    "validation": 300,
+    "test": 600,
+    "public": 600,
+    "unseen_names": 300,
+    "longer": 300,
+    "register": 300,
 }
 # An author has between three and five quarters of the mean of all.
 _SMALLEST, _LARGEST = 0.75, 1.25
@@ -55,7 +55,7 @@ class EmbeddedMistakes(Source):
         split: ``train``, ``validation``, ``test``, ``public`` (people and sentences that no client has, for the
             server), or a shifted test set: ``unseen_names`` (people who occur nowhere else), ``longer``
             (clauses around the sentence), ``register`` (written language).
-        size: Rows. None: 2000 for train, 1200 for test and public, 600 for the others.
+        size: Rows. None: 2000 for train, 600 for test and public, 300 for the others.
         seed: Seed of the drawing.
         skew: Concentration of the Dirichlet distribution in the training split: the smaller, the more
             uneven. None: even there as well.
