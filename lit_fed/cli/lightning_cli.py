@@ -136,7 +136,9 @@ def _with_model_in_help(words: list[str]) -> list[str]:
 def _own_words(error: BaseException) -> str:
     """What was raised first: jsonargparse wraps it once for every nested class it makes."""
     while str(error).startswith("Does not validate against") and error.__cause__ is not None:
-        said = re.findall(r"class_path '([^']+)':\s+(.+?)\s+- Expected", str(error), re.DOTALL)
+        said = re.findall(
+            r"class_path '([^']+)':\s+(.+?)\n\s*(?:- |Given value type:)", str(error), re.DOTALL
+        )
         if said and str(error.__cause__).startswith("Expected a "):
             # the cause is that of the first alternative, which may be another type than was meant
             return " ".join(f"`{said[-1][0]}`: {said[-1][1]}".split())
