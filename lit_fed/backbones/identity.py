@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -20,7 +20,14 @@ _ELSEWHERE: Final = frozenset(
     {"_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype"}
 )
 _PEFT_ELSEWHERE: Final = frozenset(
-    {"base_model_name_or_path", "revision", "peft_version", "auto_mapping", "inference_mode"}
+    {
+        "base_model_name_or_path",
+        "revision",
+        "peft_version",
+        "auto_mapping",
+        "inference_mode",
+        "runtime_config",
+    }
 )
 
 
@@ -44,7 +51,7 @@ def backbone_identity(
         changing: The parameters that train.
 
     Returns:
-        Values that JSON takes, by name; of the two configurations only what is not the default.
+        Values by name; of the model's configuration what is not the default, of the adapter's what is not off.
     """
     known = {id(parameter) for parameter in changing}
     frozen = {
@@ -56,7 +63,7 @@ def backbone_identity(
     own = {k: v for k, v in config.to_diff_dict().items() if k not in _ELSEWHERE}
     adapter: dict[str, Any] = {"peft": None if peft is None else type(peft).__name__}
     if peft is not None:
-        adapter |= {f"peft.{name}": value for name, value in _set_by_user(peft).items()}
+        adapter |= {f"peft.{name}": value for name, value in _settings(peft).items()}
     return {
         "frozen weights": weights_digest(frozen),
         "tokenizer": _tokenizer_digest(tokenizer),
@@ -98,13 +105,13 @@ def _tokenizer_digest(tokenizer: Any) -> str:
     return f"{size:,} tokens, {hashlib.blake2b(content, digest_size=8).hexdigest()}"
 
 
-def _set_by_user(config: PeftConfig) -> dict[str, Any]:
-    """The fields that differ from their defaults, of which another version of peft may have more."""
-    values = {}
-    for one in fields(config):
-        value, default = getattr(config, one.name), one.default
-        if default is MISSING and one.default_factory is not MISSING:
-            default = one.default_factory()
-        if one.name not in _PEFT_ELSEWHERE and value != default:
-            values[one.name] = value
-    return values
+def _settings(config: PeftConfig) -> dict[str, Any]:
+    """The fields, without those that are off or empty: another version of peft may have more of them."""
+    values = {one.name: getattr(config, one.name) for one in fields(config)}
+    off: tuple[Any, ...] = (None, False, "", [], {}, set())
+    return {
+        name: value
+        for name, value in values.items()
+        # 0 equals False, but is a value
+        if name not in _PEFT_ELSEWHERE and (type(value) in (int, float) or value not in off)
+    }

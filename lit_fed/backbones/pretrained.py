@@ -97,7 +97,8 @@ def load_pretrained(
             tokenizer = AutoTokenizer.from_pretrained(place, **remote)
     except OSError as error:
         raise FileNotFoundError(f"`model.backbone.model`: {_line(error)}") from error
-    except (ValueError, KeyError) as error:
+    # damaged files make the libraries below raise whatever they like, tokenizers a bare Exception
+    except Exception as error:
         raise ValueError(
             f"`model.backbone.model` is {model}, which cannot be loaded with {auto_class.__name__}: "
             f"{_line(error)}"

@@ -33,6 +33,18 @@ def test_folder_without_weights(tmp_path: Path, tiny_model: Models) -> None:
         SequenceClassifier(str(tmp_path))
 
 
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize("kept", [0, 0.5])
+def test_damaged_folder_is_one_line(
+    file: str, kept: float, tmp_path: Path, tiny_model: Models
+) -> None:
+    folder = Path(shutil.copytree(tiny_model("bert"), tmp_path / "model"))
+    content = (folder / file).read_bytes()
+    (folder / file).write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises((ValueError, OSError), match=r"^`model\.backbone\.model`[^\n]*$"):
+        SequenceClassifier(str(folder))
+
+
 def test_unknown_hub_name_is_one_line() -> None:
     with pytest.raises(FileNotFoundError, match=r"^`model\.backbone\.model`: [^\n]*$"):
         SequenceClassifier("no-such-owner/no-such-model")

@@ -55,6 +55,7 @@ def test_fit_test_predict_and_resume_from_the_saved_config(
     assert json.loads((run / "summary.json").read_text())["rounds"] == 3
 
 
+<<<<<<< HEAD:tests/cli/test_lightning_cli.py
 @pytest.mark.parametrize(
     ("logger", "package"),
     [("WandbLogger", "wandb"), ("MLFlowLogger", "mlflow"), ("CometLogger", "comet")],
@@ -122,6 +123,52 @@ def test_null_where_it_is_documented(arguments: list[str], tmp_path: Path) -> No
     assert saved["trainer"]["local_epochs"] is None
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["rounds"] == 1
+=======
+def test_validation_is_called_so_and_an_untrained_model_too(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.warns(UserWarning, match="validate takes FedAvg as it was given: this trainer has"):
+        main(["validate", *arguments])
+    head = capsys.readouterr().out.splitlines()[2]
+    assert "validation" in head
+    assert "test" not in head
+    assert "best" not in head
+
+
+def test_what_cannot_be_resumed_is_said_before_training_and_leaves_nothing(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    def refused(*words: str) -> str:
+        with pytest.raises(SystemExit) as exit_:
+            main(["fit", *arguments, *words])
+        assert exit_.value.code not in (0, None)
+        return str(exit_.value)
+
+    run = tmp_path / "run"
+    main(["fit", *arguments, f"--trainer.default_root_dir={run}", "--trainer.max_rounds=1"])
+    before = sorted(tmp_path.rglob("*"))
+    resume = (f"--trainer.default_root_dir={run}", "--ckpt_path=last")
+    rate = refused(*resume, "--model.optimizer.lr=0.5", "--data.batch_size=4").splitlines()
+    assert rate[0].startswith(f"lit-fed: error: checkpoint {run}")
+    assert rate[1:3] == [
+        "  `model.optimizer.lr` is expected to be 0.01 as in the checkpoint, but is 0.5",
+        "  `data.batch_size` is expected to be 32 as in the checkpoint, but is 4",
+    ]
+    rank = refused(*resume, "--model.backbone.peft=peft.LoraConfig", "--model.backbone.peft.r=3")
+    assert "`model.backbone.peft.r` is expected to be 8 as in the checkpoint, but is 3" in rank
+    for words, said in (
+        (("--ckpt_path=best",), "`ckpt_path` is 'best', which expects"),
+        ((f"--ckpt_path={tmp_path}/absent.csv",), "is expected to be a checkpoint folder"),
+        (("--trainer.default_root_dir=/proc/lit_fed",), "`trainer.default_root_dir` is expected"),
+    ):
+        message = refused(*words)
+        assert said in message
+        assert "\n" not in message
+    assert sorted(tmp_path.rglob("*")) == before
+    main(["fit", *arguments, *resume, "--data.batch_size=16", "--trainer.resume_with_changes=true"])
+    changes = json.loads((run / "summary.json").read_text())["changes"]
+    assert changes == [{"round": 1, "setting": "data.batch_size", "before": 32, "now": 16}]
+>>>>>>> run:tests/test_cli.py
 
 
 def test_runs_are_numbered_under_their_name(arguments: list[str], tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_fed.study import Run, study
+from lit_fed.study import Run, main, study
 from lit_fed.study.figure import draw
 from tests.federation.toy import save_toy_config
 
@@ -101,6 +101,24 @@ def test_a_sweep_over_an_overlay(config: Path, tmp_path: Path) -> None:
         run()
     with pytest.raises(ValueError, match=r"`sweep` is expected to name one setting, but names"):
         study([config], root=root, sweep={"a": [1], "b": [2]})
+
+
+def test_a_metric_that_no_run_has_is_refused_by_the_nearest(
+    config: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(shutil.copytree(finished, tmp_path / "root"))
+    said = r"`metrics` is expected to name metrics of the runs, such as test/accuracy, .* got test/acc,"
+    # before a run that is missing costs hours
+    with pytest.raises(ValueError, match=said):
+        study([config], seeds=(1, 2, 3), root=root, metrics=["test/acc"])
+    assert not (root / "config" / "seed_3").exists()
+    words = [f"--configs=[{config}]", "--seeds=[1,2]", f"--root={root}", "--metrics=[test/acc]"]
+    monkeypatch.setattr("sys.argv", ["lit-fed-study", *words])
+    with pytest.raises(SystemExit, match=said) as exit_:
+        main()
+    assert "\n" not in str(exit_.value)
+    # known from the rounds alone
+    study([config], (1, 2), root, figure="rounds", metrics=["time/round"])
 
 
 def test_figures_show_means_and_spreads(config: Path, finished: Path, tmp_path: Path) -> None:
