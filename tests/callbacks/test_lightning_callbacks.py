@@ -536,7 +536,10 @@ def test_all_of_lightnings_loggers_are_decided() -> None:
 
 
 @pytest.mark.parametrize("name", LOGGERS)
-def test_a_logger_gets_every_round(name: str, toy_model: Path, tmp_path: Path) -> None:
+def test_a_logger_gets_every_round(
+    name: str, toy_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     package, check = LOGGERS[name]
     if package is not None:
         pytest.importorskip(package)
