@@ -55,7 +55,6 @@ def test_fit_test_predict_and_resume_from_the_saved_config(
     assert json.loads((run / "summary.json").read_text())["rounds"] == 3
 
 
-<<<<<<< HEAD:tests/cli/test_lightning_cli.py
 @pytest.mark.parametrize(
     ("logger", "package"),
     [("WandbLogger", "wandb"), ("MLFlowLogger", "mlflow"), ("CometLogger", "comet")],
@@ -123,7 +122,8 @@ def test_null_where_it_is_documented(arguments: list[str], tmp_path: Path) -> No
     assert saved["trainer"]["local_epochs"] is None
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["rounds"] == 1
-=======
+
+
 def test_validation_is_called_so_and_an_untrained_model_too(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -168,7 +168,6 @@ def test_what_cannot_be_resumed_is_said_before_training_and_leaves_nothing(
     main(["fit", *arguments, *resume, "--data.batch_size=16", "--trainer.resume_with_changes=true"])
     changes = json.loads((run / "summary.json").read_text())["changes"]
     assert changes == [{"round": 1, "setting": "data.batch_size", "before": 32, "now": 16}]
->>>>>>> run:tests/test_cli.py
 
 
 def test_runs_are_numbered_under_their_name(arguments: list[str], tmp_path: Path) -> None:

@@ -127,7 +127,9 @@ def _repeated(tokens: Span) -> list[tuple[int, int]]:
             places[tokens[first:last]].append((first, last))
     found = [place for several in places.values() if len(several) > 1 for place in several]
     return [
-        (a, b) for a, b in found if not any(c <= a and b <= d and (a, b) != (c, d) for c, d in found)
+        (a, b)
+        for a, b in found
+        if not any(c <= a and b <= d and (a, b) != (c, d) for c, d in found)
     ]
 
 
