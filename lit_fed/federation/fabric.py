@@ -19,7 +19,13 @@ def make_fabric(**settings: Any) -> Fabric:
     """
     try:
         return Fabric(**settings)
-    except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
+    except (
+        MisconfigurationException,
+        ImportError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         chosen = {n: v for n, v in settings.items() if v not in ("auto", 1, "32-true")} or settings
         given = " with ".join(f"`trainer.{name}` {value!r}" for name, value in chosen.items())
         raise ValueError(
