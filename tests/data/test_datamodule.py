@@ -335,14 +335,17 @@ def test_a_stock_trainer_without_tokenizer_or_validation(
 
 
 def test_the_embedded_default() -> None:
-    data = FederatedDataModule(seed=0, tasks=["lexical"])
+    data = FederatedDataModule(seed=0)
     data.setup()
-    assert len(data.clients) == 10
+    assert [len(client.rows) for client in data.clients] == [200] * 10
     assert data.validation is not None
     assert data.public is not None
-    assert list(data.tests) == ["test", "unseen_names", "longer", "register"]
-    for rows in (data.clients[0].rows, data.validation, data.public, *data.tests.values()):
-        assert set(rows["task"]) == {"lexical"}
+    assert list(data.tests) == ["test", "unseen_names"]
+    other = FederatedDataModule(seed=1)
+    other.setup()
+    # the seed draws the training rows, and the tests stay
+    assert other.clients[0].rows["english"] != data.clients[0].rows["english"]
+    assert other.tests["test"].to_list() == data.tests["test"].to_list()
     sized = FederatedDataModule(seed=0, public_size=60)
     sized.setup()
     assert sized.public is not None

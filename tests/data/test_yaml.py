@@ -45,9 +45,9 @@ def test_sources_encodings_and_partitioners_by_class_path(folder: Path) -> None:
             lines:
               class_path: lit_fed.data.LinesSource
               init_args: {{path: {folder}/test.txt, pattern: '(?P<label>\\d) (?P<text>.*)'}}
-            json: {{class_path: JSONLSource, init_args: {{path: {folder}/more.jsonl}}}}
+            json: {{class_path: lit_fed.data.JSONLSource, init_args: {{path: {folder}/more.jsonl}}}}
           encoding: {{class_path: lit_fed.data.ClassificationEncoding, init_args: {{text: text, text_pair: null}}}}
-          partitioner: {{class_path: NaturalPartitioner, init_args: {{column: author}}}}
+          partitioner: {{class_path: lit_fed.data.NaturalPartitioner, init_args: {{column: author}}}}
           num_clients: 3
           seed: 1
         """
