@@ -75,7 +75,7 @@ class EmbeddedMistakes(Source):
         split: Split = "train",
         size: int | None = None,
         seed: int = 0,
-        skew: float | None = 0.5,
+        skew: float | None = 0.3,
     ) -> None:
         if split not in _SIZES:
             raise ValueError(f"split is expected to be one of {get_args(Split)}, but got {split!r}")
