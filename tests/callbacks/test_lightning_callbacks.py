@@ -216,7 +216,7 @@ def _rows(path: Path) -> dict[str, int]:
 def test_they_act_in_two_processes(tmp_path: Path) -> None:
     path = Path(config_with(tmp_path, max_rounds=5, accumulate_grad_batches=1))
     config = yaml.safe_load(path.read_text())
-    config["data"]["validation_fraction"] = 0.2
+    config["data"] |= {"validation_fraction": 0.2, "batch_size": 8}
     config["trainer"]["callbacks"] = [
         {"class_path": f"lightning.pytorch.callbacks.{name}", "init_args": given}
         for name, given in {
