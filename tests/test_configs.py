@@ -9,6 +9,7 @@ from jsonargparse import auto_parser
 from transformers import BertModel
 
 from lit_fed.cli import LitFedCLI, main
+from lit_fed.configurations import find_configuration
 from lit_fed.study import study
 from tests.federation.toy import save_toy_model, toy_rows
 from tests.methods.toy_methods import save_toy_lm
@@ -107,7 +108,7 @@ def test_runs_at_its_smallest_size(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["lit-fed"])
-    smaller = ["--trainer.fast_dev_run=true", "--trainer.clients_per_round=2"]
+    smaller = ["--trainer.fast_dev_run=true", "--trainer.clients_per_round=0.2"]
     if "sst2" in path.stem:
         sst2_files(tmp_path)
         model = save_toy_model(tmp_path / "model")
@@ -200,9 +201,8 @@ def test_a_study_names_its_command_and_what_there_is(path: Path) -> None:
     assert text.splitlines()[0] == command
     settings = auto_parser(study, as_positional=False).parse_args([f"--config={path}"])
     assert settings.name == path.stem
-    root = CONFIGS.parent
-    files = [*settings.configs, *settings.overlays]
-    assert all((root / file).is_file() for file in files)
+    for file in (*settings.configs, *settings.overlays):
+        assert find_configuration(str(file)).is_file()
     reported = {"SRS", "TTA", "RSI", "GuS", "PE"}
     assert {metric.removeprefix("index/") for metric in settings.metrics} == reported
 
