@@ -375,16 +375,29 @@ class FederatedDataModule(LightningDataModule):
             backbones: The models that read the rows, by the names that errors give them.
 
         Raises:
-            ValueError: If a label is out of range, a row has nothing to learn from or too many
-                tokens, or a value is missing or of a wrong type.
+            ValueError: If the encoding is for models of another kind, a label is out of range, a row has
+                nothing to learn from or too many tokens, or a value is missing or of a wrong type.
         """
         self.setup()
         self._cache.capacity = self._capacity * max(1, len(backbones))
+        for name, backbone in backbones.items():
+            self._check_kind(name, backbone)
         for where, rows in self._parts():
             for name, backbone in backbones.items():
                 whose = f", read by model.{name}" if len(backbones) > 1 else ""
                 with naming(f"{where}{whose}"):
                     self._check_rows(rows, name, backbone)
+
+    def _check_kind(self, name: str, backbone: Reader) -> None:
+        gives, takes = self.encoding.classifies, backbone.classifies
+        if None not in (gives, takes) and gives != takes:
+            kinds = {True: "one label a row", False: "one label a token"}
+            right = "ClassificationEncoding" if takes else "CausalLMEncoding"
+            raise ValueError(
+                f"`data.encoding` is expected to be a {right}, since `model.{name}` is a "
+                f"{type(backbone).__name__}, which learns {kinds[bool(takes)]}, but got a "
+                f"{type(self.encoding).__name__}"
+            )
 
     def _check_rows(self, rows: Dataset, name: str, backbone: Reader) -> None:
         features = self._cache.get(rows, backbone.tokenizer)
