@@ -6,6 +6,7 @@ from lit_fed.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from lit_fed.callbacks.adapter_export import AdapterExport
+    from lit_fed.callbacks.client_metrics import ClientMetrics
     from lit_fed.callbacks.curves import FederationCurves
     from lit_fed.callbacks.defaults import default_callbacks
     from lit_fed.callbacks.federated_callback import FederatedCallback
@@ -30,6 +31,7 @@ else:
 __all__ = [
     "AdapterExport",
     "ClientLearningRate",
+    "ClientMetrics",
     "FederatedCallback",
     "FederationCurves",
     "LearningCheck",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -16,13 +18,36 @@ if TYPE_CHECKING:
     from lit_fed.module import FederatedModule
 
 
+_LONGEST = 100
+
+
+def folder_names(clients: Sequence[str]) -> list[str]:
+    """A name for each client's folder: its own, percent-encoded, as far as file systems take it.
+
+    Args:
+        clients: The clients' names.
+
+    Example:
+        >>> folder_names(["ward 1", "north/east", "Ward 1", "..", "x" * 300])[:4]
+        ['ward 1~0', 'north%2Feast', 'Ward 1~2', '%2E%2E']
+    """
+    encoded = [quote(client, safe=" ") for client in clients]
+    encoded = [name.replace(".", "%2E") if not name.strip(".") else name for name in encoded]
+    same = Counter(name.lower() for name in encoded)
+    return [
+        f"{name[:_LONGEST]}~{i}" if len(name) > _LONGEST or same[name.lower()] > 1 else name
+        for i, name in enumerate(encoded)
+    ]
+
+
 class AdapterExport(FederatedCallback):
     """Saves the trained model to ``adapter/`` in the run's folder when a fit ends.
 
     The folder holds what :meth:`peft.PeftModel.from_pretrained` loads, and the tokenizer; without
     PEFT it holds the whole model, for ``from_pretrained`` of transformers. A method without a
     global model (``has_global_model`` is false) leaves one such folder per client,
-    ``adapter/<client>``, of those that have taken part; the client's name is percent-encoded.
+    ``adapter/<client>``, of those that have taken part; the client's name is percent-encoded and, where that
+    is long or differs from another's in upper and lower case only, followed by the client's position.
 
     Args:
         clients: Whether the clients' models are saved where there is no global one.
@@ -57,9 +82,10 @@ def _save(trainer: FederationView, module: FederatedModule, folder: Path | None)
         module.backbone.save_pretrained(folder)
         return
     states = trainer.federation.clients
+    names = folder_names([client.id for client in trainer.datamodule.clients])
     for index, client in enumerate(trainer.datamodule.clients):
         if client.id in states and states[client.id].rounds:
             trainer.act_as_client(index)
-            own = folder and folder / quote(client.id, safe=" ")
+            own = folder and folder / names[index]
             module.backbone.save_pretrained(own, module.backbone.active_adapters[0])
     trainer.act_as_server()

@@ -16,6 +16,7 @@ from lightning.fabric.loggers import TensorBoardLogger
 
 from lit_fed.callbacks.atomic_write import atomic_write
 from lit_fed.callbacks.byte_size import byte_size
+from lit_fed.callbacks.client_metrics import LOWER_IS_BETTER, worst_clients
 from lit_fed.callbacks.federated_callback import FederatedCallback
 from lit_fed.federation.run.checkpoint import best_round, last_checkpoint
 
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
 
     from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
+    from lit_fed.update import Update
 
 _PACKAGES = ("lit_fed", "torch", "lightning", "transformers", "peft", "datasets", "torchmetrics")
 # The tab of the layout; TensorBoard itself opens on another one.
 _CURVES_ADDRESS = "http://localhost:6006/#custom_scalars"
-_LOWER_IS_BETTER = re.compile(r"(loss|perplexity|error|nll|cross_entropy|mse|mae)\b")
+_LONGEST_NAME = 40
 _CLIENT_MEAN = re.compile(r"clients/(.+)/mean")
 
 
@@ -62,7 +64,7 @@ def metrics_table(
     test = dict(test or {})
     for name in dict.fromkeys(name for row in history for name in row if _is_shown(name)):
         values = [row[name] for row in history if name in row]
-        best = best_round(history, name, "min" if _LOWER_IS_BETTER.search(name) else "max")
+        best = best_round(history, name, "min" if LOWER_IS_BETTER.search(name) else "max")
         table.add_row(
             _CLIENT_MEAN.sub(r"\1 (clients' mean)", name),
             f"{values[0]:.4f}",
@@ -96,6 +98,10 @@ def _is_shown(name: str) -> bool:
     )
 
 
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+
+
 class RunSummary(FederatedCallback):
     """Ends a fit with a table of its results, and writes them to ``summary.json``.
 
@@ -108,11 +114,20 @@ class RunSummary(FederatedCallback):
         self.console: Console | None = None
         self._started = 0.0
         self._ended = False
+        self._clients: dict[str, dict[str, float]] = {}
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
         """Start the clock."""
         self._started = time.perf_counter()
         self._ended = False
+        self._clients = {}
+
+    def on_aggregate_end(
+        self, trainer: FederationView, module: FederatedModule, updates: Sequence[Update]
+    ) -> None:
+        """Keep what each client has reported last."""
+        for update in updates:
+            self._clients[update.client_id] = {k: float(v) for k, v in update.metrics.items()}
 
     def on_fit_end(self, trainer: Any, module: Any) -> None:
         """Remember that there is something to sum up."""
@@ -159,12 +174,23 @@ class RunSummary(FederatedCallback):
                 "process": seconds,
             },
             "failures": state.failures,
+            "worst_clients": self._worst(),
             "changes": state.changes,
             "seed": trainer.seed,
             "versions": {
                 "python": platform.python_version(),
                 **{package: _version(package) for package in _PACKAGES},
             },
+        }
+
+    def _worst(self) -> dict[str, Any] | None:
+        """The three clients that did worst when they last took part in this process."""
+        if (worst := worst_clients(self._clients)) is None:
+            return None
+        name, values = worst
+        return {
+            "metric": name,
+            "clients": {c: value if math.isfinite(value) else None for c, value in values.items()},
         }
 
     def _print(self, trainer: FederationView, folder: Path | None, seconds: float) -> None:
@@ -182,6 +208,9 @@ class RunSummary(FederatedCallback):
             "time": f"{total:.1f} s in {state.round} rounds, {seconds:.1f} s in this process",
             "failures": ", ".join(f"{name}: {n}" for name, n in state.failures.items()) or "none",
         }
+        if (worst := worst_clients(self._clients)) is not None:
+            names = ", ".join(f"{_short(client)} {value:.4f}" for client, value in worst[1].items())
+            lines["worst"] = f"{worst[0]} of clients: {names}"
         boards = [one.log_dir for one in trainer.loggers if isinstance(one, TensorBoardLogger)]
         if boards:
             lines["TensorBoard"] = (

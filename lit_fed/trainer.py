@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -46,7 +47,9 @@ from lit_fed.federation.validation import (
     check_parts,
     check_settings,
 )
+from lit_fed.limits import require_at_least
 from lit_fed.module import FederatedModule
+from lit_fed.suggestion import did_you_mean
 from lit_fed.timers import Timers
 
 Settings = TypeVar("Settings", LocalSettings, RoundSettings)
@@ -352,22 +355,74 @@ class FederatedTrainer(LightningCompatibility):
     ) -> list[Any]:
         """What the global model's ``predict_step`` returns for every batch of the test sets, in order.
 
+        As in Lightning. Rows with their texts, the labels' names or generated text are :meth:`predictions`.
+
         Args:
             model: The method.
             datamodule: The data. None: that of the fit before, else the embedded pairs.
             ckpt_path: As for :meth:`fit`. None: the model as it is, which is said where it is untrained.
 
         Raises:
-            ValueError: If the method has no global model.
+            ValueError: If the method has no global model, or there are no test rows.
         """
-        self._prepare(model, datamodule, ckpt_path, "predict")
-        if not model.has_global_model:
-            raise ValueError(
-                f"predict expects a method with a global model, but {type(model).__name__} has none"
-            )
+        self._prepare_to_predict(model, datamodule, ckpt_path, None)
         return self._loop.predict(list(self.datamodule.tests.values()), self.limit_predict_batches)
 
+    def predictions(
+        self,
+        model: FederatedModule,
+        datamodule: FederatedDataModule | None = None,
+        ckpt_path: str | None = None,
+        client: str | None = None,
+        max_new_tokens: int | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """A dictionary for every row of the test sets, one after the other, as ``lit-fed predict`` writes them.
+
+        It has ``set`` and ``row`` (its position in that table), the columns that the model reads, and
+        ``expected``, what the table says. Of a classifier it has the ``label`` and the
+        ``probabilities`` by label; of a language model the ``generated`` text, of its likeliest tokens.
+
+        Args:
+            model: The method.
+            datamodule: The data. None: that of the fit before, else the embedded translations.
+            ckpt_path: As for :meth:`fit`. None: the model as it is, which is said where it is untrained.
+            client: The client whose own model predicts. None: the global model does.
+            max_new_tokens: Tokens at most of a generated text. None: 128, or as many as the model has room for.
+
+        Raises:
+            ValueError: If the method has no global model and `client` is None, there is no such client,
+                or there are no test rows.
+        """
+        require_at_least("max_new_tokens", max_new_tokens, 1)
+        self._prepare_to_predict(model, datamodule, ckpt_path, client)
+        ids = [one.id for one in self.datamodule.clients]
+        if client is not None and client not in ids:
+            raise ValueError(
+                f"`client` is expected to be one of {', '.join(ids[:20])}{', …' * (len(ids) > 20)}, but got "
+                f"{client!r}{did_you_mean(client, ids)}"
+            )
+        index = None if client is None else ids.index(client)
+        return self._loop.predicted_rows(
+            self.datamodule.tests, self.limit_predict_batches, index, max_new_tokens
+        )
+
     # ---------------------------------------------------------------- making ready
+
+    def _prepare_to_predict(
+        self,
+        model: FederatedModule,
+        datamodule: FederatedDataModule | None,
+        ckpt_path: str | None,
+        client: str | None,
+    ) -> None:
+        self._prepare(model, datamodule, ckpt_path, "predict")
+        if not model.has_global_model and client is None:
+            raise ValueError(
+                f"predict expects a method with a global model, but {type(model).__name__} has none: name the "
+                "client whose model predicts as `client` of `predictions` or of lit-fed predict"
+            )
+        if not self.datamodule.tests:
+            raise ValueError("predict expects `data.test` to have rows, but there are none")
 
     def _prepare(
         self,

@@ -49,9 +49,11 @@ class Backbone(nn.Module, ABC):
         model: The Hugging Face model, in peft's wrapper if there is a configuration.
         tokenizer: The model's tokenizer; it has a padding token.
         num_labels: Labels that a classifier knows; None where it does not classify.
+        classifies: Whether it gives a text one label, or each token one; None where that is not known.
     """
 
     num_labels: int | None = None
+    classifies: bool | None = None
 
     def __init__(
         self,
@@ -104,6 +106,13 @@ class Backbone(nn.Module, ABC):
                 and labels are not given to the model.
             output_hidden: Whether the prediction has the last hidden state.
         """
+
+    @property
+    def label_names(self) -> list[str] | None:
+        """The labels' names in the model's configuration; None where it has none but numbers."""
+        names: dict[int, str] = getattr(self._base.config, "id2label", None) or {}
+        told = [names.get(i, "") for i in range(self.num_labels or 0)]
+        return told if told != [f"LABEL_{i}" for i in range(len(told))] and all(told) else None
 
     @property
     def max_tokens(self) -> int | None:

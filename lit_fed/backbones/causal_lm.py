@@ -18,6 +18,8 @@ from lit_fed.backbones.text_generator import TextGenerator
 if TYPE_CHECKING:
     from peft import PeftConfig
 
+_NEW_TOKENS = 128
+
 
 class CausalLM(Backbone, TextGenerator):
     """A Hugging Face causal language model, which also answers prompts.
@@ -60,6 +62,8 @@ class CausalLM(Backbone, TextGenerator):
     >>> len(backbone.generate(["good", "bad bad"], max_new_tokens=4))
     2
     """
+
+    classifies = False
 
     def __init__(
         self,
@@ -109,7 +113,7 @@ class CausalLM(Backbone, TextGenerator):
     def generate(
         self,
         prompts: Sequence[str],
-        max_new_tokens: int = 128,
+        max_new_tokens: int | None = 128,
         batch_size: int = 16,
         **settings: Any,
     ) -> list[str]:
@@ -117,7 +121,8 @@ class CausalLM(Backbone, TextGenerator):
 
         Args:
             prompts: The texts, which may be of any number and length.
-            max_new_tokens: Tokens at most in each continuation.
+            max_new_tokens: Tokens at most in each continuation. None: 128, or what the longest prompt leaves
+                of those that the model allows.
             batch_size: Texts at once.
             **settings: Of a ``transformers.GenerationConfig``, for instance ``do_sample=True``.
                 Greedy by default, whatever the model's own settings are.
@@ -132,7 +137,12 @@ class CausalLM(Backbone, TextGenerator):
 
         base, tokenizer = self._base, self.tokenizer
         ids = [self._prompt_ids(prompt) for prompt in prompts]
-        self._require_room(max(map(len, ids), default=0), max_new_tokens)
+        longest = max(map(len, ids), default=0)
+        if max_new_tokens is None:
+            room = context_length(base)
+            left = _NEW_TOKENS if room is None else room - longest - self.virtual_tokens
+            max_new_tokens = max(1, min(_NEW_TOKENS, left))
+        self._require_room(longest, max_new_tokens)
         eos = base.generation_config.eos_token_id
         greedy = {
             "do_sample": False,

@@ -60,6 +60,8 @@ class SequenceClassifier(Backbone):
     ['base_model.model.classifier.weight', 'base_model.model.classifier.bias']
     """
 
+    classifies = True
+
     def __init__(
         self,
         model: str | None = None,

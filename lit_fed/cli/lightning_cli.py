@@ -7,7 +7,9 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Iterable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule
@@ -28,6 +30,21 @@ from lit_fed.federation import ProcessLost
 from lit_fed.federation.run.identity import RunDiffers
 from lit_fed.module import FederatedModule
 from lit_fed.trainer import FederatedTrainer
+
+_PREDICT: dict[str, tuple[Any, str]] = {
+    "output": (
+        str | None,
+        "A new file for the predictions, a line of JSON for each row. null: they are printed.",
+    ),
+    "client": (
+        str | None,
+        "The client whose own model predicts. null: the global model does.",
+    ),
+    "max_new_tokens": (
+        int | None,
+        "Tokens at most of a generated text. null: 128, or as many as the model has room for.",
+    ),
+}
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -84,6 +101,25 @@ class LitFedCLI(LightningCLI):
         names = [self._command] if self._command in RUNS else RUNS
         return {name: {"model", "datamodule"} for name in names}
 
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        """Add what the command takes beside its method of the trainer."""
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "predict":
+            for name, (kind, help_) in _PREDICT.items():
+                parser.add_argument(f"--{name}", type=kind, default=None, help=help_)
+            self._subcommand_method_arguments[subcommand] += _PREDICT
+        return parser
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse to write over predictions before anything takes time."""
+        output = self._get(self.config, "output")
+        if output is not None and Path(output).exists():
+            raise FileExistsError(
+                f"`output` is expected to be a new file, but {output!r} exists: remove it, or name another"
+            )
+
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; ``--config`` takes names, and a bare ``--model.help`` means the class that ``--model`` names."""
         if args is not None and not isinstance(args, list):
@@ -103,18 +139,37 @@ class LitFedCLI(LightningCLI):
         """Evaluate on the test rows and print the metrics."""
         _print_metrics(self.trainer, self.trainer.test(**kwargs), "test")
 
-    def predict(self, **kwargs: Any) -> None:
-        """Print a line of JSON for every row of the test sets: its ``index`` and ``prediction``.
-
-        The prediction is the likeliest class or, for a language model, the likeliest next token's id
-        at every position.
-        """
+    def predict(
+        self,
+        output: str | None = None,
+        client: str | None = None,
+        max_new_tokens: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Write a line of JSON for every row of the test sets, see :meth:`~lit_fed.FederatedTrainer.predictions`."""
         trainer: Any = self.trainer  # LightningCLI types it as Lightning's
-        batches = trainer.predict(**kwargs)
-        for batch in batches if trainer.is_global_zero else ():
-            predicted = batch["logits"].argmax(-1).tolist()
-            for index, prediction in zip(batch["index"].tolist(), predicted, strict=True):
-                print(json.dumps({"index": index, "prediction": prediction}))
+        rows = trainer.predictions(client=client, max_new_tokens=max_new_tokens, **kwargs)
+        lines = (json.dumps(row, ensure_ascii=False) for row in rows)
+        if not trainer.is_global_zero:
+            for _ in lines:  # of a sharded model each process computes a part
+                pass
+        elif output is None:
+            for line in lines:
+                print(line)
+        else:
+            print(f"{_written(lines, Path(output).expanduser())} rows are in {output}")
+
+
+def _written(lines: Iterable[str], path: Path) -> int:
+    """Write lines to a new file, which is there when it is whole, and count them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writing = path.with_name(f".writing-{path.name}")
+    count = 0
+    with writing.open("w", encoding="utf-8") as file:
+        for count, line in enumerate(lines, 1):  # noqa: B007 (the last one is the number of lines)
+            file.write(f"{line}\n")
+    writing.rename(path)
+    return count
 
 
 def _import_what_may_be_named() -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         QuantitySkewPartitioner,
     )
     from lit_fed.data.sources import (
+        ClientFiles,
         CSVSource,
         HubSource,
         JSONLSource,
@@ -39,6 +40,7 @@ __all__ = [
     "CausalLMEncoding",
     "ClassificationEncoding",
     "ClientData",
+    "ClientFiles",
     "DirichletPartitioner",
     "EmbeddedMistakes",
     "EmbeddedPairs",

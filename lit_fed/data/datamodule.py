@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -23,8 +23,8 @@ from lit_fed.data.features import collated
 from lit_fed.data.partition_table import partition_table
 from lit_fed.data.partitioners import IIDPartitioner, Partitioner
 from lit_fed.data.reader import PlainReader, Reader
-from lit_fed.data.sources import Source
-from lit_fed.data.tables import TASK, Tables, load_tables, naming, rows_of_tasks
+from lit_fed.data.sources import ClientFiles, Source
+from lit_fed.data.tables import TASK, Tables, is_of_clients, load_tables, naming, rows_of_tasks
 from lit_fed.limits import require_at_least, require_fraction, require_instance
 
 # Written with `not`, as jsonargparse runs plain `if TYPE_CHECKING` blocks: it would take a second
@@ -53,7 +53,9 @@ class FederatedDataModule(LightningDataModule):
     and, where the encoding names a column of weights, ``weight`` [B].
 
     Args:
-        train: The training table, which the clients share. None: the embedded translations
+        train: The training table, which is divided among the clients. Or, where these are separate already, a table
+            of each by its name, or :class:`ClientFiles`, a file of each: `partitioner` and `num_clients`
+            are then left out. None: the embedded translations
             (:class:`EmbeddedMistakes`), drawn by `seed`, where `validation`, `test` and `public` default to their
             splits.
         validation: Rows for validation. None: carved off `train`.
@@ -61,7 +63,8 @@ class FederatedDataModule(LightningDataModule):
         public: The public set. None: carved off `train`, if `public_size` is not 0.
         encoding: How rows become token ids and labels. None: as fits the embedded translations.
         partitioner: How rows are divided among clients. None: evenly.
-        num_clients: How many clients there are.
+        num_clients: How many clients there are. None: as many as `train` names, or as there are values
+            in the column of a :class:`NaturalPartitioner`; else 10.
         batch_size: Rows of a training batch.
         eval_batch_size: Rows of a batch when rows come in order.
         max_length: Tokens of a row; longer ones are cut.
@@ -87,17 +90,22 @@ class FederatedDataModule(LightningDataModule):
     >>> data.setup()
     >>> [(client.id, len(client.rows)) for client in data.clients], len(data.validation)
     ([('client-0', 3), ('client-1', 3), ('client-2', 3)], 1)
+    >>> wards = {"ward-a": rows.select(range(4)), "ward-b": rows.select(range(4, 10))}
+    >>> data = FederatedDataModule(wards, encoding=encoding, validation_fraction=0)
+    >>> data.setup()
+    >>> [(client.id, len(client.rows)) for client in data.clients]
+    [('ward-a', 4), ('ward-b', 6)]
     """
 
     def __init__(
         self,
-        train: Table | None = None,
+        train: Table | ClientFiles | dict[str, Table] | None = None,
         validation: Table | None = None,
         test: Table | dict[str, Table] | None = None,
         public: Table | None = None,
         encoding: Encoding | None = None,
         partitioner: Partitioner | None = None,
-        num_clients: int = 10,
+        num_clients: int | None = None,
         batch_size: int = 32,
         eval_batch_size: int = 64,
         max_length: int = 128,
@@ -131,9 +139,15 @@ class FederatedDataModule(LightningDataModule):
                 f"`data.public_size` is expected to be 0 where `data.public` is given, but got "
                 f"{public_size}"
             )
+        separate = is_of_clients(train)
+        if separate and partitioner is not None:
+            raise ValueError(
+                f"`data.partitioner` is expected to be null where `data.train` names its clients, but got "
+                f"{type(partitioner).__name__}"
+            )
         self._tables = (train, validation, public, test)
         self.encoding = ClassificationEncoding() if encoding is None else encoding
-        self.partitioner = IIDPartitioner() if partitioner is None else partitioner
+        self.partitioner = IIDPartitioner() if partitioner is None and not separate else partitioner
         self.num_clients = num_clients
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -147,6 +161,46 @@ class FederatedDataModule(LightningDataModule):
         self.seed = seed
         self.tasks = tasks
         self._division: Division | None = None
+
+    @classmethod
+    def from_datasets(
+        cls,
+        train_dataset: Any = None,
+        val_dataset: Any = None,
+        test_dataset: Any = None,
+        predict_dataset: Any = None,
+        batch_size: int = 32,
+        num_workers: int = 0,
+        **datamodule_kwargs: Any,
+    ) -> Self:
+        """A data module of tables, by the names that Lightning gives them.
+
+        Args:
+            train_dataset: As `train`, which has no default here.
+            val_dataset: As `validation`.
+            test_dataset: As `test`.
+            predict_dataset: None: what is predicted are the tests.
+            batch_size: As there.
+            num_workers: As there.
+            **datamodule_kwargs: Further settings of the class.
+
+        Raises:
+            TypeError: If `train_dataset` is None, or `predict_dataset` is not.
+        """
+        if train_dataset is None or predict_dataset is not None:
+            raise TypeError(
+                f"from_datasets of {cls.__name__} expects `train_dataset`, and what is to be predicted as "
+                f"`test_dataset`, but got train_dataset={type(train_dataset).__name__} and "
+                f"predict_dataset={type(predict_dataset).__name__}"
+            )
+        return cls(
+            train=train_dataset,
+            validation=val_dataset,
+            test=test_dataset,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            **datamodule_kwargs,
+        )
 
     # ---------------------------------------------------------------- tables
 
@@ -165,10 +219,16 @@ class FederatedDataModule(LightningDataModule):
             return
         self._seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
         tables = self._load()
+        named, count = tables.clients, self.num_clients
+        if named is not None and count not in (None, len(named)):
+            raise ValueError(
+                f"`data.num_clients` is expected to be null where `data.train` names its clients, which are "
+                f"{len(named)}, but got {count}"
+            )
         division = divide(
             tables.train,
-            self.partitioner,
-            self.num_clients,
+            named or self.partitioner or IIDPartitioner(),
+            count,
             self.validation_fraction if tables.validation is None else 0.0,
             self.public_size if tables.public is None else 0,
             self.client_validation_fraction,
@@ -179,6 +239,7 @@ class FederatedDataModule(LightningDataModule):
         # What is said of public rows is kept by their ids, wherever they come from.
         self._public = None if public is None else number_rows(public)
         self._tests = tables.tests
+        self.num_clients = len(division.clients)
         # The federation's own tables stay; what methods make of them comes and goes.
         held = 2 * self.num_clients + len(tables.tests)
         self._capacity = held * (1 + len(self.tasks or ())) + _SPARE_CAPACITY
@@ -314,16 +375,29 @@ class FederatedDataModule(LightningDataModule):
             backbones: The models that read the rows, by the names that errors give them.
 
         Raises:
-            ValueError: If a label is out of range, a row has nothing to learn from or too many
-                tokens, or a value is missing or of a wrong type.
+            ValueError: If the encoding is for models of another kind, a label is out of range, a row has
+                nothing to learn from or too many tokens, or a value is missing or of a wrong type.
         """
         self.setup()
         self._cache.capacity = self._capacity * max(1, len(backbones))
+        for name, backbone in backbones.items():
+            self._check_kind(name, backbone)
         for where, rows in self._parts():
             for name, backbone in backbones.items():
                 whose = f", read by model.{name}" if len(backbones) > 1 else ""
                 with naming(f"{where}{whose}"):
                     self._check_rows(rows, name, backbone)
+
+    def _check_kind(self, name: str, backbone: Reader) -> None:
+        gives, takes = self.encoding.classifies, backbone.classifies
+        if None not in (gives, takes) and gives != takes:
+            kinds = {True: "one label a row", False: "one label a token"}
+            right = "ClassificationEncoding" if takes else "CausalLMEncoding"
+            raise ValueError(
+                f"`data.encoding` is expected to be a {right}, since `model.{name}` is a "
+                f"{type(backbone).__name__}, which learns {kinds[bool(takes)]}, but got a "
+                f"{type(self.encoding).__name__}"
+            )
 
     def _check_rows(self, rows: Dataset, name: str, backbone: Reader) -> None:
         features = self._cache.get(rows, backbone.tokenizer)

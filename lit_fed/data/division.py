@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 # Each purpose has its own stream of random numbers, so that changing one leaves the others as they
 # are.
-_VALIDATION, _PUBLIC, _CLIENTS, _CLIENT_VALIDATION = range(4)
+_VALIDATION, _PUBLIC, _CLIENTS, _CLIENT_VALIDATION, _KEPT = range(5)
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class Division:
 
 def divide(
     rows: Dataset,
-    partitioner: Partitioner,
-    num_clients: int,
+    partitioner: Partitioner | Mapping[str, Positions],
+    num_clients: int | None,
     validation_fraction: float,
     public_size: int,
     client_validation_fraction: float,
@@ -50,8 +52,9 @@ def divide(
 
     Args:
         rows: The table.
-        partitioner: How rows are divided among clients.
-        num_clients: How many clients there are.
+        partitioner: How rows are divided among clients; or, where they are separate already, the positions of
+            each one's rows by its name. Of those each keeps at least one row.
+        num_clients: How many clients there are. None: as many as are separate, or as the partitioner says.
         validation_fraction: Part of all rows carved off for validation.
         public_size: Rows carved off for the public set.
         client_validation_fraction: Part of each client's rows that it holds out.
@@ -61,35 +64,45 @@ def divide(
         ValueError: If there are too few rows, or a client is left without.
     """
     num_rows = len(rows)
-    left = np.arange(num_rows)
-    validation, left = _carve(left, _share(num_rows, validation_fraction), [seed, _VALIDATION])
-    if public_size > len(left):
+    separate = None if isinstance(partitioner, Partitioner) else partitioner
+    kept = _one_of_each(separate or {}, [seed, _KEPT])
+    free = np.setdiff1d(np.arange(num_rows), kept)
+    validation, free = _carve(free, _share(num_rows, validation_fraction), [seed, _VALIDATION])
+    if public_size > len(free):
         raise ValueError(
-            f"`data.public_size` is {public_size}, but only {len(left)} of the {num_rows} rows of "
+            f"`data.public_size` is {public_size}, but only {len(free)} of the {num_rows} rows of "
             f"data.train are left"
         )
-    public, left = _carve(left, public_size, [seed, _PUBLIC])
-    if len(left) < num_clients:
-        raise ValueError(
-            f"`data.num_clients` is {num_clients}, but only {len(left)} of the {num_rows} rows of "
-            f"data.train are left for clients ({len(validation)} are for validation, {len(public)} "
-            f"are public)"
-        )
-    # One whole number for the partitioner, whose interface is a seed.
-    partition_seed = int(np.random.default_rng([seed, _CLIENTS]).integers(2**31))
-    parts = partitioner(select_rows(rows, left), num_clients, partition_seed)
-    _check_partition(parts, num_clients, len(left), partitioner)
-    clients, trained = [], []
-    width = len(str(num_clients - 1))
-    for i, part in enumerate(parts):
-        own = left[np.asarray(part, np.int64)]
-        held = min(_share(len(own), client_validation_fraction), len(own) - 1)
-        held_out, own = _carve(own, held, [seed, _CLIENT_VALIDATION, i])
-        clients.append(
-            ClientData(
-                f"client-{i:0{width}d}", select_rows(rows, own), _rows_or_none(rows, held_out)
+    public, free = _carve(free, public_size, [seed, _PUBLIC])
+    left = np.union1d(free, kept)
+    if isinstance(partitioner, Partitioner):
+        # One whole number for the partitioner, whose interface is a seed.
+        partition_seed = int(np.random.default_rng([seed, _CLIENTS]).integers(2**31))
+        own = select_rows(rows, left)
+        count = partitioner.default_num_clients(own) if num_clients is None else num_clients
+        if len(left) < count:
+            raise ValueError(
+                f"`data.num_clients` is {count}, but only {len(left)} of the {num_rows} rows of "
+                f"data.train are left for clients ({len(validation)} are for validation, {len(public)} "
+                f"are public)"
             )
+        parts = partitioner(own, count, partition_seed)
+        _check_partition(parts, count, len(left), partitioner)
+        names = partitioner.client_names(own, parts) or _numbered(count)
+        _require_distinct(names, partitioner)
+        held = {
+            name: left[np.asarray(part, np.int64)] for name, part in zip(names, parts, strict=True)
+        }
+    else:
+        held = {name: np.intersect1d(part, left) for name, part in partitioner.items()}
+    clients, trained = [], []
+    for i, (name, own) in enumerate(held.items()):
+        held_out, own = _carve(
+            own,
+            min(_share(len(own), client_validation_fraction), len(own) - 1),
+            [seed, _CLIENT_VALIDATION, i],
         )
+        clients.append(ClientData(name, select_rows(rows, own), _rows_or_none(rows, held_out)))
         trained.append(own)
     return Division(
         clients,
@@ -97,6 +110,25 @@ def divide(
         _rows_or_none(rows, validation),
         _rows_or_none(rows, public),
     )
+
+
+def _numbered(count: int) -> list[str]:
+    width = len(str(count - 1))
+    return [f"client-{i:0{width}d}" for i in range(count)]
+
+
+def _one_of_each(separate: Mapping[str, Positions], seed: list[int]) -> Positions:
+    """A row of each client, which is not carved off."""
+    rng = np.random.default_rng(seed)
+    return np.array([rng.choice(part) for part in separate.values()], np.int64)
+
+
+def _require_distinct(names: Sequence[str], partitioner: Partitioner) -> None:
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(
+            f"`data.partitioner` {type(partitioner).__name__} is expected to give clients names that differ, but "
+            f"gave {repeated[0]!r} to several"
+        )
 
 
 def _share(count: int, fraction: float) -> int:

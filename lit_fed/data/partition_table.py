@@ -36,6 +36,7 @@ def partition_table(
     │ all 1    │    3 │       1 │       2 │
     └──────────┴──────┴─────────┴─────────┘
     """
+    from rich.markup import escape
     from rich.table import Table
 
     counts: list[Counter[Any]] = [
@@ -52,9 +53,9 @@ def partition_table(
     if held_out:
         table.add_column("held out", justify="right")
     for value in shown:
-        table.add_column(f"{label} {value}", justify="right")
+        table.add_column(escape(f"{label} {value}"), justify="right")
     if labels and not shown:
-        table.add_column(f"distinct {label}", justify="right")
+        table.add_column(escape(f"distinct {label}"), justify="right")
 
     def line(name: str, rows: int, held: int, count: Counter[Any]) -> list[str]:
         cells = [name, f"{rows:,}"]
@@ -67,7 +68,7 @@ def partition_table(
 
     held = [len(client.validation or ()) for client in clients]
     for client, rows, count in list(zip(clients, held, counts, strict=True))[:max_clients]:
-        table.add_row(*line(client.id, len(client.rows), rows, count))
+        table.add_row(*line(escape(client.id), len(client.rows), rows, count))
     if len(clients) > max_clients:
         table.add_row(f"and {len(clients) - max_clients} more")
     table.add_section()

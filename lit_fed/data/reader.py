@@ -24,6 +24,10 @@ class Reader(Protocol):
     def max_tokens(self) -> int | None:
         """Tokens that a row may have; None where there is no limit."""
 
+    @property
+    def classifies(self) -> bool | None:
+        """Whether it gives a row one label, or each token one; None where that is not known."""
+
 
 @dataclass(frozen=True)
 class PlainReader:
@@ -33,8 +37,10 @@ class PlainReader:
         tokenizer: Its tokenizer.
         num_labels: Labels that it knows. None: it does not classify.
         max_tokens: Tokens that a row may have. None: any number.
+        classifies: Whether it gives a row one label, or each token one. None: it is not known.
     """
 
     tokenizer: PreTrainedTokenizerBase
     num_labels: int | None = None
     max_tokens: int | None = None
+    classifies: bool | None = None

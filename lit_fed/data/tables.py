@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
-from lit_fed.data.columns import column_values, number_rows, require_column, select_rows
+from lit_fed.data.client_tables import joined_tables, require_names
+from lit_fed.data.columns import column_values, number_rows, require_column, row_ids, select_rows
 from lit_fed.data.encodings import Encoding
-from lit_fed.data.sources import Source
+from lit_fed.data.partitioners.partitioner import Positions
+from lit_fed.data.sources import ClientFiles, Source
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,16 +31,18 @@ class Tables:
         validation: The server's validation rows. None: still to be carved off.
         public: The public set. None: still to be carved off.
         tests: Tests by name.
+        clients: The positions of each client's rows in `train`, by name. None: still to be divided.
     """
 
     train: Dataset
     validation: Dataset | None
     public: Dataset | None
     tests: dict[str, Dataset]
+    clients: dict[str, Positions] | None = None
 
 
 def load_tables(
-    train: Source | Dataset,
+    train: Source | Dataset | ClientFiles | Mapping[str, Source | Dataset],
     validation: Source | Dataset | None,
     public: Source | Dataset | None,
     test: Source | Dataset | Mapping[str, Source | Dataset] | None,
@@ -48,7 +52,7 @@ def load_tables(
     """Load all tables, and prepare the encoding by the training table.
 
     Args:
-        train: The training table.
+        train: The training table, or one of each client by its name.
         validation: Rows for validation, if given.
         public: The public set, if given.
         test: Rows for tests, or several tables by name.
@@ -65,7 +69,11 @@ def load_tables(
     def load(where: str, table: Source | Dataset) -> Dataset:
         return load_table(where, table, encoding, tasks)
 
-    rows = load("data.train", train)
+    clients = None
+    if is_of_clients(train):
+        rows, clients = _clients_rows(train, encoding, tasks)
+    else:
+        rows = load("data.train", train)
     with naming("data.train"):
         encoding.prepare(rows)
     return Tables(
@@ -76,7 +84,50 @@ def load_tables(
             name: load(f"data.test.{name}" if tests is test else "data.test", table)
             for name, table in tests.items()
         },
+        clients,
     )
+
+
+def is_of_clients(train: object) -> TypeGuard[ClientFiles | Mapping[str, Source | Dataset]]:
+    """Whether a training table is one of each client by its name.
+
+    Raises:
+        TypeError: If it is a ``DatasetDict``: its splits are no clients.
+    """
+    if isinstance(train, Mapping) and type(train).__name__ == "DatasetDict":
+        raise TypeError(
+            f"`data.train` is expected to be one split, such as {_split(train)}, but got a DatasetDict of "
+            f"{', '.join(train)}; if these are clients, give dict(…) of it"
+        )
+    return isinstance(train, ClientFiles | Mapping)
+
+
+def _split(splits: Mapping[str, object]) -> str:
+    return f"splits[{'train' if 'train' in splits else next(iter(splits), 'train')!r}]"
+
+
+def _clients_rows(
+    train: ClientFiles | Mapping[str, Source | Dataset],
+    encoding: Encoding,
+    tasks: Sequence[str] | None,
+) -> tuple[Dataset, dict[str, Positions]]:
+    """The rows of clients that are separate already, as one table, and who has which."""
+    with naming("data.train"):
+        sources = train.sources() if isinstance(train, ClientFiles) else train
+    require_names(sources)
+    rows, owned = joined_tables(
+        {name: read_table(f"data.train.{name}", one, encoding) for name, one in sources.items()}
+    )
+    rows = rows_with_ids(rows, "data.train", tasks)
+    if tasks is None:
+        return rows, owned
+    kept = row_ids(rows)
+    owned = {name: np.flatnonzero(np.isin(kept, own)) for name, own in owned.items()}
+    if without := [name for name, own in owned.items() if not len(own)]:
+        raise ValueError(
+            f"`data.train.{without[0]}` is expected to have rows of `data.tasks`, but has none"
+        )
+    return rows, owned
 
 
 def load_table(
@@ -98,19 +149,40 @@ def load_table(
         TypeError: If it is no table.
         ValueError: If it cannot be read, has no rows, or lacks a column.
     """
+    return rows_with_ids(read_table(where, source, encoding), where, tasks)
+
+
+def read_table(where: str, source: Source | Dataset, encoding: Encoding) -> Dataset:
+    """Read a table and check that it has rows and the columns that the encoding reads.
+
+    Args:
+        where: The setting it comes from, for messages.
+        source: The source, or the table itself.
+        encoding: What the columns must suffice for.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+        TypeError: If it is no table.
+        ValueError: If it cannot be read, has no rows, or lacks a column.
+    """
     from datasets import Dataset
 
     with naming(where):
         rows = source.load() if isinstance(source, Source) else source
     if not isinstance(rows, Dataset):
+        came = f"the class {rows.__name__}" if isinstance(rows, type) else type(rows).__name__
         raise TypeError(
-            f"`{where}` is expected to be a Source or a datasets.Dataset, but got "
-            f"{type(rows).__name__}"
+            f"`{where}` is expected to be a Source or a datasets.Dataset, but got {came}"
         )
     rows = rows.with_format(None)
     if not len(rows):
         raise ValueError(f"`{where}` is expected to have rows, but has none")
     encoding.require_columns(rows, where)
+    return rows
+
+
+def rows_with_ids(rows: Dataset, where: str, tasks: Sequence[str] | None) -> Dataset:
+    """The rows of some tasks, with ids that are their positions among all."""
     rows = number_rows(rows)
     if tasks is None:
         return rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +18,7 @@ from lit_fed.federation.client_selection import ClientSelection
 from lit_fed.federation.compilation import compile_where_faster
 from lit_fed.federation.evaluation import act_as_client, act_as_server, evaluate_federation
 from lit_fed.federation.execution import ClientExecution
+from lit_fed.federation.predictions import predicted_rows
 from lit_fed.federation.preparation import prepare_clients
 from lit_fed.federation.round import FederationRound, RoundSettings
 from lit_fed.federation.run.run import Run
@@ -181,6 +182,28 @@ class FederationLoop:
         """What the global model's ``predict_step`` returns for every batch of the sets, in order."""
         self.act_as_server()
         return [o for rows in sets for o in self.training.evaluation.predict(rows, limit)]
+
+    def predicted_rows(
+        self,
+        sets: Mapping[str, Dataset],
+        limit: int | float,
+        client: int | None = None,
+        max_new_tokens: int | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """What the global model says of each row, see :func:`~lit_fed.federation.predictions.predicted_rows`.
+
+        Args:
+            sets: Rows by name.
+            limit: Batches of each set, as a count or a fraction.
+            client: The position of the client whose own model it is. None: the global model.
+            max_new_tokens: Tokens at most of a generated text.
+        """
+        if client is None:
+            self.act_as_server()
+        else:
+            self.act_as_client(client)
+        yield from predicted_rows(self.training.evaluation, sets, limit, max_new_tokens)
+        self.act_as_server()
 
 
 def _copied(state: dict[str, Any]) -> dict[str, Any]:

@@ -44,9 +44,11 @@ def test_fit_test_predict_and_resume_from_the_saved_config(
     assert f"{summary['metrics']['test/accuracy']:.4f}" in capsys.readouterr().out
     main(["predict", "--config", str(run / "config.yaml"), "--ckpt_path=last"])
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["index"] for line in lines] == list(range(80))
-    labels = toy_rows(80, 1)["label"]
-    correct = sum(line["prediction"] == labels[line["index"]] for line in lines)
+    rows = toy_rows(80, 1)
+    assert [(line["set"], line["row"]) for line in lines] == [("test", i) for i in range(80)]
+    assert [line["text"] for line in lines] == rows["text"][:]
+    assert [line["expected"] for line in lines] == [str(label) for label in rows["label"]]
+    correct = sum(line["label"] == line["expected"] for line in lines)
     assert correct / 80 == pytest.approx(summary["metrics"]["test/accuracy"])
 
     main(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from lightning.pytorch import LightningModule, Trainer
 from rich.console import Console
 from torch import Tensor
@@ -350,3 +350,141 @@ def test_the_embedded_default() -> None:
     sized.setup()
     assert sized.public is not None
     assert len(sized.public) == 60
+
+
+def test_from_datasets_takes_the_tables() -> None:
+    data = FederatedDataModule.from_datasets(
+        ROWS,
+        ROWS.select(range(7)),
+        {"new": ROWS.select([1])},
+        batch_size=5,
+        encoding=TEXT,
+        num_clients=2,
+    )
+    data.setup()
+    assert [len(client.rows) for client in data.clients] == [50, 50]
+    assert data.validation is not None
+    assert len(data.validation) == 7
+    assert {name: len(rows) for name, rows in data.tests.items()} == {"new": 1}
+    assert data.batch_size == 5
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"val_dataset": ROWS}, {"train_dataset": ROWS, "predict_dataset": ROWS}]
+)
+def test_from_datasets_says_what_it_does_not_take(given: dict[str, Any]) -> None:
+    with pytest.raises(
+        TypeError, match="from_datasets of FederatedDataModule expects `train_dataset`"
+    ):
+        FederatedDataModule.from_datasets(**given)
+    with pytest.raises(
+        TypeError, match=r"`data.train` is expected to be a Source or a datasets.Dataset"
+    ):
+        FederatedDataModule.from_datasets([1, 2, 3]).setup()
+
+
+WARDS = {
+    "ward b": ROWS.select(range(60)),
+    "ward/a": ROWS.select(range(60, 99)),
+    "one": ROWS.select([99]),
+}
+
+
+def separate(**settings: Any) -> FederatedDataModule:
+    data = FederatedDataModule(WARDS, encoding=TEXT, seed=0, **settings)  # type: ignore[arg-type]
+    data.setup()
+    return data
+
+
+def test_clients_that_are_separate_keep_names_and_rows() -> None:
+    data = separate(validation_fraction=0)
+    assert [client.id for client in data.clients] == list(WARDS)
+    assert data.num_clients == 3
+    for client in data.clients:
+        assert client.rows["text"][:] == WARDS[client.id]["text"][:]
+    ids = [row for client in data.clients for row in client.rows[ROW_ID]]
+    assert ids == list(range(100))
+
+
+def test_what_is_carved_off_leaves_each_client_a_row() -> None:
+    data = separate(validation_fraction=0.5, public_size=47)
+    assert data.validation is not None
+    assert data.public is not None
+    assert (len(data.validation), len(data.public)) == (50, 47)
+    assert [len(client.rows) for client in data.clients] == [1, 1, 1]
+    with pytest.raises(ValueError, match=r"`data.public_size` is 48, but only 47"):
+        separate(validation_fraction=0.5, public_size=48)
+
+
+def test_separate_clients_hold_rows_out_and_have_tasks() -> None:
+    data = separate(client_validation_fraction=0.5, validation_fraction=0)
+    assert [len(client.validation or ()) for client in data.clients] == [30, 20, 0]
+    tasks = {
+        name: rows.add_column("task", ["odd" if label else "even" for label in rows["label"]])
+        for name, rows in WARDS.items()
+    }
+    data = FederatedDataModule(tasks, encoding=TEXT, tasks=["odd"], validation_fraction=0)  # type: ignore[arg-type]
+    data.setup()
+    assert [client.rows["text"][:] for client in data.clients] == [
+        [t for t, label in zip(rows["text"], rows["label"], strict=True) if label]
+        for rows in WARDS.values()
+    ]
+    data = FederatedDataModule(tasks, encoding=TEXT, tasks=["even"])  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match=r"`data.train.one` is expected to have rows of `data.tasks`"
+    ):
+        data.setup()
+
+
+def test_separate_clients_have_no_partition_and_no_other_number() -> None:
+    with pytest.raises(
+        ValueError, match=r"`data.partitioner` is expected to be null .* got NaturalPartitioner"
+    ):
+        separate(partitioner=NaturalPartitioner())
+    with pytest.raises(
+        ValueError, match=r"`data.num_clients` is expected to be null .* are 3, but got 4"
+    ):
+        separate(num_clients=4)
+    assert separate(num_clients=3).num_clients == 3
+
+
+def test_splits_are_no_clients() -> None:
+    splits = DatasetDict({"train": ROWS, "test": ROWS})
+    with pytest.raises(
+        TypeError, match=r"such as splits\['train'\], but got a DatasetDict of train, test"
+    ):
+        FederatedDataModule(splits)
+    data = module(test=splits)
+    assert list(data.tests) == ["train", "test"]
+
+
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        (
+            {"a": ROWS, "b": ROWS.select([])},
+            "`data.train.b` is expected to have rows, but has none",
+        ),
+        ({"a": ROWS, "b": ROWS.remove_columns("text")}, "column of data.train.b, but got 'text'"),
+        (
+            {"a": ROWS, "b": [1]},
+            "`data.train.b` is expected to be a Source or a datasets.Dataset, but got list",
+        ),
+        (CSVSource, "but got the class CSVSource"),
+    ],
+)
+def test_what_is_wrong_with_a_client_names_it(train: Any, said: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=said):
+        FederatedDataModule(train, encoding=TEXT).setup()
+
+
+def test_a_natural_partition_makes_as_many_clients_as_there_are_values() -> None:
+    data = module(num_clients=None, partitioner=NaturalPartitioner("author"))
+    assert sorted(client.id for client in data.clients) == list("abcde")
+    for client in data.clients:
+        assert set(client.rows["author"]) == {client.id}
+    assert [client.id for client in module(num_clients=None).clients][:2] == [
+        "client-0",
+        "client-1",
+    ]
+    assert module(num_clients=None).num_clients == 10

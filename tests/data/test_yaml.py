@@ -96,3 +96,38 @@ def test_help_reads_no_data_library() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_clients_that_are_separate_already(folder: Path) -> None:
+    (folder / "wards").mkdir()
+    for name in ("b c", "a"):
+        (folder / "wards" / f"{name}.txt").write_text("text;label\nx;0\ny;1\n")
+    encoding = "{class_path: ClassificationEncoding, init_args: {text: text, text_pair: null}}"
+    data = build(
+        f"""
+        data:
+          train:
+            class_path: lit_fed.data.ClientFiles
+            init_args:
+              pattern: {folder}/wards/*.txt
+              source: {{class_path: lit_fed.data.CSVSource, init_args: {{delimiter: ";"}}}}
+          encoding: {encoding}
+        """
+    )
+    data.setup()
+    assert [client.id for client in data.clients] == ["a", "b c"]
+    data = build(
+        f"""
+        data:
+          train:
+            ward 2: {{class_path: CSVSource, init_args: {{path: {folder}/train.csv}}}}
+            ward 1: {{class_path: JSONLSource, init_args: {{path: {folder}/more.jsonl}}}}
+          encoding: {encoding}
+          validation_fraction: 0
+        """
+    )
+    data.setup()
+    assert [(client.id, len(client.rows)) for client in data.clients] == [
+        ("ward 2", 30),
+        ("ward 1", 1),
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from string import Formatter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,8 @@ class CausalLMEncoding(Encoding):
     ['Question: 2 + 2?\nAnswer: ']
     """
 
+    classifies: ClassVar[bool | None] = False
+
     def __init__(
         self,
         template: str = "{english}\n{chinese}",
@@ -70,6 +72,11 @@ class CausalLMEncoding(Encoding):
         columns = {f"template ({{{name}}})": name for name in names if name != self.response}
         columns["response"] = self.response
         return columns if self.weight is None else {**columns, "weight": self.weight}
+
+    @property
+    def answer_column(self) -> str:
+        """The column of what is generated."""
+        return self.response
 
     def prompts(self, rows: Dataset) -> list[str]:
         """The text of each row up to its response, from which a model generates one.

@@ -29,12 +29,12 @@ class ClassificationEncoding(Encoding):
             sorted order in the training table.
         label_names: The labels in the order of their numbers. If every label of the training table
             is among them, as a string, labels become the positions of their names; else they name
-            the numbers. None: see `label`.
+            the numbers. None: those of a ``ClassLabel`` column; else see `label`.
         weight: A column with the weight of each row's loss, at least 0. None: all rows count the
             same.
 
     Attributes:
-        names: The labels' names in the order of their numbers; None where labels are numbers.
+        names: The labels' names in the order of their numbers; None where labels are numbers without names.
 
     >>> from datasets import Dataset
     >>> encoding = ClassificationEncoding("text", text_pair=None)
@@ -45,6 +45,7 @@ class ClassificationEncoding(Encoding):
     """
 
     optional: ClassVar[frozenset[str]] = frozenset({"text_pair", "weight"})
+    classifies: ClassVar[bool | None] = True
 
     def __init__(
         self,
@@ -65,6 +66,7 @@ class ClassificationEncoding(Encoding):
         self.label_names = label_names
         self.names = label_names
         self._ids: dict[str, int] | None = None
+        self._class_names: list[str] | None = None
 
     @property
     def columns(self) -> Mapping[str, str]:
@@ -92,9 +94,10 @@ class ClassificationEncoding(Encoding):
         strings = {str(label) for label in labels}
         textual = any(isinstance(label, str) for label in labels)
         names = self.label_names
+        self._class_names = getattr(rows.features[self.label], "names", None)
         if names is None and textual:
             names = sorted(strings)
-        self.names = names
+        self.names = self._class_names if names is None else names
         if names is not None and (textual or strings <= set(names)):
             self._ids = {name: i for i, name in enumerate(names)}
         else:
@@ -108,6 +111,12 @@ class ClassificationEncoding(Encoding):
             ValueError: If a label is missing, is no number or string, or is not a known one.
         """
         labels = self._labels(rows)
+        own = getattr(rows.features[self.label], "names", None)
+        if own and self._class_names and own != self._class_names:
+            raise ValueError(
+                f"`data.encoding.label` is expected to name a column of labels called as in the training table, "
+                f"{self._class_names}, but those of {self.label!r} are {own}"
+            )
         if self._ids is None:
             if strings := [label for label in labels if isinstance(label, str)]:
                 raise ValueError(

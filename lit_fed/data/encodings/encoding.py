@@ -23,9 +23,16 @@ class Encoding(ABC):
     Args:
         weight: A column with the weight of each row's loss, at least 0. None: all rows count the
             same.
+
+    Attributes:
+        names: The labels' names in the order of their numbers; None where they have none.
+        classifies: Whether a row has one label, for models that classify, or one for each token. None: for
+            any model.
     """
 
     optional: ClassVar[frozenset[str]] = frozenset({"weight"})
+    names: list[str] | None = None
+    classifies: ClassVar[bool | None] = None
 
     def __init__(self, weight: str | None = None) -> None:
         self.weight = weight
@@ -38,6 +45,15 @@ class Encoding(ABC):
     @property
     def label_column(self) -> str | None:
         """The column with a row's one label. None: rows have none."""
+        return None
+
+    @property
+    def answer_column(self) -> str | None:
+        """The column with what is to be predicted: a label or a text. None: there is none."""
+        return self.label_column
+
+    def prompts(self, rows: Dataset) -> list[str] | None:
+        """The texts from which a model generates the rows' answers. None: answers are labels."""
         return None
 
     def require_columns(self, rows: Dataset, where: str = "") -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from lit_fed.data.columns import column_codes
-from lit_fed.data.partitioners.partitioner import Partitioner, concatenated
+from lit_fed.data.partitioners.partitioner import Partitioner, Positions, concatenated
 from lit_fed.limits import require_at_least
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 class NaturalPartitioner(Partitioner):
     """All rows with the same value of a column, such as the author, go to the same client.
+
+    A client is called by its value, such as ``ann``; one with several by that of the largest and how many
+    more there are: ``ann+2``. Where ``data.num_clients`` is null, each value is a client.
 
     Args:
         column: The column that tells whose a row is.
@@ -29,6 +33,8 @@ class NaturalPartitioner(Partitioner):
     >>> rows = Dataset.from_dict({"author": ["ann", "bo", "ann", "cy", "bo", "ann"]})
     >>> NaturalPartitioner("author")(rows, num_clients=2, seed=0)
     [[0, 2, 5], [1, 3, 4]]
+    >>> NaturalPartitioner("author").client_names(rows, [[0, 2, 5], [1, 3, 4]])
+    ['ann', 'bo+1']
     """
 
     def __init__(
@@ -52,9 +58,7 @@ class NaturalPartitioner(Partitioner):
 
         The seed breaks ties between authors of the same size.
         """
-        _, codes = column_codes(rows, self.column, "data.partitioner.column")
-        parts = np.split(np.argsort(codes, kind="stable"), np.bincount(codes).cumsum()[:-1])
-        kept = [part for part in parts if len(part) >= self.min_samples]
+        kept = self._kept(rows)
         if len(kept) < num_clients:
             least = f" with {self.min_samples} rows or more" if self.min_samples > 1 else ""
             raise ValueError(
@@ -78,3 +82,31 @@ class NaturalPartitioner(Partitioner):
             groups[smallest].append(author)
             sizes[smallest] += len(kept[author])
         return [np.sort(concatenated([kept[i] for i in group])).tolist() for group in groups]
+
+    def default_num_clients(self, rows: Dataset) -> int:
+        """As many as the column has values with enough rows."""
+        return len(self._kept(rows))
+
+    def client_names(self, rows: Dataset, parts: Sequence[Sequence[int]]) -> list[str]:
+        """The column's values, see above."""
+        values, codes = column_codes(rows, self.column, "data.partitioner.column")
+        feature = rows.features[self.column]
+        named = getattr(feature, "int2str", str)
+        names = []
+        for part in parts:
+            counts = np.bincount(codes[np.asarray(part, np.int64)])
+            more = np.count_nonzero(counts) - 1
+            names.append(_name(named(values[counts.argmax()])) + (f"+{more}" if more else ""))
+        return names
+
+    def _kept(self, rows: Dataset) -> list[Positions]:
+        """The rows of each value that has enough of them."""
+        _, codes = column_codes(rows, self.column, "data.partitioner.column")
+        parts = np.split(np.argsort(codes, kind="stable"), np.bincount(codes).cumsum()[:-1])
+        return [part for part in parts if len(part) >= self.min_samples]
+
+
+def _name(value: str) -> str:
+    """A value as the name of a client, which stands in lines and is not empty."""
+    line = "".join(character if character.isprintable() else " " for character in value)
+    return line if line.strip() else "(blank)"

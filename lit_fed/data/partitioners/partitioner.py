@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Positions = npt.NDArray[np.int64]
 
 _DRAWS = 1000
+_CLIENTS = 10
 
 
 class Partitioner(ABC):
@@ -35,6 +36,23 @@ class Partitioner(ABC):
         Raises:
             ValueError: If the partition cannot be made.
         """
+
+    def default_num_clients(self, rows: Dataset) -> int:
+        """How many clients there are where ``data.num_clients`` is null: ten.
+
+        Args:
+            rows: The training rows.
+        """
+        return _CLIENTS
+
+    def client_names(self, rows: Dataset, parts: Sequence[Sequence[int]]) -> list[str] | None:
+        """What the clients are called. None: ``client-0`` and so on.
+
+        Args:
+            rows: The training rows.
+            parts: The positions of each client's rows, as the partitioner has divided them.
+        """
+        return None
 
 
 def draw_until(

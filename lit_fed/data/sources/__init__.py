@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from lit_fed.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from lit_fed.data.sources.client_files import ClientFiles
     from lit_fed.data.sources.delimited import CSVSource, TSVSource
     from lit_fed.data.sources.hub import HubSource
     from lit_fed.data.sources.jsonl import JSONLSource
@@ -18,6 +19,7 @@ else:
 
 __all__ = [
     "CSVSource",
+    "ClientFiles",
     "HubSource",
     "JSONLSource",
     "LinesSource",

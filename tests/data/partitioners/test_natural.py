@@ -2,7 +2,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Features
 
 from lit_fed.data import NaturalPartitioner
 
@@ -64,3 +64,27 @@ def test_errors() -> None:
         ValueError, match=r"`data.partitioner.surplus` is expected to be group, drop or error"
     ):
         NaturalPartitioner(surplus="merge")  # type: ignore[arg-type]
+
+
+def test_clients_are_called_by_their_values() -> None:
+    rows = Dataset.from_dict(
+        {"who": ["b", "a", "b", "c/d", " ", "x\ny"], "number": [3, 1, 3, 2, 0, 5]}
+    )
+    parts = [[0, 2], [1], [3], [4], [5]]
+    assert NaturalPartitioner("who").client_names(rows, parts) == [
+        "b",
+        "a",
+        "c/d",
+        "(blank)",
+        "x y",
+    ]
+    assert NaturalPartitioner("number").client_names(rows, [[0, 1, 2], [3]]) == ["3+1", "2"]
+    names = ClassLabel(names=["sun", "moon"])
+    rows = Dataset.from_dict({"who": [1, 0]}, Features({"who": names}))
+    assert NaturalPartitioner("who").client_names(rows, [[0], [1]]) == ["moon", "sun"]
+
+
+def test_there_are_as_many_clients_as_values_with_enough_rows() -> None:
+    rows = Dataset.from_dict({"who": ["b", "a", "b", "c", "c"]})
+    assert NaturalPartitioner("who").default_num_clients(rows) == 3
+    assert NaturalPartitioner("who", min_samples=2).default_num_clients(rows) == 2

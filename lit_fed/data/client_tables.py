@@ -1,0 +1,98 @@
+"""The tables of clients that are separate already, one after the other as a single one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lit_fed.data.partitioners.partitioner import Positions
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_NUMBERS = ("int", "uint", "float")
+
+
+def require_names(names: Mapping[Any, object]) -> None:
+    """Raise unless clients have names that can stand in a line.
+
+    Args:
+        names: Something by client.
+
+    Raises:
+        TypeError: If a name is no text.
+        ValueError: If there is none, or one is blank or holds line ends or control characters.
+    """
+    if not names:
+        raise ValueError("`data.train` is expected to name one client or more, but names none")
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(
+                f"`data.train` is expected to name clients by texts, but got {name!r}, "
+                f"{type(name).__name__}"
+            )
+        if not name.strip() or not name.isprintable():
+            raise ValueError(
+                f"`data.train` is expected to name clients by texts of one line that are not blank, but got {name!r}"
+            )
+
+
+def joined_tables(tables: Mapping[str, Dataset]) -> tuple[Dataset, dict[str, Positions]]:
+    """One table of all clients' rows, and who has which.
+
+    Args:
+        tables: The rows of each client.
+
+    Returns:
+        The rows with the columns that all tables have, and the positions of each client's.
+
+    Raises:
+        ValueError: If a column is of types that do not go together: whole numbers and fractions do.
+
+    >>> from datasets import Dataset
+    >>> tables = {"b": {"text": ["x", "y"], "age": [3, 4]}, "a": {"text": ["z"], "age": [0.5]}}
+    >>> rows, owned = joined_tables({name: Dataset.from_dict(table) for name, table in tables.items()})
+    >>> rows["age"][:], owned["a"].tolist()
+    ([3.0, 4.0, 0.5], [2])
+    """
+    from datasets import Features, concatenate_datasets
+
+    first, *others = tables.values()
+    shared = [n for n in first.column_names if all(n in table.column_names for table in others)]
+    features = Features({name: _common(name, tables) for name in shared})
+    parts = []
+    for table in tables.values():
+        part = table.select_columns(shared)
+        parts.append(part if part.features == features else part.cast(features))
+    ends = np.cumsum([len(part) for part in parts])
+    starts = ends - [len(part) for part in parts]
+    owned = {
+        name: np.arange(start, end) for name, start, end in zip(tables, starts, ends, strict=True)
+    }
+    return concatenate_datasets(parts), owned
+
+
+def _common(column: str, tables: Mapping[str, Dataset]) -> Any:
+    """The type of a column in all tables."""
+    from datasets import Value
+
+    # a column without any value is of no type yet
+    kinds = [
+        (name, kind)
+        for name, table in tables.items()
+        if (kind := table.features[column]) != Value("null")
+    ]
+    if not kinds:
+        return Value("null")
+    first, kind = kinds[0]
+    other = next(((n, k) for n, k in kinds if k != kind), None)
+    if other is None:
+        return kind
+    if all(type(k) is Value and k.dtype.startswith(_NUMBERS) for _, k in kinds):
+        return Value("float64" if any(k.dtype.startswith("float") for _, k in kinds) else "int64")
+    raise ValueError(
+        f"`data.train`: column {column!r} is expected to be of one type for all clients, but is {kind} in "
+        f"{first!r} and {other[1]} in {other[0]!r}"
+    )

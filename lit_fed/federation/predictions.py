@@ -1,0 +1,127 @@
+"""What a model says of rows, in their own words: texts, labels by name, generated answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from lit_fed.backbones import CausalLM, TextGenerator
+from lit_fed.data.columns import column_values, row_ids
+from lit_fed.federation.client.evaluation_loop import EvaluationLoop
+from lit_fed.federation.client.local_batches import limited
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_FIELDS: Final = frozenset({"set", "row", "expected", "label", "probabilities", "generated"})
+_DIGITS: Final = 6
+
+
+def predicted_rows(
+    evaluation: EvaluationLoop,
+    sets: Mapping[str, Dataset],
+    limit: int | float,
+    max_new_tokens: int | None = None,
+) -> Iterator[dict[str, Any]]:
+    """What the resident module, whoever it acts as, says of each row.
+
+    Args:
+        evaluation: Runs the module over rows.
+        sets: Rows by name.
+        limit: Batches of each set, as a count or a fraction.
+        max_new_tokens: Tokens at most of a generated text. None: 128, or as many as the model has room for.
+
+    Yields:
+        For each row ``set``, ``row``, the columns that the encoding reads (one of a field's name with ``_`` behind
+        it), ``expected``, and ``label`` and ``probabilities``, or ``generated``.
+
+    Raises:
+        TypeError: If the model can neither classify nor generate.
+    """
+    encoding = evaluation.data.encoding
+    for name, rows in sets.items():
+        count = _count(evaluation, rows, limit)
+        if not count:
+            continue
+        rows = rows.select(range(count))
+        prompts = encoding.prompts(rows)
+        if prompts is None:
+            names = _label_names(evaluation)
+            answers = _labelled(evaluation, rows, names)
+        else:
+            answers = [
+                {"generated": text} for text in _generated(evaluation, prompts, max_new_tokens)
+            ]
+        hidden = {encoding.answer_column, encoding.weight}
+        columns = [c for c in dict.fromkeys(encoding.columns.values()) if c not in hidden]
+        held = {f"{c}_" if c in _FIELDS else c: column_values(rows, c) for c in columns}
+        expected = _expected(evaluation, rows)
+        for i, row in enumerate(row_ids(rows).tolist()):
+            yield {
+                "set": name,
+                "row": row,
+                **{column: values[i] for column, values in held.items()},
+                "expected": expected[i],
+                **answers[i],
+            }
+
+
+def _count(evaluation: EvaluationLoop, rows: Dataset, limit: int | float) -> int:
+    size = evaluation.data.eval_batch_size
+    return min(len(rows), size * limited(-(-len(rows) // size), limit))
+
+
+def _expected(evaluation: EvaluationLoop, rows: Dataset) -> list[Any]:
+    """What the table says, labels by their names."""
+    encoding = evaluation.data.encoding
+    if encoding.answer_column is None:
+        return [None] * len(rows)
+    label_ids = getattr(encoding, "label_ids", None)
+    if label_ids is None:
+        return column_values(rows, encoding.answer_column)
+    names = _label_names(evaluation)
+    return [names[label] for label in label_ids(rows).tolist()]
+
+
+def _label_names(evaluation: EvaluationLoop) -> list[str]:
+    """The data's names of labels, else the model's, else their numbers."""
+    backbone = evaluation.resident.module.backbone
+    names = evaluation.data.encoding.names or backbone.label_names or []
+    return [*names, *map(str, range(len(names), max(len(names), backbone.num_labels or 0)))]
+
+
+def _labelled(evaluation: EvaluationLoop, rows: Dataset, names: list[str]) -> list[dict[str, Any]]:
+    """The likeliest label of each row, and the probability of each."""
+    outputs = evaluation.predict(rows, 1.0)
+    module = type(evaluation.resident.module).__name__
+    if not all(isinstance(o, Mapping) and "logits" in o for o in outputs):
+        raise TypeError(
+            f"predict_step of {module} is expected to return `logits` [B, C], as that of FederatedModule does"
+        )
+    probabilities = torch.cat([o["logits"] for o in outputs]).double().softmax(-1).tolist()
+    return [
+        {
+            "label": names[max(range(len(row)), key=row.__getitem__)],
+            "probabilities": {n: round(p, _DIGITS) for n, p in zip(names, row, strict=False)},
+        }
+        for row in probabilities
+    ]
+
+
+def _generated(
+    evaluation: EvaluationLoop, prompts: list[str], max_new_tokens: int | None
+) -> list[str]:
+    """What the model answers to each prompt."""
+    backbone = evaluation.resident.module.backbone
+    with evaluation.fabric.autocast():
+        if isinstance(backbone, CausalLM):
+            size = evaluation.data.eval_batch_size
+            return backbone.generate(prompts, max_new_tokens=max_new_tokens, batch_size=size)
+        if isinstance(backbone, TextGenerator):
+            return backbone.generate(prompts)
+    raise TypeError(
+        f"predict expects `model.backbone` to be a TextGenerator, such as CausalLM, where `data.encoding` is a "
+        f"{type(evaluation.data.encoding).__name__}, but got a {type(backbone).__name__}"
+    )
