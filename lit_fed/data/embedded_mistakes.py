@@ -22,11 +22,11 @@ __all__ = ["EmbeddedMistakes"]
 MISTAKES: tuple[Mistake, ...] = ("nothing", "thing", "action", "figure", "sense", "role")
 
 _SIZES: dict[Split, int] = {
-    "train": 2000,
+    "train": 1200,
     "validation": 300,
-    "test": 600,
+    "test": 480,
     "public": 600,
-    "unseen_names": 300,
+    "unseen_names": 180,
     "longer": 300,
     "register": 300,
 }
@@ -55,7 +55,7 @@ class EmbeddedMistakes(Source):
         split: ``train``, ``validation``, ``test``, ``public`` (people and sentences that no client has, for the
             server), or a shifted test set: ``unseen_names`` (people who occur nowhere else), ``longer``
             (clauses around the sentence), ``register`` (written language).
-        size: Rows. None: 2000 for train, 600 for test and public, 300 for the others.
+        size: Rows. None: 1200 for train, 600 for public, 480 for test, 180 for unseen names, 300 for the others.
         seed: Seed of the drawing.
         skew: Concentration of the Dirichlet distribution in the training split: the smaller, the more
             uneven. None: even there as well.
@@ -67,7 +67,7 @@ class EmbeddedMistakes(Source):
     Example:
         >>> rows = EmbeddedMistakes("test", size=60).load()
         >>> rows.features["label"].int2str(rows["label"][:3])
-        ['sense', 'action', 'nothing']
+        ['figure', 'action', 'sense']
     """
 
     def __init__(

@@ -337,7 +337,7 @@ def test_a_stock_trainer_without_tokenizer_or_validation(
 def test_the_embedded_default() -> None:
     data = FederatedDataModule(seed=0)
     data.setup()
-    assert [len(client.rows) for client in data.clients] == [200] * 10
+    assert [len(client.rows) for client in data.clients] == [120] * 10
     assert data.validation is not None
     assert data.public is not None
     assert list(data.tests) == ["test", "unseen_names"]
