@@ -26,7 +26,7 @@ class CausalLM(Backbone, TextGenerator):
 
     Args:
         model: A local folder in Hugging Face format, or a name on the hub. None: the embedded
-            decoder, which is pre-trained in seconds at its first use.
+            decoder, which is shipped with the package.
         peft: A PEFT configuration by its class path, such as ``peft.IA3Config``; what it leaves open
             follows from the model. ``lora``: LoRA of rank 8 and alpha 16. None: all weights are
             trained.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lit_fed.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from lit_fed.methods.averaging import AveragingMixin
     from lit_fed.methods.ddg import DDG
     from lit_fed.methods.ddg_msi import DDGMSI
     from lit_fed.methods.fedavg import FedAvg
@@ -15,4 +16,4 @@ if TYPE_CHECKING:
 else:
     __getattr__, __dir__ = lazy_names(__name__)
 
-__all__ = ["DDG", "DDGMSI", "MSI", "FedAvg"]
+__all__ = ["AveragingMixin", "DDG", "DDGMSI", "MSI", "FedAvg"]
