@@ -16,4 +16,4 @@ if TYPE_CHECKING:
 else:
     __getattr__, __dir__ = lazy_names(__name__)
 
-__all__ = ["AveragingMixin", "DDG", "DDGMSI", "MSI", "FedAvg"]
+__all__ = ["DDG", "DDGMSI", "MSI", "AveragingMixin", "FedAvg"]
