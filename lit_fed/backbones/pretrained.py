@@ -6,15 +6,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 
 from lit_fed.backbones.anatomy import head_names
 from lit_fed.backbones.quantization import four_bit_config, require_bitsandbytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# Configurations and weights that are damaged fail in whatever reads them first.
+_UNREADABLE = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    UnpicklingError,
+    SafetensorError,
+    StrictDataclassError,
+)
 
 DType = Literal["float32", "bfloat16", "float16", "auto"]
 
@@ -97,11 +112,17 @@ def load_pretrained(
             tokenizer = AutoTokenizer.from_pretrained(place, **remote)
     except OSError as error:
         raise FileNotFoundError(f"`model.backbone.model`: {_line(error)}") from error
-    except (ValueError, KeyError) as error:
+    except _UNREADABLE as error:
         raise ValueError(
             f"`model.backbone.model` is {model}, which cannot be loaded with {auto_class.__name__}: "
             f"{_line(error)}"
         ) from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        # transformers makes an empty one of the model's kind, which knows no word
+        raise ValueError(
+            f"`model.backbone.model` is {model}, which is expected to have a tokenizer, such as a file "
+            f"tokenizer.json, but has none"
+        )
     if info["mismatched_keys"]:
         name, saved, made = min(info["mismatched_keys"])
         setting = "model.backbone.num_labels" if "num_labels" in config else "model.backbone.model"
