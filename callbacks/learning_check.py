@@ -153,9 +153,7 @@ class LearningCheck(FederatedCallback):
             math.isclose(now[name], last[name], rel_tol=METRICS_TOLERANCE) for name in now
         ):
             shown = ", ".join(f"{name} {value:.4f}" for name, value in now.items())
-            self._say(
-                f"rounds {int(earlier[-1]['round']) + 1} and {number} came to the same: {shown}"
-            )
+            self._say(f"rounds {int(earlier[-1]['round'])} and {number} came to the same: {shown}")
         self._metrics_stand = False
 
     def _say(self, what: str) -> None:

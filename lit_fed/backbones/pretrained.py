@@ -103,6 +103,12 @@ def load_pretrained(
             f"`model.backbone.model` is {model}, which cannot be loaded with {auto_class.__name__}: "
             f"{_line(error)}"
         ) from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        # transformers makes an empty one of the model's kind, which knows no word
+        raise ValueError(
+            f"`model.backbone.model` is {model}, which is expected to have a tokenizer, such as a file "
+            f"tokenizer.json, but has none"
+        )
     if info["mismatched_keys"]:
         name, saved, made = min(info["mismatched_keys"])
         setting = "model.backbone.num_labels" if "num_labels" in config else "model.backbone.model"

@@ -116,3 +116,46 @@ def test_loading_prints_nothing(tiny_model: Models, capfd: pytest.CaptureFixture
     capfd.readouterr()
     SequenceClassifier(folder)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "kept", "said"),
+    [
+        ("model.safetensors", 0, "header too small"),
+        ("model.safetensors", 2000, "cannot be loaded with AutoModelForSequenceClassification"),
+        ("config.json", 50, "is not a valid JSON file"),
+        ("tokenizer.json", 100, "cannot be loaded with AutoModelForSequenceClassification"),
+        ("tokenizer_config.json", 10, "cannot be loaded with AutoModelForSequenceClassification"),
+    ],
+)
+def test_a_damaged_folder_is_named_in_one_line(
+    toy_model: Path, tmp_path: Path, name: str, kept: int, said: str
+) -> None:
+    folder = shutil.copytree(toy_model, tmp_path / "damaged")
+    (folder / name).write_bytes((folder / name).read_bytes()[:kept])
+    with pytest.raises((ValueError, OSError), match=said) as error:
+        SequenceClassifier(str(folder))
+    assert str(error.value).startswith("`model.backbone.model`")
+    assert str(folder) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_setting_of_a_wrong_type_in_the_configuration(toy_model: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(toy_model, tmp_path / "damaged")
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(text.replace('"hidden_size": 32', '"hidden_size": "32"'))
+    with pytest.raises(ValueError, match=r"`model\.backbone\.model` is .*hidden_size") as error:
+        SequenceClassifier(str(folder))
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_without_a_tokenizer_is_not_read_by_an_empty_one(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(toy_model, tmp_path / "bare")
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(
+        ValueError, match=r"expected to have a tokenizer, such as a file tokenizer\.json"
+    ):
+        SequenceClassifier(str(folder))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset, DatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict
 from lightning.pytorch import LightningModule, Trainer
 from rich.console import Console
 from torch import Tensor
@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from lit_fed.data import (
     CausalLMEncoding,
     ClassificationEncoding,
+    ClientFiles,
     CSVSource,
     DirichletPartitioner,
     FederatedDataModule,
@@ -488,3 +489,77 @@ def test_a_natural_partition_makes_as_many_clients_as_there_are_values() -> None
         "client-1",
     ]
     assert module(num_clients=None).num_clients == 10
+
+
+def test_labels_of_another_kind_in_the_test_are_named(wordpiece: PreTrainedTokenizerFast) -> None:
+    def check(
+        train: list[Any], test: list[Any], names: tuple[list[str], list[str]] | None = None
+    ) -> None:
+        tables = [Dataset.from_dict({"text": ["a"] * len(ls), "label": ls}) for ls in (train, test)]
+        if names is not None:
+            tables = [
+                table.cast_column("label", ClassLabel(names=own))
+                for table, own in zip(tables, names, strict=True)
+            ]
+        data = FederatedDataModule(
+            tables[0],
+            test=tables[1],
+            encoding=ClassificationEncoding("text", None),
+            num_clients=1,
+            validation_fraction=0,
+        )
+        data.check(read_by(wordpiece, 2))
+
+    check([0, 1], [1])
+    check([0, 1], [1], (["no", "yes"], ["no", "yes"]))
+    for train, test, names, said in (
+        (
+            [0, 1],
+            ["yes"],
+            None,
+            r"data.test \(test\): `data.encoding.label` is expected .* numbers as in .* has 'yes'",
+        ),
+        (
+            ["no", "yes"],
+            [0],
+            None,
+            r"data.test \(test\): .* which has labels \['0'\], but the known ones are",
+        ),
+        (
+            [0, 1],
+            [1],
+            (["no", "yes"], ["yes", "no"]),
+            r"called as in the training table, \['no', 'yes'\]",
+        ),
+    ):
+        with pytest.raises(ValueError, match=said):
+            check(train, test, names)
+
+
+def test_names_of_a_class_label_are_the_labels_names() -> None:
+    # the numbers count, also where names are numbers of another order
+    rows = ROWS.cast_column("label", ClassLabel(names=["1", "0"]))
+    encoding = ClassificationEncoding("text", None)
+    encoding.prepare(rows)
+    assert encoding.names == ["1", "0"]
+    assert encoding.label_ids(rows).tolist() == ROWS["label"][:]
+
+
+def test_an_encoding_for_models_of_another_kind_is_named(
+    wordpiece: PreTrainedTokenizerFast,
+) -> None:
+    data = module()
+    data.check({"backbone": PlainReader(wordpiece, 2, None, True)})
+    with pytest.raises(
+        ValueError, match=r"`data.encoding` .* CausalLMEncoding, since `model.teacher.model`"
+    ):
+        data.check({"teacher.model": PlainReader(wordpiece, None, None, False)})
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
+@pytest.mark.parametrize("content", ["", "text\tlabel\n"])
+def test_an_empty_file_is_named(tmp_path: Path, ending: str, content: str) -> None:
+    (tmp_path / f"a.{ending}").write_text(content.replace("\t", "," if ending == "csv" else "\t"))
+    with pytest.raises((ValueError, OSError), match=r"data\.train\.a") as error:
+        FederatedDataModule(ClientFiles(f"{tmp_path}/*"), encoding=TEXT).setup()
+    assert "\n" not in str(error.value)
