@@ -6,11 +6,7 @@ from pathlib import Path
 
 import pytest
 
-# Kept between sessions, so that the embedded backbones are pre-trained once per recipe.
-_CACHE = Path(__file__).resolve().parents[1] / ".pytest_cache" / "lit_fed"
-
 for _name, _value in {
-    "LIT_FED_CACHE": str(_CACHE),
     # No test may depend on a hub, and a look-up that fails costs seconds.
     "HF_HUB_OFFLINE": "1",
     "HF_DATASETS_OFFLINE": "1",
@@ -21,6 +17,9 @@ for _name, _value in {
     "MKL_NUM_THREADS": "1",
 }.items():
     os.environ.setdefault(_name, _value)
+
+# It would make the federations of this very process small: it is for the processes that a test starts.
+collect_ignore = ["small_settings"]
 
 # A shell starts what it runs in the background without Ctrl-C, which tests give themselves.
 signal.signal(signal.SIGINT, signal.default_int_handler)

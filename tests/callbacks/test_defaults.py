@@ -20,6 +20,7 @@ def test_all_defaults_in_order() -> None:
         "RoundProgressBar",
         "FederationCurves",
         "MetricsCSV",
+        "ClientMetrics",
         "RoundCheckpoint",
         "AdapterExport",
         "RunSummary",
@@ -45,6 +46,7 @@ def test_a_given_one_takes_its_default_s_place() -> None:
     callbacks = default_callbacks(given)
     assert _names(callbacks)[4:] == [
         "MetricsCSV",
+        "ClientMetrics",
         "Audit",
         "RoundCheckpoint",
         "AdapterExport",
