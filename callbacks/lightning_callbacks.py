@@ -60,7 +60,6 @@ def check_callbacks(callbacks: Sequence[Any]) -> None:
         callbacks: The user's own.
 
     Raises:
-        TypeError: If one is no callback, for instance a class instead of an object.
         ValueError: If one cannot act, naming what there is instead.
 
     Example:
@@ -70,10 +69,6 @@ def check_callbacks(callbacks: Sequence[Any]) -> None:
 lit_fed.callbacks.RoundCheckpoint(monitor=...) keeps the last and the best round
     """
     for callback in callbacks:
-        if not isinstance(callback, Callback):
-            raise TypeError(
-                f"`trainer.callbacks` is expected to hold callbacks, but got {callback!r:.80}"
-            )
         name = type(callback).__name__
         for kind, instead in REFUSED.items():
             if isinstance(callback, kind):

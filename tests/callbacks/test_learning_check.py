@@ -98,7 +98,8 @@ def test_a_run_that_has_moved_may_stand_later_and_a_resumed_one_is_not_told_agai
     assert said(toy_model, tmp_path / "a", lr=0.1, max_rounds=2) == []
     assert last_checkpoint(tmp_path / "a") is not None
     # as where a schedule has come to its end
-    assert said(toy_model, tmp_path / "a", lr=0.0, max_rounds=4, ckpt_path="last") == []
+    meant = {"ckpt_path": "last", "resume_with_changes": True}
+    assert said(toy_model, tmp_path / "a", lr=0.0, max_rounds=4, **meant) == []
     assert len(said(toy_model, tmp_path / "b", lr=0.0, max_rounds=1)) == 1
     assert said(toy_model, tmp_path / "b", lr=0.0, max_rounds=2, ckpt_path="last") == []
 

@@ -209,7 +209,7 @@ def test_runs_are_numbered_under_their_name(arguments: list[str], tmp_path: Path
         (["--trainer.strategy=fspd"], "`trainer.strategy` 'fspd' is expected to be possible"),
         (
             ["--ckpt_path=best"],
-            "`ckpt_path` 'best' expects a run with lit_fed.callbacks.RoundCheckpoint",
+            "RoundCheckpoint writes it where its `monitor` names a metric",
         ),
         (["--ckpt_path=rows.csv"], "`ckpt_path` is expected to be a checkpoint folder"),
         (["--ckpt_path=absent"], "`ckpt_path` is expected to be a checkpoint folder"),

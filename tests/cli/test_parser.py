@@ -36,8 +36,8 @@ CASES = {
         "`model.optimizer.lrr` is no setting of torch.optim.AdamW; did you mean 'model.optimizer.lr'?",
     ),
     "of a class that is not chosen": (
-        ["--data.train.path=x.csv"],
-        "`data.train` is expected to be the class path of a Source before its `path` is given",
+        ["--data.validation.path=x.csv"],
+        "`data.validation` is expected to be the class path of a Source before its `path` is given",
     ),
     "an integer": (
         ["--trainer.max_rounds=abc"],

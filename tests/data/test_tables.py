@@ -63,7 +63,7 @@ def test_errors_name_the_table(tmp_path: Path) -> None:
         load_tables(ROWS, ROWS.remove_columns("text"), None, None, ENCODING, None)
     with pytest.raises(
         TypeError,
-        match=r"`data.train` is expected to be a Source or a datasets.Dataset, but got DatasetDict",
+        match=r"`data.train` is expected to be one split, such as splits\['train'\], but got a DatasetDict",
     ):
         load_tables(DatasetDict({"train": ROWS}), None, None, None, ENCODING, None)  # type: ignore[arg-type]
     with pytest.raises(
