@@ -3,6 +3,8 @@
 from lit_fed.data.bucketing import LengthBucketSampler
 from lit_fed.data.client_data import ClientData
 from lit_fed.data.datamodule import FederatedDataModule
+from lit_fed.data.embedded.answers import answer_is_right
+from lit_fed.data.embedded_instructions import EmbeddedInstructions
 from lit_fed.data.embedded_pairs import EmbeddedPairs
 from lit_fed.data.encodings import CausalLMEncoding, ClassificationEncoding, Encoding
 from lit_fed.data.features import Features
@@ -32,6 +34,7 @@ __all__ = [
     "ClassificationEncoding",
     "ClientData",
     "DirichletPartitioner",
+    "EmbeddedInstructions",
     "EmbeddedPairs",
     "Encoding",
     "Features",
@@ -50,4 +53,5 @@ __all__ = [
     "TSVSource",
     "TaskSources",
     "TranslationPairs",
+    "answer_is_right",
 ]

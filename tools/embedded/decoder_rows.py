@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -104,9 +103,7 @@ KINDS: dict[str, Callable[[random.Random], Turns]] = {
 }
 
 
-def batch(
-    conversations: list[Turns], tokenizer: PreTrainedTokenizerFast
-) -> tuple[Tensor, Tensor]:
+def batch(conversations: list[Turns], tokenizer: PreTrainedTokenizerFast) -> tuple[Tensor, Tensor]:
     """Tokens [B, L] and labels [B, L], which are -100 but for the answers and their end."""
     texts = [
         [

@@ -38,9 +38,7 @@ def answer_is_right(row: Mapping[str, Any], response: str) -> bool:
     """
     checks = {"reading": _one, "sums": _one, "sorting": _in_order, "rewriting": _rewritten}
     if row["task"] not in checks:
-        raise ValueError(
-            f"task is expected to be one of {tuple(checks)}, but got {row['task']!r}"
-        )
+        raise ValueError(f"task is expected to be one of {tuple(checks)}, but got {row['task']!r}")
     return checks[row["task"]](row, response)
 
 
@@ -79,9 +77,7 @@ def _words(text: str) -> list[str]:
 def _kinds() -> dict[str, str]:
     """The class of each content word in either language, in lower case."""
     words = instruction_world().words
-    return {
-        text.lower(): kind for kind in words for word in words[kind] for text in word.values()
-    }
+    return {text.lower(): kind for kind in words for word in words[kind] for text in word.values()}
 
 
 @cache

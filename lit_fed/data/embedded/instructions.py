@@ -128,9 +128,7 @@ def instruction_world() -> InstructionWorld:
     }
     return InstructionWorld(
         words={
-            kind: tuple(
-                dict(zip(languages, entry.split(" | "), strict=True)) for entry in entries
-            )
+            kind: tuple(dict(zip(languages, entry.split(" | "), strict=True)) for entry in entries)
             for kind, entries in content["words"].items()
         },
         frames=tuple(
@@ -262,9 +260,7 @@ def _draw(task: InstructionTask, rng: random.Random) -> Instance:
     # A second fact of the same kind, so that the question's words alone do not tell the answer.
     facts = _facts(rng.sample((first, first, other), 3), rng)
     about = rng.choice([i for i, fact in enumerate(facts) if fact.frame is first])
-    return Instance(
-        task, facts=facts, about=about, question=rng.randrange(len(first.questions))
-    )
+    return Instance(task, facts=facts, about=about, question=rng.randrange(len(first.questions)))
 
 
 def _facts(frames: list[FactFrame], rng: random.Random) -> tuple[Fact, ...]:
