@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from lit_fed.data.embedded.instructions import (
+    INSTRUCTION_TASKS,
     PUBLIC_AUTHOR,
     Instance,
     Instruction,
@@ -28,6 +30,7 @@ Turns = list[tuple[str, str]]
 
 # How many questions follow each other: more to learn from the tokens of one context.
 _TURNS: dict[InstructionTask, int] = {"reading": 4, "sums": 3, "sorting": 2, "rewriting": 2}
+_SHARE_OF_SHORT_TEXTS = 0.2
 # Share of the prompts that end with a line break, as a template writes them that has an empty context.
 _BROKEN = 0.25
 
@@ -48,11 +51,18 @@ def neutral(style: Style) -> Style:
     return instruction_world().styles["neutral" if style.language == "en" else "neutral_chinese"]
 
 
-def conversation(task: InstructionTask, rng: random.Random) -> Turns:
+def num_facts(task: InstructionTask, easy: bool, rng: random.Random) -> int | None:
+    """How many facts a text has: fewer at the beginning, and sometimes later. None: as the world has it."""
+    if easy or rng.random() < _SHARE_OF_SHORT_TEXTS:
+        return rng.randint(1, 2) if task == "reading" else 1
+    return None
+
+
+def conversation(task: InstructionTask, easy: bool, rng: random.Random) -> Turns:
     """Several questions and answers of a task in one style."""
     world = instruction_world()
     style = world.styles[rng.choices(list(world.public), list(world.public.values()))[0]]
-    drawn = instances("public", task, rng)
+    drawn = instances("public", task, rng, num_facts(task, easy, rng))
     if task == "reading":
         return _about_one_text(next(drawn), style, rng)
     turns = []
@@ -80,12 +90,12 @@ def _about_one_text(first: Instance, style: Style, rng: random.Random) -> Turns:
     return turns
 
 
-def own_words(rng: random.Random) -> Turns:
+def own_words(easy: bool, rng: random.Random) -> Turns:
     """One question with another's answer as the reference, and the neutral answer."""
     world = instruction_world()
     style = rng.choice([style for style in world.styles.values() if style is not neutral(style)])
-    tasks: tuple[InstructionTask, ...] = ("reading", "sums", "sorting", "rewriting")
-    instance = next(instances("public", rng.choice(tasks), rng))
+    task = rng.choice(INSTRUCTION_TASKS)
+    instance = next(instances("public", task, rng, num_facts(task, easy, rng)))
     state = rng.getstate()
     row = worded(instance, style, PUBLIC_AUTHOR, rng)
     # The same instruction for both.
@@ -94,11 +104,8 @@ def own_words(rng: random.Random) -> Turns:
     return [(reference_prompt(row), own.response)]
 
 
-KINDS: dict[str, Callable[[random.Random], Turns]] = {
-    "reading": lambda rng: conversation("reading", rng),
-    "sums": lambda rng: conversation("sums", rng),
-    "sorting": lambda rng: conversation("sorting", rng),
-    "rewriting": lambda rng: conversation("rewriting", rng),
+KINDS: dict[str, Callable[[bool, random.Random], Turns]] = {
+    **{task: partial(conversation, task) for task in INSTRUCTION_TASKS},
     "own_words": own_words,
 }
 

@@ -26,7 +26,7 @@ from tools.embedded.decoder_tokenizer import decoder_tokenizer
 from tools.embedded.muon import Muon
 
 if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "lit_fed/backbones/embedded/decoder"
@@ -36,8 +36,13 @@ MAX_LENGTH = 256
 # Conversations of each kind in a step.
 ROWS = {"reading": 8, "sums": 8, "sorting": 6, "rewriting": 10, "own_words": 8}
 WARM_UP = 30
+# Over the first steps the texts are short: what is to be copied is then soon found.
+EASY = 300
 # The learning rate falls to nothing over this last share of the steps.
 DECAY = 0.35
+# Initial values: the part that all embeddings have in common, how much of a token its copy has, how far the
+# first layer's first heads look back, by how much they prefer that token, and on how many frequencies.
+_COMMON, _COPY, _DISTANCES, _PEAK, _FAST = 0.5, 0.12, (1, 2), 12.0, 4
 CHECKPOINT_EVERY = 50
 VALIDATE_EVERY = 250
 
@@ -65,9 +70,10 @@ def main() -> None:
 def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
     """A Llama of random weights that starts well.
 
-    Two departures from the usual 0.02: matrices keep the scale of what passes through them, and each
-    head's keys resemble its queries, so that it attends to what is alike from the start: copying, of
-    which this world is made, is then learnt in hundreds of steps.
+    Copying, of which this world is made, needs heads that work together, and weights of the usual 0.02 learn
+    it late. Here they begin with it: keys resemble queries, so that a head attends to what is alike; what a
+    head reads it writes unchanged, so that the tied embeddings predict it; and two heads of the first layer
+    look back by one token and by two.
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -86,18 +92,48 @@ def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalL
     )
     torch.manual_seed(seed)
     model = LlamaForCausalLM(config)
-    residual = math.sqrt(2 * config.num_hidden_layers)
+    width, heads = config.hidden_size, config.num_attention_heads
+    common = F.normalize(torch.randn(width), dim=0)
     with torch.no_grad():
-        model.model.embed_tokens.weight.normal_(0, config.hidden_size**-0.5)
-        for layer in model.model.layers:
+        embedding = model.model.embed_tokens.weight
+        embedding.normal_(0, width**-0.5).add_(_COMMON * common)
+        for depth, layer in enumerate(model.model.layers):
             attention, mlp = layer.self_attn, layer.mlp
-            for linear in (attention.q_proj, attention.v_proj, mlp.gate_proj, mlp.up_proj):
-                linear.weight.normal_(0, linear.in_features**-0.5)
-            noise = torch.randn_like(attention.q_proj.weight) * config.hidden_size**-0.5
-            attention.k_proj.weight.copy_((attention.q_proj.weight + noise) / math.sqrt(2))
-            for linear in (attention.o_proj, mlp.down_proj):
-                linear.weight.normal_(0, linear.in_features**-0.5 / residual)
+            queries = torch.randn(width, width) * width**-0.5
+            noise = torch.randn(width, width) * width**-0.5
+            attention.q_proj.weight.copy_(queries)
+            attention.k_proj.weight.copy_((queries + noise) / math.sqrt(2))
+            nn.init.orthogonal_(attention.v_proj.weight)
+            # The first layer's copies are written elsewhere, lest a token be taken for its neighbour.
+            nn.init.orthogonal_(attention.o_proj.weight)
+            if depth:
+                attention.o_proj.weight.copy_(attention.v_proj.weight.T)
+            attention.o_proj.weight.mul_(_COPY)
+            for linear in (mlp.gate_proj, mlp.up_proj):
+                linear.weight.normal_(0, width**-0.5)
+            mlp.down_proj.weight.normal_(0, _COPY * mlp.down_proj.in_features**-0.5)
+            if depth == 0:
+                for head, distance in enumerate(_DISTANCES):
+                    rows = slice(head * width // heads, (head + 1) * width // heads)
+                    query, key = looking_back(distance, width // heads, config)
+                    attention.q_proj.weight[rows] = torch.outer(query, common)
+                    attention.k_proj.weight[rows] = torch.outer(key, common)
     return model
+
+
+def looking_back(distance: int, size: int, config: LlamaConfig) -> tuple[Tensor, Tensor]:
+    """A constant query and key [size] whose product is largest for the token ``distance`` before."""
+    base = config.rope_parameters["rope_theta"]
+    turns = base ** -(torch.arange(_FAST) * 2 / size)
+    query, key = torch.zeros(2, size)
+    strength = math.sqrt(_PEAK * math.sqrt(size) / _FAST)
+    # What a common part of the normalised embeddings amounts to.
+    scale = _COMMON * math.sqrt(config.hidden_size / (1 + _COMMON**2))
+    fast = torch.arange(_FAST)
+    query[fast] = strength / scale
+    key[fast] = strength / scale * torch.cos(distance * turns)
+    key[fast + size // 2] = strength / scale * torch.sin(distance * turns)
+    return query, key
 
 
 def train(
@@ -126,7 +162,9 @@ def train(
     for step in range(first, arguments.steps):
         rng = random.Random(f"{arguments.seed}/{step}")
         for kind, count in ROWS.items():
-            loss = answer_loss(model, *batch([KINDS[kind](rng) for _ in range(count)], tokenizer))
+            loss = answer_loss(
+                model, *batch([KINDS[kind](step < EASY, rng) for _ in range(count)], tokenizer)
+            )
             (loss / len(ROWS)).backward()
             means[kind] += loss.item() / CHECKPOINT_EVERY
         nn.utils.clip_grad_norm_(others, 1.0)

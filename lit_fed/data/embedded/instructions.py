@@ -88,6 +88,8 @@ class InstructionWorld:
         public: How often the public rows have each style.
         reference: By language, the prompt that asks for an own answer, given another's.
         stops: The full stop of each language.
+        commas: What stands between two figures in each language.
+        gaps: What stands between two sentences in each language.
     """
 
     words: Mapping[str, tuple[Mapping[str, str], ...]]
@@ -98,6 +100,8 @@ class InstructionWorld:
     public: Mapping[str, float]
     reference: Mapping[str, str]
     stops: Mapping[str, str]
+    commas: Mapping[str, str]
+    gaps: Mapping[str, str]
 
 
 @cache
@@ -153,7 +157,9 @@ def instruction_world() -> InstructionWorld:
         ),
         public=content["public"],
         reference=content["reference"],
-        stops={language: languages[language]["stop"] for language in languages},
+        stops={name: language["stop"] for name, language in languages.items()},
+        commas={name: language["comma"] for name, language in languages.items()},
+        gaps={name: language["between"] for name, language in languages.items()},
     )
 
 
@@ -195,8 +201,11 @@ class Instance:
     question: int = 0
 
     def key(self) -> str:
-        """What decides the split: neither the order, the wording nor the language."""
-        facts = sorted(fact.text("en", 0) for fact in self.facts)
+        """What decides the split: neither the order, the wording, the language nor who does what."""
+        facts = sorted(
+            " ".join([fact.frame.name, *sorted(word["en"] for word in fact.words.values())])
+            for fact in self.facts
+        )
         numbers = sorted(map(str, self.numbers))
         return "/".join([self.task, *facts, *numbers])
 
@@ -239,26 +248,39 @@ def home(instance: Instance) -> InstructionSplit:
 
 
 def instances(
-    split: InstructionSplit, task: InstructionTask, rng: random.Random
+    split: InstructionSplit,
+    task: InstructionTask,
+    rng: random.Random,
+    num_facts: int | None = None,
 ) -> Iterator[Instance]:
-    """Endless draws of a split's instances of a task."""
+    """Endless draws of a split's instances of a task.
+
+    Args:
+        split: The split.
+        task: The task.
+        rng: Draws.
+        num_facts: Facts of a text. None: three to read, one or two to rewrite.
+    """
     while True:
-        instance = _draw(task, rng)
+        instance = _draw(task, rng, num_facts)
         if home(instance) == split:
             yield instance
 
 
-def _draw(task: InstructionTask, rng: random.Random) -> Instance:
+def _draw(task: InstructionTask, rng: random.Random, num_facts: int | None) -> Instance:
     if task == "sums":
         return Instance(task, numbers=(rng.randint(10, 99), rng.randint(10, 99)))
     if task == "sorting":
         return Instance(task, numbers=tuple(rng.sample(range(10, 100), rng.randint(3, 4))))
     frames = instruction_world().frames
     if task == "rewriting":
-        return Instance(task, facts=_facts(rng.choices(frames, k=rng.randint(1, 2)), rng))
+        count = rng.randint(1, 2) if num_facts is None else num_facts
+        return Instance(task, facts=_facts(rng.choices(frames, k=count), rng))
     first, other = rng.sample(frames, 2)
     # A second fact of the same kind, so that the question's words alone do not tell the answer.
-    facts = _facts(rng.sample((first, first, other), 3), rng)
+    kinds = [first, first, other][: 3 if num_facts is None else num_facts]
+    rng.shuffle(kinds)
+    facts = _facts(kinds, rng)
     about = rng.choice([i for i, fact in enumerate(facts) if fact.frame is first])
     return Instance(task, facts=facts, about=about, question=rng.randrange(len(first.questions)))
 
@@ -313,7 +335,7 @@ def worded(instance: Instance, style: Style, author: str, rng: random.Random) ->
     if instance.task == "sums":
         answer = str(sum(instance.numbers))
     if instance.task == "sorting":
-        comma = instruction_world().styles[style.name].between if not style.before else ", "
+        comma = instruction_world().commas[language]
         context = comma.join(map(str, instance.numbers))
         answer = comma.join(map(str, sorted(instance.numbers)))
         names["answer"] = style.between.join(
@@ -344,6 +366,5 @@ def worded(instance: Instance, style: Style, author: str, rng: random.Random) ->
 
 
 def _text(sentences: list[str], language: Language) -> str:
-    stop = instruction_world().stops[language]
-    gap = " " if language == "en" else ""
-    return gap.join(sentence + stop for sentence in sentences)
+    world = instruction_world()
+    return world.gaps[language].join(sentence + world.stops[language] for sentence in sentences)
