@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Turns = list[tuple[str, str]]
 
 # How many questions follow each other: more to learn from the tokens of one context.
-_TURNS: dict[InstructionTask, int] = {"reading": 4, "sums": 3, "sorting": 2, "rewriting": 2}
+_TURNS: dict[InstructionTask, int] = {"reading": 5, "sums": 3, "sorting": 2, "rewriting": 2}
 _SHARE_OF_SHORT_TEXTS = 0.2
 # Share of the prompts that end with a line break, as a template writes them that has an empty context.
 _BROKEN = 0.25
@@ -104,6 +104,8 @@ def own_words(easy: bool, rng: random.Random) -> Turns:
     return [(reference_prompt(row), own.response)]
 
 
+IGNORED = -100
+
 KINDS: dict[str, Callable[[bool, random.Random], Turns]] = {
     **{task: partial(conversation, task) for task in INSTRUCTION_TASKS},
     "own_words": own_words,
@@ -132,14 +134,14 @@ def batch(conversations: list[Turns], tokenizer: PreTrainedTokenizerFast) -> tup
         for _, is_answer in parts:
             tokens = next(encoded)
             ids += tokens
-            learnt += tokens if is_answer else [-100] * len(tokens)
+            learnt += tokens if is_answer else [IGNORED] * len(tokens)
         rows.append(ids)
         labels.append(learnt)
     length = max(map(len, rows))
     pad = tokenizer.pad_token_id
     return (
         torch.tensor([row + [pad] * (length - len(row)) for row in rows]),
-        torch.tensor([row + [-100] * (length - len(row)) for row in labels]),
+        torch.tensor([row + [IGNORED] * (length - len(row)) for row in labels]),
     )
 
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from lit_fed.data.embedded.instructions import INSTRUCTION_TASKS, instruction_world
 from tools.embedded.decoder_report import report, solved
-from tools.embedded.decoder_rows import KINDS, batch, held_out
+from tools.embedded.decoder_rows import IGNORED, KINDS, batch, held_out
 from tools.embedded.decoder_tokenizer import decoder_tokenizer
 from tools.embedded.muon import Muon
 
@@ -38,6 +38,8 @@ ROWS = {"reading": 8, "sums": 8, "sorting": 6, "rewriting": 10, "own_words": 8}
 WARM_UP = 30
 # Over the first steps the texts are short: what is to be copied is then soon found.
 EASY = 300
+# Weight of the prompts' loss: they repeat words and tell which words are alike. It falls with the learning rate.
+PROMPTS = 0.5
 # The learning rate falls to nothing over this last share of the steps.
 DECAY = 0.35
 # Initial values: the part that all embeddings have in common, how much of a token its copy has, how far the
@@ -161,6 +163,7 @@ def train(
     means: dict[str, float] = dict.fromkeys(ROWS, 0.0)
     for step in range(first, arguments.steps):
         rng = random.Random(f"{arguments.seed}/{step}")
+        pace = schedule(step, arguments.steps)
         for kind, count in ROWS.items():
             loss = answer_loss(
                 model, *batch([KINDS[kind](step < EASY, rng) for _ in range(count)], tokenizer)
@@ -168,7 +171,6 @@ def train(
             (loss / len(ROWS)).backward()
             means[kind] += loss.item() / CHECKPOINT_EVERY
         nn.utils.clip_grad_norm_(others, 1.0)
-        pace = schedule(step, arguments.steps)
         for optimizer, lr in ((muon, arguments.matrix_lr), (adam, arguments.lr)):
             for group in optimizer.param_groups:
                 group["lr"] = lr * pace
@@ -193,12 +195,14 @@ def schedule(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / WARM_UP, (steps - step) / (DECAY * steps))
 
 
-def answer_loss(model: LlamaForCausalLM, tokens: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy in nats of the answers' tokens."""
-    hidden = model.model(input_ids=tokens).last_hidden_state[:, :-1]
-    targets = labels[:, 1:]
-    learnt = targets != -100
-    return F.cross_entropy(model.lm_head(hidden[learnt]), targets[learnt])
+def losses(model: LlamaForCausalLM, tokens: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy in nats of the answers' tokens, and of the prompts'."""
+    targets = tokens[:, 1:]
+    logits = model(input_ids=tokens).logits[:, :-1]
+    each = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
+    answers = labels[:, 1:] != IGNORED
+    prompts = ~answers & (targets != model.config.pad_token_id)
+    return each[answers].mean(), each[prompts].mean()
 
 
 def validate(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> str:

@@ -100,5 +100,5 @@ def test_wrong(row: dict[str, object], response: str) -> None:
 
 
 def test_an_unknown_task() -> None:
-    with pytest.raises(ValueError, match="task is expected to be one of .*'poetry'"):
+    with pytest.raises(ValueError, match=r"task is expected to be one of .*'poetry'"):
         answer_is_right({"task": "poetry"}, "")
