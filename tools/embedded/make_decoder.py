@@ -165,11 +165,10 @@ def train(
         rng = random.Random(f"{arguments.seed}/{step}")
         pace = schedule(step, arguments.steps)
         for kind, count in ROWS.items():
-            loss = answer_loss(
-                model, *batch([KINDS[kind](step < EASY, rng) for _ in range(count)], tokenizer)
-            )
-            (loss / len(ROWS)).backward()
-            means[kind] += loss.item() / CHECKPOINT_EVERY
+            conversations = [KINDS[kind](step < EASY, rng) for _ in range(count)]
+            answers, prompts = losses(model, *batch(conversations, tokenizer))
+            ((answers + PROMPTS * pace * prompts) / len(ROWS)).backward()
+            means[kind] += answers.item() / CHECKPOINT_EVERY
         nn.utils.clip_grad_norm_(others, 1.0)
         for optimizer, lr in ((muon, arguments.matrix_lr), (adam, arguments.lr)):
             for group in optimizer.param_groups:
