@@ -179,9 +179,9 @@ def train(
         if done % CHECKPOINT_EVERY == 0 or done == arguments.steps:
             seconds = time.process_time() - began
             _save(arguments.checkpoint, model, muon, adam, done, seconds)
-            losses = " ".join(f"{kind} {mean:.3f}" for kind, mean in means.items())
+            told = " ".join(f"{kind} {mean:.3f}" for kind, mean in means.items())
             print(
-                f"{time.strftime('%H:%M:%S')} step {done} cpu {seconds:.0f} s: {losses}", flush=True
+                f"{time.strftime('%H:%M:%S')} step {done} cpu {seconds:.0f} s: {told}", flush=True
             )
             means = dict.fromkeys(ROWS, 0.0)
         if done % VALIDATE_EVERY == 0:
