@@ -67,7 +67,7 @@ def test_no_instance_is_in_two_splits_under_other_sizes_and_seeds() -> None:
             for row in EmbeddedInstructions(split, size=size, seed=seed).load()
         }
         for seed, (split, size) in enumerate(
-            {"train": 4000, "validation": 1000, "test": 2000, "public": 4000}.items()
+            {"train": 1500, "validation": 600, "test": 1000, "public": 1500}.items()
         )
     }
     for split in SPLITS:
