@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from lit_fed.data.bucketing import LengthBucketSampler
     from lit_fed.data.client_data import ClientData
     from lit_fed.data.datamodule import FederatedDataModule
+    from lit_fed.data.embedded.answers import answer_is_right
+    from lit_fed.data.embedded_instructions import EmbeddedInstructions
     from lit_fed.data.embedded_mistakes import EmbeddedMistakes
     from lit_fed.data.embedded_pairs import EmbeddedPairs
     from lit_fed.data.encodings import CausalLMEncoding, ClassificationEncoding, Encoding
@@ -42,6 +44,7 @@ __all__ = [
     "ClientData",
     "ClientFiles",
     "DirichletPartitioner",
+    "EmbeddedInstructions",
     "EmbeddedMistakes",
     "EmbeddedPairs",
     "Encoding",
@@ -61,4 +64,5 @@ __all__ = [
     "TSVSource",
     "TaskSources",
     "TranslationPairs",
+    "answer_is_right",
 ]

@@ -307,7 +307,9 @@ def test_a_subclass_is_refused_as_well(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", [EarlyStopping, "EarlyStopping"])
 def test_what_is_no_callback(tmp_path: Path, given: Any) -> None:
-    with pytest.raises(TypeError, match=r"`trainer\.callbacks` is expected to be an instance of Callback, but got"):
+    with pytest.raises(
+        TypeError, match=r"`trainer\.callbacks` is expected to be an instance of Callback, but got"
+    ):
         toy_trainer(tmp_path, callbacks=[given])
 
 
@@ -551,5 +553,7 @@ def test_a_logger_that_waits_for_lightnings_checkpoints_is_refused(tmp_path: Pat
 
     with pytest.raises(ValueError, match="Uploads is expected to have `log_model` false"):
         toy_trainer(tmp_path, loggers=[Uploads(str(tmp_path))])
-    with pytest.raises(TypeError, match=r"`trainer\.loggers` is expected to be an instance of Logger, but"):
+    with pytest.raises(
+        TypeError, match=r"`trainer\.loggers` is expected to be an instance of Logger, but"
+    ):
         toy_trainer(tmp_path, loggers=[CSVLogger])
