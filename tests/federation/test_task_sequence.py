@@ -96,7 +96,7 @@ def test_goes_through_the_tasks_in_order(whole: Any) -> None:
     assert whole.max_rounds == whole.current_round == 4
     assert whole.witness.tasks == ["first", "first", "second", "second"]
     assert [len(clients) for clients in whole.witness.seen] == [4, 4, 3, 3]
-    assert "client-3" not in whole.witness.seen[2]
+    assert "owner 3" not in whole.witness.seen[2]
     # the rows of the first task are the first 48 of the table
     for number, clients in enumerate(whole.witness.seen):
         rows = set().union(*clients.values())
@@ -106,8 +106,8 @@ def test_goes_through_the_tasks_in_order(whole: Any) -> None:
 
 def test_a_client_keeps_its_own_count_of_steps(whole: Any) -> None:
     clients = whole.federation.clients
-    assert clients["client-0"].rounds == 4
-    assert clients["client-3"].rounds == 2
+    assert clients["owner 0"].rounds == 4
+    assert clients["owner 3"].rounds == 2
 
 
 def test_the_matrix_holds_the_accuracies_after_each_task(whole: Any) -> None:
@@ -158,9 +158,9 @@ def test_tensorboard_has_the_matrix_as_an_image(whole: Any) -> None:
     events = EventAccumulator(str(whole.log_dir), size_guidance={"images": 0})
     events.Reload()
     images = events.Images("task/matrix")
-    assert [image.step for image in images] == [0, 1, 2, 3]
+    assert [image.step for image in images] == [1, 2, 3, 4]
     assert images[-1].encoded_image_string.startswith(b"\x89PNG")
-    assert [e.step for e in events.Scalars("index/SRS")] == [2, 3]
+    assert [e.step for e in events.Scalars("index/SRS")] == [3, 4]
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 3])
