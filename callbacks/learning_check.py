@@ -34,6 +34,7 @@ def relative_change(before: Payload, after: Payload) -> float | None:
         None if they do not hold the same tensors, or none.
 
     Example:
+        >>> import torch
         >>> from lit_fed.payload import Payload
         >>> before, after = (Payload({"lora_A": torch.tensor(v)}) for v in ([3.0, 4.0], [3.0, 4.5]))
         >>> relative_change(before, after)

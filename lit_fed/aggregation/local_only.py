@@ -18,7 +18,7 @@ class LocalOnly(Aggregation):
 
     Example:
         >>> from lit_fed.client import Client
-        >>> client = Client("ward-3", index=3, num_samples=120)
+        >>> client = Client("ward-3", index=3, num_samples=120, round=0, rounds=0, steps=0)
         >>> LocalOnly().sends(["lora_A", "lora_B"], client)
         ()
     """
