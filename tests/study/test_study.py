@@ -69,7 +69,7 @@ def test_a_run_broken_off_goes_on_from_its_checkpoint(
 
 
 def test_a_missing_configuration_is_named(tmp_path: Path) -> None:
-    message = r"`configs` and `overlays` are expected to be files, but there is no absent.yaml"
+    message = r"a configuration is expected to be a file or one of `lit-fed list`, but there is no 'absent.yaml'"
     with pytest.raises(FileNotFoundError, match=message):
         study([Path("absent.yaml")], root=tmp_path)
 

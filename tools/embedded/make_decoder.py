@@ -1,6 +1,6 @@
 """Make the embedded decoder: train a small Llama on the instruction world, measure it, and write its folder.
 
-    nice python -m tools.embedded.make_decoder --checkpoint /tmp/decoder.pt
+    nice python -m tools.embedded.make_decoder --checkpoint decoder.pt
 
 A run that was stopped goes on from its checkpoint. The result depends on the arguments and the versions of
 the libraries alone: one thread, and rows that are drawn by seed and step.
