@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=line, add_help=False)
     line = "Compare each client alone, the federation and all data in one place, with the embedded model and data."
     start = commands.add_parser("quickstart", help=line, description=line, allow_abbrev=False)
-    start.add_argument("--seeds", type=int, default=3, metavar="N", help="How many (default: 3).")
+    start.add_argument("--seeds", type=int, default=1, metavar="N", help="How many (default: 1).")
     start.add_argument(
         "--root",
         type=Path,
