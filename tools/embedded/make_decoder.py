@@ -41,7 +41,7 @@ EASY = 300
 # Weight of the prompts' loss: they repeat words and tell which words are alike. It falls with the learning rate.
 PROMPTS = 0.5
 # The learning rate falls to nothing over this last share of the steps.
-DECAY = 0.35
+DECAY = 0.5
 # Initial values: the part that all embeddings have in common, how much of a token its copy has, how far the
 # first layer's first heads look back, by how much they prefer that token, and on how many frequencies.
 _COMMON, _COPY, _DISTANCES, _PEAK, _FAST = 0.5, 0.12, (1, 2), 12.0, 4
@@ -52,10 +52,10 @@ VALIDATE_EVERY = 250
 def main() -> None:
     """Train, export and report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--lr", type=float, default=3e-3, help="of embeddings and norms (Adam)")
-    parser.add_argument("--matrix_lr", type=float, default=0.02, help="of the matrices (Muon)")
+    parser.add_argument("--lr", type=float, default=1.5e-3, help="of embeddings and norms (Adam)")
+    parser.add_argument("--matrix_lr", type=float, default=0.008, help="of the matrices (Muon)")
     parser.add_argument("--checkpoint", type=Path, default=Path("decoder.pt"))
     parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument("--report", type=Path, default=REPORT)
