@@ -104,11 +104,24 @@ def own_words(easy: bool, rng: random.Random) -> Turns:
     return [(reference_prompt(row), own.response)]
 
 
+def copying(easy: bool, rng: random.Random) -> Turns:
+    """Lists of words to be repeated: nothing but copying, and many words to copy."""
+    world = instruction_world()
+    language = rng.choice(list(world.copying))
+    words = [word[language] for group in world.words.values() for word in group]
+    turns = []
+    for _ in range(_TURNS["rewriting"]):
+        text = world.commas[language].join(rng.sample(words, rng.randint(4, 10)))
+        turns.append((f"{world.copying[language]}\n{text}", text))
+    return turns
+
+
 IGNORED = -100
 
 KINDS: dict[str, Callable[[bool, random.Random], Turns]] = {
     **{task: partial(conversation, task) for task in INSTRUCTION_TASKS},
     "own_words": own_words,
+    "copying": copying,
 }
 
 

@@ -91,6 +91,7 @@ def _texts(world: InstructionWorld) -> Iterator[str]:
     for style in world.styles.values():
         yield from (*style.answers.values(), style.stop, style.before, style.between)
     yield from world.reference.values()
+    yield from world.copying.values()
     yield from world.stops.values()
 
 

@@ -34,7 +34,7 @@ REPORT = Path(__file__).with_name("decoder_report.json")
 
 MAX_LENGTH = 256
 # Conversations of each kind in a step.
-ROWS = {"reading": 8, "sums": 8, "sorting": 6, "rewriting": 10, "own_words": 8}
+ROWS = {"reading": 8, "sums": 8, "sorting": 6, "rewriting": 10, "own_words": 8, "copying": 8}
 WARM_UP = 30
 # Over the first steps the texts are short: what is to be copied is then soon found.
 EASY = 300

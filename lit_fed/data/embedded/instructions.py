@@ -87,6 +87,7 @@ class InstructionWorld:
         authors: The clients.
         public: How often the public rows have each style.
         reference: By language, the prompt that asks for an own answer, given another's.
+        copying: By language, what asks to repeat words.
         stops: The full stop of each language.
         commas: What stands between two figures in each language.
         gaps: What stands between two sentences in each language.
@@ -99,6 +100,7 @@ class InstructionWorld:
     authors: tuple[InstructionAuthor, ...]
     public: Mapping[str, float]
     reference: Mapping[str, str]
+    copying: Mapping[str, str]
     stops: Mapping[str, str]
     commas: Mapping[str, str]
     gaps: Mapping[str, str]
@@ -157,6 +159,7 @@ def instruction_world() -> InstructionWorld:
         ),
         public=content["public"],
         reference=content["reference"],
+        copying=content["copying"],
         stops={name: language["stop"] for name, language in languages.items()},
         commas={name: language["comma"] for name, language in languages.items()},
         gaps={name: language["between"] for name, language in languages.items()},
