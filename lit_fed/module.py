@@ -6,7 +6,6 @@ import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from types import FrameType, NoneType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -22,18 +21,13 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from lit_fed.backbones import Backbone, Prediction, SequenceClassifier
-from lit_fed.built_from_config import built_from_config
-from lit_fed.checkpoint_files import (
-    checkpoint_in,
-    checkpoint_payload,
-    checkpoint_state,
-    undamaged,
-)
+from lit_fed.checkpoint_files import checkpoint_in
 from lit_fed.client import Client
 from lit_fed.limits import require_at_least, require_instance
 from lit_fed.losses import cross_entropy
 from lit_fed.metric_averager import MetricAverager
 from lit_fed.payload import Payload
+from lit_fed.saved_run import built_from_config, global_state
 from lit_fed.stage import Stage
 from lit_fed.timers import Timers
 from lit_fed.update import Update
@@ -151,7 +145,15 @@ class FederatedModule(LightningModule):
             raise TypeError(
                 f"the run in {folder} is expected to be of a {cls.__name__}, but is of a {type(module).__name__}"
             )
-        module._load_global_state(path)
+        server, broadcast = global_state(path, type(module).__qualname__)
+        module.act_as(None)
+        try:
+            if server is not None:
+                module.load_server_state(server)
+            module.download(broadcast)
+        except (ValueError, KeyError, RuntimeError) as error:
+            raise ValueError(f"checkpoint {path} does not fit the module: {error}") from error
+        module.loaded_from = path
         return module
 
     @classmethod
@@ -178,26 +180,6 @@ class FederatedModule(LightningModule):
                 f"had, such as load_from_checkpoint(path, backbone=…) ({first} …)"
             ) from error
         return loaded
-
-    def _load_global_state(self, path: Path) -> None:
-        """Be the server with a checkpoint's broadcast."""
-        rounds, method = undamaged(path, lambda: _round_and_method(checkpoint_state(path)))
-        if method != type(self).__qualname__:
-            raise ValueError(
-                f"`module` is expected to be a {method} as in checkpoint {path}, but is a {type(self).__qualname__}"
-            )
-        server, broadcast = (
-            undamaged(path, partial(checkpoint_payload, path, f"{name}.safetensors"))
-            for name in ("server", "broadcast")
-        )
-        self.act_as(None)
-        try:
-            if rounds:
-                self.load_server_state(server)
-            self.download(broadcast)
-        except (ValueError, KeyError, RuntimeError) as error:
-            raise ValueError(f"checkpoint {path} does not fit the module: {error}") from error
-        self.loaded_from = path
 
     # ---------------------------------------------------------------- the federated protocol
 
@@ -496,11 +478,6 @@ class FederatedModule(LightningModule):
         else:
             for name, value in dictionary.items():
                 self.log(name, value, **kwargs)
-
-
-def _round_and_method(state: dict[str, Any]) -> tuple[int, str]:
-    # the first format called the method so
-    return int(state["round"]), str(state["run"]["method" if state["format"] == 1 else "model"])
 
 
 def _plain_arguments(frame: FrameType | None) -> dict[str, Any]:

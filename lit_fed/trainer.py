@@ -244,7 +244,7 @@ class FederatedTrainer(LightningCompatibility):
 
         Args:
             model: The method.
-            datamodule: The clients' data. None: the embedded English–Chinese pairs.
+            datamodule: The clients' data. None: the embedded translations.
             ckpt_path: A checkpoint folder to go on from, a run's folder (its latest checkpoint), or of the run in
                 ``default_root_dir`` the ``last`` or the ``best`` checkpoint.
 
@@ -313,7 +313,7 @@ class FederatedTrainer(LightningCompatibility):
 
         Args:
             model: The method.
-            datamodule: The data. None: that of the fit before, else the embedded pairs.
+            datamodule: The data. None: that of the fit before, else the embedded translations.
             ckpt_path: As for :meth:`fit`. None: the model as it is, which is said where it is untrained.
 
         Returns:
@@ -323,7 +323,9 @@ class FederatedTrainer(LightningCompatibility):
             ValueError: If there are no validation rows.
         """
         self._prepare(model, datamodule, ckpt_path, "validate")
-        return [self._evaluate("validation")]
+        metrics = self._evaluate("validation")
+        self.call("teardown", "validate")
+        return [metrics]
 
     def test(
         self,
@@ -335,7 +337,7 @@ class FederatedTrainer(LightningCompatibility):
 
         Args:
             model: The method.
-            datamodule: The data. None: that of the fit before, else the embedded pairs.
+            datamodule: The data. None: that of the fit before, else the embedded translations.
             ckpt_path: As for :meth:`fit`. None: the model as it is, which is said where it is untrained.
 
         Returns:
@@ -345,7 +347,9 @@ class FederatedTrainer(LightningCompatibility):
             ValueError: If there are no test rows.
         """
         self._prepare(model, datamodule, ckpt_path, "test")
-        return [self._evaluate("test")]
+        metrics = self._evaluate("test")
+        self.call("teardown", "test")
+        return [metrics]
 
     def predict(
         self,
@@ -359,14 +363,18 @@ class FederatedTrainer(LightningCompatibility):
 
         Args:
             model: The method.
-            datamodule: The data. None: that of the fit before, else the embedded pairs.
+            datamodule: The data. None: that of the fit before, else the embedded translations.
             ckpt_path: As for :meth:`fit`. None: the model as it is, which is said where it is untrained.
 
         Raises:
             ValueError: If the method has no global model, or there are no test rows.
         """
         self._prepare_to_predict(model, datamodule, ckpt_path, None)
-        return self._loop.predict(list(self.datamodule.tests.values()), self.limit_predict_batches)
+        predicted = self._loop.predict(
+            list(self.datamodule.tests.values()), self.limit_predict_batches
+        )
+        self.call("teardown", "predict")
+        return predicted
 
     def predictions(
         self,
@@ -402,9 +410,10 @@ class FederatedTrainer(LightningCompatibility):
                 f"{client!r}{did_you_mean(client, ids)}"
             )
         index = None if client is None else ids.index(client)
-        return self._loop.predicted_rows(
+        rows = self._loop.predicted_rows(
             self.datamodule.tests, self.limit_predict_batches, index, max_new_tokens
         )
+        return self._until_teardown(rows)
 
     # ---------------------------------------------------------------- making ready
 
@@ -423,6 +432,10 @@ class FederatedTrainer(LightningCompatibility):
             )
         if not self.datamodule.tests:
             raise ValueError("predict expects `data.test` to have rows, but there are none")
+
+    def _until_teardown(self, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        yield from rows
+        self.call("teardown", "predict")
 
     def _prepare(
         self,
@@ -483,6 +496,7 @@ class FederatedTrainer(LightningCompatibility):
         if not model.has_global_model:
             self.validate_clients = True
         check_method(model, self.validate_clients)
+        self._take_callbacks(model)
         datamodule.setup()
         datamodule.check(model.backbones)
         check_federation(vars(self), datamodule)
@@ -515,6 +529,16 @@ class FederatedTrainer(LightningCompatibility):
             run.clear_client_states()
         self._fitted = FederationLoop(training, execution, selection, settings, run, self.callbacks)
         return self._fitted, found
+
+    def _take_callbacks(self, model: FederatedModule) -> None:
+        """Take the callbacks that the module brings along; one of a class that is here replaces it, as in Lightning."""
+        own = model.configure_callbacks()
+        own = [own] if isinstance(own, Callback) else list(own)
+        check_callbacks(own)
+        kinds = {type(callback) for callback in own}
+        kept = [callback for callback in self.callbacks if type(callback) not in kinds]
+        # before the checkpoint, which holds what they do in a round; in place, since others hold this list
+        self.callbacks[:] = [*own, *kept]
 
     def _settings(self, kind: type[Settings]) -> Settings:
         """Those of the trainer's settings that a class of them names."""

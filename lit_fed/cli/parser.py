@@ -8,10 +8,17 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+import yaml
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.utilities.enums import LightningEnum
 
 from lit_fed.cli.parser_errors import one_line
 from lit_fed.methods.ddg import refuse_replaced
+
+# Lightning has words of its own as defaults of `str` settings, such as Timer's `interval`, which YAML cannot write.
+yaml.SafeDumper.add_multi_representer(
+    LightningEnum, lambda dumper, word: dumper.represent_str(word.value)
+)
 
 
 class LitFedParser(LightningArgumentParser):

@@ -342,6 +342,49 @@ def test_every_hook_of_a_callback_is_called(fit: Fit, toy_model: Path) -> None:
     assert seen == HOOKS
 
 
+def test_each_stage_is_set_up_and_torn_down(toy_model: Path, tmp_path: Path) -> None:
+    seen: list[str] = []
+    noting = LambdaCallback(
+        setup=lambda trainer, module, stage: seen.append(f"setup {stage}"),
+        teardown=lambda trainer, module, stage: seen.append(f"teardown {stage}"),
+    )
+    trainer, module = toy_trainer(tmp_path, max_rounds=1, callbacks=noting), toy_module(toy_model)
+    trainer.fit(module, small_data())
+    trainer.validate(module)
+    trainer.test(module)
+    trainer.predict(module)
+    assert seen == [
+        f"{what} {stage}"
+        for stage in ("fit", "validate", "test", "predict")
+        for what in ("setup", "teardown")
+    ]
+    rows = trainer.predictions(module)
+    assert seen[-1] == "setup predict"
+    list(rows)
+    assert seen[-1] == "teardown predict"
+
+
+def test_a_module_brings_its_own_callbacks_along(toy_model: Path, tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    class Noting(Callback):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+            seen.append(self.name)
+
+    module = toy_module(toy_model)
+    module.configure_callbacks = lambda: Noting("the module's")  # type: ignore[method-assign]
+    trainer = toy_trainer(tmp_path, max_rounds=2, callbacks=[Noting("the trainer's")])
+    trainer.fit(module, small_data())
+    trainer.test(module)
+    assert seen == ["the module's"] * 2
+    module.configure_callbacks = lambda: [WeightAveraging()]  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="WeightAveraging"):
+        toy_trainer(tmp_path / "refused", max_rounds=1).fit(module, small_data())
+
+
 @pytest.mark.parametrize("hook", sorted(FILE_HOOKS))
 def test_hooks_of_checkpoint_files_are_refused(hook: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"LambdaCallback has `{hook}`.*`state_dict`"):

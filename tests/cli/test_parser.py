@@ -147,3 +147,11 @@ def test_null_reaches_a_class_in_a_class(word: str, capsys: pytest.CaptureFixtur
         main(["fit", "--config", "lora_fedavg", "--model.backbone.peft", word, "--print_config"])
     assert exit_.value.code == 0
     assert "peft: null" in capsys.readouterr().out
+
+
+def test_a_word_of_lightnings_is_written_as_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    timer = ["--trainer.callbacks=Timer", "--trainer.callbacks.duration=00:01:00:00"]
+    with pytest.raises(SystemExit) as exit_:
+        main(["fit", *timer, "--print_config"])
+    assert exit_.value.code == 0
+    assert "interval: step" in capsys.readouterr().out

@@ -1,1 +1,1 @@
-"""The lexicon and the grammar of the embedded sentence pairs."""
+"""The worlds of the embedded data: their words and sentences, and what is drawn from them."""

@@ -10,14 +10,14 @@ READING = {
 }
 COUNT = {
     "task": "reading",
-    "instruction": "How many coins does Tom own?",
-    "context": "Tom owns 12 coins. Ben owns 7 pens. Rosa is in the park.",
+    "instruction": "How many coins does Ivan own?",
+    "context": "Ivan owns 12 coins. Ben owns 7 pens. Rosa is in the park.",
     "answer": "12",
 }
 CHINESE = {
     "task": "reading",
     "instruction": "谁在公园里？",
-    "context": "公园里有安娜。大卫在车站里。海伦喜欢吃米饭。",
+    "context": "公园里有安娜。大卫在车站里。朱莉喜欢吃米饭。",
     "answer": "安娜",
 }
 SUM = {"task": "sums", "instruction": "What is 23 + 45?", "context": "", "answer": "68"}
@@ -30,10 +30,10 @@ SORTING = {
 REWRITING = {
     "task": "rewriting",
     "instruction": "Rewrite this text.",
-    "context": "Anna gave a cup to Tom. Rosa owns 12 pens.",
-    "answer": "Tom got a cup from Anna. The 12 pens are those of Rosa.",
+    "context": "Anna gave a cup to Ivan. Rosa owns 12 pens.",
+    "answer": "Ivan got a cup from Anna. The 12 pens are those of Rosa.",
     "facts": [
-        ["Anna gave a cup to Tom", "Tom got a cup from Anna", "A cup went from Anna to Tom"],
+        ["Anna gave a cup to Ivan", "Ivan got a cup from Anna", "A cup went from Anna to Ivan"],
         [
             "Rosa owns 12 pens",
             "The 12 pens are those of Rosa",
@@ -51,15 +51,15 @@ REWRITING = {
         (READING, "You ask: Who has the red cup? It is Anna."),
         (READING, "Anna, because Anna has a red cup."),
         (COUNT, "* 12"),
-        (COUNT, "Tom owns 12 coins."),
+        (COUNT, "Ivan owns 12 coins."),
         (CHINESE, "您好，我的回答是安娜。"),
         (SUM, "68"),
         (SUM, "The sum of 23 and 45 is 68."),
         (SORTING, "34, 70, 81"),
         (SORTING, "* 34\n* 70\n* 81"),
         (SORTING, "从小到大是34、70、81。"),
-        (REWRITING, "Tom got a cup from Anna. The 12 pens are those of Rosa."),
-        (REWRITING, "Yes! There are 12 pens with Rosa! A cup went from Anna to Tom!"),
+        (REWRITING, "Ivan got a cup from Anna. The 12 pens are those of Rosa."),
+        (REWRITING, "Yes! There are 12 pens with Rosa! A cup went from Anna to Ivan!"),
     ],
 )
 def test_right(row: dict[str, object], response: str) -> None:
@@ -74,7 +74,7 @@ def test_right(row: dict[str, object], response: str) -> None:
         (READING, "Ben"),
         (READING, "Anna or Ben"),
         (READING, "Annabel"),
-        (READING, "It is Anna, not Walter."),
+        (READING, "It is Anna, not David."),
         (COUNT, "It is 1 2."),
         (COUNT, "It is 120."),
         (COUNT, "12 or 7"),
@@ -87,12 +87,12 @@ def test_right(row: dict[str, object], response: str) -> None:
         (SORTING, "34, 70"),
         (SORTING, "34, 70, 81, 90"),
         (SORTING, "34 7 0 81"),
-        (REWRITING, "Anna gave a cup to Tom. Rosa owns 12 pens."),
-        (REWRITING, "Tom got a cup from Anna. Rosa owns 12 pens."),
-        (REWRITING, "Tom got a cup from Anna."),
-        (REWRITING, "Anna got a cup from Tom. The 12 pens are those of Rosa."),
-        (REWRITING, "Tom got a cup from Anna. The 112 pens are those of Rosa."),
-        (REWRITING, "Tom got a cup from Anna. The 12 pens are those of Rosa. Rosa likes soup."),
+        (REWRITING, "Anna gave a cup to Ivan. Rosa owns 12 pens."),
+        (REWRITING, "Ivan got a cup from Anna. Rosa owns 12 pens."),
+        (REWRITING, "Ivan got a cup from Anna."),
+        (REWRITING, "Anna got a cup from Ivan. The 12 pens are those of Rosa."),
+        (REWRITING, "Ivan got a cup from Anna. The 112 pens are those of Rosa."),
+        (REWRITING, "Ivan got a cup from Anna. The 12 pens are those of Rosa. Rosa likes soup."),
     ],
 )
 def test_wrong(row: dict[str, object], response: str) -> None:

@@ -1,14 +1,18 @@
-"""Building a module again from the configuration that its run has saved."""
+"""A module of a run that was saved: built from its configuration, with the state of a checkpoint."""
 
 from __future__ import annotations
 
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
+
+from lit_fed.checkpoint_files import checkpoint_payload, checkpoint_state, undamaged
+from lit_fed.payload import Payload
 
 
 def built_from_config(path: Path, kind: type[LightningModule]) -> LightningModule:
@@ -46,3 +50,30 @@ def built_from_config(path: Path, kind: type[LightningModule]) -> LightningModul
         torch.manual_seed(seed)
         module: LightningModule = parser.instantiate_classes(parsed).model
     return module
+
+
+def global_state(path: Path, method: str) -> tuple[Payload | None, Payload]:
+    """The server's state of a checkpoint, None before the first round, and its broadcast.
+
+    Args:
+        path: The checkpoint's folder.
+        method: The name of the class that is to take them.
+
+    Raises:
+        ValueError: If the checkpoint is damaged, or of another method.
+    """
+    rounds, saved = undamaged(path, lambda: _round_and_method(checkpoint_state(path)))
+    if saved != method:
+        raise ValueError(
+            f"`module` is expected to be a {saved} as in checkpoint {path}, but is a {method}"
+        )
+    server, broadcast = (
+        undamaged(path, partial(checkpoint_payload, path, f"{name}.safetensors"))
+        for name in ("server", "broadcast")
+    )
+    return (server if rounds else None), broadcast
+
+
+def _round_and_method(state: dict[str, Any]) -> tuple[int, str]:
+    # the first format called the method so
+    return int(state["round"]), str(state["run"]["method" if state["format"] == 1 else "model"])
