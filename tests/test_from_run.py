@@ -13,6 +13,7 @@ from lightning.pytorch import Trainer
 from peft import LoraConfig
 
 from lit_fed import DDG, DDGMSI, MSI, FedAvg, FederatedModule
+from lit_fed.aggregation import FedAvgM
 from lit_fed.backbones import SequenceClassifier
 from lit_fed.cli import main
 from tests.federation.toy import (
@@ -132,6 +133,16 @@ def test_a_run_from_python_needs_its_module(toy_model: Path, tmp_path: Path) -> 
         FederatedModule.from_run(tmp_path / "run", small)
     with pytest.raises(FileNotFoundError, match=r"`folder` is expected to be .* not there"):
         FedAvg.from_run(tmp_path / "absent")
+
+
+def test_what_the_server_remembers_comes_along(toy_model: Path, tmp_path: Path) -> None:
+    trainer = toy_trainer(tmp_path / "run", max_rounds=2)
+    trainer.fit(FedAvg(toy_backbone(toy_model), FedAvgM()), toy_data())
+    module = FedAvg(toy_backbone(toy_model), FedAvgM())
+    FedAvg.from_run(tmp_path / "run", module)
+    remembered = trainer.federation.server
+    assert remembered.tensors
+    assert module.server_state() == remembered
 
 
 def test_a_damaged_checkpoint_is_named(toy_model: Path, tmp_path: Path) -> None:

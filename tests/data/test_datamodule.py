@@ -344,8 +344,11 @@ def test_the_embedded_default() -> None:
     assert list(data.tests) == ["test", "unseen_names"]
     other = FederatedDataModule(seed=1)
     other.setup()
-    # the seed draws the training rows, and the tests stay
-    assert other.clients[0].rows["english"] != data.clients[0].rows["english"]
+    # the seed draws the training rows, not their order alone, and the tests stay
+    drawn, redrawn = (
+        {text for client in one.clients for text in client.rows["english"]} for one in (data, other)
+    )
+    assert len(drawn & redrawn) < len(drawn) / 4
     assert other.tests["test"].to_list() == data.tests["test"].to_list()
     sized = FederatedDataModule(seed=0, public_size=60)
     sized.setup()

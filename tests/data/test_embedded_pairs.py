@@ -79,6 +79,21 @@ def test_authors_write_differently(rows: dict[str, Dataset]) -> None:
     assert model.score(vectorizer.transform(test["chinese"]), test["author"]) > 0.5
 
 
+def test_a_reference_is_right_if_it_names_whom_the_pronoun_means() -> None:
+    females = {"she", "her", "hers", "herself"}
+    males = {"he", "him", "his", "himself"}
+    people = [person for several in world().people.values() for person in several]
+    judged = Counter[int]()
+    for row in EmbeddedPairs("test", size=600, tasks=["coreference"]).load():
+        words = set(re.findall(r"[a-z]+", row["english"].lower()))
+        # the Chinese side says the name again where English has a pronoun
+        twice = [person for person in people if row["chinese"].count(person.zh) == 2]
+        if len(twice) == 1 and bool(words & females) != bool(words & males):
+            assert row["label"] == (twice[0].female == bool(words & females)), row
+            judged[row["label"]] += 1
+    assert min(judged[0], judged[1]) > 150
+
+
 def test_labels_do_not_depend_on_the_author(rows: dict[str, Dataset]) -> None:
     labels: dict[str, list[int]] = {}
     for author, label in zip(rows["train"]["author"], rows["train"]["label"], strict=True):

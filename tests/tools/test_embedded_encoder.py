@@ -2,6 +2,7 @@ import json
 import random
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,24 @@ def test_the_loss_has_gradients_everywhere(
     task = EncoderPretraining(pairs, tokenizer)
     task.loss(pairs[:30], random.Random(0)).backward()
     assert all(parameter.grad is not None for parameter in task.parameters())
+
+
+def test_the_first_position_is_asked_for_what_is_not_there(
+    tokenizer: PreTrainedTokenizerFast, pairs: list[TokenPair]
+) -> None:
+    task = EncoderPretraining(pairs, tokenizer)
+    rng = random.Random(0)
+    for make, hidden in ((task._with_masks, True), (task._with_replacements, False)):
+        asked = 0
+        for pair in pairs[:200]:
+            example = make(pair, rng)
+            there, left = Counter([*pair[0], *pair[1]]), Counter(example.tokens)
+            gone = there - left
+            # a replacement may put in what another one took away
+            assert not Counter(example.missing) - there
+            assert sum((gone - Counter(example.missing)).values()) == 0
+            asked += sum(gone.values()) == len(example.missing)
+        assert asked == 200 if hidden else asked > 150
 
 
 @pytest.mark.slow
