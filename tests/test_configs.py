@@ -21,7 +21,7 @@ STUDIES = sorted((CONFIGS / "studies").glob("*.yaml"))
 PATHS = sorted(set(CONFIGS.rglob("*.yaml")) - {*OVERLAYS, *BACKBONES, *STUDIES})
 NAMES = [str(path.relative_to(CONFIGS)) for path in PATHS]
 OVERLAY_NAMES = [str(path.relative_to(CONFIGS)) for path in OVERLAYS]
-CLASSIFIERS = sorted(CONFIGS.glob("*.yaml"))
+CLASSIFIERS = [p for p in sorted(CONFIGS.glob("*.yaml")) if "CausalLM" not in p.read_text("utf-8")]
 METHOD = CONFIGS / "lora_fedavg.yaml"
 TABLE_1 = ["fed_pet", "lora_fedavg", "fed_prompt", "fed_adapters", "ddg_msi"]
 
@@ -102,7 +102,6 @@ def test_names_its_command_and_is_instantiated(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS, ids=NAMES)
-@pytest.mark.timeout(900)  # the embedded models are pre-trained once, at their first use
 def test_runs_at_its_smallest_size(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,7 +118,6 @@ def test_runs_at_its_smallest_size(
 
 
 @pytest.mark.parametrize("path", OVERLAYS, ids=OVERLAY_NAMES)
-@pytest.mark.timeout(900)  # the embedded models are pre-trained once, at their first use
 def test_an_overlay_changes_the_data_of_a_method(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

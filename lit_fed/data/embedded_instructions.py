@@ -40,7 +40,7 @@ class EmbeddedInstructions(Source):
     The rows are drawn from a small world of the project's own (``lit_fed/data/embedded/instructions.yaml``)
     and belong to four tasks:
 
-    1. ``reading``: a question on a text of three facts.
+    1. ``reading``: a question on a text of three facts, no two of a kind.
     2. ``sums``: two figures of two digits to add.
     3. ``sorting``: three or four figures of two digits to put in order.
     4. ``rewriting``: one or two facts to say in other words.

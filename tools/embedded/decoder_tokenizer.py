@@ -1,4 +1,4 @@
-"""The embedded decoder's tokenizer: whole words of the instruction world, single digits, and bytes for the rest."""
+"""The embedded decoder's tokenizer: words and phrases of the instruction world, single digits, bytes for the rest."""
 
 from __future__ import annotations
 
@@ -29,15 +29,19 @@ CHAT_TEMPLATE = (
     "{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}"
 )
 _SPACE = "▁"
-# What splits a wording into tokens: slots, English words with the space before them, runs of Chinese
+# What splits a wording into pieces: slots, English words with the space before them, runs of Chinese
 # characters, and any other character.
-_PIECES = re.compile(r"\{[a-z]+\}|[A-Za-z]+|[\u4e00-\u9fff]+|[^\s]|\n")
+_WORDS = re.compile(r"\{[a-z]+\}|[A-Za-z]+|[\u4e00-\u9fff]+|[^\s]|\n")
+# Runs of English words.
+_PHRASES = re.compile(r"\{[a-z]+\}|[A-Za-z]+(?: [A-Za-z]+)*")
 
 
 def decoder_tokenizer(world: InstructionWorld, max_length: int) -> PreTrainedTokenizerFast:
     """Make the tokenizer of a world.
 
-    A space belongs to the word after it, so that names are one token each wherever they stand.
+    A space belongs to the word after it, so that names are one token each wherever they stand. What stands
+    between the slots of a wording is one token too: words that belong together are then a token or two apart,
+    and a small model finds them.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -45,14 +49,15 @@ def decoder_tokenizer(world: InstructionWorld, max_length: int) -> PreTrainedTok
     digits = [str(digit) for digit in range(10)]
     pieces = dict.fromkeys([*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), _SPACE, "\n"])
     pieces |= dict.fromkeys(digits)
-    pieces |= dict.fromkeys(piece for text in _texts(world) for piece in _pieces(text))
+    for pattern in (_WORDS, _PHRASES):
+        pieces |= dict.fromkeys(p for text in _texts(world) for p in _pieces(pattern, text))
     backend = Tokenizer(
         # All pieces have the same score, so the fewest pieces are chosen.
         models.Unigram([(piece, -1.0) for piece in pieces], unk_id=1, byte_fallback=True)
     )
     # A line's first word is written as any other: with the space before it.
     backend.normalizer = normalizers.Replace("\n", "\n ")
-    backend.pre_tokenizer = pre_tokenizers.Metaspace(_SPACE, prepend_scheme="always")
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(_SPACE, prepend_scheme="always", split=False)
     backend.decoder = decoders.Sequence(
         [
             decoders.ByteFallback(),
@@ -95,10 +100,10 @@ def _texts(world: InstructionWorld) -> Iterator[str]:
     yield from world.stops.values()
 
 
-def _pieces(text: str) -> Iterator[str]:
-    for match in _PIECES.finditer(text):
+def _pieces(pattern: re.Pattern[str], text: str) -> Iterator[str]:
+    for match in pattern.finditer(text):
         piece = match.group()
         if piece.startswith("{") or piece.isdigit():
             continue
         spaced = piece.isascii() and (match.start() == 0 or text[match.start() - 1].isspace())
-        yield (_SPACE if spaced and piece != "\n" else "") + piece
+        yield (_SPACE if spaced and piece != "\n" else "") + piece.replace(" ", _SPACE)

@@ -279,13 +279,11 @@ def _draw(task: InstructionTask, rng: random.Random, num_facts: int | None) -> I
     if task == "rewriting":
         count = rng.randint(1, 2) if num_facts is None else num_facts
         return Instance(task, facts=_facts(rng.choices(frames, k=count), rng))
-    first, other = rng.sample(frames, 2)
-    # A second fact of the same kind, so that the question's words alone do not tell the answer.
-    kinds = [first, first, other][: 3 if num_facts is None else num_facts]
-    rng.shuffle(kinds)
-    facts = _facts(kinds, rng)
-    about = rng.choice([i for i, fact in enumerate(facts) if fact.frame is first])
-    return Instance(task, facts=facts, about=about, question=rng.randrange(len(first.questions)))
+    # No two facts are of a kind: the question tells which one it is about, and the text what it says.
+    facts = _facts(rng.sample(frames, 3 if num_facts is None else num_facts), rng)
+    about = rng.randrange(len(facts))
+    questions = facts[about].frame.questions
+    return Instance(task, facts=facts, about=about, question=rng.randrange(len(questions)))
 
 
 def _facts(frames: list[FactFrame], rng: random.Random) -> tuple[Fact, ...]:
