@@ -52,6 +52,9 @@ from lit_fed.module import FederatedModule
 from lit_fed.suggestion import did_you_mean
 from lit_fed.timers import Timers
 
+# How rows are given, of a test; added to an error.
+_ROWS = ": name them, as in --data.test lit_fed.data.CSVSource --data.test.path rows.csv"
+
 Settings = TypeVar("Settings", LocalSettings, RoundSettings)
 
 
@@ -256,7 +259,7 @@ class FederatedTrainer(LightningCompatibility):
         folder = run_folder(ckpt_path, found, root, name)
         if ckpt_path and found is None:
             rank_zero_warn(f"`ckpt_path` is 'last', but {folder} has no checkpoint yet")
-        loop, found = self._attach(model, datamodule or FederatedDataModule(), folder, found)
+        loop, found = self._attach("fit", model, datamodule or FederatedDataModule(), folder, found)
         if found:
             loop.load(found, with_changes=self.resume_with_changes)
         else:
@@ -387,8 +390,9 @@ class FederatedTrainer(LightningCompatibility):
         """A dictionary for every row of the test sets, one after the other, as ``lit-fed predict`` writes them.
 
         It has ``set`` and ``row`` (its position in that table), the columns that the model reads, and
-        ``expected``, what the table says. Of a classifier it has the ``label`` and the
-        ``probabilities`` by label; of a language model the ``generated`` text, of its likeliest tokens.
+        ``expected``, what the table says, if it has that column: rows to be predicted need none. Of a
+        classifier it has the ``label`` and the ``probabilities`` by label; of a language model the
+        ``generated`` text, of its likeliest tokens.
 
         Args:
             model: The method.
@@ -431,7 +435,7 @@ class FederatedTrainer(LightningCompatibility):
                 "client whose model predicts as `client` of `predictions` or of lit-fed predict"
             )
         if not self.datamodule.tests:
-            raise ValueError("predict expects `data.test` to have rows, but there are none")
+            raise ValueError(f"predict expects `data.test` to have rows, but there are none{_ROWS}")
 
     def _until_teardown(self, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield from rows
@@ -453,19 +457,24 @@ class FederatedTrainer(LightningCompatibility):
             )
         before = self._fitted
         if before is None or before.module is not model:
-            loop, _ = self._attach(model, datamodule or FederatedDataModule(), self.log_dir)
+            loop, _ = self._attach(stage, model, datamodule or FederatedDataModule(), self.log_dir)
             if not found:
                 loop.begin()
                 self._say_untrained(model, stage)
         elif datamodule is not None and datamodule is not self.datamodule:
-            loop, _ = self._attach(model, datamodule, self.log_dir, None, before.training.resident)
+            loop, _ = self._attach(
+                stage, model, datamodule, self.log_dir, None, before.training.resident
+            )
             loop.state = before.state
+        else:
+            self.datamodule.setup(stage)
         if found:
             self._loop.load(found, decides_predictions(model), self.resume_with_changes)
         self.call("setup", stage)
 
     def _attach(
         self,
+        stage: str,
         model: FederatedModule,
         datamodule: FederatedDataModule,
         folder: Path | None,
@@ -475,6 +484,7 @@ class FederatedTrainer(LightningCompatibility):
         """Take the module and its data in, and check what can be wrong before anything trains.
 
         Args:
+            stage: ``fit``, ``validate``, ``test`` or ``predict``.
             model: The method.
             datamodule: The clients' data.
             folder: The run's folder.
@@ -497,7 +507,7 @@ class FederatedTrainer(LightningCompatibility):
             self.validate_clients = True
         check_method(model, self.validate_clients)
         self._take_callbacks(model)
-        datamodule.setup()
+        datamodule.setup(stage)
         datamodule.check(model.backbones)
         check_federation(vars(self), datamodule)
         check_attachments(self.attachments, model, datamodule)
@@ -584,7 +594,9 @@ class FederatedTrainer(LightningCompatibility):
         if split == "test":
             sets, limit = data.tests, self.limit_test_batches
         if not sets:
-            raise ValueError(f"{split} expects `data.{split}` to have rows, but there are none")
+            raise ValueError(
+                f"{split} expects `data.{split}` to have rows, but there are none{_ROWS.replace('test', split)}"
+            )
         return self._loop.evaluate(sets, split, limit)
 
     def _log(self, metrics: dict[str, float]) -> None:

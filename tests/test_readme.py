@@ -45,12 +45,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rows = toy_rows(80, 0)
     pairs = list(zip(rows["text"], rows["label"], strict=True))
     lines = [f"{text},{label},{'abc'[i % 3]}" for i, (text, label) in enumerate(pairs)]
-    (tmp_path / "notes.csv").write_text("\n".join(["note,urgent,ward", *lines]))
+    for name in ("notes", "unseen_notes"):
+        (tmp_path / f"{name}.csv").write_text("\n".join(["note,urgent,ward", *lines]))
+    # new rows have no label
+    (tmp_path / "new_notes.csv").write_text("\n".join(["note,ward", *[f"{t},a" for t, _ in pairs]]))
     records = [
         {"question": text, "answer": ("bad", "good")[label], "hospital": "xy"[i % 2]}
         for i, (text, label) in enumerate(pairs)
     ]
-    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, records)))
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, records)))
     (tmp_path / "wards").mkdir()
     for ward in "ab":
         (tmp_path / "wards" / f"{ward}.csv").write_text("\n".join(["note,urgent,ward", *lines]))

@@ -96,7 +96,8 @@ def load_pretrained(
             )
             tokenizer = AutoTokenizer.from_pretrained(place, **remote)
     except OSError as error:
-        raise FileNotFoundError(f"`model.backbone.model`: {_line(error)}") from error
+        nowhere = "" if place != model else f"there is no folder {model} here, and on the hub: "
+        raise FileNotFoundError(f"`model.backbone.model`: {nowhere}{_line(error)}") from error
     # damaged files make the libraries below raise whatever they like, tokenizers a bare Exception
     except Exception as error:
         raise ValueError(

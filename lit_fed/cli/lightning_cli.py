@@ -113,12 +113,24 @@ class LitFedCLI(LightningCLI):
         return parser
 
     def before_instantiate_classes(self) -> None:
-        """Refuse to write over predictions before anything takes time."""
+        """Take the run of the configuration, and refuse to write over predictions before anything takes time."""
+        if self._get(self.config, "ckpt_path") in ("last", "best"):
+            self._stay_in_the_run()
         output = self._get(self.config, "output")
         if output is not None and Path(output).exists():
             raise FileExistsError(
                 f"`output` is expected to be a new file, but {output!r} exists: remove it, or name another"
             )
+
+    def _stay_in_the_run(self) -> None:
+        """Where a run's own ``config.yaml`` is given, the last and the best checkpoint are those of this run."""
+        trainer = self._get(self.config, "trainer")
+        folders = [
+            Path(str(path)).absolute().parent for path in self._get(self.config, "config") or ()
+        ]
+        runs = [folder for folder in folders if (folder / "checkpoints").is_dir()]
+        if runs and trainer.default_root_dir is None:
+            trainer.default_root_dir = str(runs[-1])
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; ``--config`` takes names, and a bare ``--model.help`` means the class that ``--model`` names."""

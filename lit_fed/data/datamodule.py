@@ -161,6 +161,7 @@ class FederatedDataModule(LightningDataModule):
         self.seed = seed
         self.tasks = tasks
         self._division: Division | None = None
+        self._unanswered: frozenset[str] = frozenset()
 
     @classmethod
     def from_datasets(
@@ -208,17 +209,19 @@ class FederatedDataModule(LightningDataModule):
         """Load, carve and divide all tables, once.
 
         Args:
-            stage: Ignored: every stage may need every table.
+            stage: Of ``predict``, the tests need not say what is to be predicted. Else ignored: every stage may
+                need every table.
 
         Raises:
             FileNotFoundError: If a table is not there.
             TypeError: If something else than a table is given.
             ValueError: If a table lacks rows or a column, or a client is left without rows.
         """
-        if self._division is not None:
+        answered = stage != "predict"
+        if self._division is not None and not (answered and self._unanswered):
             return
         self._seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
-        tables = self._load()
+        tables = self._load(answered)
         named, count = tables.clients, self.num_clients
         if named is not None and count not in (None, len(named)):
             raise ValueError(
@@ -238,7 +241,7 @@ class FederatedDataModule(LightningDataModule):
         public = division.public if tables.public is None else tables.public
         # What is said of public rows is kept by their ids, wherever they come from.
         self._public = None if public is None else number_rows(public)
-        self._tests = tables.tests
+        self._tests, self._unanswered = tables.tests, tables.unanswered
         self.num_clients = len(division.clients)
         # The federation's own tables stay; what methods make of them comes and goes.
         held = 2 * self.num_clients + len(tables.tests)
@@ -247,10 +250,10 @@ class FederatedDataModule(LightningDataModule):
         self._clients_in: dict[str, list[ClientData]] = {}
         self._division = division
 
-    def _load(self) -> Tables:
+    def _load(self, answered: bool) -> Tables:
         train, validation, public, test = self._tables
         if train is not None:
-            return load_tables(train, validation, public, test, self.encoding, self.tasks)
+            return load_tables(train, validation, public, test, self.encoding, self.tasks, answered)
         own = EmbeddedMistakes("public", self.public_size or None) if public is None else public
         return load_tables(
             EmbeddedMistakes("train", seed=self._seed),
@@ -259,6 +262,7 @@ class FederatedDataModule(LightningDataModule):
             {name: EmbeddedMistakes(name) for name in _EMBEDDED_TESTS} if test is None else test,
             self.encoding,
             self.tasks,
+            answered,
         )
 
     @property
@@ -320,6 +324,12 @@ class FederatedDataModule(LightningDataModule):
         self._ready()
         return self._tests
 
+    @property
+    def unanswered(self) -> frozenset[str]:
+        """The names of tests that do not say what is to be predicted; set up for ``predict`` alone there are such."""
+        self._ready()
+        return self._unanswered
+
     def partition_table(self) -> RichTable:
         """Who holds what: clients, rows and rows of each label, to print."""
         label = self.encoding.label_column or getattr(self.partitioner, "column", None)
@@ -378,7 +388,8 @@ class FederatedDataModule(LightningDataModule):
             ValueError: If the encoding is for models of another kind, a label is out of range, a row has
                 nothing to learn from or too many tokens, or a value is missing or of a wrong type.
         """
-        self.setup()
+        if self._division is None:
+            self.setup()
         self._cache.capacity = self._capacity * max(1, len(backbones))
         for name, backbone in backbones.items():
             self._check_kind(name, backbone)

@@ -32,6 +32,7 @@ class Tables:
         public: The public set. None: still to be carved off.
         tests: Tests by name.
         clients: The positions of each client's rows in `train`, by name. None: still to be divided.
+        unanswered: The names of tests that do not say what is to be predicted.
     """
 
     train: Dataset
@@ -39,6 +40,7 @@ class Tables:
     public: Dataset | None
     tests: dict[str, Dataset]
     clients: dict[str, Positions] | None = None
+    unanswered: frozenset[str] = frozenset()
 
 
 def load_tables(
@@ -48,6 +50,7 @@ def load_tables(
     test: Source | Dataset | Mapping[str, Source | Dataset] | None,
     encoding: Encoding,
     tasks: Sequence[str] | None,
+    answered: bool = True,
 ) -> Tables:
     """Load all tables, and prepare the encoding by the training table.
 
@@ -58,6 +61,8 @@ def load_tables(
         test: Rows for tests, or several tables by name.
         encoding: How rows are encoded.
         tasks: The values of column ``task`` to keep. None: all rows.
+        answered: Whether tests need the column of what is to be predicted. Those without it then have a
+            value of the training table there.
 
     Raises:
         FileNotFoundError: If a table is not there.
@@ -76,15 +81,23 @@ def load_tables(
         rows = load("data.train", train)
     with naming("data.train"):
         encoding.prepare(rows)
+    named = {f"data.test.{n}" if tests is test else "data.test": n for n in tests}
+    unanswered = set()
+    if not answered and encoding.answer_column is not None:
+        for where, name in named.items():
+            table = _read(where, tests[name])
+            if encoding.answer_column not in table.column_names:
+                unanswered.add(name)
+                value = rows[0][encoding.answer_column]
+                table = table.add_column(encoding.answer_column, [value] * len(table))
+            tests = {**tests, name: table}
     return Tables(
         rows,
         None if validation is None else load("data.validation", validation),
         None if public is None else load("data.public", public),
-        {
-            name: load(f"data.test.{name}" if tests is test else "data.test", table)
-            for name, table in tests.items()
-        },
+        {name: load(where, tests[name]) for where, name in named.items()},
         clients,
+        frozenset(unanswered),
     )
 
 
@@ -165,6 +178,12 @@ def read_table(where: str, source: Source | Dataset, encoding: Encoding) -> Data
         TypeError: If it is no table.
         ValueError: If it cannot be read, has no rows, or lacks a column.
     """
+    rows = _read(where, source)
+    encoding.require_columns(rows, where)
+    return rows
+
+
+def _read(where: str, source: Source | Dataset) -> Dataset:
     from datasets import Dataset
 
     with naming(where):
@@ -177,7 +196,6 @@ def read_table(where: str, source: Source | Dataset, encoding: Encoding) -> Data
     rows = rows.with_format(None)
     if not len(rows):
         raise ValueError(f"`{where}` is expected to have rows, but has none")
-    encoding.require_columns(rows, where)
     return rows
 
 

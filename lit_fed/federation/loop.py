@@ -102,7 +102,7 @@ class FederationLoop:
         for callback in self.callbacks:
             if callback.state_key in self.state.callbacks:
                 callback.load_state_dict(self.state.callbacks[callback.state_key])
-        rank_zero_info(f"going on from {path} after {self.state.round} finished rounds")
+        rank_zero_info(f"from {path}, after {self.state.round} finished rounds")
 
     def compile(self) -> None:
         """Compile the model's layers if that is faster for the first client with rows."""

@@ -35,7 +35,7 @@ def predicted_rows(
 
     Yields:
         For each row ``set``, ``row``, the columns that the encoding reads (one of a field's name with ``_`` behind
-        it), ``expected``, and ``label`` and ``probabilities``, or ``generated``.
+        it), ``expected`` where the table says it, and ``label`` and ``probabilities``, or ``generated``.
 
     Raises:
         TypeError: If the model can neither classify nor generate.
@@ -57,13 +57,14 @@ def predicted_rows(
         hidden = {encoding.answer_column, encoding.weight}
         columns = [c for c in dict.fromkeys(encoding.columns.values()) if c not in hidden]
         held = {f"{c}_" if c in _FIELDS else c: column_values(rows, c) for c in columns}
-        expected = _expected(evaluation, rows)
+        told = name not in evaluation.data.unanswered
+        expected = _expected(evaluation, rows) if told else []
         for i, row in enumerate(row_ids(rows).tolist()):
             yield {
                 "set": name,
                 "row": row,
                 **{column: values[i] for column, values in held.items()},
-                "expected": expected[i],
+                **({"expected": expected[i]} if told else {}),
                 **answers[i],
             }
 

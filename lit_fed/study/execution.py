@@ -21,7 +21,7 @@ def execute(runs: Sequence[Run], jobs: int, console: Console) -> list[Run]:
     Args:
         runs: The runs.
         jobs: Runs at a time, which share the cores. 0: as many as there are cores, at most 8.
-        console: Where the progress is shown.
+        console: Where the progress is shown: a bar, or lines where it is no terminal.
 
     Returns:
         The runs that failed.
@@ -32,9 +32,16 @@ def execute(runs: Sequence[Run], jobs: int, console: Console) -> list[Run]:
     with Progress(console=console) as progress, ThreadPoolExecutor(jobs) as pool:
         bar = progress.add_task("runs", total=len(runs))
 
+        def say(what: str) -> None:
+            if not console.is_terminal:
+                console.print(what, soft_wrap=True, markup=False, highlight=False)
+
         def one(run: Run) -> None:
-            if run.summary is None and run.execute(max(1, cores // jobs)) != 0:
-                failed.append(run)
+            if run.summary is None:
+                say(f"{run.folder} begins, see its log.txt")
+                if run.execute(max(1, cores // jobs)) != 0:
+                    failed.append(run)
+                say(f"{run.folder} {'failed' if run in failed else 'has ended'}")
             progress.advance(bar)
 
         list(pool.map(one, runs))

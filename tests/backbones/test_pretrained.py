@@ -46,7 +46,10 @@ def test_damaged_folder_is_one_line(
 
 
 def test_unknown_hub_name_is_one_line() -> None:
-    with pytest.raises(FileNotFoundError, match=r"^`model\.backbone\.model`: [^\n]*$"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"^`model\.backbone\.model`: there is no folder no-such[^\n]* hub: [^\n]*$",
+    ):
         SequenceClassifier("no-such-owner/no-such-model")
 
 

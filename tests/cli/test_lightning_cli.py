@@ -57,6 +57,22 @@ def test_fit_test_predict_and_resume_from_the_saved_config(
     assert json.loads((run / "summary.json").read_text())["rounds"] == 3
 
 
+def test_last_is_of_the_run_whose_configuration_is_given(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    for seed in (0, 1):
+        words = [f"--data.seed={seed}", "--trainer.max_rounds=1", "--trainer.name=mine"]
+        main(["fit", *arguments, *words])
+    first, second = (tmp_path / "runs" / "mine" / f"version_{i}" for i in (0, 1))
+    resumed = ["--ckpt_path=last", "--trainer.max_rounds=2"]
+    main(["fit", "--config", "runs/mine/version_0/config.yaml", *resumed])
+    assert [p.name for p in sorted((first / "checkpoints").glob("round=*"))][-1] == "round=0002"
+    assert not (second / "checkpoints" / "round=0002").exists()
+    expected = json.loads((first / "summary.json").read_text())["metrics"]["test/loss"]
+    cli = LitFedCLI(["test", "--config", str(first / "config.yaml"), "--ckpt_path=last"])
+    assert cli.trainer.callback_metrics["test/loss"].item() == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     ("logger", "package"),
     [("WandbLogger", "wandb"), ("MLFlowLogger", "mlflow"), ("CometLogger", "comet")],

@@ -48,6 +48,38 @@ def test_each_row_has_its_set_text_label_and_probabilities(toy_model: Path, tmp_
         assert len(list(trainer.predictions(module))) == count
 
 
+def test_rows_to_be_predicted_need_no_label(toy_model: Path, tmp_path: Path) -> None:
+    module, trainer = toy_module(toy_model), toy_trainer(tmp_path / "run", max_rounds=1)
+    answered = toy_rows(40, 6)
+    trainer.fit(module, toy_data(test=answered))
+    rows = list(trainer.predictions(module))
+    tests = {"old": answered, "new": answered.remove_columns("label")}
+    data = toy_data(test=tests)
+    said = list(trainer.predictions(module, data))
+    assert said[:40] == [{**row, "set": "old"} for row in rows]
+    assert said[40:] == [
+        {name: value for name, value in row.items() if name != "expected"} | {"set": "new"}
+        for row in rows
+    ]
+    assert data.unanswered == {"new"}
+    # they are no test
+    with pytest.raises(ValueError, match=r"`data.encoding.label` .* column of data.test.new"):
+        trainer.test(module, data)
+    with pytest.raises(ValueError, match=r"`data.encoding.label` .* column of data.test.new"):
+        toy_trainer(tmp_path / "other", max_rounds=1).fit(module, toy_data(test=tests))
+
+
+def test_a_question_to_be_answered_needs_no_answer(tmp_path: Path) -> None:
+    module = continue_text(FedAvg, save_toy_lm(tmp_path / "lm"))
+    trainer = toy_trainer(tmp_path / "run", max_rounds=1, clients_per_round=1.0)
+    trainer.fit(module, lm_data())
+    told = list(trainer.predictions(module, max_new_tokens=3))
+    untold = lm_data(test=lm_rows(8, 2).remove_columns("answer"))
+    assert list(trainer.predictions(module, untold, max_new_tokens=3)) == [
+        {name: value for name, value in row.items() if name != "expected"} for row in told
+    ]
+
+
 def test_without_a_global_model_a_client_is_named(toy_model: Path, tmp_path: Path) -> None:
     module = FedAvg(
         toy_backbone(toy_model), aggregation=LocalOnly(), optimizer=fast_adamw, warmup_steps=0

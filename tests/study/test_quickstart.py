@@ -40,6 +40,8 @@ def test_it_runs_and_runs_nothing_twice(tmp_path: Path, capsys: pytest.CaptureFi
     out = capsys.readouterr().out
     for row in ("each client alone", "federated", "all data in one place"):
         assert row in out
+    # no terminal: lines instead of a bar
+    assert f"{tmp_path / 'first hour' / 'centralized' / 'seed_0'} has ended\n" in out
     for line in ("TensorBoard", "checkpoint", "adapter", "next"):
         assert f"\n{line} " in out
     federation = tmp_path / "first hour" / "lora_fedavg" / "seed_0"
