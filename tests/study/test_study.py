@@ -64,7 +64,7 @@ def test_a_run_broken_off_goes_on_from_its_checkpoint(
     run = root / "config" / "seed_1"
     (run / "summary.json").unlink()
     study([config], seeds=(1,), root=root)
-    assert "after 1 finished rounds" in (run / "log.txt").read_text()
+    assert ", after 2 finished rounds" in (run / "log.txt").read_text()
     assert (run / "summary.json").is_file()
 
 
