@@ -52,9 +52,6 @@ from lit_fed.module import FederatedModule
 from lit_fed.suggestion import did_you_mean
 from lit_fed.timers import Timers
 
-# How rows are given, of a test; added to an error.
-_ROWS = ": name them, as in --data.test lit_fed.data.CSVSource --data.test.path rows.csv"
-
 Settings = TypeVar("Settings", LocalSettings, RoundSettings)
 
 
@@ -435,7 +432,7 @@ class FederatedTrainer(LightningCompatibility):
                 "client whose model predicts as `client` of `predictions` or of lit-fed predict"
             )
         if not self.datamodule.tests:
-            raise ValueError(f"predict expects `data.test` to have rows, but there are none{_ROWS}")
+            raise ValueError(_without_rows("predict", "test"))
 
     def _until_teardown(self, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield from rows
@@ -594,9 +591,7 @@ class FederatedTrainer(LightningCompatibility):
         if split == "test":
             sets, limit = data.tests, self.limit_test_batches
         if not sets:
-            raise ValueError(
-                f"{split} expects `data.{split}` to have rows, but there are none{_ROWS.replace('test', split)}"
-            )
+            raise ValueError(_without_rows(split, split))
         return self._loop.evaluate(sets, split, limit)
 
     def _log(self, metrics: dict[str, float]) -> None:
@@ -607,3 +602,11 @@ class FederatedTrainer(LightningCompatibility):
     def run_name(self, model: FederatedModule) -> str:
         """The run's name: ``name``, else that of the method's class."""
         return self.name or type(model).__name__
+
+
+def _without_rows(stage: str, split: str) -> str:
+    """What is said where a stage has no rows."""
+    return (
+        f"{stage} expects `data.{split}` to have rows, but there are none: name them, as in "
+        f"--data.{split} lit_fed.data.CSVSource --data.{split}.path rows.csv"
+    )

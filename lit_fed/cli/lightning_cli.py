@@ -125,10 +125,9 @@ class LitFedCLI(LightningCLI):
     def _stay_in_the_run(self) -> None:
         """Where a run's own ``config.yaml`` is given, the last and the best checkpoint are those of this run."""
         trainer = self._get(self.config, "trainer")
-        folders = [
-            Path(str(path)).absolute().parent for path in self._get(self.config, "config") or ()
-        ]
-        runs = [folder for folder in folders if (folder / "checkpoints").is_dir()]
+        given = [Path(str(path)).absolute() for path in self._get(self.config, "config") or ()]
+        saved = [path.parent for path in given if path.name == "config.yaml"]
+        runs = [folder for folder in saved if (folder / "checkpoints").is_dir()]
         if runs and trainer.default_root_dir is None:
             trainer.default_root_dir = str(runs[-1])
 

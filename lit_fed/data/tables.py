@@ -82,15 +82,13 @@ def load_tables(
     with naming("data.train"):
         encoding.prepare(rows)
     named = {f"data.test.{n}" if tests is test else "data.test": n for n in tests}
-    unanswered = set()
-    if not answered and encoding.answer_column is not None:
-        for where, name in named.items():
-            table = _read(where, tests[name])
-            if encoding.answer_column not in table.column_names:
-                unanswered.add(name)
-                value = rows[0][encoding.answer_column]
-                table = table.add_column(encoding.answer_column, [value] * len(table))
-            tests = {**tests, name: table}
+    unanswered: set[str] = set()
+    answer = encoding.answer_column
+    if not answered and answer is not None:
+        tests = {name: _read(where, tests[name]) for where, name in named.items()}
+        unanswered = {name for name, table in tests.items() if answer not in table.column_names}
+        for name in unanswered:
+            tests[name] = tests[name].add_column(answer, [rows[0][answer]] * len(tests[name]))
     return Tables(
         rows,
         None if validation is None else load("data.validation", validation),

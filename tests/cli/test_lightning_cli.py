@@ -69,6 +69,11 @@ def test_last_is_of_the_run_whose_configuration_is_given(
     assert [p.name for p in sorted((first / "checkpoints").glob("round=*"))][-1] == "round=0002"
     assert not (second / "checkpoints" / "round=0002").exists()
     expected = json.loads((first / "summary.json").read_text())["metrics"]["test/loss"]
+    # a file of another name beside a folder of checkpoints is no run's
+    mine = second / "mine.yaml"
+    mine.write_text((second / "config.yaml").read_text())
+    cli = LitFedCLI(["test", "--config", str(mine), "--ckpt_path=last"])
+    assert cli.trainer.default_root_dir is None
     cli = LitFedCLI(["test", "--config", str(first / "config.yaml"), "--ckpt_path=last"])
     assert cli.trainer.callback_metrics["test/loss"].item() == pytest.approx(expected)
 
