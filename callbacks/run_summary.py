@@ -19,6 +19,7 @@ from lit_fed.callbacks.byte_size import byte_size
 from lit_fed.callbacks.client_metrics import LOWER_IS_BETTER, worst_clients
 from lit_fed.callbacks.federated_callback import FederatedCallback
 from lit_fed.federation.run.checkpoint import best_round, last_checkpoint
+from lit_fed.machine import machine
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,6 +33,8 @@ _PACKAGES = ("lit_fed", "torch", "lightning", "transformers", "peft", "datasets"
 # The tab of the layout; TensorBoard itself opens on another one.
 _CURVES_ADDRESS = "http://localhost:6006/#custom_scalars"
 _LONGEST_NAME = 40
+# of the run's identity, what is too large for any setting to tell
+_DIGEST = re.compile(r"\.(frozen weights|tokenizer)$|^data\.(train|validation|public|test\..*)$")
 _CLIENT_MEAN = re.compile(r"clients/(.+)/mean")
 
 
@@ -105,9 +108,9 @@ def _short(name: str) -> str:
 class RunSummary(FederatedCallback):
     """Ends a fit with a table of its results, and writes them to ``summary.json``.
 
-    The file holds the metrics of the last round and of the test, bytes, seconds, failures, seed and
-    the versions of what ran. A run that Ctrl-C broke off is summed up as well, up to its last
-    finished round; one that an error broke off is not.
+    The file holds the metrics of the last round and of the test, bytes, seconds, failures, seed, the machine,
+    digests of models and rows, and the versions of what ran. A run that Ctrl-C broke off is summed up as
+    well, up to its last finished round; one that an error broke off is not.
     """
 
     def __init__(self) -> None:
@@ -177,6 +180,10 @@ class RunSummary(FederatedCallback):
             "worst_clients": self._worst(),
             "changes": state.changes,
             "seed": trainer.seed,
+            "machine": machine(),
+            "digests": {
+                name: value for name, value in trainer.identity.items() if _DIGEST.search(name)
+            },
             "versions": {
                 "python": platform.python_version(),
                 **{package: _version(package) for package in _PACKAGES},

@@ -11,14 +11,16 @@ from transformers import BertModel
 from lit_fed.cli import LitFedCLI, main
 from lit_fed.configurations import find_configuration
 from lit_fed.study import study
+from lit_fed.study.claims import claims
 from tests.federation.toy import save_toy_model, toy_rows
 from tests.methods.toy_methods import save_toy_lm
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 OVERLAYS = sorted((CONFIGS / "data").glob("*.yaml"))
 BACKBONES = sorted((CONFIGS / "backbones").glob("*.yaml"))
-STUDIES = sorted((CONFIGS / "studies").glob("*.yaml"))
-PATHS = sorted(set(CONFIGS.rglob("*.yaml")) - {*OVERLAYS, *BACKBONES, *STUDIES})
+CLAIMS = sorted((CONFIGS / "studies").rglob("claims.yaml"))
+STUDIES = sorted(set((CONFIGS / "studies").rglob("*.yaml")) - set(CLAIMS))
+PATHS = sorted(set(CONFIGS.rglob("*.yaml")) - {*OVERLAYS, *BACKBONES, *STUDIES, *CLAIMS})
 NAMES = [str(path.relative_to(CONFIGS)) for path in PATHS]
 OVERLAY_NAMES = [str(path.relative_to(CONFIGS)) for path in OVERLAYS]
 CLASSIFIERS = [p for p in sorted(CONFIGS.glob("*.yaml")) if "CausalLM" not in p.read_text("utf-8")]
@@ -195,7 +197,7 @@ def test_an_overlay_keeps_what_it_does_not_name(
 @pytest.mark.parametrize("path", STUDIES, ids=[path.stem for path in STUDIES])
 def test_a_study_names_its_command_and_what_there_is(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    command = f"# lit-fed-study --config configs/studies/{path.name}"
+    command = f"# lit-fed-study --config {path.relative_to(CONFIGS.parent)}"
     assert text.splitlines()[0] == command
     settings = auto_parser(study, as_positional=False).parse_args([f"--config={path}"])
     assert settings.name == path.stem
@@ -203,6 +205,26 @@ def test_a_study_names_its_command_and_what_there_is(path: Path) -> None:
         assert find_configuration(str(file)).is_file()
     reported = {"SRS", "TTA", "RSI", "GuS", "PE"}
     assert {metric.removeprefix("index/") for metric in settings.metrics} == reported
+
+
+@pytest.mark.parametrize("path", CLAIMS, ids=[path.parent.name for path in CLAIMS])
+def test_claims_compare_arms_of_the_papers_studies(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith(f"# lit-fed-study claims --config {path.relative_to(CONFIGS.parent)}\n")
+    settings = auto_parser(claims, as_positional=False).parse_args([f"--config={path}"])
+    studies = [yaml.safe_load(one.read_text("utf-8")) for one in path.parent.glob("*.yaml")]
+    arms = {arm for one in studies if "configs" in one for arm in one["configs"]}
+    for sweep in (one for one in studies if "sweep" in one):
+        ((setting, values),) = sweep["sweep"].items()
+        last = setting.rpartition(".")[2]
+        arms |= {f"{arm}/{last}={value}" for arm in sweep["configs"] for value in values}
+    compared = {arm for claim in settings.claims for one in claim.arms for arm in one.weights}
+    compared |= {one.arm for claim in settings.claims for one in claim.curves}
+    assert compared <= arms
+    assert {arm for table in settings.tables for arm in table} <= arms
+    assert {one["root"] for one in studies if "root" in one} == set(
+        map(str, settings.roots.values())
+    )
 
 
 def test_a_printed_configuration_lists_every_setting(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +94,11 @@ class FederationView:
     def loggers(self) -> list[Logger]:
         """Lightning's loggers."""
         return [] if self._fitted is None else self._fitted.run.loggers
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What the run is known by, digests of its models and rows among it."""
+        return self._loop.run.identity
 
     @property
     def federation(self) -> FederationState:

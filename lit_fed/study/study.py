@@ -1,12 +1,14 @@
 """Several configurations × seeds by one command: their table and their figure.
 
 ``lit-fed-study --configs [lora_fedavg,mine/ddg.yaml] --seeds [0,1,2] --root runs/study``
+``lit-fed-study claims --config studies/zou2024/claims``
 """
 
 from __future__ import annotations
 
 import difflib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -144,10 +146,19 @@ def _report(
 
 
 def main() -> None:
-    """The command ``lit-fed-study``; ``--config`` takes the arguments from a YAML."""
+    """The command ``lit-fed-study``; ``--config`` takes the arguments from a YAML.
+
+    ``lit-fed-study claims`` holds a paper's claims against runs; see :func:`lit_fed.study.claims.claims`.
+    """
     from jsonargparse import auto_cli
 
+    words = sys.argv[1:]
+    command: Callable[..., None] = study
+    if words[:1] == ["claims"]:
+        from lit_fed.study.claims import claims
+
+        command, words = claims, words[1:]
     try:
-        auto_cli(study, as_positional=False, args=with_configurations(sys.argv[1:]))
+        auto_cli(command, as_positional=False, args=with_configurations(words))
     except (OSError, ValueError) as error:
         sys.exit(f"lit-fed-study: error: {error}")

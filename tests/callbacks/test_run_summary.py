@@ -31,6 +31,8 @@ def _fit(trainer: Any, exception: BaseException | None = None) -> str:
 
 
 def test_summary_json(trainer: Any) -> None:
+    digests = {"model.backbone.frozen weights": "3 values, ab", "data.test.far": "2 rows, cd"}
+    trainer.identity = digests | {"model.lr": 0.1, "data.max_length": 64}
     _fit(trainer)
     text = (trainer.log_dir / "summary.json").read_text("utf-8")
     assert "NaN" not in text
@@ -47,6 +49,9 @@ def test_summary_json(trainer: Any) -> None:
     assert summary["seed"] == 7
     assert not summary["interrupted"]
     assert summary["versions"]["python"] == platform.python_version()
+    assert summary["machine"]["threads"] == torch.get_num_threads()
+    assert summary["machine"]["processor"]
+    assert summary["digests"] == digests
     assert summary["versions"]["torch"] == torch.__version__
     assert summary["versions"]["peft"] == version("peft")
     assert {"lit_fed", "lightning", "transformers"} <= set(summary["versions"])

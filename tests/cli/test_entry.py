@@ -83,7 +83,7 @@ def test_list_has_a_line_for_everything(capsys: pytest.CaptureFixture[str]) -> N
         "lora_fedavg",
         "data/tatoeba",
         "backbones/minilm",
-        "studies/table1",
+        "studies/zou2024/table1",
     ):
         assert name in lines
     assert lines["lit_fed.backbones.SequenceClassifier"] == "A Hugging Face sequence classifier."

@@ -1,0 +1,115 @@
+"""A paper's claim as data: which of its runs' figures are compared, and what is said of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Part = Literal["whole", "first half", "second half"]
+Statistic = Literal["rise", "steepness", "wavering"]
+Direction = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True)
+class ArmComparison:
+    """Whether a weighted sum over the final figures of several arms is on the better side of 0.
+
+    Args:
+        metrics: Names in the runs' summaries. Each makes a comparison of its own.
+        weights: The arms' weights by their folders below the study's root, such as ``ddg_msi`` or, of a
+            sweep, ``ddg_msi/scale=0.1``. ``{a: 1, b: -1}``: a is better than b.
+        text: What is compared. Empty: made of the arms, where these are two.
+
+    Raises:
+        ValueError: If the weights are not two or more that add up to 0, or a text is missing.
+
+    Example:
+        >>> ArmComparison(["test/accuracy"], {"ddg": 1, "lora_fedavg": -1}).text
+        'ddg better than lora_fedavg'
+    """
+
+    metrics: list[str]
+    weights: dict[str, float]
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.weights) < 2 or abs(sum(self.weights.values())) > 1e-9:
+            raise ValueError(
+                "`weights` of a comparison are expected to be of two arms or more and to add up to 0, "
+                f"but got {self.weights}"
+            )
+        if not self.text:
+            if sorted(self.weights.values()) != [-1, 1]:
+                raise ValueError(
+                    f"`text` of a comparison of {list(self.weights)} is expected, but there is none"
+                )
+            worse, better = sorted(self.weights, key=lambda arm: self.weights[arm])
+            object.__setattr__(self, "text", f"{better} better than {worse}")
+
+
+@dataclass(frozen=True)
+class Term:
+    """A statistic of one metric's curve, with its weight in a comparison.
+
+    Args:
+        metric: Name in the rounds' rows or, over swept values, in the summaries.
+        part: The part of the curve. Halves share the middle: of n points the first half has the first
+            n // 2 + 1, the second half the last n // 2 + 1.
+        weight: Factor of the statistic.
+    """
+
+    metric: str
+    part: Part = "whole"
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class CurveComparison:
+    """Whether a weighted sum of curves' statistics is above 0.
+
+    Args:
+        text: What is compared.
+        arm: Folder below the study's root.
+        terms: Curves and weights.
+        over: ``rounds``, or the last part of the swept setting's name, such as ``scale``.
+        statistic: ``rise``: the rank correlation with the rounds or values, from −1 to 1. ``steepness``: its
+            absolute value. ``wavering``: the share of the way up and down that leads nowhere, 0 of a monotone
+            curve.
+
+    Raises:
+        ValueError: If there is no term, or only terms of steepness or wavering, which are never below 0,
+            with weights of one sign.
+    """
+
+    text: str
+    arm: str
+    terms: list[Term]
+    over: str = "rounds"
+    statistic: Statistic = "rise"
+
+    def __post_init__(self) -> None:
+        weights = [term.weight for term in self.terms]
+        if not weights:
+            raise ValueError(
+                f"`terms` of {self.text!r} are expected to be one or more, but got none"
+            )
+        if self.statistic != "rise" and (min(weights) >= 0 or max(weights) <= 0):
+            raise ValueError(
+                f"`terms` of {self.text!r} are expected to have weights of both signs, since a {self.statistic} is "
+                f"never below 0, but got {weights}"
+            )
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim, taken apart into comparisons. It holds if each of them does.
+
+    Args:
+        text: The claim in the words of the page.
+        arms: Comparisons of arms.
+        curves: Comparisons of curves.
+    """
+
+    text: str
+    arms: list[ArmComparison] = field(default_factory=list)
+    curves: list[CurveComparison] = field(default_factory=list)

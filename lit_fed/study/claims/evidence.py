@@ -1,0 +1,103 @@
+"""The figures of a study's runs that claims are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from lit_fed.study.claims.claim import ArmComparison, CurveComparison, Direction
+from lit_fed.study.claims.curve_statistics import part_of, statistic_of
+from lit_fed.study.run import Run
+
+_FEWEST_POINTS = 3
+
+
+def runs_of(root: Path, arm: str) -> Iterator[Run]:
+    """The arm's runs that have ended, by seed.
+
+    Args:
+        root: The study's folder.
+        arm: Folder below it, which holds ``seed_<seed>``.
+    """
+    folders = (root / arm).glob("seed_*")
+    for folder in sorted(folders, key=lambda one: int(one.name.removeprefix("seed_"))):
+        run = Run(Path(arm), int(folder.name.removeprefix("seed_")), folder)
+        if run.summary is not None:
+            yield run
+
+
+def arm_differences(
+    root: Path, comparison: ArmComparison, metric: str, better: Direction
+) -> tuple[float, ...]:
+    """The comparison's weighted sum for each seed that all its arms have; above 0 is better.
+
+    Args:
+        root: The study's folder.
+        comparison: Arms and weights.
+        metric: Name in the summaries.
+        better: Which values are better.
+    """
+    found = {arm: _finals(root, arm, metric) for arm in comparison.weights}
+    seeds = sorted(set.intersection(*(set(values) for values in found.values())))
+    sign = 1.0 if better == "higher" else -1.0
+    return tuple(
+        sign * sum(weight * found[arm][seed] for arm, weight in comparison.weights.items())
+        for seed in seeds
+    )
+
+
+def curve_differences(root: Path, comparison: CurveComparison) -> tuple[tuple[float, ...], int]:
+    """The comparison's weighted sum for each seed, and the points of a curve.
+
+    Args:
+        root: The study's folder.
+        comparison: Curves and weights.
+
+    Returns:
+        Nothing and 0 where curves are missing or a part has fewer than three points.
+    """
+    curves: dict[int, dict[str, dict[float, float]]] = {}
+    for term in comparison.terms:
+        for seed, curve in _curves(root, comparison, term.metric).items():
+            curves.setdefault(seed, {})[term.metric] = curve
+    metrics = {term.metric for term in comparison.terms}
+    whole = {seed: own for seed, own in curves.items() if own.keys() == metrics}
+    if not whole:
+        return (), 0
+    # the points that every curve has: halves of different lengths could not be compared
+    common = sorted(set.intersection(*(set(c) for own in whole.values() for c in own.values())))
+    parts = {term.part for term in comparison.terms}
+    if min(part_of(np.array(common), part).size for part in parts) < _FEWEST_POINTS:
+        return (), 0
+    differences = []
+    for _, own in sorted(whole.items()):
+        value = 0.0
+        for term in comparison.terms:
+            values = np.array([own[term.metric][x] for x in common])
+            part = part_of(values, term.part)
+            value += term.weight * float(statistic_of(part, comparison.statistic))
+        differences.append(value)
+    return tuple(differences), len(common)
+
+
+def _finals(root: Path, arm: str, metric: str) -> Mapping[int, float]:
+    found = {run.seed: (run.summary or {})["metrics"].get(metric) for run in runs_of(root, arm)}
+    return {seed: value for seed, value in found.items() if value is not None}
+
+
+def _curves(root: Path, comparison: CurveComparison, metric: str) -> dict[int, dict[float, float]]:
+    """The metric against rounds or swept values, by seed."""
+    found: dict[int, dict[float, float]] = {}
+    if comparison.over == "rounds":
+        for run in runs_of(root, comparison.arm):
+            curve = {row["round"]: row[metric] for row in run.history if metric in row}
+            if curve:
+                found[run.seed] = curve
+        return found
+    for folder in (root / comparison.arm).glob(f"{comparison.over}=*"):
+        value = float(folder.name.partition("=")[2])
+        for seed, final in _finals(root, f"{comparison.arm}/{folder.name}", metric).items():
+            found.setdefault(seed, {})[value] = final
+    return found

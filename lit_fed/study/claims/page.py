@@ -1,0 +1,176 @@
+"""A paper's claims held against runs, as a page.
+
+``lit-fed-study claims --config studies/zou2024/claims --roots '{"Tatoeba": runs/studies/tatoeba}'``
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lit_fed.study.claims.claim import Claim, Direction
+from lit_fed.study.claims.evidence import arm_differences, curve_differences, runs_of
+from lit_fed.study.claims.judgement import Judgement, claim_verdict, judge
+from lit_fed.study.claims.null_rate import arms_null_rate, curves_null_rate
+from lit_fed.study.run import Run
+from lit_fed.study.table import results_table
+
+_HOW = """\
+A comparison is a difference for each seed, above 0 where the paper's claim has it so. It *holds* if the mean over the
+seeds is above 0, and *fails* if it is below, by a two-sided paired t-test at 0.05 after Holm's correction over all
+comparisons of this page; otherwise it is *undecided*. The interval is that of the mean at 95 %, without the
+correction. "Without effect" is the share of simulated studies of the same seeds and points, in which nothing has an
+effect, that the test alone, uncorrected, would call *holds*; it should be 0.025, and a comparison above 0.05 decides
+nothing. Curves are told by their rank correlation with the rounds or values. A claim holds if all of its comparisons
+do, and fails if one fails."""
+
+_HEAD = (
+    "| comparison | mean | 95 % interval | seeds for it | p | p, Holm | without effect | verdict |\n"
+    "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
+)
+
+
+@dataclass(frozen=True)
+class _Section:
+    """What one study says: each claim's judgements, in the claims' order."""
+
+    title: str
+    root: Path
+    judgements: list[list[Judgement]]
+
+
+def claims(
+    title: str,
+    source: str,
+    metrics: dict[str, Direction],
+    claims: list[Claim],
+    tables: list[list[str]],
+    roots: dict[str, Path],
+    output: Path | None = None,
+) -> None:
+    """Hold a paper's claims against the runs of studies, and print the page or write it.
+
+    Args:
+        title: The page's title.
+        source: The paper.
+        metrics: The metrics that are compared, and whether higher or lower is better.
+        claims: The claims, each in its comparisons.
+        tables: Arms of each table of results, as folders below a study's root.
+        roots: The studies' folders by their titles. Those of `lit-fed-study`, with its ``root``.
+        output: The Markdown file. None: the page is printed.
+
+    Raises:
+        FileNotFoundError: If a folder is missing.
+        ValueError: If a comparison names a metric that is not in ``metrics``.
+    """
+    page = claims_page(title, source, metrics, claims, tables, roots)
+    if output is None:
+        print(page)
+    else:
+        output.write_text(page, encoding="utf-8")
+
+
+def claims_page(
+    title: str,
+    source: str,
+    metrics: Mapping[str, Direction],
+    claims: Sequence[Claim],
+    tables: Sequence[Sequence[str]],
+    roots: Mapping[str, Path],
+) -> str:
+    """The page as Markdown; see :func:`claims` for the arguments.
+
+    Raises:
+        FileNotFoundError: If a folder is missing.
+        ValueError: If a comparison names a metric that is not in ``metrics``.
+    """
+    for root in roots.values():
+        if not root.is_dir():
+            raise FileNotFoundError(f"`roots` are expected to be folders, but there is no {root}")
+    named = {m for claim in claims for one in claim.arms for m in one.metrics}
+    if unknown := sorted(named - metrics.keys()):
+        raise ValueError(
+            f"metrics of comparisons are expected to be among `metrics`, {', '.join(metrics)}, but {unknown[0]} is not"
+        )
+    sections = _judged(metrics, claims, roots)
+    parts = [f"# {title}", source, _HOW, _overview(claims, sections)]
+    for section in sections:
+        parts += [f"## {section.title}", *_results(section.root, tables, list(metrics))]
+        for claim, judgements in zip(claims, section.judgements, strict=True):
+            parts.append(f"**{claim.text}:** {claim_verdict(judgements)}")
+            if any(one.differences for one in judgements):
+                parts.append("\n".join([_HEAD, *(_row(one) for one in judgements)]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _judged(
+    metrics: Mapping[str, Direction], claims: Sequence[Claim], roots: Mapping[str, Path]
+) -> list[_Section]:
+    """All comparisons of all studies, judged together."""
+    found: list[tuple[str, tuple[float, ...], float]] = []
+    counts: list[list[int]] = []
+    for root in roots.values():
+        counts.append([])
+        for claim in claims:
+            before = len(found)
+            for arms in claim.arms:
+                for metric in arms.metrics:
+                    differences = arm_differences(root, arms, metric, metrics[metric])
+                    rate = arms_null_rate(arms, len(differences)) if differences else math.nan
+                    found.append((f"{metric}: {arms.text}", differences, rate))
+            for curves in claim.curves:
+                differences, points = curve_differences(root, curves)
+                rate = (
+                    curves_null_rate(curves, len(differences), points) if differences else math.nan
+                )
+                found.append((curves.text, differences, rate))
+            counts[-1].append(len(found) - before)
+    judged = iter(judge(found))
+    return [
+        _Section(title, root, [[next(judged) for _ in range(count)] for count in own])
+        for (title, root), own in zip(roots.items(), counts, strict=True)
+    ]
+
+
+def _overview(claims: Sequence[Claim], sections: Sequence[_Section]) -> str:
+    lines = [
+        "| claim | " + " | ".join(section.title for section in sections) + " |",
+        "| --- |" + " --- |" * len(sections),
+    ]
+    for number, claim in enumerate(claims):
+        verdicts = [claim_verdict(section.judgements[number]) for section in sections]
+        lines.append(f"| {claim.text} | " + " | ".join(verdicts) + " |")
+    return "\n".join(lines)
+
+
+def _results(root: Path, tables: Sequence[Sequence[str]], metrics: Sequence[str]) -> list[str]:
+    runs = [[run for arm in arms for run in runs_of(root, arm)] for arms in tables]
+    parts = [results_table(own, metrics, 2) for own in runs if own]
+    return [*parts, _machines([run for own in runs for run in own])]
+
+
+def _machines(runs: Sequence[Run]) -> str:
+    """Where and with what the runs ran, each word once."""
+    told: dict[str, dict[str, None]] = {}
+    for run in runs:
+        summary = run.summary or {}
+        for part in ("machine", "versions", "digests"):
+            for name, value in summary.get(part, {}).items():
+                told.setdefault(name, {})[str(value)] = None
+    if not told:
+        return "The runs do not say on what machine they ran."
+    return "; ".join(f"{name}: {' or '.join(values)}" for name, values in told.items()) + "."
+
+
+def _row(one: Judgement) -> str:
+    """The comparison as a row of a Markdown table."""
+    if not one.differences:
+        return f"| {one.text} | | | | | | | not tested |"
+    low, high = one.interval
+    seeds = f"{sum(d > 0 for d in one.differences)} of {len(one.differences)}"
+    return (
+        f"| {one.text} | {one.mean:+.3f} | {low:+.3f} to {high:+.3f} | {seeds} | {one.p:.3f} | "
+        f"{one.adjusted:.3f} | {one.null_rate:.3f} | {one.verdict} |"
+    )

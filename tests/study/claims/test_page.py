@@ -1,0 +1,169 @@
+"""The page of claims on runs whose results are written by hand."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from jsonargparse import auto_parser
+
+from lit_fed.configurations import find_configuration
+from lit_fed.study.claims import claims, claims_page
+
+INDICES = ("SRS", "TTA", "RSI", "GuS", "PE")
+PARSER = auto_parser(claims, as_positional=False)
+SETTINGS = PARSER.instantiate(
+    PARSER.parse_args([f"--config={find_configuration('studies/zou2024/claims')}"])
+)
+
+# what the paper's Tables 1 and 2 say, for each seed shifted by a little
+ARMS = {
+    "fed_pet": (81.6, 79.2, 77.5, 73.4, 12.3),
+    "fed_prompt": (85.3, 82.1, 82.8, 76.8, 9.40),
+    "fed_adapters": (86.0, 83.5, 84.1, 78.2, 8.10),
+    "lora_fedavg": (81.4, 78.6, 75.3, 71.2, 14.8),
+    "ddg": (85.7, 82.3, 81.1, 75.5, 12.2),
+    "msi": (84.6, 80.9, 83.2, 76.4, 11.8),
+    "ddg_msi": (89.7, 86.4, 87.9, 82.5, 7.60),
+}
+ROUNDS = {
+    "SRS": (50, 80, 88, 89, 89.5, 89.7),
+    "TTA": (50, 78, 85, 86, 86.2, 86.4),
+    "RSI": (60, 62, 60, 62, 70, 87.9),
+    "GuS": (80, 82, 80, 82, 80.5, 82.0),
+    "PE": (12, 10, 9, 8, 7.8, 7.6),
+}
+RANGE = {
+    0.0: (80, 80, 80, 80.0, 9),
+    0.1: (90, 82, 85, 80.1, 8),
+    0.3: (88, 84, 88, 81.2, 7),
+    0.9: (82, 85, 90, 80.3, 6),
+}
+
+
+def write_run(folder: Path, values: tuple[float, ...], shift: float) -> None:
+    folder.mkdir(parents=True)
+    noise = [shift * (1 + 0.1 * i) * (1 if i % 2 else -1) for i in range(5)]
+    metrics = {f"index/{i}": v + n for i, v, n in zip(INDICES, values, noise, strict=True)}
+    summary = {
+        "interrupted": False,
+        "metrics": metrics,
+        "bytes": {"up": 10, "down": 20},
+        "seconds": {"rounds": 1.5},
+        "machine": {"processor": "abacus", "threads": 1},
+    }
+    (folder / "summary.json").write_text(json.dumps(summary))
+    lines = [",".join(["round", *(f"index/{i}" for i in INDICES)])]
+    for n in range(6):
+        lines.append(",".join([str(n + 1), *(str(ROUNDS[i][n]) for i in INDICES)]))
+    (folder / "metrics.csv").write_text("\n".join(lines))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    shifts = (0.0, 0.01, 0.03, 0.02, 0.05, 0.04)
+    for seed, shift in enumerate(shifts):
+        for place, (name, values) in enumerate(ARMS.items()):
+            write_run(tmp_path / "study" / name / f"seed_{seed}", values, shift * (1 + place % 3))
+        for place, (value, values) in enumerate(RANGE.items()):
+            folder = tmp_path / "study" / "ddg_msi" / f"scale={value}" / f"seed_{seed}"
+            write_run(folder, values, shift * (1 + place % 3))
+    return tmp_path / "study"
+
+
+def page(roots: dict[str, Path]) -> str:
+    return claims_page(
+        SETTINGS.title, SETTINGS.source, SETTINGS.metrics, SETTINGS.claims, SETTINGS.tables, roots
+    )
+
+
+def verdicts(text: str) -> list[str]:
+    """What each claim's own line says."""
+    return re.findall(r"^\*\*.*:\*\* (.*)$", text, re.MULTILINE)
+
+
+def row(text: str, comparison: str) -> list[str]:
+    (line,) = [one for one in text.splitlines() if one.startswith(f"| {comparison} |")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_the_papers_own_figures_fulfil_its_claims(root: Path) -> None:
+    text = page({"By hand": root})
+    assert verdicts(text)[:4] == [f"holds ({n} holds)" for n in (20, 20, 5, 2)]
+    # GuS: 11.3 for both, 4.3 and 5.2 alone; PE: 7.2, 2.6 and 3.0
+    gus, pe = (
+        row(text, f"index/{i}: gain of both above the sum of the gains") for i in ("GuS", "PE")
+    )
+    assert float(gus[1]) == pytest.approx(11.3 - 4.3 - 5.2, abs=0.2)
+    assert float(pe[1]) == pytest.approx(7.2 - 2.6 - 3.0, abs=0.2)
+    for comparison in ("SRS rises", "GuS is flatter than SRS", "PE declines"):
+        assert row(text, comparison)[-1] == "holds"
+    for comparison in ("index/SRS: ranges 0.1 and 0.3 above none", "RSI rises with the range"):
+        assert row(text, comparison)[-1] == "holds"
+    assert "processor: abacus; threads: 1." in text
+
+
+def test_a_reversed_result_fails_and_one_within_the_noise_is_undecided(root: Path) -> None:
+    for seed, shift in enumerate((-6, 5, -4, 6, -5, 4)):
+        for index, by in (("SRS", shift - 1.1), ("TTA", -20)):
+            path = root / "ddg" / f"seed_{seed}" / "summary.json"
+            summary = json.loads(path.read_text())
+            summary["metrics"][f"index/{index}"] += by
+            path.write_text(json.dumps(summary))
+    text = page({"By hand": root})
+    assert row(text, "index/SRS: ddg better than msi")[-1] == "undecided"
+    assert row(text, "index/TTA: ddg better than msi")[-1] == "fails"
+    assert verdicts(text)[2] == "fails (3 holds, 1 fails, 1 undecided)"
+
+
+def test_what_was_not_run_was_not_tested(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert set(verdicts(page({"Nothing": tmp_path / "empty"}))) == {"not tested"}
+    for run in (root / "msi").iterdir():
+        (run / "summary.json").unlink()
+    text = page({"By hand": root})
+    assert verdicts(text)[1:4] == [
+        "undecided (10 holds, 10 not tested)",
+        "not tested",
+        "not tested",
+    ]
+    assert row(text, "index/SRS: ddg_msi better than msi")[1:] == [
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "not tested",
+    ]
+
+
+def test_more_studies_make_each_verdict_harder(root: Path) -> None:
+    alone, both = page({"One": root}), page({"One": root, "Same": root})
+    p = [float(row(text.split("## Same")[0], "SRS rises")[4]) for text in (alone, both)]
+    assert p[0] == p[1]
+    name = "index/RSI: ddg better than lora_fedavg"
+    adjusted = [float(row(text.split("## Same")[0], name)[5]) for text in (alone, both)]
+    assert adjusted[0] <= adjusted[1]
+
+
+def test_the_command_writes_the_page_and_names_what_is_missing(root: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lit_fed.study", "claims", "--config=studies/zou2024/claims"]
+    roots = json.dumps({"By hand": str(root)})
+    subprocess.run([*command, f"--roots={roots}", f"--output={tmp_path / 'page.md'}"], check=True)
+    text = (tmp_path / "page.md").read_text("utf-8")
+    assert text.startswith("# Claims of Zou (2024) about DDG and MSI\n")
+    assert "\n## By hand\n" in text
+    roots = json.dumps({"Nothing": str(tmp_path / "nothing")})
+    failed = subprocess.run([*command, f"--roots={roots}"], capture_output=True, text=True)
+    assert failed.returncode == 1
+    assert "error: `roots` are expected to be folders, but there is no" in failed.stderr
+
+
+def test_a_metric_without_a_direction_is_refused(root: Path) -> None:
+    with pytest.raises(
+        ValueError, match="are expected to be among `metrics`, test/loss, but index/GuS"
+    ):
+        claims_page("t", "s", {"test/loss": "lower"}, SETTINGS.claims, [], {"By hand": root})
