@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lit_fed.callbacks.federated_callback import FederatedCallback
+from lit_fed.callbacks.reported_index import report_index
 from lit_fed.metrics import ParameterEfficiency
 from lit_fed.metrics.parameter_efficiency import EfficiencyMode
 
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 
 class ParameterChange(FederatedCallback):
     """Gives a round's row of the history ``index/PE``, parameter efficiency, of Zou (2024), Table 1.
+
+    By its definition nearly every number that AdamW trains counts. Beside it are ``index/PE/above_rms``, the share
+    that moved by more than their tensor's own root mean square, and ``index/PE/relative_change``, the norm of the
+    change in percent of that of the trainable parameters; and the standard errors over the round's clients,
+    ``index/<name>/error``.
 
     It compares what the clients send with the broadcast that they started from, so it is for methods that
     exchange weights.
@@ -31,8 +37,12 @@ class ParameterChange(FederatedCallback):
     """
 
     def __init__(self, mode: EfficiencyMode = "changed", threshold: float = 1e-3) -> None:
-        self._metric = ParameterEfficiency(mode, threshold)
-        self._value: float | None = None
+        self._metrics = {
+            "PE": ParameterEfficiency(mode, threshold),
+            "PE/above_rms": ParameterEfficiency(threshold=1.0),
+            "PE/relative_change": ParameterEfficiency("relative_change"),
+        }
+        self._found: dict[str, float] = {}
 
     def on_aggregate_end(
         self, trainer: FederationView, module: FederatedModule, updates: Sequence[Update]
@@ -40,7 +50,8 @@ class ParameterChange(FederatedCallback):
         """Compare the round's uploads with the broadcast before it."""
         backbone = module.backbone
         names, before = backbone.trainable(), trainer.federation.broadcast.tensors
-        self._metric.reset()
+        for metric in self._metrics.values():
+            metric.reset()
         for update in updates:
             after = update.payload.tensors
             if missing := [name for name in names if name not in after or name not in before]:
@@ -49,18 +60,16 @@ class ParameterChange(FederatedCallback):
                     f"{type(module).__name__} does not send {missing[0]}"
                 )
             sent = sum(tensor.numel() for tensor in after.values())
-            self._metric.update(
-                {name: before[name] for name in names},
-                {name: after[name] for name in names},
-                backbone.num_parameters,
-                sent,
-            )
-        self._value = float(self._metric.compute())
+            old, new = ({name: side[name] for name in names} for side in (before, after))
+            for metric in self._metrics.values():
+                metric.update(old, new, backbone.num_parameters, sent)
+        self._found = {}
+        for name, metric in self._metrics.items():
+            report_index(self._found, name, metric.compute(), metric.standard_error())
 
     def on_round_evaluation(
         self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
     ) -> None:
         """Report the round's value; a round without updates has none."""
-        if self._value is not None:
-            metrics["index/PE"] = self._value
-            self._value = None
+        metrics |= self._found
+        self._found = {}

@@ -96,6 +96,8 @@ def _cell(value: float | None) -> str:
 
 def _is_shown(name: str) -> bool:
     head = name.partition("/")[0]
+    if name.endswith("/error"):
+        return False  # of an index, which has its own row
     return _CLIENT_MEAN.fullmatch(name) is not None or (
         "/" in name and head not in {"bytes", "clients", "memory", "time"}
     )

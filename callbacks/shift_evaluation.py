@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
+
+from lit_fed.callbacks.chance import label_counts, majority_share
 from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
-from lit_fed.metrics import GeneralizationUnderShift
+from lit_fed.callbacks.reported_index import report_index
+from lit_fed.metrics import (
+    above_chance,
+    macro_accuracy,
+    sampling_error,
+    shift_ratio,
+    worst_accuracy,
+)
 
 if TYPE_CHECKING:
     from lit_fed.federation.federation_view import FederationView
@@ -15,11 +27,14 @@ if TYPE_CHECKING:
 class ShiftEvaluation(PeriodicEvaluation):
     """Evaluates the shifted test sets, which are all of ``data.test`` but the first, and gives GuS.
 
-    A round's row of the history gets ``shift/accuracy/<set>`` and ``index/GuS``, of Zou (2024), Table 1.
+    A round's row of the history gets ``shift/accuracy/<set>``, ``index/GuS`` of Zou (2024), Table 1, and beside it
+    ``index/GuS/above_chance`` (chance is the share of a set's most frequent class), ``index/GuS/worst`` and
+    ``index/GuS/ratio``, for which the first set is evaluated as well; see
+    :class:`~lit_fed.metrics.GeneralizationUnderShift`. Each has its standard error from the number of test rows
+    as ``index/<name>/error`` (:func:`~lit_fed.metrics.sampling_error`).
 
     Args:
         every_n_rounds: Evaluate after every so many rounds, beside after each task. None: not.
-        mode: See :class:`~lit_fed.metrics.GeneralizationUnderShift`.
         metric: What :meth:`~lit_fed.FederationView.test` calls the accuracy. Without a global
             model it is the mean over the clients.
 
@@ -30,11 +45,9 @@ class ShiftEvaluation(PeriodicEvaluation):
     def __init__(
         self,
         every_n_rounds: int | None = None,
-        mode: Literal["macro", "worst", "ratio"] = "macro",
         metric: str = "test/accuracy",
     ) -> None:
         super().__init__(every_n_rounds)
-        self.mode: Literal["macro", "worst", "ratio"] = mode
         self.metric = metric
         self._shifts: list[str] = []
 
@@ -53,15 +66,27 @@ class ShiftEvaluation(PeriodicEvaluation):
         """Evaluate the sets where it is due."""
         if not self.is_due(trainer):
             return
-        index = GeneralizationUnderShift(self._shifts, self.mode)
-        for name in self._shifts if self.mode != "ratio" else [*self._shifts, self._main]:
-            found = trainer.evaluate(trainer.datamodule.tests[name])
-            accuracy = found.get(self.metric, found.get(f"clients/{self.metric}/mean"))
-            if accuracy is None:
+        data = trainer.datamodule
+        accuracy, chance, count = [], [], []
+        for name in [*self._shifts, self._main]:
+            found = trainer.evaluate(data.tests[name])
+            value = found.get(self.metric, found.get(f"clients/{self.metric}/mean"))
+            if value is None:
                 raise ValueError(
                     f"`ShiftEvaluation.metric` is expected to be one of {sorted(found)}, but got "
                     f"{self.metric!r}"
                 )
-            metrics[f"shift/accuracy/{name}"] = accuracy
-            index.update(accuracy, None if name == self._main else name)
-        metrics["index/GuS"] = float(index.compute())
+            accuracy.append(value)
+            count.append(float(len(data.tests[name])))
+            chance.append(majority_share(label_counts(data.encoding, data.tests[name])))
+            if name != self._main:
+                metrics[f"shift/accuracy/{name}"] = value
+        indices: dict[str, Callable[[Tensor], Tensor]] = {
+            "GuS": lambda a: macro_accuracy(a[:-1]),
+            "GuS/above_chance": lambda a: macro_accuracy(above_chance(a[:-1], chance[:-1])),
+            "GuS/worst": lambda a: worst_accuracy(a[:-1]),
+            "GuS/ratio": lambda a: shift_ratio(a[:-1], a[-1]),
+        }
+        accuracies, counts = torch.tensor(accuracy), torch.tensor(count)
+        for index, of in indices.items():
+            report_index(metrics, index, of(accuracies), sampling_error(of, accuracies, counts))

@@ -1,22 +1,32 @@
-"""Accuracy on every task of a sequence after each of them, with SRS and TTA."""
+"""Accuracy on every task of a sequence after each of them, and indices of it."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from lit_fed.callbacks.atomic_write import atomic_write
+from lit_fed.callbacks.chance import label_counts, majority_share
 from lit_fed.callbacks.curves import tensorboard_writers
 from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation, last_round_task
-from lit_fed.data import ClassificationEncoding, Encoding
+from lit_fed.callbacks.reported_index import report_index
 from lit_fed.limits import require_at_least
-from lit_fed.metrics import TaskMatrix, semantic_retention, task_transfer
+from lit_fed.metrics import (
+    TaskMatrix,
+    backward_transfer,
+    forward_transfer,
+    learning_accuracy,
+    mean_matrix,
+    retention_since_learnt,
+    sampling_error,
+    semantic_retention,
+    task_transfer,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -26,15 +36,21 @@ if TYPE_CHECKING:
 
 
 class TaskEvaluation(PeriodicEvaluation):
-    """Fills R[t, j], the accuracy on task j after task t, and derives SRS and TTA from it.
+    """Fills R[t, j], the accuracy on task j after task t, and derives indices from it.
 
     The rows of ``data.test`` (its first table) are taken apart by their column ``task``. A round's
-    row of the history gets ``task/accuracy/<task>``, ``index/SRS`` and ``index/TTA``, as if the
-    sequence had ended there; an index that cannot be told yet is left out. The matrix goes to
-    TensorBoard as the image ``task/matrix``, and to ``task_matrix.csv`` of the run.
+    row of the history gets ``task/accuracy/<task>`` and, as if the sequence had ended there:
 
-    Lopez-Paz and Ranzato, "Gradient Episodic Memory for Continual Learning", 2017,
-    https://arxiv.org/abs/1706.08840; SRS and TTA are indices of Zou (2024), Table 1.
+    - ``index/SRS`` and ``index/TTA`` of Zou (2024), Table 1;
+    - ``index/SRS/since_learnt``, without SRS's maximum over noisy evaluations
+      (:func:`~lit_fed.metrics.retention_since_learnt`);
+    - ``index/BWT`` and ``index/FWT``, backward and forward transfer (Lopez-Paz and Ranzato, "Gradient Episodic
+      Memory for Continual Learning", 2017, https://arxiv.org/abs/1706.08840), and ``index/LA``, learning
+      accuracy. FWT compares with the model before the first round, which is evaluated on all tasks once.
+
+    Each has its standard error from the number of test rows as ``index/<name>/error``
+    (:func:`~lit_fed.metrics.sampling_error`); an index that cannot be told yet is left out. The matrix goes to
+    TensorBoard as the image ``task/matrix``, and to ``task_matrix.csv`` of the run.
 
     Args:
         every_n_rounds: Evaluate after every so many rounds, beside after each task. None: not.
@@ -91,12 +107,11 @@ class TaskEvaluation(PeriodicEvaluation):
             raise ValueError(
                 f"`data.test` is expected to have rows of every task, but has none of {empty}"
             )
-        counts = [_label_counts(data.encoding, rows) for rows in self._rows]
+        counts = [label_counts(data.encoding, rows) for rows in self._rows]
         self._labels = [sorted(count) if count and self.known_task else None for count in counts]
-        majority = [max(count.values()) / count.total() if count else 0.0 for count in counts]
-        chance = majority if self.chance is None else self.chance
-        self._chance = [min(c, 1 - 1e-6) for c in chance]
-        # R, and the accuracies on each task just before it, or after its first rounds.
+        majority = [majority_share(count) for count in counts]
+        self._chance = majority if self.chance is None else self.chance
+        # R, and the accuracies on each task just before it, or after its first rounds, and at the start.
         self._matrix, self._transfer = TaskMatrix(len(self.tasks)), TaskMatrix(len(self.tasks))
         semantic_retention(self._matrix.matrix(), self._chance)  # what it refuses, it refuses now
         for name, metric in self._sums().items():
@@ -105,6 +120,14 @@ class TaskEvaluation(PeriodicEvaluation):
                 states = ("correct", "total")
                 metric.load_state_dict({key: self._loaded[f"{name}.{key}"] for key in states})
         self._loaded = {}
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        """Evaluate all tasks before the first round."""
+        if trainer.current_round == 0:
+            self._transfer.reset_row(-1)
+            for number, rows in enumerate(self._rows):
+                accuracy = self._accuracy(trainer.evaluate(rows, self._labels[number]))
+                self._transfer.update(accuracy, -1, number, len(rows))
 
     def on_round_evaluation(
         self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
@@ -128,13 +151,32 @@ class TaskEvaluation(PeriodicEvaluation):
             if adapted and number == task:
                 self._transfer.update(accuracy, task - 1, task, len(rows))
         matrix = self._matrix.matrix()
-        retained = semantic_retention(matrix, self._chance)
-        transferred = task_transfer(self._transfer.matrix())
-        for index, value in (("SRS", float(retained)), ("TTA", float(transferred))):
-            if not math.isnan(value):
-                metrics[f"index/{index}"] = value
+        self._report(metrics)
         if due:
             self._write(trainer, matrix)
+
+    def _report(self, metrics: dict[str, float]) -> None:
+        """Add the indices that can be told."""
+        matrix, count = self._matrix.matrix(), self._matrix.total[1:]
+        of_matrix: dict[str, Callable[[Tensor], Tensor]] = {
+            "SRS": lambda r: semantic_retention(r, self._chance),
+            "SRS/since_learnt": lambda r: retention_since_learnt(r, self._chance),
+            "BWT": backward_transfer,
+            "LA": learning_accuracy,
+        }
+        for name, index in of_matrix.items():
+            report_index(metrics, name, index(matrix), sampling_error(index, matrix, count))
+        # the accuracies before the first task stand above those after each
+        whole, count = (
+            mean_matrix(self._transfer.correct, self._transfer.total),
+            self._transfer.total,
+        )
+        of_transfer: dict[str, Callable[[Tensor], Tensor]] = {
+            "TTA": lambda r: task_transfer(r[1:]),
+            "FWT": lambda r: forward_transfer(r[1:], r[0]),
+        }
+        for name, index in of_transfer.items():
+            report_index(metrics, name, index(whole), sampling_error(index, whole, count))
 
     def state_dict(self) -> dict[str, Any]:
         """The sums and counts of R, of which all follows."""
@@ -189,10 +231,3 @@ def matrix_csv(matrix: Tensor, tasks: Sequence[str]) -> str:
     for name, row in zip(tasks, matrix.tolist(), strict=True):
         writer.writerow([name, *("" if math.isnan(value) else f"{value:.6g}" for value in row)])
     return text.getvalue()
-
-
-def _label_counts(encoding: Encoding, rows: Dataset) -> Counter[int] | None:
-    """How often each class occurs; None where rows have no single label, as for language models."""
-    if not isinstance(encoding, ClassificationEncoding):
-        return None
-    return Counter(encoding.label_ids(rows).tolist())

@@ -14,14 +14,21 @@ from lit_fed.metrics.generalization_under_shift import (
     shift_ratio,
     worst_accuracy,
 )
+from lit_fed.metrics.learning_accuracy import LearningAccuracy, learning_accuracy
 from lit_fed.metrics.linear_cka import debiased_linear_cka
 from lit_fed.metrics.output_similarity import jensen_shannon_similarity, sentence_cosine
-from lit_fed.metrics.parameter_efficiency import ParameterEfficiency, changed_share
+from lit_fed.metrics.parameter_efficiency import (
+    ParameterEfficiency,
+    changed_share,
+    relative_change,
+)
 from lit_fed.metrics.representation_stability_index import RepresentationStabilityIndex
+from lit_fed.metrics.sampling_error import sampling_error
 from lit_fed.metrics.semantic_retention_score import (
     SemanticRetentionScore,
     backward_transfer,
     retained_similarity,
+    retention_since_learnt,
     semantic_retention,
 )
 from lit_fed.metrics.task_matrix import TaskMatrix
@@ -36,6 +43,7 @@ __all__ = [
     "ClientFairness",
     "CommunicationVolume",
     "GeneralizationUnderShift",
+    "LearningAccuracy",
     "ParameterEfficiency",
     "RepresentationStabilityIndex",
     "SemanticRetentionScore",
@@ -51,9 +59,13 @@ __all__ = [
     "forward_transfer",
     "jain_index",
     "jensen_shannon_similarity",
+    "learning_accuracy",
     "macro_accuracy",
     "mean_matrix",
+    "relative_change",
     "retained_similarity",
+    "retention_since_learnt",
+    "sampling_error",
     "semantic_retention",
     "sentence_cosine",
     "shift_ratio",

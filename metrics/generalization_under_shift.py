@@ -10,9 +10,9 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lit_fed.metrics.arguments import one_of, weighted_sum
-from lit_fed.metrics.task_metric import mean_matrix
+from lit_fed.metrics.task_metric import above_chance, mean_matrix
 
-ShiftMode = Literal["macro", "worst", "ratio"]
+ShiftMode = Literal["macro", "above_chance", "worst", "ratio"]
 
 
 def macro_accuracy(accuracy: Tensor) -> Tensor:
@@ -75,20 +75,23 @@ class GeneralizationUnderShift(Metric):
     .. math:: GuS = \frac{100}{S} \sum_s a_s
 
     - A constant classifier scores its accuracy, about chance, with ``"macro"`` and ``"worst"``;
-      with ``"ratio"`` it scores about 100, which is why that is not the default.
+      with ``"ratio"`` it scores about 100, which is why that is not the default. With
+      ``"above_chance"`` it scores 0.
     - A model which is never right scores 0, with ``"ratio"`` too: 0/0 = 0.
     - NaN (nothing to tell): no update yet, or a test set which was never evaluated.
 
     Args:
         shifts: Names of the shifted test sets.
-        mode: ``"macro"``: the formula above. ``"worst"``: the smallest accuracy. ``"ratio"``: the
-            mean as a percentage of the accuracy in distribution (given with ``shift=None``),
-            which may exceed 100.
+        mode: ``"macro"``: the formula above. ``"above_chance"``: the mean of what guessing does not
+            explain, see :func:`~lit_fed.metrics.above_chance`. ``"worst"``: the smallest accuracy.
+            ``"ratio"``: the mean as a percentage of the accuracy in distribution (given with
+            ``shift=None``), which may exceed 100.
+        chance: Accuracy of guessing, in [0, 1): one number, or one a shifted set. ``"above_chance"`` only.
         kwargs: Arguments of :class:`torchmetrics.Metric`.
 
     Raises:
-        ValueError: If ``shifts`` is empty, a bare string, or names a set twice, or ``mode`` is
-            unknown.
+        ValueError: If ``shifts`` is empty, a bare string, or names a set twice, ``mode`` is unknown, or
+            ``chance`` is out of range or given where it plays no part.
 
     Example:
         >>> gus = GeneralizationUnderShift(["typos", "idioms"])
@@ -107,7 +110,13 @@ class GeneralizationUnderShift(Metric):
     correct: Tensor
     total: Tensor
 
-    def __init__(self, shifts: Sequence[str], mode: ShiftMode = "macro", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        shifts: Sequence[str],
+        mode: ShiftMode = "macro",
+        chance: float | Sequence[float] = 0.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if isinstance(shifts, str) or not shifts or len(set(shifts)) < len(shifts):
             raise ValueError(
@@ -115,6 +124,13 @@ class GeneralizationUnderShift(Metric):
             )
         one_of("mode", mode, get_args(ShiftMode))
         self.shifts = tuple(shifts)
+        # Refuses now what compute() would refuse after training.
+        above_chance(torch.zeros(len(shifts)), chance)
+        if mode != "above_chance" and chance != 0.0:
+            raise ValueError(
+                f'`chance` is expected with mode="above_chance" only, but mode is {mode!r}'
+            )
+        self.chance = chance
         self.mode = mode
         # The last entry is the test set in distribution.
         for state in ("correct", "total"):
@@ -146,4 +162,6 @@ class GeneralizationUnderShift(Metric):
         accuracy = mean_matrix(self.correct, self.total)
         if self.mode == "ratio":
             return shift_ratio(accuracy[:-1], accuracy[-1])
+        if self.mode == "above_chance":
+            return macro_accuracy(above_chance(accuracy[:-1], self.chance))
         return (worst_accuracy if self.mode == "worst" else macro_accuracy)(accuracy[:-1])

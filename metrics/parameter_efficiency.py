@@ -11,7 +11,7 @@ from torchmetrics import Metric
 
 from lit_fed.metrics.arguments import not_below, one_of, positive_integer
 
-EfficiencyMode = Literal["changed", "trainable", "communicated"]
+EfficiencyMode = Literal["changed", "relative_change", "trainable", "communicated"]
 
 
 def changed_share(
@@ -60,9 +60,40 @@ def changed_share(
     return torch.as_tensor(changed / num_parameters)
 
 
-def _check_shares(
-    before: Mapping[str, Tensor], after: Mapping[str, Tensor], num_parameters: int
-) -> None:
+def relative_change(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Tensor:
+    r"""How far the trainable parameters have moved, relative to their size.
+
+    .. math:: \frac{\|\theta^{after} - \theta^{before}\|}{\|\theta^{before}\|}, \quad 0/0 = 0
+
+    Norms are over all tensors together. It has no threshold, by which nearly every number that AdamW trains
+    counts as changed.
+
+    Args:
+        before: The trainable tensors by name, before.
+        after: The same ones after, with the same names and shapes.
+
+    Returns:
+        A scalar from 0, on the device of ``after``.
+
+    Raises:
+        ValueError: If names or shapes differ.
+
+    Example:
+        >>> relative_change({"w": torch.tensor([3.0, 4.0])}, {"w": torch.tensor([3.0, 5.0])})
+        tensor(0.2000)
+    """
+    _check_names(before, after)
+    moved, size = [], []
+    for name, new in after.items():
+        old, new = before[name].detach().to(new.device).double(), new.detach().double()
+        moved.append((new - old).square().sum())
+        size.append(old.square().sum())
+    change, norm = torch.stack(moved).sum(), torch.stack(size).sum()
+    share = torch.where((change == 0) & (norm == 0), 0.0, (change / norm).sqrt())
+    return share.to(torch.get_default_dtype())
+
+
+def _check_names(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
     if before.keys() != after.keys():
         names = sorted(before.keys() ^ after.keys())
         raise ValueError(
@@ -75,6 +106,12 @@ def _check_shares(
                 f"`before` and `after` are expected to have the same shapes, but {name!r} has "
                 f"{list(old.shape)} and {list(after[name].shape)}"
             )
+
+
+def _check_shares(
+    before: Mapping[str, Tensor], after: Mapping[str, Tensor], num_parameters: int
+) -> None:
+    _check_names(before, after)
     trainable = sum(tensor.numel() for tensor in after.values())
     if positive_integer("num_parameters", num_parameters) < trainable:
         raise ValueError(
@@ -99,10 +136,14 @@ class ParameterEfficiency(Metric):
     - NaN (nothing to tell): no update yet.
 
     Args:
-        mode: ``"changed"``: the formula above. ``"trainable"``: parameters that may change, in
+        mode: ``"changed"``: the formula above. ``"relative_change"``: the norm of the change in percent
+            of that of the trainable parameters before, see :func:`relative_change`; it may exceed 100.
+            ``"trainable"``: parameters that may change, in
             percent of all. ``"communicated"``: numbers sent, in percent of all parameters, which
             may exceed 100.
-        threshold: Changes up to this part of the block's root mean square do not count.
+        threshold: Changes up to this part of the block's root mean square do not count. By the formula's
+            1e-3 nearly every number that an adaptive optimizer trains counts; 1 counts those that moved by
+            more than their block's own size.
         kwargs: Arguments of :class:`torchmetrics.Metric`.
 
     Raises:
@@ -127,6 +168,7 @@ class ParameterEfficiency(Metric):
     plot = Metric._plot
 
     share: Tensor
+    square: Tensor
     clients: Tensor
 
     def __init__(
@@ -138,6 +180,7 @@ class ParameterEfficiency(Metric):
         self.mode = mode
         self.threshold = threshold
         self.add_state("share", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("square", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("clients", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(
@@ -160,12 +203,20 @@ class ParameterEfficiency(Metric):
             ValueError: If names or shapes differ, ``num_parameters`` is below the number of
                 trainable ones, or ``communicated`` is missing or negative.
         """
-        self.share = self.share + self._share(before, after, num_parameters, communicated)
+        share = torch.as_tensor(self._share(before, after, num_parameters, communicated))
+        self.share = self.share + share.to(self.share)
+        self.square = self.square + share.to(self.square).square()
         self.clients = self.clients + 1
 
     def compute(self) -> Tensor:
-        """The percentage, a scalar from 0 to 100 (from 0 in the mode ``"communicated"``)."""
+        """The percentage, a scalar from 0; up to 100 in the modes ``"changed"`` and ``"trainable"``."""
         return 100 * self.share / self.clients
+
+    def standard_error(self) -> Tensor:
+        """The standard error of the mean over the clients so far, in percent; NaN of fewer than two."""
+        mean = self.share.double() / self.clients
+        variance = (self.square / self.clients - mean.square()).clamp(min=0) / (self.clients - 1)
+        return 100 * torch.where(self.clients > 1, variance.sqrt(), torch.nan).to(self.share)
 
     def _share(
         self,
@@ -177,6 +228,8 @@ class ParameterEfficiency(Metric):
         if self.mode == "changed":
             share = changed_share(before, after, num_parameters, self.threshold)
             return share.to(self.device, self.dtype)
+        if self.mode == "relative_change":
+            return relative_change(before, after).to(self.device, self.dtype)
         _check_shares(before, after, num_parameters)
         if self.mode == "trainable":
             return sum(tensor.numel() for tensor in after.values()) / num_parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -113,11 +114,46 @@ class RepresentationStabilityIndex(Metric):
         Raises:
             ValueError: If a group has fewer than 4 probes in a layer, or features of several widths.
         """
-        pairs = self._pairs()
+        pairs = self._probes()
+        return self._index(pairs.values())
+
+    def standard_error(self, folds: int = 8) -> Tensor:
+        """The index's standard error over the probes of this process, by the jackknife.
+
+        Every so many probes are left out in turn: Efron and Stein, "The Jackknife Estimate of Variance", 1981.
+
+        Args:
+            folds: Parts of the probes, at least 2. At most a quarter of the fewest probes is taken, so that
+                each part leaves enough.
+
+        Returns:
+            A scalar; NaN where there are too few probes.
+        """
+        pairs = list(self._probes().values())
+        folds = min([folds, *(len(x) // 4 for x, _ in pairs)])
+        if not pairs or folds < 2:
+            return torch.tensor(torch.nan, device=self.device)
+        left = []
+        for fold in range(folds):
+            kept = [torch.arange(len(x), device=x.device) % folds != fold for x, _ in pairs]
+            left.append(self._index([(x[k], y[k]) for (x, y), k in zip(pairs, kept, strict=True)]))
+        values = torch.stack(left)
+        return ((folds - 1) * (values - values.mean()).square().mean()).sqrt()
+
+    def _index(self, pairs: Collection[tuple[Tensor, Tensor]]) -> Tensor:
         if not pairs:
             return torch.tensor(torch.nan, device=self.device)
-        stability = []
-        for (group, layer), (features, references) in pairs.items():
+        stability = [debiased_linear_cka(x, y, self.chunk_size).clamp(0, 1) for x, y in pairs]
+        return 100 * torch.stack(stability).mean()
+
+    def _probes(self) -> dict[tuple[int, int], tuple[Tensor, Tensor]]:
+        """All probes of both sides, by group and layer.
+
+        Raises:
+            ValueError: If a group has fewer than 4 probes in a layer, or features of several widths.
+        """
+        probes = {}
+        for (group, layer), (features, references) in self._pairs().items():
             widths = {batch.shape[1] for batch in features}, {b.shape[1] for b in references}
             if max(map(len, widths)) > 1:
                 raise ValueError(
@@ -130,8 +166,8 @@ class RepresentationStabilityIndex(Metric):
                     f"group {group}, layer {layer} is expected to have at least 4 probes, "
                     f"but has {len(x)}"
                 )
-            stability.append(debiased_linear_cka(x, y, self.chunk_size).clamp(0, 1))
-        return 100 * torch.stack(stability).mean()
+            probes[group, layer] = x, y
+        return probes
 
     def _pairs(self) -> dict[tuple[int, int], tuple[list[Tensor], list[Tensor]]]:
         """The batches on both sides, by group and layer."""

@@ -13,7 +13,7 @@ from lit_fed.metrics.arguments import one_of, square_matrix
 from lit_fed.metrics.output_similarity import jensen_shannon_similarity, sentence_cosine
 from lit_fed.metrics.task_metric import TaskMetric, above_chance, last_task
 
-RetentionMode = Literal["accuracy", "cosine", "jsd", "bwt"]
+RetentionMode = Literal["accuracy", "since_learnt", "cosine", "jsd", "bwt"]
 
 
 def semantic_retention(accuracy: Tensor, chance: float | Sequence[float] | Tensor = 0.0) -> Tensor:
@@ -50,6 +50,41 @@ def semantic_retention(accuracy: Tensor, chance: float | Sequence[float] | Tenso
     best = best.masked_fill(best.isinf(), torch.nan)
     kept = torch.where((final == 0) & (best == 0), 0.0, final / best).clamp(max=1)
     return 100 * kept.mean()
+
+
+def retention_since_learnt(
+    accuracy: Tensor, chance: float | Sequence[float] | Tensor = 0.0
+) -> Tensor:
+    r"""How much of the accuracy that earlier tasks had when they were learnt, above chance, is left.
+
+    .. math:: \frac{100 \sum_{j<T} R^+_{T,j}}{\sum_{j<T} R^+_{j,j}}, \quad 0/0 = 0
+
+    Nothing is chosen by its value: the maximum over several noisy evaluations in :func:`semantic_retention` is
+    above what the model could do, and its cap at 1 below, the more so the smaller the test sets.
+
+    Args:
+        accuracy: R, [T, T], as for :func:`semantic_retention`.
+        chance: Accuracy of guessing, in [0, 1): one number, or one a task.
+
+    Returns:
+        A scalar from 0, above 100 where earlier tasks have gained; NaN after a single task, or if one of the
+        cells is missing.
+
+    Raises:
+        ValueError: If ``accuracy`` is not square, or ``chance`` is out of range.
+        TypeError: If ``accuracy`` holds integers.
+
+    Example:
+        >>> R = torch.tensor([[1.0, 0.5], [0.75, 0.9]])
+        >>> retention_since_learnt(R, chance=0.5)
+        tensor(50.)
+    """
+    gain = above_chance(square_matrix("accuracy", accuracy), chance)
+    last = last_task(gain)
+    if last < 1:
+        return gain.new_tensor(torch.nan)
+    final, learnt = gain[last, :last].sum(), gain.diagonal()[:last].sum()
+    return 100 * torch.where((final == 0) & (learnt == 0), 0.0, final / learnt)
 
 
 def retained_similarity(similarity: Tensor) -> Tensor:
@@ -127,8 +162,10 @@ class SemanticRetentionScore(TaskMetric):
 
     Args:
         num_tasks: Number of tasks in the sequence.
-        chance: Accuracy of guessing, in [0, 1): one number, or one a task. ``"accuracy"`` only.
-        mode: What is compared. ``"accuracy"``: the formula above. ``"cosine"``: the mean sentence
+        chance: Accuracy of guessing, in [0, 1): one number, or one a task. ``"accuracy"`` and
+            ``"since_learnt"`` only.
+        mode: What is compared. ``"accuracy"``: the formula above. ``"since_learnt"``: with the accuracy
+            just after each task, see :func:`retention_since_learnt`. ``"cosine"``: the mean sentence
             cosine between outputs and reference outputs after the last task, negative means as 0,
             over earlier tasks. ``"jsd"``: likewise 1 - JSD / ln 2 of the predicted distributions.
             ``"bwt"``: backward transfer, -100 to 100.
@@ -167,9 +204,9 @@ class SemanticRetentionScore(TaskMetric):
         one_of("mode", mode, get_args(RetentionMode))
         # Refuses now what compute() would refuse after training.
         above_chance(torch.zeros(num_tasks), chance)
-        if mode != "accuracy" and chance != 0.0:
+        if mode not in ("accuracy", "since_learnt") and chance != 0.0:
             raise ValueError(
-                f'`chance` is expected with mode="accuracy" only, but mode is {mode!r}'
+                f'`chance` is expected with mode="accuracy" or "since_learnt" only, but mode is {mode!r}'
             )
         self.chance = chance
         self.mode = mode
@@ -188,7 +225,7 @@ class SemanticRetentionScore(TaskMetric):
         """Adds evaluations of one task; calls for the same cell add up.
 
         Args:
-            value: ``"accuracy"`` and ``"bwt"``: what was correct (bool, [N]) or an accuracy in
+            value: ``"accuracy"``, ``"since_learnt"`` and ``"bwt"``: what was correct (bool, [N]) or an accuracy in
                 [0, 1] over ``weight`` examples. ``"cosine"``: sentence embeddings of the outputs,
                 [N, d]. ``"jsd"``: predicted probabilities, [N, C].
             after: The task trained on last, from 0.
@@ -209,10 +246,12 @@ class SemanticRetentionScore(TaskMetric):
         matrix = self.matrix()
         if self.mode == "accuracy":
             return semantic_retention(matrix, self.chance)
+        if self.mode == "since_learnt":
+            return retention_since_learnt(matrix, self.chance)
         return backward_transfer(matrix) if self.mode == "bwt" else retained_similarity(matrix)
 
     def _score(self, value: Tensor | float, reference: Tensor | None) -> Tensor | float:
-        if self.mode in ("accuracy", "bwt"):
+        if self.mode not in ("cosine", "jsd"):
             if reference is not None:
                 raise ValueError(
                     "`reference` is expected with the modes 'cosine' and 'jsd' only, "

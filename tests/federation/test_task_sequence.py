@@ -54,6 +54,7 @@ class Witness(Callback):
         self.tasks: list[str | None] = []
         self.sizes: list[list[int]] = []
         self.shares: list[float] = []
+        self.changes: list[float] = []
         self.probes: list[list[torch.Tensor]] = []
 
     def on_round_start(self, trainer: Any, module: Any, clients: Any) -> None:
@@ -68,6 +69,12 @@ class Witness(Callback):
         before = trainer.federation.broadcast.tensors
         total = sum(p.numel() for p in module.backbone.model.parameters())
         shares = [changed_share(before, u.payload.tensors, total) for u in updates]
+        moved = [
+            sum(float((u.payload.tensors[n] - w).square().sum()) for n, w in before.items())
+            for u in updates
+        ]
+        size = sum(float(w.square().sum()) for w in before.values())
+        self.changes.append(100 * sum((m / size) ** 0.5 for m in moved) / len(moved))
         self.shares.append(100 * float(sum(shares)) / len(shares))
 
     @torch.no_grad()
@@ -135,6 +142,14 @@ def test_the_matrix_holds_the_accuracies_after_each_task(whole: Any) -> None:
     assert history[-1]["index/SRS"] == pytest.approx(retained.item(), abs=1e-3)
     assert history[-1]["index/TTA"] == pytest.approx(task_transfer(matrix).item())
     assert "index/SRS" not in history[1]
+    row = history[-1]
+    assert row["index/LA"] == pytest.approx(50 * float(matrix[0, 0] + matrix[1, 1]))
+    assert row["index/BWT"] == pytest.approx(100 * float(matrix[1, 0] - matrix[0, 0]), abs=1e-3)
+    gains = [2 * max(0.0, float(a) - 0.5) for a in (matrix[1, 0], matrix[0, 0])]
+    assert row["index/SRS/since_learnt"] == pytest.approx(100 * gains[0] / gains[1], abs=1e-2)
+    # 20 test rows of the second task; Jeffreys' share
+    share = (20 * float(matrix[0, 1]) + 0.5) / 21
+    assert row["index/TTA/error"] == pytest.approx(100 * (share * (1 - share) / 20) ** 0.5)
     # swapped labels: what helps the first task ruins the second
     assert matrix[0, 0] > 0.7 > 0.4 > matrix[0, 1]
 
@@ -150,6 +165,16 @@ def test_the_other_indices_are_those_of_the_models(whole: Any) -> None:
     assert history[3]["index/RSI"] == pytest.approx(100 * float(sum(cka)) / 2, abs=1e-3)
     assert history[3]["index/RSI"] < 99.9
     assert "index/RSI" not in history[1]
+    assert 0 < history[3]["index/RSI/error"] < 20
+    assert 0 < history[1]["index/RSI/perturbed"] < 99.9
+    gus = history[3]["index/GuS"] / 100
+    assert history[3]["index/GuS/above_chance"] == pytest.approx(
+        100 * max(0, 2 * gus - 1), abs=1e-3
+    )
+    main = whole.final_metrics["test/accuracy"]
+    assert history[3]["index/GuS/ratio"] == pytest.approx(100 * gus / main)
+    assert [row["index/PE/relative_change"] for row in history] == pytest.approx(witness.changes)
+    assert all(0 <= row["index/PE/above_rms"] <= row["index/PE"] for row in history)
     assert history[3]["index/GuS"] == pytest.approx(100 * history[3]["shift/accuracy/shifted"])
     assert whole.final_metrics["test/accuracy/shifted"] == history[3]["shift/accuracy/shifted"]
 

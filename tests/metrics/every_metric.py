@@ -10,6 +10,7 @@ from lit_fed.metrics import (
     ClientFairness,
     CommunicationVolume,
     GeneralizationUnderShift,
+    LearningAccuracy,
     ParameterEfficiency,
     RepresentationStabilityIndex,
     SemanticRetentionScore,
@@ -20,6 +21,8 @@ from lit_fed.metrics import (
 METRICS: dict[str, Callable[[], Metric]] = {
     "matrix": lambda: TaskMatrix(2),
     "srs": lambda: SemanticRetentionScore(2, chance=0.25),
+    "since learnt": lambda: SemanticRetentionScore(2, chance=0.25, mode="since_learnt"),
+    "la": lambda: LearningAccuracy(2),
     "bwt": lambda: SemanticRetentionScore(2, mode="bwt"),
     "cosine": lambda: SemanticRetentionScore(2, mode="cosine"),
     "jsd": lambda: SemanticRetentionScore(2, mode="jsd"),
@@ -27,9 +30,11 @@ METRICS: dict[str, Callable[[], Metric]] = {
     "fwt": lambda: TaskTransferAccuracy(2, mode="fwt"),
     "rsi": lambda: RepresentationStabilityIndex(),
     "gus": lambda: GeneralizationUnderShift(["typos", "idioms"]),
+    "above chance": lambda: GeneralizationUnderShift(["typos", "idioms"], "above_chance", 0.5),
     "worst": lambda: GeneralizationUnderShift(["typos", "idioms"], mode="worst"),
     "ratio": lambda: GeneralizationUnderShift(["typos", "idioms"], mode="ratio"),
     "pe": lambda: ParameterEfficiency(),
+    "relative change": lambda: ParameterEfficiency("relative_change"),
     "communicated": lambda: ParameterEfficiency("communicated"),
     "fairness": lambda: ClientFairness(3),
     "volume": lambda: CommunicationVolume(reference=100),
@@ -46,7 +51,7 @@ def updates(name: str) -> list[dict[str, Any]]:
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator)
 
-    if name in ("matrix", "srs", "bwt", "tta", "fwt"):
+    if name in ("matrix", "srs", "since learnt", "la", "bwt", "tta", "fwt"):
         cells = [(after, task) for after in (-1, 0, 1) for task in (0, 1)] * 2
         return [{"value": right(), "after": after, "task": task} for after, task in cells]
     if name in ("cosine", "jsd"):
@@ -59,9 +64,9 @@ def updates(name: str) -> list[dict[str, Any]]:
             {"features": x, "reference": x + normal(*x.shape), "group": group, "layer": layer}
             for x, group, layer in features
         ]
-    if name in ("gus", "worst", "ratio"):
+    if name in ("gus", "above chance", "worst", "ratio"):
         return [{"value": right(), "shift": shift} for shift in ["typos", "idioms", None] * 2]
-    if name in ("pe", "communicated"):
+    if name in ("pe", "relative change", "communicated"):
         return [
             {
                 "before": {"w": torch.ones(50)},

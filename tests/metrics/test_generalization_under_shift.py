@@ -90,10 +90,23 @@ def test_bad_shifts(shifts: Any) -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(ValueError, match="`mode` is expected to be one of 'macro', 'worst', 'rat"):
+    with pytest.raises(
+        ValueError, match="`mode` is expected to be one of 'macro', 'above_chance', 'worst', 'rat"
+    ):
         GeneralizationUnderShift(SHIFTS, mode="mean")  # type: ignore[arg-type]
     message = "`shift` is expected to be one of 'typos', 'idioms', 'negation', but got 'typo'"
     with pytest.raises(ValueError, match=message):
         GeneralizationUnderShift(SHIFTS).update(1.0, "typo")
     with pytest.raises(ValueError, match="a share, not a percentage"):
         GeneralizationUnderShift(SHIFTS).update(80.0, "typos")
+
+
+def test_above_chance_by_hand() -> None:
+    gus = GeneralizationUnderShift(["typos", "idioms"], "above_chance", chance=[0.5, 0.2])
+    gus.update(0.75, "typos", 10)
+    gus.update(0.1, "idioms", 10)
+    assert float(gus.compute()) == pytest.approx(25)
+    with pytest.raises(ValueError, match='`chance` is expected with mode="above_chance" only'):
+        GeneralizationUnderShift(["typos"], chance=0.5)
+    with pytest.raises(ValueError, match=r"`chance` is expected to lie in \[0, 1\)"):
+        GeneralizationUnderShift(["typos"], "above_chance", chance=1.0)

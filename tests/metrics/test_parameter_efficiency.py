@@ -1,4 +1,6 @@
+import math
 import re
+import statistics
 from typing import Any
 
 import numpy as np
@@ -6,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lit_fed.metrics import ParameterEfficiency, changed_share
+from lit_fed.metrics import ParameterEfficiency, changed_share, relative_change
 
 
 def states(seed: int = 0, scale: float = 1e-3) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -112,7 +114,10 @@ def test_bad_states(
 
 
 def test_bad_settings() -> None:
-    with pytest.raises(ValueError, match="`mode` is expected to be one of 'changed', 'trainable',"):
+    with pytest.raises(
+        ValueError,
+        match="`mode` is expected to be one of 'changed', 'relative_change', 'trainable',",
+    ):
         ParameterEfficiency("all")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="`threshold` is expected to be at least 0, but got -1"):
         ParameterEfficiency(threshold=-1)
@@ -120,3 +125,26 @@ def test_bad_settings() -> None:
         ParameterEfficiency("communicated").update({}, {}, 1)
     with pytest.raises(TypeError, match="`num_parameters` is expected to be an integer, but got 1"):
         ParameterEfficiency().update({}, {}, 1.5)  # type: ignore[arg-type]
+
+
+def test_relative_change_by_hand() -> None:
+    before = {"a": torch.tensor([3.0, 0.0]), "b": torch.tensor([[4.0]])}
+    after = {"a": torch.tensor([3.0, 1.0]), "b": torch.tensor([[4.5]])}
+    assert float(relative_change(before, after)) == pytest.approx(math.sqrt(1.25) / 5)
+    assert relative_change({"a": torch.zeros(2)}, {"a": torch.zeros(2)}) == 0
+    assert relative_change({"a": torch.zeros(1)}, {"a": torch.ones(1)}) == math.inf
+    with pytest.raises(ValueError, match="only one of them has b"):
+        relative_change(before, {"a": after["a"]})
+
+
+def test_the_standard_error_is_that_of_the_mean_over_clients() -> None:
+    metric = ParameterEfficiency("relative_change")
+    shares = []
+    for change in (0.1, 0.3, 0.2, 0.6):
+        metric.update({"w": torch.ones(4)}, {"w": torch.ones(4) + change}, 10)
+        shares.append(100 * change)
+    expected = statistics.stdev(shares) / 2
+    assert float(metric.standard_error()) == pytest.approx(expected, rel=1e-5)
+    metric.reset()
+    metric.update({"w": torch.ones(4)}, {"w": torch.ones(4)}, 10)
+    assert metric.standard_error().isnan()

@@ -126,3 +126,23 @@ def test_bad_input() -> None:
         rsi.update(torch.ones(5, 2), torch.ones(5, 2), layer="last")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="`chunk_size` is expected to be at least 1, but got 0"):
         RepresentationStabilityIndex(chunk_size=0)
+
+
+def test_the_standard_error_is_the_spread_over_other_probes() -> None:
+    torch.manual_seed(0)
+    found, errors = [], []
+    for _ in range(200):
+        rsi = RepresentationStabilityIndex()
+        x = torch.randn(64, 4)
+        rsi.update(x + 0.7 * torch.randn(64, 4), x)
+        found.append(float(rsi.compute()))
+        errors.append(float(rsi.standard_error()))
+    spread = torch.tensor(found).std()
+    assert float(torch.tensor(errors).mean()) == pytest.approx(float(spread), rel=0.3)
+
+
+def test_too_few_probes_have_no_standard_error() -> None:
+    rsi = RepresentationStabilityIndex()
+    assert rsi.standard_error().isnan()
+    rsi.update(torch.randn(5, 3), torch.randn(5, 3))
+    assert rsi.standard_error().isnan()

@@ -14,6 +14,7 @@ from lit_fed.metrics import (
     SemanticRetentionScore,
     backward_transfer,
     retained_similarity,
+    retention_since_learnt,
     semantic_retention,
 )
 
@@ -172,10 +173,16 @@ def test_retained_similarity_ignores_the_last_task() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"mode": "kl"}, "`mode` is expected to be one of 'accuracy', 'cosine', 'jsd', 'bwt', but"),
+        (
+            {"mode": "kl"},
+            "`mode` is expected to be one of 'accuracy', 'since_learnt', 'cosine', 'jsd', 'bwt', but",
+        ),
         ({"chance": 1.0}, "`chance` is expected to lie in [0, 1), but got 1.0"),
         ({"chance": [0.5]}, "`chance` is expected to be a number or 2 numbers, one a task, but"),
-        ({"chance": 0.5, "mode": "bwt"}, '`chance` is expected with mode="accuracy" only, but'),
+        (
+            {"chance": 0.5, "mode": "bwt"},
+            '`chance` is expected with mode="accuracy" or "since_learnt" only, but',
+        ),
     ],
 )
 def test_bad_settings(arguments: dict[str, Any], message: str) -> None:
@@ -196,3 +203,24 @@ def test_no_square_matrix_of_floats(function: Any) -> None:
         function(torch.ones(2, 3))
     with pytest.raises(TypeError, match=re.escape("floating point numbers, but holds torch.int64")):
         function(torch.ones(2, 2, dtype=torch.int64))
+
+
+def test_retention_since_learnt_by_hand() -> None:
+    """What was gained on one task makes up for what another lost, and no maximum is taken."""
+    matrix = torch.tensor([[0.8, 0.5, 0.5], [0.9, 0.7, 0.5], [0.7, 0.75, 0.9]])
+    # above chance 0.5: learnt 0.6 and 0.4; left 0.4 and 0.5
+    assert float(retention_since_learnt(matrix, 0.5)) == pytest.approx(90)
+    assert float(semantic_retention(matrix, 0.5)) == pytest.approx(50 * (0.4 / 0.8 + 1))
+    assert float(retention_since_learnt(torch.zeros(2, 2))) == 0
+    assert retention_since_learnt(torch.tensor([[0.5]])).isnan()
+
+
+def test_retention_since_learnt_is_not_biased_by_noise() -> None:
+    """A model that forgets nothing: the maximum over noisy cells and the cap at 1 tell of losses."""
+    draws = torch.distributions.Binomial(50, torch.full((2000, 4, 4), 0.8))
+    torch.manual_seed(0)
+    matrices = draws.sample() / 50
+    since = torch.stack([retention_since_learnt(m, 0.5) for m in matrices]).mean()
+    literal = torch.stack([semantic_retention(m, 0.5) for m in matrices]).mean()
+    assert float(since) == pytest.approx(100, abs=2)
+    assert float(literal) < 90
