@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import safetensors.torch
 import torch
@@ -52,11 +52,11 @@ class Payload:
         parts: Named payloads without parts. Those that are empty are left out.
 
     Raises:
-        TypeError: If an entry is no tensor or no text, a part is no payload, or a tensor has another
-            dtype.
-        ValueError: If a floating tensor holds NaN or infinity, a text is no valid UTF-8, a name
-            stands for a tensor and for strings, a tensor's name has ``::`` or a part's a colon, or a
-            part has parts.
+        TypeError: If an entry is no tensor or no list of texts, a part is no payload, a tensor has another
+            dtype, or a name is no text.
+        ValueError: If a floating tensor holds NaN or infinity, a text or a name is no valid UTF-8, a name
+            stands for a tensor and for strings, a tensor's name has ``::`` or is ``__metadata__``, a part's
+            has a colon, or a part has parts.
 
     Example:
         >>> payload = Payload({"weight": torch.ones(2, 3)}, {"answers": ["yes", "是"]})
@@ -77,6 +77,8 @@ class Payload:
         strings: Mapping[str, Sequence[str]] | None = None,
         parts: Mapping[str, Payload] | None = None,
     ) -> None:
+        for kind, given in (("tensors", tensors), ("strings", strings), ("parts", parts)):
+            _check_names(kind, given)
         self._tensors = MappingProxyType(_copied(tensors or {}))
         self._strings = MappingProxyType(
             {k: _checked_strings(k, v) for k, v in (strings or {}).items()}
@@ -234,19 +236,19 @@ class Payload:
     def from_bytes(cls, data: bytes) -> Payload:
         """Read what :meth:`to_bytes` wrote.
 
+        Whatever the bytes hold is in the payload, or they are refused.
+
         Raises:
-            ValueError: If ``data`` is not a safetensors file, or its strings or parts cannot be read.
+            ValueError: If ``data`` is not a safetensors file of ours, or holds what a payload may not.
         """
-        try:
-            stored = safetensors.torch.load(data)
-            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-            metadata = header.get("__metadata__", {})
-            strings = json.loads(metadata.get("strings", "{}"))
-            inside: dict[str, Mapping[str, Sequence[str]]] = json.loads(metadata.get("parts", "{}"))
-        except (SafetensorError, ValueError, KeyError) as error:
+        stored, metadata = _safetensors(data)
+        strings = _json_object(metadata.pop("strings", "{}"), "strings")
+        inside = _json_object(metadata.pop("parts", "{}"), "parts")
+        if metadata:
             raise ValueError(
-                f"payload bytes are expected in the safetensors format, but: {error}"
-            ) from error
+                f"payload bytes are expected to name strings and parts alone in the header, but it has "
+                f"{_names(sorted(metadata))} as well"
+            )
         tensors: dict[str, Tensor] = {}
         held: dict[str, dict[str, Tensor]] = {name: {} for name in inside}
         for key, tensor in stored.items():
@@ -260,7 +262,13 @@ class Payload:
                     f"payload bytes are expected to name their parts in the header, but tensor {key!r} "
                     f"is of a part that is not among {sorted(held)}"
                 )
-        return cls(tensors, strings, {name: Payload(held[name], inside[name]) for name in inside})
+        try:
+            parts = {name: cls(held[name], inside[name]) for name in inside}
+            if empty := [name for name, part in parts.items() if not part]:
+                raise ValueError(f"part {empty[0]!r} is empty, which none is that is written")
+            return cls(tensors, strings, parts)
+        except TypeError as error:
+            raise ValueError(f"payload bytes hold what no payload may: {error}") from error
 
     def save(self, path: Path) -> None:
         """Write :meth:`to_bytes` to ``path``."""
@@ -270,6 +278,55 @@ class Payload:
     def load(cls, path: Path) -> Payload:
         """Read a payload from ``path``."""
         return cls.from_bytes(path.read_bytes())
+
+
+def _safetensors(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file and the texts in its header.
+
+    Raises:
+        ValueError: If it is none, or is none of ours: those have ``strings`` in the header, if anything.
+    """
+    try:
+        stored = safetensors.torch.load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    # torch and safetensors have no error of their own for a dtype, shape or nesting that they do not know
+    except (
+        SafetensorError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        OverflowError,
+    ) as error:
+        raise ValueError(
+            f"payload bytes are expected in the safetensors format, but: {error}"
+        ) from error
+    metadata: dict[str, str] = dict(header.get("__metadata__") or {})
+    if "__metadata__" in header and "strings" not in metadata:
+        raise ValueError(
+            "payload bytes are expected to name their strings in the header, but it has "
+            f"{_names(sorted(metadata))}"
+        )
+    for name, tensor in stored.items():
+        if tensor.dtype == torch.bool and bool((tensor.view(torch.uint8) > 1).any()):
+            raise ValueError(
+                f"payload tensor {name!r} is expected to be of 0 and 1, since it is boolean, but is not"
+            )
+    return stored, metadata
+
+
+def _json_object(text: str, what: str) -> dict[str, Any]:
+    try:
+        read = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"the {what} of payload bytes are expected in JSON, but: {error}"
+        ) from error
+    if not isinstance(read, dict):
+        raise ValueError(
+            f"the {what} of payload bytes are expected to be a JSON object, but got {text!r:.80}"
+        )
+    return read
 
 
 def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -315,11 +372,33 @@ def _checked_parts(parts: Mapping[str, Payload]) -> Mapping[str, Payload]:
     return MappingProxyType({name: part for name, part in parts.items() if part})
 
 
+def _check_names(kind: str, given: Any) -> None:
+    if given is None:
+        return
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f"payload {kind} are expected by their names, but got {type(given).__name__}"
+        )
+    for name in given:
+        if not isinstance(name, str):
+            raise TypeError(
+                f"names of payload {kind} are expected to be texts, but got {name!r:.80}"
+            )
+        _require_utf8(name, f"names of payload {kind}")
+
+
+def _require_utf8(text: str, what: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{what} are expected to be valid UTF-8, but {error}") from error
+
+
 def _check_kind(name: str, tensor: Tensor) -> None:
-    if _SEPARATOR in name:
+    if _SEPARATOR in name or name == "__metadata__":
         raise ValueError(
-            f"a payload tensor's name is expected without {_SEPARATOR!r}, which marks those of parts, "
-            f"but got {name!r}"
+            f"a payload tensor's name is expected without {_SEPARATOR!r}, which marks those of parts, and other "
+            f"than '__metadata__', but got {name!r}"
         )
     if not isinstance(tensor, Tensor):
         raise TypeError(
@@ -341,17 +420,16 @@ def _check_finite(name: str, tensor: Tensor) -> None:
 
 
 def _checked_strings(name: str, strings: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(strings, str) or not all(isinstance(s, str) for s in strings):
+    if (
+        isinstance(strings, str)
+        or not isinstance(strings, Sequence)
+        or not all(isinstance(s, str) for s in strings)
+    ):
         raise TypeError(
             f"payload entry {name!r} is expected to be a list of texts, but got {strings!r:.80}"
         )
     for text in strings:
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"payload strings {name!r} are expected to be valid UTF-8, but {error}"
-            ) from error
+        _require_utf8(text, f"payload strings {name!r}")
     return tuple(strings)
 
 

@@ -85,7 +85,7 @@ def test_a_peer_cannot_smuggle_in_what_is_refused_here() -> None:
     with pytest.raises(ValueError, match="'w' is expected to be finite"):
         Payload.from_bytes(data)
     with pytest.raises(
-        TypeError, match=r"'w' is expected to have a dtype of .*, but got torch.float8_e4m3fn"
+        ValueError, match=r"'w' is expected to have a dtype of .*, but got torch.float8_e4m3fn"
     ):
         Payload.from_bytes(safetensors.torch.save({"w": torch.zeros(1).to(torch.float8_e4m3fn)}))
 
@@ -99,6 +99,20 @@ def test_wrong_kinds_are_refused_by_name() -> None:
         Payload({"w": [1.0]})  # type: ignore[dict-item]
     with pytest.raises(TypeError, match="'answers' is expected to be a list of texts"):
         Payload(strings={"answers": "yes"})
+    with pytest.raises(TypeError, match="'answers' is expected to be a list of texts, but got 3"):
+        Payload(strings={"answers": 3})  # type: ignore[dict-item]
+    with pytest.raises(
+        TypeError, match="payload tensors are expected by their names, but got list"
+    ):
+        Payload([torch.ones(1)])  # type: ignore[arg-type]
+    with pytest.raises(
+        TypeError, match="names of payload tensors are expected to be texts, but got 1"
+    ):
+        Payload({"a": torch.ones(1), 1: torch.ones(1)})  # type: ignore[dict-item]
+    with pytest.raises(ValueError, match="names of payload strings are expected to be valid UTF-8"):
+        Payload(strings={"\ud800": []})
+    with pytest.raises(ValueError, match="other than '__metadata__'"):
+        Payload({"__metadata__": torch.ones(1)})
     with pytest.raises(ValueError, match=r"\['x'\] name tensors and strings"):
         Payload({"x": torch.ones(1)}, {"x": ["a"]})
 
@@ -114,6 +128,40 @@ def test_matching_names_what_differs() -> None:
         ValueError, match="the upload is expected to hold 2 tensors, but 'b' are missing"
     ):
         payload.matching({"a": torch.zeros(2, 3), "b": torch.zeros(1)}, "the upload")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        ({"strings": "[1]"}, "strings of payload bytes are expected to be a JSON object"),
+        ({"strings": "[" * 100_000}, "strings of payload bytes are expected in JSON"),
+        ({"strings": '{"s": 3}'}, "'s' is expected to be a list of texts, but got 3"),
+        ({"strings": '{"s": ["a", 1]}'}, "'s' is expected to be a list of texts"),
+        ({"strings": "{}", "parts": '{"p": 1}'}, "payload strings are expected by their names"),
+        (
+            {"strings": "{}", "parts": "[]"},
+            "parts of payload bytes are expected to be a JSON object",
+        ),
+        ({"strings": "{}", "parts": '{"p": {}}'}, "part 'p' is empty"),
+        (
+            {"strimgs": '{"s": ["lost"]}'},
+            "to name their strings in the header, but it has 'strimgs'",
+        ),
+        (
+            {"strings": "{}", "more": "1"},
+            "strings and parts alone in the header, but it has 'more'",
+        ),
+    ],
+)
+def test_forged_headers_are_refused(metadata: dict[str, str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Payload.from_bytes(safetensors.torch.save({"w": torch.ones(1)}, metadata))
+
+
+def test_a_boolean_is_0_or_1() -> None:
+    data = Payload({"yes": torch.tensor([True])}).to_bytes()
+    with pytest.raises(ValueError, match="'yes' is expected to be of 0 and 1"):
+        Payload.from_bytes(data[:-1] + b"\x03")
 
 
 @pytest.mark.parametrize("data", [b"", b"not safetensors", b"\x80\x04\x95pickle"])

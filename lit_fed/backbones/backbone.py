@@ -166,7 +166,8 @@ class Backbone(nn.Module, ABC):
 
         Raises:
             KeyError: If there is no such adapter.
-            ValueError: If a name is missing or unknown, or a shape differs. Nothing is changed then.
+            ValueError: If a name is missing or unknown, a shape differs, or a tensor is not floating, such as a
+                complex one, of which a part would be lost. Nothing is changed then.
         """
         parameters = self.trainable(adapter)
         if parameters.keys() != state.keys():
@@ -180,6 +181,10 @@ class Backbone(nn.Module, ABC):
                 raise ValueError(
                     f"`state` is expected to have {name} of shape {list(parameter.shape)}, but got "
                     f"{list(state[name].shape)}"
+                )
+            if not state[name].is_floating_point():
+                raise ValueError(
+                    f"`state` is expected to have {name} of a floating dtype, but got {state[name].dtype}"
                 )
         for name, parameter in parameters.items():
             parameter.copy_(placed_like(state[name], parameter))

@@ -86,7 +86,7 @@ def aggregate_kl(
     student_logits: Tensor,
     consensus: Tensor | TopK,
     alpha: Tensor,
-    mask: Tensor,
+    mask: Tensor | None = None,
     temperature: float = 3.0,
     weight: Tensor | None = None,
 ) -> Tensor:
@@ -99,7 +99,7 @@ def aggregate_kl(
         consensus: P̄, probabilities **already at temperature T**, of the student's shape (normalised
             here), or their top-k with the tail as one lump.
         alpha: Strength of each position, [B] or [B, L].
-        mask: Where the loss is taken, [B] or [B, L], bool.
+        mask: Where the loss is taken, [B] or [B, L], bool. None: everywhere.
         temperature: T > 0.
         weight: Weight of each example, [B].
 
@@ -142,8 +142,10 @@ class RunningMean(nn.Module):
         self.register_buffer("count", torch.zeros(()))
 
     @torch.no_grad()
-    def update(self, values: Tensor, mask: Tensor) -> None:
-        """Take in values of any shape where ``mask`` of the same shape is true."""
+    def update(self, values: Tensor, mask: Tensor | None = None) -> None:
+        """Take in values of any shape where ``mask`` of the same shape is true; None: all."""
+        if mask is None:
+            mask = torch.ones_like(values, dtype=torch.bool)
         added = mask.sum().to(self.count)
         share = added / (self.count + added).clamp(min=1)
         self.mean += share * (masked_mean(values, mask).to(self.mean) - self.mean)

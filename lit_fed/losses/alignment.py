@@ -18,7 +18,7 @@ Reduction = Literal["mean", "sum"]
 def alignment(
     student_hidden: Tensor,
     teacher_hidden: Tensor,
-    attention_mask: Tensor,
+    attention_mask: Tensor | None = None,
     reduction: Reduction = "mean",
     weight: Tensor | None = None,
     projector: nn.Module | None = None,
@@ -31,10 +31,11 @@ def alignment(
     Args:
         student_hidden: [B, L, d], or already pooled, [B, d].
         teacher_hidden: [B, L, d_t], or already pooled (as a cache keeps it), [B, d_t].
-        attention_mask: [B, L], not 0 where there is a token. An example without one does not count.
+        attention_mask: [B, L], not 0 where there is a token. An example without one does not count. None:
+            all are tokens.
         reduction: Over d. "sum" gives the paper's literal squared norm, which grows with d.
         weight: Weight of each example, [B].
-        projector: Takes the student's pooled state from d to d_t, in float32. None where d = d_t.
+        projector: Takes the student's pooled state from d to d_t, in its own dtype. None where d = d_t.
 
     Returns:
         A scalar, at least 0.
@@ -52,7 +53,7 @@ def alignment(
     student = _pooled(student_hidden, attention_mask)
     teacher = _pooled(teacher_hidden.detach(), attention_mask)
     if projector is not None:
-        student = widen(projector(student))
+        student = _projected(projector, student)
     if student.shape != teacher.shape:
         raise ValueError(
             f"the student's pooled state is expected to have the teacher's shape, "
@@ -61,11 +62,19 @@ def alignment(
         )
     squares = (student - teacher).square()
     distances = squares.mean(-1) if reduction == "mean" else squares.sum(-1)
-    return masked_mean(distances, attention_mask.bool().any(-1), weight)
+    present = None if attention_mask is None else attention_mask.bool().any(-1)
+    return masked_mean(distances, present, weight)
 
 
-def _pooled(hidden: Tensor, attention_mask: Tensor) -> Tensor:
+def _pooled(hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
     return widen(hidden) if hidden.dim() == 2 else mean_pool(hidden, attention_mask)
+
+
+def _projected(projector: nn.Module, state: Tensor) -> Tensor:
+    """A projected state, computed in the projector's own dtype also where mixed precision is on."""
+    dtype = next((p.dtype for p in projector.parameters()), state.dtype)
+    with torch.autocast(state.device.type, enabled=False):
+        return widen(projector(state.to(dtype)))
 
 
 class AlignmentMixin:

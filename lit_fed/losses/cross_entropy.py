@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from lit_fed.losses.masked_mean import masked_mean
+from lit_fed.losses.predictions import widen
+
+_IGNORED: Final = -100
+"""The target of a position that is left out, as in torch."""
 
 
 def cross_entropy(
-    logits: Tensor, targets: Tensor, mask: Tensor, weight: Tensor | None = None
+    logits: Tensor, targets: Tensor, mask: Tensor | None = None, weight: Tensor | None = None
 ) -> Tensor:
-    r"""Mean cross-entropy −log p(target) over the unmasked positions, in float32.
+    r"""Mean cross-entropy −log p(target) over the unmasked positions, in at least float32.
 
     Args:
         logits: [B, C] for classification, [B, L, V] for language models (already shifted).
         targets: Class or token ids, [B] or [B, L]. Masked positions may hold anything, −100 by custom.
-        mask: Where the loss is taken, [B] or [B, L], bool.
+        mask: Where the loss is taken, [B] or [B, L], bool. None: where the target is not −100, as in torch.
         weight: Weight of each example, [B].
 
     Returns:
@@ -30,16 +36,20 @@ def cross_entropy(
         >>> logits = torch.zeros(2, 4)
         >>> cross_entropy(logits, torch.tensor([1, -100]), torch.tensor([True, False]))
         tensor(1.3863)
+        >>> cross_entropy(logits, torch.tensor([1, 2]))
+        tensor(1.3863)
     """
     if logits.shape[:-1] != targets.shape:
         raise ValueError(
             f"`targets` are expected to have shape {list(logits.shape[:-1])}, that of `logits` without its last "
             f"dimension, but got {list(targets.shape)}"
         )
+    if mask is None:
+        mask = targets != _IGNORED
     nats = F.cross_entropy(
-        logits.float().flatten(0, -2),
-        targets.masked_fill(~mask, -100).flatten(),
-        ignore_index=-100,
+        widen(logits).flatten(0, -2),
+        targets.masked_fill(~mask, _IGNORED).flatten(),
+        ignore_index=_IGNORED,
         reduction="none",
     )
     return masked_mean(nats.view_as(targets), mask, weight)

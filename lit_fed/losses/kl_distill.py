@@ -17,7 +17,7 @@ from lit_fed.losses.top_k import TopK
 def kl_distill(
     student_logits: Tensor,
     teacher_logits: Tensor,
-    mask: Tensor,
+    mask: Tensor | None = None,
     temperature: float = 3.0,
     weight: Tensor | None = None,
 ) -> Tensor:
@@ -30,7 +30,7 @@ def kl_distill(
     Args:
         student_logits: z_s, [B, C], or [B, L, V] (already shifted) for language models.
         teacher_logits: z_t, of the same shape.
-        mask: Where the loss is taken, [B] or [B, L], bool.
+        mask: Where the loss is taken, [B] or [B, L], bool. None: everywhere.
         temperature: T > 0.
         weight: Weight of each example, [B].
 
@@ -52,7 +52,7 @@ def kl_distill(
 def kl_distill_from_probs(
     student_logits: Tensor,
     teacher: Tensor | TopK,
-    mask: Tensor,
+    mask: Tensor | None = None,
     temperature: float = 3.0,
     weight: Tensor | None = None,
     log_target: bool = False,
@@ -63,7 +63,7 @@ def kl_distill_from_probs(
         student_logits: [B, C], or [B, L, V] for language models.
         teacher: Probabilities **already at temperature T**, of the student's shape (normalised here,
             so half precision is fine); or their top-k with the tail as one lump.
-        mask: Where the loss is taken, [B] or [B, L], bool.
+        mask: Where the loss is taken, [B] or [B, L], bool. None: everywhere.
         temperature: T of the teacher's predictions, and of the student's softmax.
         weight: Weight of each example, [B].
         log_target: Whether ``teacher`` holds log-probabilities.

@@ -12,7 +12,10 @@ from lit_fed.losses.top_k import TopK
 
 
 def kl_divergence(
-    student_logits: Tensor, target: Tensor | TopK, mask: Tensor, temperature: float = 1.0
+    student_logits: Tensor,
+    target: Tensor | TopK,
+    mask: Tensor | None = None,
+    temperature: float = 1.0,
 ) -> Tensor:
     r"""T² · KL(target ‖ softmax(z / T)) of each example or token, in nats.
 
@@ -24,7 +27,7 @@ def kl_divergence(
         student_logits: z, [..., C].
         target: The target's log-probabilities at temperature T, [..., C] and normalised, or its
             top-k probabilities at temperature T, whose tail is compared as one lump.
-        mask: Where to compute it, [...], bool. Elsewhere anything may stand, NaN included.
+        mask: Where to compute it, [...], bool. Elsewhere anything may stand, NaN included. None: everywhere.
         temperature: T > 0.
 
     Returns:
@@ -46,6 +49,8 @@ def kl_divergence(
             f"the teacher's predictions are expected to fit the student's, which have shape "
             f"{list(student_logits.shape)}, but got {list(shape)}"
         )
+    if mask is None:
+        mask = torch.ones(leading, dtype=torch.bool, device=student_logits.device)
     if mask.shape != leading:
         raise ValueError(
             f"`mask` is expected to have shape {list(leading)}, but got {list(mask.shape)}"

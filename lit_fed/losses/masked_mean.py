@@ -15,7 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import torch
 from torch import Tensor
+
+from lit_fed.losses.predictions import widen
 
 _whole_total: ContextVar[Callable[[Tensor], Tensor] | None] = ContextVar("whole", default=None)
 
@@ -45,14 +48,14 @@ def parts_of_a_batch(whole_total: Callable[[Tensor], Tensor]) -> Iterator[None]:
         _whole_total.reset(token)
 
 
-def masked_mean(values: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
-    r"""Mean of ``values`` where ``mask`` is true.
+def masked_mean(values: Tensor, mask: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
+    r"""Mean of ``values`` where ``mask`` is true, in at least float32.
 
     .. math:: \frac{\sum_i m_i w_i v_i}{\sum_i m_i w_i}
 
     Args:
         values: Values of any shape, floating.
-        mask: Booleans of the same shape.
+        mask: Booleans of the same shape. None: all true.
         weight: Non-negative weights of the examples, shape [B], B the first dimension of ``values``.
 
     Returns:
@@ -68,14 +71,14 @@ def masked_mean(values: Tensor, mask: Tensor, weight: Tensor | None = None) -> T
         >>> masked_mean(torch.tensor([float("nan")]), torch.tensor([False]))
         tensor(0.)
     """
-    if values.shape != mask.shape:
+    if mask is not None and values.shape != mask.shape:
         raise ValueError(
             f"`mask` is expected to have the shape of `values`, {list(values.shape)}, but got {list(mask.shape)}"
         )
     return _mean(values, mask, weight, _whole_total.get())
 
 
-def own_mean(values: Tensor, mask: Tensor) -> Tensor:
+def own_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
     """As :func:`masked_mean`, of values that are no part of a batch, such as one example's tokens.
 
     Example:
@@ -88,16 +91,18 @@ def own_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 def _mean(
     values: Tensor,
-    mask: Tensor,
+    mask: Tensor | None,
     weight: Tensor | None,
     whole_total: Callable[[Tensor], Tensor] | None,
 ) -> Tensor:
-    weights = mask.to(values.dtype)
+    values = widen(values)
+    weights = torch.ones_like(values) if mask is None else mask.to(values.dtype)
     if weight is not None:
         weights = weights * weight.to(values.dtype).reshape(-1, *[1] * (values.dim() - 1))
     total = weights.sum()
     if whole_total is not None:
         total = whole_total(total)
-    # masked_fill, not multiplication: 0 · NaN would bring the masked NaN back
-    weighted = values.masked_fill(~mask, 0.0) * weights
-    return weighted.sum() / total.where(total > 0, 1.0)
+    if mask is not None:
+        # masked_fill, not multiplication: 0 · NaN would bring the masked NaN back
+        values = values.masked_fill(~mask, 0.0)
+    return (values * weights).sum() / total.where(total > 0, 1.0)

@@ -17,7 +17,7 @@ Space = Literal["probabilities", "logits"]
 def stability(
     logits: Tensor,
     perturbed_logits: Tensor,
-    mask: Tensor,
+    mask: Tensor | None = None,
     on: Space = "probabilities",
     weight: Tensor | None = None,
 ) -> Tensor:
@@ -29,7 +29,7 @@ def stability(
     Args:
         logits: z of the clean pass, [B, C], or [B, L, V] for language models.
         perturbed_logits: z̃ of the perturbed pass.
-        mask: Where the loss is taken, [B] or [B, L], bool.
+        mask: Where the loss is taken, [B] or [B, L], bool. None: everywhere.
         on: What to compare. On "logits" the loss is unbounded and sees shifts that no softmax does.
         weight: Weight of each example, [B].
 
@@ -51,9 +51,10 @@ def stability(
             f"`perturbed_logits` are expected to have the shape of `logits`, "
             f"{list(logits.shape)}, but got {list(perturbed_logits.shape)}"
         )
-    padding = ~mask.unsqueeze(-1)
-    # filled before the softmax: the gradient of a masked NaN would be NaN
-    p, q = (widen(z).masked_fill(padding, 0.0) for z in (logits, perturbed_logits))
+    p, q = widen(logits), widen(perturbed_logits)
+    if mask is not None:
+        # filled before the softmax: the gradient of a masked NaN would be NaN
+        p, q = (z.masked_fill(~mask.unsqueeze(-1), 0.0) for z in (p, q))
     if on == "probabilities":
         p, q = p.softmax(-1), q.softmax(-1)
     return masked_mean((p - q).square().sum(-1), mask, weight)

@@ -207,6 +207,9 @@ def test_load_trainable_is_strict_and_changes_nothing_then(tiny_model: Models) -
         backbone.load_trainable(state | {"extra": torch.zeros(1)})
     with pytest.raises(ValueError, match=rf"{bias} of shape \[3\], but got \[1\]"):
         backbone.load_trainable(state | {bias: torch.zeros(1)})
+    for dtype in (torch.complex64, torch.int64, torch.bool):
+        with pytest.raises(ValueError, match=f"of a floating dtype, but got {dtype}"):
+            backbone.load_trainable(state | {bias: state[bias].to(dtype)})
     with pytest.raises(KeyError, match="no adapter 'other': there are default"):
         backbone.load_trainable(state, "other")
     assert all(torch.equal(p, before[n]) for n, p in backbone.trainable().items())

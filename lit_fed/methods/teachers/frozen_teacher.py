@@ -87,8 +87,9 @@ class FrozenTeacher(Teacher, nn.Module):
                 prediction = replace(prediction, logits=prediction.logits[:, self._order])
             if prediction.hidden is not None:
                 state = mean_pool(prediction.hidden, prediction.attention_mask)
-                for projector in self._projector:
-                    state = projector.to(state.device)(state)
+                with torch.autocast(state.device.type, enabled=False):
+                    for projector in self._projector:
+                        state = projector.to(state)(state)
                 prediction = replace(prediction, hidden=state)
         return prediction
 
