@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lit_fed.atomic_files import write_file
 from lit_fed.study.run import Run
 from lit_fed.study.table import results_table
 
@@ -306,9 +307,8 @@ def write(roots: dict[str, Path], output: Path) -> None:
             raise FileNotFoundError(f"`roots` are expected to be folders, but there is no {root}")
     parts = [__doc__.split("\n\n", 1)[1].strip()]
     parts += [f"## {title}\n\n{page(root)}" for title, root in roots.items()]
-    output.write_text(
-        "# Claims of Zou (2024) about DDG and MSI\n\n" + "\n\n".join(parts).rstrip() + "\n",
-        encoding="utf-8",
+    write_file(
+        output, "# Claims of Zou (2024) about DDG and MSI\n\n" + "\n\n".join(parts).rstrip() + "\n"
     )
 
 
