@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from urllib.parse import quote
 
 from lightning.pytorch.utilities import rank_zero_info
 
+from lit_fed.atomic_files import whole_folder
 from lit_fed.callbacks.federated_callback import FederatedCallback
 
 if TYPE_CHECKING:
@@ -68,13 +68,8 @@ class AdapterExport(FederatedCallback):
         if folder is None:
             _save(trainer, module, None)
             return
-        writing = folder / ".writing-adapter"
-        shutil.rmtree(writing, ignore_errors=True)
-        writing.mkdir(parents=True)
-        _save(trainer, module, writing)
-        if (folder / "adapter").exists():
-            shutil.rmtree(folder / "adapter")
-        writing.rename(folder / "adapter")
+        with whole_folder(folder / "adapter") as writing:
+            _save(trainer, module, writing)
 
 
 def _save(trainer: FederationView, module: FederatedModule, folder: Path | None) -> None:

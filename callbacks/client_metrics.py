@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from lit_fed.callbacks.atomic_write import atomic_write
+from lit_fed.atomic_files import write_file
 from lit_fed.callbacks.curves import tensorboard_writers
 from lit_fed.callbacks.federated_callback import FederatedCallback
 from lit_fed.limits import require_at_least
@@ -141,7 +141,7 @@ class ClientMetrics(FederatedCallback):
         self._write(folder, [*before, *rows])
 
     def _write(self, folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-        atomic_write(folder / "clients.csv", _csv(rows, self._columns, header=True))
+        write_file(folder / "clients.csv", _csv(rows, self._columns, header=True))
 
     def _markdown(self, rows: list[dict[str, Any]]) -> str:
         """The round's table, the worst first."""

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lit_fed.callbacks.atomic_write import atomic_write
+from lit_fed.atomic_files import write_file
 from lit_fed.callbacks.federated_callback import FederatedCallback
 
 if TYPE_CHECKING:
@@ -49,4 +49,4 @@ class MetricsCSV(FederatedCallback):
     ) -> None:
         """Write the rows of all finished rounds."""
         if (folder := self.run_folder(trainer)) is not None:
-            atomic_write(folder / "metrics.csv", history_csv(trainer.federation.history))
+            write_file(folder / "metrics.csv", history_csv(trainer.federation.history))

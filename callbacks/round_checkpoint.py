@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Literal
 
-from lit_fed.callbacks.atomic_write import atomic_write
+from lit_fed.atomic_files import remove_folder, write_file
 from lit_fed.callbacks.federated_callback import FederatedCallback
 from lit_fed.federation.run.checkpoint import best_round, checkpoints
 from lit_fed.limits import require_at_least
@@ -67,8 +66,13 @@ class RoundCheckpoint(FederatedCallback):
         self._error: BaseException | None = None
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
-        """Remember which rounds a checkpoint holds already."""
+        """Remember which rounds a checkpoint holds already, and end what a killed run had begun."""
         self._saved = trainer.federation.round
+        run = self.run_folder(trainer)
+        # what a killed run has not come to after its last checkpoint
+        if run is not None and max(checkpoints(run), default=0) == self._saved > 0:
+            self._record_best(trainer.federation.history, run / "checkpoints")
+            self._prune(run / "checkpoints")
 
     def on_client_end(
         self, trainer: FederationView, module: FederatedModule, update: Update
@@ -131,8 +135,8 @@ class RoundCheckpoint(FederatedCallback):
 
         def save() -> None:
             try:
-                self._replace_later(folder, finished)
                 write()
+                self._replace_later(folder, finished)
                 self._record_best(history, folder)
                 self._prune(folder)
             except BaseException as error:  # raised in the run's own thread by wait()
@@ -148,7 +152,7 @@ class RoundCheckpoint(FederatedCallback):
         # rounds would be taken for the last ones.
         for number, later in checkpoints(folder).items():
             if number > finished:
-                _remove(later)
+                remove_folder(later)
 
     def _record_best(self, history: Sequence[Mapping[str, float]], folder: Path) -> None:
         if self.monitor is None:
@@ -165,14 +169,14 @@ class RoundCheckpoint(FederatedCallback):
             "mode": self.mode,
             "score": self.best_score,
         }
-        atomic_write(folder / "best.json", json.dumps(record, indent=2) + "\n")
+        write_file(folder / "best.json", json.dumps(record, indent=2) + "\n")
 
     def _prune(self, folder: Path) -> None:
         if self.keep_last is None:
             return
         for path in list(checkpoints(folder).values())[: -self.keep_last]:
             if not (self.save_best and path == self.best_path):
-                _remove(path)
+                remove_folder(path)
 
     def _check_monitor(self, metrics: Mapping[str, float]) -> None:
         if self.monitor is None or self.monitor in metrics:
@@ -183,11 +187,3 @@ class RoundCheckpoint(FederatedCallback):
                 f"`monitor` of RoundCheckpoint is expected to be one of {sorted(metrics)}, "
                 f"but got {self.monitor!r}"
             )
-
-
-def _remove(path: Path) -> None:
-    # Renamed first: a checkpoint that is half deleted when the process dies must not look like one.
-    doomed = path.with_name(f".deleting-{path.name}")
-    shutil.rmtree(doomed, ignore_errors=True)
-    path.rename(doomed)
-    shutil.rmtree(doomed)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from lit_fed.atomic_files import whole_file, write_file
 from lit_fed.callbacks.federated_callback import FederatedCallback
 from lit_fed.limits import require_at_least
 
@@ -57,13 +58,13 @@ class RoundProfiler(FederatedCallback):
         profiler, folder = self._stop(), self.run_folder(trainer)
         if profiler is None or folder is None:
             return
-        (folder / "profile").mkdir(exist_ok=True)
         path = folder / "profile" / f"round={self.round:04d}"
         key = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
         table = profiler.key_averages().table(sort_by=key, row_limit=100)
-        path.with_suffix(".txt").write_text(table, encoding="utf-8")
+        write_file(path.with_suffix(".txt"), table)
         if self.trace:
-            profiler.export_chrome_trace(str(path.with_suffix(".json")))
+            with whole_file(path.with_suffix(".json")) as writing:
+                profiler.export_chrome_trace(str(writing))
 
     def on_exception(self, trainer: Any, module: Any, exception: BaseException) -> None:
         """Stop; a round that was broken off has no profile."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.fabric.loggers import TensorBoardLogger
 
-from lit_fed.callbacks.atomic_write import atomic_write
+from lit_fed.atomic_files import write_file
 from lit_fed.callbacks.byte_size import byte_size
 from lit_fed.callbacks.client_metrics import LOWER_IS_BETTER, worst_clients
 from lit_fed.callbacks.federated_callback import FederatedCallback
@@ -151,7 +151,7 @@ class RunSummary(FederatedCallback):
         folder = self.run_folder(trainer)
         if folder is not None:
             text = json.dumps(self._summary(trainer, module, seconds), indent=2, ensure_ascii=False)
-            atomic_write(folder / "summary.json", text + "\n")
+            write_file(folder / "summary.json", text + "\n")
         self._print(trainer, folder, seconds)
 
     def _summary(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from lit_fed.callbacks.atomic_write import atomic_write
+from lit_fed.atomic_files import write_file
 from lit_fed.callbacks.chance import label_counts, majority_share
 from lit_fed.callbacks.curves import tensorboard_writers
 from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation, last_round_task
@@ -204,7 +204,7 @@ class TaskEvaluation(PeriodicEvaluation):
 
     def _write(self, trainer: FederationView, matrix: Tensor) -> None:
         if (folder := self.run_folder(trainer)) is not None:
-            atomic_write(folder / "task_matrix.csv", matrix_csv(matrix, self.tasks))
+            write_file(folder / "task_matrix.csv", matrix_csv(matrix, self.tasks))
         for writer in tensorboard_writers(trainer):
             figure, _ = self._matrix.plot(matrix, labels=self.tasks)
             writer.add_figure("task/matrix", figure, trainer.current_round)

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 from safetensors import SafetensorError
 
+from lit_fed.atomic_files import standing, standing_names
 from lit_fed.payload import Payload
 
 FORMAT: Final = 2
@@ -26,8 +27,8 @@ def checkpoints(folder: Path) -> dict[int, Path]:
     """
     folder = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
     found = {}
-    for path in folder.glob("round=*"):
-        if (match := _NAME.fullmatch(path.name)) and path.is_dir():
+    for name in standing_names(folder):
+        if (match := _NAME.fullmatch(name)) and (path := standing(folder / name)):
             found[int(match[1])] = path
     return dict(sorted(found.items()))
 
@@ -61,8 +62,9 @@ def checkpoint_in(folder: Path, setting: str) -> Path:
     Raises:
         FileNotFoundError: If it is neither.
     """
-    if (folder / "state.json").is_file():
-        return folder
+    whole = standing(folder)
+    if whole is not None and (whole / "state.json").is_file():
+        return whole
     found = last_checkpoint(folder) if folder.is_dir() else None
     if found is None:
         what = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from lit_fed.atomic_files import write_file
 from lit_fed.suggestion import did_you_mean
 
 _OPTIONS = ("--config", "-c")
@@ -120,6 +121,5 @@ def copy_configuration(name: str, folder: Path) -> Path:
     text = source.read_text("utf-8").replace(
         f"configs/{name.removesuffix('.yaml')}.yaml", str(target), 1
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    target.write_text(text, "utf-8")
+    write_file(target, text)
     return target

@@ -531,9 +531,9 @@ class FederatedTrainer(LightningCompatibility):
             )
         found, self.log_dir = (None if p is None else Path(p) for p in agreed)
         run = Run(None if self.fast_dev_run else self.log_dir, identity, self.client_state_mb)
-        if self.is_global_zero:
-            # what a killed run has left; no process has made any yet
-            run.clear_client_states()
+        if self.is_global_zero and stage == "fit":
+            # no process has made any files yet
+            run.clear_leftovers()
         self._fitted = FederationLoop(training, execution, selection, settings, run, self.callbacks)
         return self._fitted, found
 

@@ -21,6 +21,7 @@ from lightning.pytorch.cli import (
 )
 
 from lit_fed import aggregation, callbacks, data, federation, methods, perturbations
+from lit_fed.atomic_files import whole_file, write_file
 from lit_fed.callbacks.run_summary import metrics_table
 from lit_fed.cli.commands import RUNS
 from lit_fed.cli.parser import LitFedParser
@@ -53,9 +54,9 @@ class SaveRunConfig(SaveConfigCallback):
     def setup(self, trainer: Any, pl_module: LightningModule, stage: str) -> None:
         """Save the configuration; the trainer has made sure that the folder belongs to this run."""
         if stage == "fit" and trainer.is_global_zero:
-            trainer.log_dir.mkdir(parents=True, exist_ok=True)
-            path = str(trainer.log_dir / self.config_filename)
-            self.parser.save(self.config, path, skip_none=False, overwrite=True, multifile=False)
+            # not by the parser's own way, which leaves half a file where it is killed
+            text = self.parser.dump(self.config, skip_none=False)
+            write_file(trainer.log_dir / self.config_filename, text)
 
 
 class LitFedCLI(LightningCLI):
@@ -173,13 +174,10 @@ class LitFedCLI(LightningCLI):
 
 def _written(lines: Iterable[str], path: Path) -> int:
     """Write lines to a new file, which is there when it is whole, and count them."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writing = path.with_name(f".writing-{path.name}")
     count = 0
-    with writing.open("w", encoding="utf-8") as file:
+    with whole_file(path) as writing, writing.open("w", encoding="utf-8") as file:
         for count, line in enumerate(lines, 1):  # noqa: B007 (the last one is the number of lines)
             file.write(f"{line}\n")
-    writing.rename(path)
     return count
 
 

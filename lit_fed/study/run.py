@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lit_fed.atomic_files import write_file
+
 
 @dataclass(frozen=True)
 class Run:
@@ -84,8 +86,7 @@ class Run:
         Returns:
             Its exit status; its output is added to ``log.txt``.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "study.json").write_text(json.dumps(self._identity(), indent=1))
+        write_file(self.folder / "study.json", json.dumps(self._identity(), indent=1))
         command = [sys.executable, "-m", "lit_fed", "fit"]
         command += [f"--config={path}" for path in (self.config, *self.overlays)]
         command += [f"--seed_everything={self.seed}"]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lit_fed.atomic_files import whole_file, write_file
 from lit_fed.configurations import find_configuration, with_configurations
 from lit_fed.study.execution import execute
 from lit_fed.study.figure import Kind, draw
@@ -74,7 +75,7 @@ def study(
     failed = execute(runs, jobs, console)
     results = root / name
     # all metrics are in this file, also where the table is refused
-    results.with_suffix(".csv").write_text(results_csv(runs), encoding="utf-8")
+    write_file(results.with_suffix(".csv"), results_csv(runs))
     _require_metrics(runs, metrics or [], figure)
     _report(runs, results, metrics or list(METRICS), figure, sweep, console)
     for run in failed:
@@ -138,10 +139,11 @@ def _report(
     console: Console,
 ) -> None:
     table = results_table(runs, metrics)
-    path.with_suffix(".md").write_text(table + "\n", encoding="utf-8")
+    write_file(path.with_suffix(".md"), table + "\n")
     kind: Kind = figure or ("bars" if sweep is None else "sweep")
     label = next(iter(sweep)) if sweep else "value"
-    draw(runs, metrics, kind, label).savefig(path.with_suffix(".png"), dpi=150)
+    with whole_file(path.with_suffix(".png")) as writing:
+        draw(runs, metrics, kind, label).savefig(writing, dpi=150)
     console.print(table, soft_wrap=True, markup=False, highlight=False)
 
 

@@ -11,6 +11,7 @@ import pytest
 from lit_fed.callbacks import RoundCheckpoint
 from lit_fed.federation import last_checkpoint
 from lit_fed.federation.run.checkpoint import best_round, checkpoints
+from tests.federation.toy import toy_data, toy_module, toy_trainer
 
 
 def _names(trainer: Any) -> list[str]:
@@ -196,3 +197,50 @@ def test_what_cannot_be_written_ends_the_run(trainer: Any) -> None:
     trainer.finish_round([callback], val__f1=0.5)
     with pytest.raises(OSError, match="no space left"):
         trainer.call([callback], "on_client_end", None)
+
+
+def test_a_record_that_was_being_written_does_not_hinder_the_next_run(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    def run(rounds: int, ckpt_path: str | None = None) -> Any:
+        callback = RoundCheckpoint(monitor="val/accuracy")
+        trainer = toy_trainer(tmp_path / "run", max_rounds=rounds, callbacks=[callback])
+        trainer.fit(toy_module(toy_model), toy_data(), ckpt_path)
+        return trainer
+
+    run(1)
+    folder = tmp_path / "run" / "checkpoints"
+    for name in (".writing-best.json", ".writing-file-best.json"):
+        (folder / name).write_text("{")
+    (folder / ".deleting-round=0007").mkdir()
+    (tmp_path / "run" / ".writing-folder-adapter").mkdir()
+    trainer = run(2, "last")
+    assert not [name for name in _names(trainer) if name.startswith(".")]
+    assert not list(trainer.log_dir.glob(".writing*"))
+
+
+def test_what_a_run_that_was_killed_had_not_come_to_is_made_up_for(trainer: Any) -> None:
+    _fit(trainer, RoundCheckpoint(keep_last=None, monitor="val/f1"), [0.1, 0.2, 0.9])
+    folder = trainer.log_dir / "checkpoints"
+    (folder / "best.json").unlink()
+    resumed = RoundCheckpoint(keep_last=1, monitor="val/f1")
+    trainer.call([resumed], "on_fit_start")
+    assert _names(trainer) == ["best.json", "round=0003"]
+
+
+def test_an_earlier_checkpoint_goes_when_the_new_one_is_there(
+    trainer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fit(trainer, RoundCheckpoint(keep_last=None), [0.1, 0.2])
+    trainer.federation = replace(trainer.federation, round=0, history=[])
+    callback = RoundCheckpoint(keep_last=None)
+    trainer.call([callback], "on_fit_start")
+
+    def full(path: Path) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(trainer, "save_checkpoint", full)
+    trainer.finish_round([callback])
+    with pytest.raises(OSError, match="no space"):
+        callback.wait()
+    assert _names(trainer) == ["round=0001", "round=0002"]

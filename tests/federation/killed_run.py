@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning.pytorch import Callback
 
-from lit_fed.federation.run import checkpoint
+from lit_fed import atomic_files
 from lit_fed.payload import Payload
 from tests.federation.toy import toy_data, toy_module, toy_trainer
 
@@ -54,8 +54,8 @@ class KillBeforeRename(Callback):
 
     def on_round_start(self, trainer: Any, module: Any, clients: Any) -> None:
         if trainer.current_round == ROUND:
-            flush = checkpoint._flush
-            checkpoint._flush = lambda path: die() if SECOND in str(path) else flush(path)
+            flush = atomic_files.flush
+            atomic_files.flush = lambda path: die() if SECOND in str(path) else flush(path)
 
 
 INSTANTS = {

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -13,6 +11,7 @@ from typing import Any, Final, Literal
 import safetensors.torch
 from torch import Tensor
 
+from lit_fed.atomic_files import whole_folder
 from lit_fed.checkpoint_files import (
     FORMAT,
     checkpoint_payload,
@@ -63,7 +62,7 @@ def best_round(
 
 
 def save_checkpoint(folder: Path, state: FederationState, run: dict[str, Any]) -> None:
-    """Write a checkpoint under a temporary name and rename it when it is complete.
+    """Write a checkpoint, whole or not at all; one that is there stays until the new one is in its place.
 
     ``state.json`` holds the counters, ``broadcast.safetensors`` and ``server.safetensors`` what its
     name says, ``clients/<number>.safetensors`` a client's private state and
@@ -75,14 +74,24 @@ def save_checkpoint(folder: Path, state: FederationState, run: dict[str, Any]) -
         folder: The checkpoint's final name. One that is there already is replaced.
         state: What to write.
         run: The run's identity, which must be the same for the run to go on.
+
+    Raises:
+        FileExistsError: If ``folder`` is there and holds something else than a checkpoint.
+        OSError: If it cannot be written.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.parent.glob(".writing-*"):
-        shutil.rmtree(leftover)
-    writing = folder.parent / f".writing-{folder.name}"
-    (writing / "clients").mkdir(parents=True)
-    state.broadcast.save(writing / "broadcast.safetensors")
-    state.server.save(writing / "server.safetensors")
+    if folder.exists() and not (folder / "state.json").is_file() and any(folder.iterdir()):
+        raise FileExistsError(
+            f"a checkpoint is expected to be written to a new folder or in place of another one, but {folder} is "
+            "there and is none"
+        )
+    with whole_folder(folder) as writing:
+        _write(writing, state, run)
+
+
+def _write(folder: Path, state: FederationState, run: dict[str, Any]) -> None:
+    (folder / "clients").mkdir()
+    state.broadcast.save(folder / "broadcast.safetensors")
+    state.server.save(folder / "server.safetensors")
     clients: dict[str, dict[str, Any]] = {}
     for number, (name, client) in enumerate(state.clients.items()):
         clients[name] = {
@@ -95,32 +104,20 @@ def save_checkpoint(folder: Path, state: FederationState, run: dict[str, Any]) -
             # nothing prepared is not the same as prepared, and it came to nothing
             if payload or (key == "prepared" and payload is not None):
                 clients[name][key] = f"clients/{number}.{key}.safetensors"
-                payload.save(writing / clients[name][key])
-    callbacks = _written_callbacks(writing, state.callbacks)
-    (writing / "state.json").write_text(
-        json.dumps(
-            {
-                "format": FORMAT,
-                "run": run,
-                "round": state.round,
-                "clients": clients,
-                "sampler": state.sampler,
-                "ledger": state.ledger.to_dict(),
-                "history": state.history,
-                "failures": state.failures,
-                "changes": state.changes,
-                "callbacks": callbacks,
-            },
-            indent=1,
-        ),
-        encoding="utf-8",
-    )
-    for path in [*writing.rglob("*"), writing]:
-        _flush(path)
-    if folder.exists():
-        shutil.rmtree(folder)
-    writing.rename(folder)
-    _flush(folder.parent)
+                payload.save(folder / clients[name][key])
+    content = {
+        "format": FORMAT,
+        "run": run,
+        "round": state.round,
+        "clients": clients,
+        "sampler": state.sampler,
+        "ledger": state.ledger.to_dict(),
+        "history": state.history,
+        "failures": state.failures,
+        "changes": state.changes,
+        "callbacks": _written_callbacks(folder, state.callbacks),
+    }
+    (folder / "state.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def saved_identity(folder: Path) -> tuple[dict[str, Any], bool]:
@@ -209,11 +206,3 @@ def _read_callbacks(folder: Path, written: dict[str, Any]) -> dict[str, dict[str
         tensors = safetensors.torch.load_file(folder / one["tensors"]) if "tensors" in one else {}
         states[key] = {**one["state"], **tensors}
     return states
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,6 +15,7 @@ from typing import Any
 from lightning.fabric.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lit_fed.atomic_files import clear_leftovers, write_file
 from lit_fed.client import Client
 from lit_fed.federation.client.client_state import ClientState
 from lit_fed.federation.run.checkpoint import load_checkpoint, save_checkpoint, saved_identity
@@ -127,9 +128,12 @@ class Run:
         """Where clients' states are kept, of which some are held already."""
         return ClientStateStore(self._budget, self._state_folder, held)
 
-    def clear_client_states(self) -> None:
-        """Remove files of clients' states that a killed run has left."""
+    def clear_leftovers(self) -> None:
+        """Remove clients' states and half-written files that a killed run has left in the run's folder."""
         shutil.rmtree(self._state_folder, ignore_errors=True)
+        if self.folder is not None:
+            for name in (".", "checkpoints", "prepared", "profile"):
+                clear_leftovers(self.folder / name)
 
     @property
     def _state_folder(self) -> Path:
@@ -148,10 +152,7 @@ class Run:
         """Write what a client has prepared, whole or not at all."""
         path = self._prepared_path(client)
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            writing = path.with_name(f".writing-{path.name}")
-            prepared.save(writing)
-            writing.replace(path)
+            write_file(path, prepared.to_bytes())
 
     def clear_prepared(self) -> None:
         """Remove what clients had prepared: a checkpoint has it by now, or the run begins anew."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lit_fed.atomic_files import write_file
 from lit_fed.study.claims.claim import Claim, Direction
 from lit_fed.study.claims.evidence import arm_differences, curve_differences, runs_of
 from lit_fed.study.claims.judgement import Judgement, claim_verdict, judge
@@ -69,7 +70,7 @@ def claims(
     if output is None:
         print(page)
     else:
-        output.write_text(page, encoding="utf-8")
+        write_file(output, page)
 
 
 def claims_page(
