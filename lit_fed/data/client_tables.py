@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lit_fed.data.columns import with_texts, written_values
 from lit_fed.data.partitioners.partitioner import Positions
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_NUMBERS = ("int", "uint", "float")
+_WRITTEN = ("int", "uint", "float", "string", "large_string", "bool")
 
 
 def require_names(names: Mapping[Any, object]) -> None:
@@ -49,13 +50,14 @@ def joined_tables(tables: Mapping[str, Dataset]) -> tuple[Dataset, dict[str, Pos
         The rows with the columns that all tables have, and the positions of each client's.
 
     Raises:
-        ValueError: If a column is of types that do not go together: whole numbers and fractions do.
+        ValueError: If a column is of types that do not go together. Texts and numbers of any kind do: they
+            become text, as they are written.
 
     >>> from datasets import Dataset
     >>> tables = {"b": {"text": ["x", "y"], "age": [3, 4]}, "a": {"text": ["z"], "age": [0.5]}}
     >>> rows, owned = joined_tables({name: Dataset.from_dict(table) for name, table in tables.items()})
     >>> rows["age"][:], owned["a"].tolist()
-    ([3.0, 4.0, 0.5], [2])
+    (['3', '4', '0.5'], [2])
     """
     from datasets import Features, concatenate_datasets
 
@@ -64,14 +66,24 @@ def joined_tables(tables: Mapping[str, Dataset]) -> tuple[Dataset, dict[str, Pos
     features = Features({name: _common(name, tables) for name in shared})
     parts = []
     for table in tables.values():
-        part = table.select_columns(shared)
-        parts.append(part if part.features == features else part.cast(features))
+        parts.append(_as(table.select_columns(shared), features))
     ends = np.cumsum([len(part) for part in parts])
     starts = ends - [len(part) for part in parts]
     owned = {
         name: np.arange(start, end) for name, start, end in zip(tables, starts, ends, strict=True)
     }
     return concatenate_datasets(parts), owned
+
+
+def _as(table: Dataset, features: Any) -> Dataset:
+    """The table with columns of these types."""
+    from datasets import Value
+
+    for name in table.column_names:
+        if features[name] == Value("string") and table.features[name] != Value("string"):
+            # a cast would write numbers in a way of its own
+            table = with_texts(table, name, written_values(table, name, "data.train"))
+    return table if table.features == features else table.cast(features)
 
 
 def _common(column: str, tables: Mapping[str, Dataset]) -> Any:
@@ -90,8 +102,8 @@ def _common(column: str, tables: Mapping[str, Dataset]) -> Any:
     other = next(((n, k) for n, k in kinds if k != kind), None)
     if other is None:
         return kind
-    if all(type(k) is Value and k.dtype.startswith(_NUMBERS) for _, k in kinds):
-        return Value("float64" if any(k.dtype.startswith("float") for _, k in kinds) else "int64")
+    if all(type(k) is Value and k.dtype.startswith(_WRITTEN) for _, k in kinds):
+        return Value("string")
     raise ValueError(
         f"`data.train`: column {column!r} is expected to be of one type for all clients, but is {kind} in "
         f"{first!r} and {other[1]} in {other[0]!r}"

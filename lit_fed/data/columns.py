@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from lit_fed.data.row_error import RowError
+
 if TYPE_CHECKING:
     from datasets import Dataset
+
+_NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_SINGLE: Final = {"float16": np.float16, "float32": np.float32}
 
 ROW_ID = "__index__"
 """The column of row ids: positions in the original table, or in the public set."""
@@ -52,10 +59,137 @@ def column_values(rows: Dataset, column: str) -> list[Any]:
     return values
 
 
+def written_values(rows: Dataset, column: str, setting: str) -> list[str | None]:
+    """A column's values as they are written, which is the same from whatever file they come.
+
+    Text is as it is, ``NA`` and ``null`` included. A whole number is its digits, another number the shortest
+    decimal that reads back as the same (``1.0``, ``250.1``, ``1e+16``); so a code such as 250.10 is to be text in
+    files that tell text from numbers. Truth values are ``true`` and ``false``, a class of ``ClassLabel`` is its name.
+
+    Args:
+        rows: The table.
+        column: The column.
+        setting: The setting that names the column, for messages.
+
+    Returns:
+        The texts; None where there is no value, which NaN and a ``ClassLabel`` of -1 are too.
+
+    Raises:
+        RowError: If a value is neither text nor a number.
+
+    >>> from datasets import Dataset
+    >>> rows = Dataset.from_dict({"code": ["250.10", "NA", None], "price": [250.10, float("nan"), 38.0]})
+    >>> written_values(rows, "code", "data.encoding.label"), written_values(rows, "price", "data.encoding.text")
+    (['250.10', 'NA', None], ['250.1', None, '38.0'])
+    """
+    feature = rows.features[column]
+    names = getattr(feature, "names", None)
+    single = _SINGLE.get(getattr(feature, "dtype", ""), float)
+    texts: list[str | None] = []
+    for position, value in enumerate(column_values(rows, column)):
+        text: str | None
+        if value is None or value != value:
+            text = None
+        elif isinstance(value, str):
+            text = value
+        elif isinstance(value, bool):
+            text = "true" if value else "false"
+        elif isinstance(value, int):
+            text = str(value) if names is None else _class_name(names, value)
+        elif isinstance(value, float):
+            text = str(single(value))
+        elif isinstance(value, Decimal):
+            text = str(value)
+        else:
+            row = int(row_ids(rows)[position])
+            raise RowError(
+                f"`{setting}` is expected to name a column of strings or numbers, but {column!r} has "
+                f"{type(value).__name__} {value!r:.60} in row {row}",
+                row,
+            )
+        texts.append(text)
+    return texts
+
+
+def _class_name(names: Sequence[str], number: int) -> str | None:
+    return names[number] if 0 <= number < len(names) else None
+
+
+def required_values(rows: Dataset, column: str, setting: str) -> list[str]:
+    """A column's values as :func:`written_values` gives them, each of which has to be there and not blank.
+
+    Raises:
+        RowError: If a value is missing or blank, or neither text nor a number, or if two values differ in the
+            blanks around them alone, so that one of them is most likely a slip.
+
+    >>> from datasets import Dataset
+    >>> required_values(Dataset.from_dict({"ward": ["a", ""]}), "ward", "data.partitioner.column")
+    Traceback (most recent call last):
+    lit_fed.data.row_error.RowError: `data.partitioner.column` names column 'ward', which has no value in 1 of 2 \
+rows, the first is row 1
+    """
+    values = written_values(rows, column, setting)
+    require_values(rows, column, setting, [value is None or not value.strip() for value in values])
+    present = [value for value in values if value is not None]
+    stripped: dict[str, str] = {}
+    for value in dict.fromkeys(present):
+        other = stripped.setdefault(value.strip(), value)
+        if other != value:
+            row = int(row_ids(rows)[present.index(value)])
+            raise RowError(
+                f"`{setting}` names column {column!r}, whose values are expected to differ in more than blanks, "
+                f"but are {other!r} and, in row {row}, {value!r}",
+                row,
+            )
+    return present
+
+
+def require_values(rows: Dataset, column: str, setting: str, missing: Sequence[bool]) -> None:
+    """Raise where a column lacks values.
+
+    Args:
+        rows: The table, of N rows.
+        column: The column.
+        setting: The setting that names the column, for messages.
+        missing: For each row whether there is none.
+
+    Raises:
+        RowError: Naming how many rows, and the first.
+    """
+    if count := sum(missing):
+        row = int(row_ids(rows)[missing.index(True)])
+        raise RowError(
+            f"`{setting}` names column {column!r}, which has no value in {count} of {len(missing)} rows, "
+            f"the first is row {row}",
+            row,
+        )
+
+
+def in_written_order(texts: Iterable[str]) -> list[str]:
+    """Distinct texts in order: of numbers if each is one, else of characters.
+
+    >>> in_written_order(["10", "9", "10"]), in_written_order(["10", "9", "b"])
+    (['9', '10'], ['10', '9', 'b'])
+    """
+    distinct = set(texts)
+    if all(map(_NUMBER.fullmatch, distinct)):
+        return sorted(distinct, key=lambda text: (float(text), text))
+    return sorted(distinct)
+
+
+def number(text: str | None) -> float | None:
+    """The number that a text is; None if it is none.
+
+    >>> number("0.5"), number("1e-3"), number("1,5"), number("nan")
+    (0.5, 0.001, None, None)
+    """
+    return float(text) if text is not None and _NUMBER.fullmatch(text) else None
+
+
 def column_codes(
     rows: Dataset, column: str, setting: str
-) -> tuple[list[Any], npt.NDArray[np.int64]]:
-    """A column as codes into its sorted distinct values.
+) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """A column as codes into its distinct values in order.
 
     Args:
         rows: The table, of N rows.
@@ -63,7 +197,8 @@ def column_codes(
         setting: The setting that names the column, for messages.
 
     Returns:
-        The distinct values in order, and the codes [N].
+        The distinct values as they are written, numbers in their order (those of a ``ClassLabel`` in that of
+        the classes), and the codes [N].
 
     Raises:
         ValueError: If the column is not there or lacks values.
@@ -75,21 +210,27 @@ def column_codes(
     (['a', 'b'], [1, 0, 1])
     """
     require_column(rows, column, setting)
-    values = column_values(rows, column)
-    if missing := sum(value is None for value in values):
-        raise ValueError(
-            f"`{setting}` names column {column!r}, which has no value in {missing} of "
-            f"{len(values)} rows"
-        )
-    try:
-        names = sorted(set(values))
-    except TypeError:
-        raise ValueError(
-            f"`{setting}` is expected to name a column of strings or numbers, but {column!r} is of "
-            f"type {rows.features[column]}"
-        ) from None
+    values = required_values(rows, column, setting)
+    classes = getattr(rows.features[column], "names", None)
+    present = set(values)
+    names = [n for n in classes if n in present] if classes else in_written_order(present)
     code = {name: i for i, name in enumerate(names)}
     return names, np.fromiter((code[value] for value in values), np.int64, len(values))
+
+
+def with_texts(rows: Dataset, column: str, texts: Sequence[str | None]) -> Dataset:
+    """The table with a column that holds other values, which are texts.
+
+    >>> from datasets import Dataset
+    >>> with_texts(Dataset.from_dict({"price": [2, 38]}), "price", ["2", "38.00"])["price"][:]
+    ['2', '38.00']
+    """
+    from datasets import Value
+
+    beside = f"{column} as text"
+    added = rows.add_column(beside, list(texts), feature=Value("string"))
+    order = rows.column_names
+    return added.remove_columns(column).rename_column(beside, column).select_columns(order)
 
 
 def select_rows(rows: Dataset, positions: Sequence[int] | npt.NDArray[np.int64]) -> Dataset:

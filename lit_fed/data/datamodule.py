@@ -23,8 +23,17 @@ from lit_fed.data.features import collated
 from lit_fed.data.partition_table import partition_table
 from lit_fed.data.partitioners import IIDPartitioner, Partitioner
 from lit_fed.data.reader import PlainReader, Reader
+from lit_fed.data.row_error import located
 from lit_fed.data.sources import ClientFiles, Source
-from lit_fed.data.tables import TASK, Tables, is_of_clients, load_tables, naming, rows_of_tasks
+from lit_fed.data.tables import (
+    TASK,
+    Tables,
+    is_of_clients,
+    load_tables,
+    naming,
+    place_in,
+    rows_of_tasks,
+)
 from lit_fed.limits import require_at_least, require_fraction, require_instance
 
 # Written with `not`, as jsonargparse runs plain `if TYPE_CHECKING` blocks: it would take a second
@@ -161,7 +170,7 @@ class FederatedDataModule(LightningDataModule):
         self.seed = seed
         self.tasks = tasks
         self._division: Division | None = None
-        self._unanswered: frozenset[str] = frozenset()
+        self._unanswered: Mapping[str, frozenset[int]] = {}
 
     @classmethod
     def from_datasets(
@@ -228,15 +237,16 @@ class FederatedDataModule(LightningDataModule):
                 f"`data.num_clients` is expected to be null where `data.train` names its clients, which are "
                 f"{len(named)}, but got {count}"
             )
-        division = divide(
-            tables.train,
-            named or self.partitioner or IIDPartitioner(),
-            count,
-            self.validation_fraction if tables.validation is None else 0.0,
-            self.public_size if tables.public is None else 0,
-            self.client_validation_fraction,
-            self._seed,
-        )
+        with located(place_in(self._tables[0])):
+            division = divide(
+                tables.train,
+                named or self.partitioner or IIDPartitioner(),
+                count,
+                self.validation_fraction if tables.validation is None else 0.0,
+                self.public_size if tables.public is None else 0,
+                self.client_validation_fraction,
+                self._seed,
+            )
         self._validation = division.validation if tables.validation is None else tables.validation
         public = division.public if tables.public is None else tables.public
         # What is said of public rows is kept by their ids, wherever they come from.
@@ -325,8 +335,11 @@ class FederatedDataModule(LightningDataModule):
         return self._tests
 
     @property
-    def unanswered(self) -> frozenset[str]:
-        """The names of tests that do not say what is to be predicted; set up for ``predict`` alone there are such."""
+    def unanswered(self) -> Mapping[str, frozenset[int]]:
+        """The ids of rows that do not say what is to be predicted, of the tests that have such.
+
+        Set up for ``predict`` alone there are any.
+        """
         self._ready()
         return self._unanswered
 

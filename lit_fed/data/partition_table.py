@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lit_fed.data.client_data import ClientData
-from lit_fed.data.columns import column_values
+from lit_fed.data.columns import in_written_order, written_values
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,11 +40,13 @@ def partition_table(
     from rich.table import Table
 
     counts: list[Counter[Any]] = [
-        Counter(column_values(client.rows, label) if label else []) for client in clients
+        Counter(written_values(client.rows, label, "data.encoding.label") if label else [])
+        for client in clients
     ]
     total = sum(counts, Counter[Any]())
-    # Labels may be of any one type, and some may be missing.
-    labels = sorted(total, key=lambda value: (value is None, value))
+    # some may be missing
+    labels: list[str | None] = [*in_written_order(value for value in total if value is not None)]
+    labels += [None] if None in total else []
     shown = labels if len(labels) <= _MOST_LABELS else []
     held_out = any(client.validation is not None for client in clients)
     table = Table()

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
 from lit_fed.data.client_tables import joined_tables, require_names
-from lit_fed.data.columns import column_values, number_rows, require_column, row_ids, select_rows
+from lit_fed.data.columns import (
+    number_rows,
+    require_column,
+    required_values,
+    row_ids,
+    select_rows,
+    with_texts,
+    written_values,
+)
 from lit_fed.data.encodings import Encoding
 from lit_fed.data.partitioners.partitioner import Positions
+from lit_fed.data.row_error import located
 from lit_fed.data.sources import ClientFiles, Source
 
 if TYPE_CHECKING:
@@ -32,7 +41,7 @@ class Tables:
         public: The public set. None: still to be carved off.
         tests: Tests by name.
         clients: The positions of each client's rows in `train`, by name. None: still to be divided.
-        unanswered: The names of tests that do not say what is to be predicted.
+        unanswered: The ids of rows that do not say what is to be predicted, of the tests with such rows.
     """
 
     train: Dataset
@@ -40,7 +49,7 @@ class Tables:
     public: Dataset | None
     tests: dict[str, Dataset]
     clients: dict[str, Positions] | None = None
-    unanswered: frozenset[str] = frozenset()
+    unanswered: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
 
 def load_tables(
@@ -61,8 +70,8 @@ def load_tables(
         test: Rows for tests, or several tables by name.
         encoding: How rows are encoded.
         tasks: The values of column ``task`` to keep. None: all rows.
-        answered: Whether tests need the column of what is to be predicted. Those without it then have a
-            value of the training table there.
+        answered: Whether tests have to say what is to be predicted. Where they need not, the rows that do not, or
+            whose value there is blank, have one of the training table.
 
     Raises:
         FileNotFoundError: If a table is not there.
@@ -81,22 +90,36 @@ def load_tables(
         rows = load("data.train", train)
     with naming("data.train"):
         encoding.prepare(rows)
-    named = {f"data.test.{n}" if tests is test else "data.test": n for n in tests}
-    unanswered: set[str] = set()
+    named = {n: f"data.test.{n}" if tests is test else "data.test" for n in tests}
+    unanswered: dict[str, frozenset[int]] = {}
     answer = encoding.answer_column
     if not answered and answer is not None:
-        tests = {name: _read(where, tests[name]) for where, name in named.items()}
-        unanswered = {name for name, table in tests.items() if answer not in table.column_names}
-        for name in unanswered:
-            tests[name] = tests[name].add_column(answer, [rows[0][answer]] * len(tests[name]))
+        (given,) = written_values(rows.select([0]), answer, "data.encoding")
+        for name, table in tests.items():
+            tests = {**tests, name: _read(named[name], table)}
+            tests[name], without = _answered(tests[name], answer, str(given))
+            if without:
+                unanswered[name] = without
     return Tables(
         rows,
         None if validation is None else load("data.validation", validation),
         None if public is None else load("data.public", public),
-        {name: load(where, tests[name]) for where, name in named.items()},
+        {name: load(where, tests[name]) for name, where in named.items()},
         clients,
-        frozenset(unanswered),
+        unanswered,
     )
+
+
+def _answered(table: Dataset, answer: str, given: str) -> tuple[Dataset, frozenset[int]]:
+    """A table with the given answer where it has none, and the positions of these rows."""
+    if answer not in table.column_names:
+        return table.add_column(answer, [given] * len(table)), frozenset(range(len(table)))
+    values = written_values(table, answer, "data.encoding")
+    without = frozenset(i for i, value in enumerate(values) if value is None or not value.strip())
+    if not without:
+        return table, without
+    texts = [given if i in without else value for i, value in enumerate(values)]
+    return with_texts(table, answer, texts), without
 
 
 def is_of_clients(train: object) -> TypeGuard[ClientFiles | Mapping[str, Source | Dataset]]:
@@ -174,11 +197,18 @@ def read_table(where: str, source: Source | Dataset, encoding: Encoding) -> Data
     Raises:
         FileNotFoundError: If it is not there.
         TypeError: If it is no table.
-        ValueError: If it cannot be read, has no rows, or lacks a column.
+        ValueError: If it cannot be read, has no rows, or lacks a column or a value.
     """
     rows = _read(where, source)
     encoding.require_columns(rows, where)
+    with naming(where), located(place_in(source)):
+        encoding.require_values(rows)
     return rows
+
+
+def place_in(source: object) -> Callable[[int], str | None]:
+    """What tells the place of a row, such as its line, of a table that was read from a source."""
+    return source.place if isinstance(source, Source) else lambda row: None
 
 
 def _read(where: str, source: Source | Dataset) -> Dataset:
@@ -213,7 +243,7 @@ def rows_of_tasks(rows: Dataset, tasks: Sequence[str]) -> Dataset:
     >>> rows_of_tasks(Dataset.from_dict({"task": ["a", "b", "a"], "label": [0, 1, 2]}), ["a"])["label"][:]
     [0, 2]
     """
-    values, wanted = column_values(rows, TASK), set(tasks)
+    values, wanted = written_values(rows, TASK, "data.tasks"), set(tasks)
     return select_rows(rows, np.flatnonzero([value in wanted for value in values]))
 
 
@@ -234,7 +264,7 @@ def _check_tasks(where: str, rows: Dataset, tasks: Sequence[str]) -> None:
             f"`data.tasks` is expected to name one task or more, each once, but got {list(tasks)}"
         )
     require_column(rows, TASK, "data.tasks", where)
-    present = set(column_values(rows, TASK))
+    present = set(required_values(rows, TASK, "data.tasks"))
     if unknown := [task for task in tasks if task not in present]:
         raise ValueError(
             f"`data.tasks` is expected to name tasks of {where}, but got {unknown}; its tasks are "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from lit_fed.backbones import CausalLM, TextGenerator
-from lit_fed.data.columns import column_values, row_ids
+from lit_fed.data.columns import column_values, row_ids, written_values
 from lit_fed.federation.client.evaluation_loop import EvaluationLoop
 from lit_fed.federation.client.local_batches import limited
 
@@ -57,14 +57,14 @@ def predicted_rows(
         hidden = {encoding.answer_column, encoding.weight}
         columns = [c for c in dict.fromkeys(encoding.columns.values()) if c not in hidden]
         held = {f"{c}_" if c in _FIELDS else c: column_values(rows, c) for c in columns}
-        told = name not in evaluation.data.unanswered
-        expected = _expected(evaluation, rows) if told else []
+        untold = evaluation.data.unanswered.get(name, frozenset())
+        expected = _expected(evaluation, rows)
         for i, row in enumerate(row_ids(rows).tolist()):
             yield {
                 "set": name,
                 "row": row,
                 **{column: values[i] for column, values in held.items()},
-                **({"expected": expected[i]} if told else {}),
+                **({} if row in untold else {"expected": expected[i]}),
                 **answers[i],
             }
 
@@ -81,7 +81,7 @@ def _expected(evaluation: EvaluationLoop, rows: Dataset) -> list[Any]:
         return [None] * len(rows)
     label_ids = getattr(encoding, "label_ids", None)
     if label_ids is None:
-        return column_values(rows, encoding.answer_column)
+        return written_values(rows, encoding.answer_column, "data.encoding")
     names = _label_names(evaluation)
     return [names[label] for label in label_ids(rows).tolist()]
 

@@ -19,7 +19,7 @@ def test_select_rows_is_select_with_a_fingerprint_of_its_content() -> None:
 def test_column_codes_agree_with_numpy() -> None:
     names, codes = column_codes(ROWS, "label", "setting")
     expected_names, expected_codes = np.unique([5, 3, 4, 3], return_inverse=True)
-    assert names == expected_names.tolist()
+    assert names == [str(name) for name in expected_names]
     assert codes.tolist() == expected_codes.tolist()
 
 

@@ -68,8 +68,8 @@ def test_errors_name_the_table(tmp_path: Path) -> None:
         load_tables(DatasetDict({"train": ROWS}), None, None, None, ENCODING, None)  # type: ignore[arg-type]
     with pytest.raises(
         ValueError,
-        match=r"data.train: `data.encoding.label` is expected to name a column of whole numbers",
+        match=r"data.train: `data.encoding.label` is expected to name a column of strings or numbers",
     ):
         load_tables(
-            Dataset.from_dict({"text": ["a"], "label": [0.5]}), None, None, None, ENCODING, None
+            Dataset.from_dict({"text": ["a"], "label": [[1]]}), None, None, None, ENCODING, None
         )

@@ -8,7 +8,7 @@ from datasets import ClassLabel, Dataset
 
 from lit_fed import FedAvg
 from lit_fed.aggregation import LocalOnly
-from lit_fed.data import CausalLMEncoding, ClassificationEncoding
+from lit_fed.data import CausalLMEncoding, ClassificationEncoding, CSVSource
 from tests.federation.toy import (
     fast_adamw,
     toy_backbone,
@@ -61,12 +61,28 @@ def test_rows_to_be_predicted_need_no_label(toy_model: Path, tmp_path: Path) -> 
         {name: value for name, value in row.items() if name != "expected"} | {"set": "new"}
         for row in rows
     ]
-    assert data.unanswered == {"new"}
+    assert data.unanswered == {"new": frozenset(range(40))}
     # they are no test
     with pytest.raises(ValueError, match=r"`data.encoding.label` .* column of data.test.new"):
         trainer.test(module, data)
     with pytest.raises(ValueError, match=r"`data.encoding.label` .* column of data.test.new"):
         toy_trainer(tmp_path / "other", max_rounds=1).fit(module, toy_data(test=tests))
+
+
+def test_rows_whose_label_is_blank_are_predicted_too(toy_model: Path, tmp_path: Path) -> None:
+    module, trainer = toy_module(toy_model), toy_trainer(tmp_path / "run", max_rounds=1)
+    answered = toy_rows(6, 6)
+    trainer.fit(module, toy_data(test=answered))
+    rows = list(trainer.predictions(module))
+    table = answered.to_pandas()
+    table["label"] = [*table["label"].astype(str)[:4], "", " "]
+    table.to_csv(tmp_path / "new.csv", index=False)
+    data = toy_data(test=CSVSource(tmp_path / "new.csv"))
+    said = list(trainer.predictions(module, data))
+    assert said[:4] == rows[:4]
+    assert said[4:] == [{k: v for k, v in row.items() if k != "expected"} for row in rows[4:]]
+    with pytest.raises(ValueError, match=r"data.test: .* no value in 2 of 6 rows, .* \(line 6 of"):
+        trainer.test(module, data)
 
 
 def test_a_question_to_be_answered_needs_no_answer(tmp_path: Path) -> None:

@@ -92,6 +92,12 @@ class CausalLMEncoding(Encoding):
             ]
         return [prompt + self._parts[-1][0] for prompt in prompts]
 
+    def require_values(self, rows: Dataset) -> None:
+        """Raise where a response or a weight is missing, see :class:`Encoding`."""
+        super().require_values(rows)
+        self.prompts(rows)
+        column_texts(rows, self.response, "data.encoding.response")
+
     def encode(
         self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int
     ) -> Features:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from lit_fed.data.columns import column_values, row_ids
+from lit_fed.data.columns import in_written_order, required_values, row_ids
 from lit_fed.data.encodings.encoding import Encoding, column_texts, padding_id, require_tokens
 from lit_fed.data.features import Features
+from lit_fed.data.row_error import RowError
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
+
+# A number of a class; 1.0 is what other programs make of 1 in a column where a value is missing.
+_WHOLE: Final = re.compile(r"(0|-?[1-9][0-9]{0,17})(\.0)?")
 
 
 class ClassificationEncoding(Encoding):
@@ -25,10 +30,11 @@ class ClassificationEncoding(Encoding):
     Args:
         text: The column of the text.
         text_pair: The column of the second text. None: there is one text.
-        label: The column of labels: numbers from 0, or strings. Strings become numbers in their
-            sorted order in the training table.
+        label: The column of labels, which go by how they are written, whatever file they come from. If every
+            label of the training table is a whole number, they are the classes' numbers, from 0; else they are
+            the classes' names, numbered in their order.
         label_names: The labels in the order of their numbers. If every label of the training table
-            is among them, as a string, labels become the positions of their names; else they name
+            is among them, labels become the positions of their names; else they name
             the numbers. None: those of a ``ClassLabel`` column; else see `label`.
         weight: A column with the weight of each row's loss, at least 0. None: all rows count the
             same.
@@ -66,7 +72,6 @@ class ClassificationEncoding(Encoding):
         self.label_names = label_names
         self.names = label_names
         self._ids: dict[str, int] | None = None
-        self._class_names: list[str] | None = None
 
     @property
     def columns(self) -> Mapping[str, str]:
@@ -91,18 +96,22 @@ class ClassificationEncoding(Encoding):
             ValueError: If a label is missing, is no number or string, or is not in `label_names`.
         """
         labels = set(self._labels(rows))
-        strings = {str(label) for label in labels}
-        textual = any(isinstance(label, str) for label in labels)
-        names = self.label_names
-        self._class_names = getattr(rows.features[self.label], "names", None)
-        if names is None and textual:
-            names = sorted(strings)
-        self.names = self._class_names if names is None else names
-        if names is not None and (textual or strings <= set(names)):
-            self._ids = {name: i for i, name in enumerate(names)}
-        else:
-            self._ids = None
+        classes: list[str] | None = getattr(rows.features[self.label], "names", None)
+        whole = all(map(_WHOLE.fullmatch, labels))
+        names = self.label_names or classes
+        if names is None and not whole:
+            names = in_written_order(labels)
+        self.names = names
+        by_name = names is not None and (labels <= set(names) or not (whole or classes))
+        self._ids = {name: i for i, name in enumerate(names or [])} if by_name else None
         self.label_ids(rows)
+
+    def require_values(self, rows: Dataset) -> None:
+        """Raise where a label, a text or a weight is missing, see :class:`Encoding`."""
+        super().require_values(rows)
+        column_texts(rows, self.text, "data.encoding.text")
+        if self.text_pair is not None:
+            column_texts(rows, self.text_pair, "data.encoding.text_pair")
 
     def label_ids(self, rows: Dataset) -> npt.NDArray[np.int64]:
         """The rows' labels as numbers, [N].
@@ -111,27 +120,27 @@ class ClassificationEncoding(Encoding):
             ValueError: If a label is missing, is no number or string, or is not a known one.
         """
         labels = self._labels(rows)
-        own = getattr(rows.features[self.label], "names", None)
-        if own and self._class_names and own != self._class_names:
-            raise ValueError(
-                f"`data.encoding.label` is expected to name a column of labels called as in the training table, "
-                f"{self._class_names}, but those of {self.label!r} are {own}"
-            )
-        if self._ids is None:
-            if strings := [label for label in labels if isinstance(label, str)]:
-                raise ValueError(
-                    f"`data.encoding.label` is expected to name a column of numbers as in the "
-                    f"training table, but {self.label!r} has {strings[0]!r}"
-                )
-            return np.asarray(labels, np.int64)
-        unknown = sorted({str(label) for label in labels} - set(self._ids))
-        if unknown:
-            raise ValueError(
+        ids = self._ids
+        if ids is None:
+            classes = getattr(rows.features[self.label], "names", None) or []
+            ids = {name: i for i, name in enumerate(classes)}
+            ids |= {
+                label: int(label.removesuffix(".0"))
+                for label in set(labels) - ids.keys()
+                if _WHOLE.fullmatch(label)
+            }
+        if unknown := set(labels) - ids.keys():
+            position = next(i for i, label in enumerate(labels) if label in unknown)
+            row = int(row_ids(rows)[position])
+            known = "whole numbers, as in the training table"
+            if self._ids is not None:
+                known = f"{list(ids)[:20]} (see `data.encoding.label_names`)"
+            raise RowError(
                 f"`data.encoding.label` names column {self.label!r}, which has labels "
-                f"{unknown[:5]}, but the known ones are {list(self._ids)[:20]} (see "
-                f"`data.encoding.label_names`)"
+                f"{in_written_order(unknown)[:5]}, the first in row {row}, but the known ones are {known}",
+                row,
             )
-        return np.fromiter((self._ids[str(label)] for label in labels), np.int64, len(labels))
+        return np.fromiter((ids[label] for label in labels), np.int64, len(labels))
 
     def encode(
         self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int
@@ -182,17 +191,5 @@ class ClassificationEncoding(Encoding):
                 f"{self.label!r} has {bad} in row {row}"
             )
 
-    def _labels(self, rows: Dataset) -> list[int | str]:
-        labels: list[int | str] = []
-        for value in column_values(rows, self.label):
-            if isinstance(value, float) and value.is_integer():
-                labels.append(int(value))
-            elif isinstance(value, int | str):
-                labels.append(value if isinstance(value, str) else int(value))
-            else:
-                what = "has rows without a label" if value is None else f"has {value!r:.60}"
-                raise ValueError(
-                    f"`data.encoding.label` is expected to name a column of whole numbers or "
-                    f"strings, but {self.label!r} {what}"
-                )
-        return labels
+    def _labels(self, rows: Dataset) -> list[str]:
+        return required_values(rows, self.label, "data.encoding.label")

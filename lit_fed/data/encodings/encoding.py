@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from lit_fed.data.columns import column_values, require_column
+from lit_fed.data.columns import (
+    number,
+    require_column,
+    require_values,
+    required_values,
+    row_ids,
+    written_values,
+)
 from lit_fed.data.features import Features
+from lit_fed.data.row_error import RowError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -73,6 +81,19 @@ class Encoding(ABC):
                 hint = "; set it to null if there is none" if setting in self.optional else ""
                 raise ValueError(f"{error}{hint}") from None
 
+    def require_values(self, rows: Dataset) -> None:
+        """Raise where a value that :meth:`encode` needs is missing or of a wrong type.
+
+        Args:
+            rows: A table as it was loaded, so that the error can name the place of a row in its file.
+
+        Raises:
+            ValueError: A :class:`~lit_fed.data.row_error.RowError` for the first such row of a column.
+        """
+        if self.label_column is not None:
+            required_values(rows, self.label_column, "data.encoding.label")
+        self.weights(rows)
+
     # Not abstract: most encodings have nothing to learn from the table.
     def prepare(self, rows: Dataset) -> None:  # noqa: B027
         """Learn what does not depend on the tokenizer, such as labels.
@@ -119,23 +140,23 @@ class Encoding(ABC):
         """
         if self.weight is None:
             return {}
-        values = column_values(rows, self.weight)
-        bad = [
-            value
-            for value in values
-            if not isinstance(value, int | float) or not 0 <= value < float("inf")
-        ]
-        if bad:
-            raise ValueError(
-                f"`data.encoding.weight` is expected to name a column of finite numbers of at "
-                f"least 0, but {self.weight!r} has {bad[0]!r} (in all {len(bad)} such rows of "
-                f"{len(values)})"
+        setting = "data.encoding.weight"
+        weights = [number(text) for text in written_values(rows, self.weight, setting)]
+        bad = [weight is None or not 0 <= weight < float("inf") for weight in weights]
+        if any(bad):
+            first = bad.index(True)
+            row = int(row_ids(rows)[first])
+            raise RowError(
+                f"`{setting}` is expected to name a column of finite numbers of at "
+                f"least 0, but {self.weight!r} has {rows[first][self.weight]!r} in row {row} (in all "
+                f"{sum(bad)} such rows of {len(weights)})",
+                row,
             )
-        return {"weight": np.asarray(values, np.float32)}
+        return {"weight": np.asarray(weights, np.float32)}
 
 
 def column_texts(rows: Dataset, column: str, setting: str, missing: str | None = None) -> list[str]:
-    """A column as texts.
+    """A column as texts, as they are written.
 
     Args:
         rows: The table.
@@ -146,22 +167,10 @@ def column_texts(rows: Dataset, column: str, setting: str, missing: str | None =
     Raises:
         ValueError: If a value is missing, or is neither text nor a number.
     """
-    values: list[Any] = column_values(rows, column)
-    empty = sum(value is None for value in values)
-    if empty and missing is None:
-        raise ValueError(
-            f"`{setting}` names column {column!r}, which has no value in {empty} of {len(values)} "
-            f"rows"
-        )
-    texts = []
-    for value in values:
-        if value is not None and not isinstance(value, str | int | float):
-            raise ValueError(
-                f"`{setting}` is expected to name a column of text, but {column!r} has "
-                f"{type(value).__name__} {value!r:.60}"
-            )
-        texts.append(str(value) if value is not None else str(missing))
-    return texts
+    values = written_values(rows, column, setting)
+    if missing is None:
+        require_values(rows, column, setting, [value is None for value in values])
+    return [str(missing) if value is None else value for value in values]
 
 
 def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -90,13 +90,11 @@ class NaturalPartitioner(Partitioner):
     def client_names(self, rows: Dataset, parts: Sequence[Sequence[int]]) -> list[str]:
         """The column's values, see above."""
         values, codes = column_codes(rows, self.column, "data.partitioner.column")
-        feature = rows.features[self.column]
-        named = getattr(feature, "int2str", str)
         names = []
         for part in parts:
             counts = np.bincount(codes[np.asarray(part, np.int64)])
             more = np.count_nonzero(counts) - 1
-            names.append(_name(named(values[counts.argmax()])) + (f"+{more}" if more else ""))
+            names.append(_name(values[counts.argmax()]) + (f"+{more}" if more else ""))
         return names
 
     def _kept(self, rows: Dataset) -> list[Positions]:

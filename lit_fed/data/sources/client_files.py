@@ -38,7 +38,7 @@ class ClientFiles:
     >>> _ = (folder / "ward-a.csv").write_text("text,label\ndull,0\n")
     >>> sources = ClientFiles(f"{folder}/*.csv").sources()
     >>> list(sources), sources["ward-b"].load()[0]
-    (['ward-a', 'ward-b'], {'text': 'fine', 'label': 1})
+    (['ward-a', 'ward-b'], {'text': 'fine', 'label': '1'})
     """
 
     def __init__(self, pattern: str, source: Callable[[str], Source] | None = None) -> None:

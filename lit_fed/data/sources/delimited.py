@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import csv
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lit_fed.data.sources.source import Source, existing_file, not_utf8, rows_from_columns
+from lit_fed.data.sources.source import Source, existing_file, not_utf8, text_columns
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-# Only what prints again as it was read becomes a number: 007 and 1e5 stay text.
-_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
-_FLOAT = re.compile(r"-?(0|[1-9][0-9]*)\.[0-9]+")
 _CSV_FIELD_LIMIT = 2**31 - 1
 
 
 class CSVSource(Source):
     r"""A CSV file in UTF-8.
 
-    Columns of which every value is a whole number become integers, those of decimals floats; all
-    others stay text exactly as it is, ``NA`` and ``null`` included. Blank lines are skipped.
+    All columns are text exactly as it is, numbers (``007``, ``250.10``) and ``NA`` included; what needs a number
+    reads it from the text. Blank lines are skipped.
 
     Args:
         path: The file.
@@ -37,7 +33,7 @@ class CSVSource(Source):
     >>> file = pathlib.Path(tempfile.mkdtemp()) / "train.csv"
     >>> _ = file.write_text('0,What is an atom ?\n3,"Who, then, was Galileo ?"\n')
     >>> CSVSource(file, header=False, columns=["label", "text"]).load()[1]
-    {'label': 3, 'text': 'Who, then, was Galileo ?'}
+    {'label': '3', 'text': 'Who, then, was Galileo ?'}
     """
 
     def __init__(
@@ -85,9 +81,13 @@ class CSVSource(Source):
         values: Iterable[tuple[str, ...]] = (
             zip(*records, strict=True) if records else [()] * len(names)
         )
-        return rows_from_columns(
-            {name: typed_values(column) for name, column in zip(names, values, strict=True)}, file
-        )
+        return text_columns(dict(zip(names, values, strict=True)))
+
+    def place(self, row: int) -> str:
+        """The line that a row ends on; see :meth:`Source.place`."""
+        file = existing_file(self.path)
+        _, lines = self._records(file)
+        return f"line {lines[row + self.header]} of {str(file)!r}"
 
     def _records(self, file: Path) -> tuple[list[list[str]], list[int]]:
         """All records that are not blank, and the lines they end on."""
@@ -113,8 +113,8 @@ class CSVSource(Source):
                         f"line {reader.line_num} of {str(file)!r} is not well-formed: {error}; if "
                         f"quotes are plain text in this file, set `quote: null`"
                     ) from None
-        except UnicodeDecodeError as error:
-            raise not_utf8(file, error) from None
+        except UnicodeDecodeError:
+            raise not_utf8(file) from None
         finally:
             csv.field_size_limit(limit)
         return records, lines
@@ -149,7 +149,7 @@ class TSVSource(CSVSource):
     >>> file = pathlib.Path(tempfile.mkdtemp()) / "train.tsv"
     >>> _ = file.write_text('sentence\tlabel\n"a stirring , funny film\t1\n')
     >>> TSVSource(file).load()[0]
-    {'sentence': '"a stirring , funny film', 'label': 1}
+    {'sentence': '"a stirring , funny film', 'label': '1'}
     """
 
     def __init__(
@@ -160,17 +160,3 @@ class TSVSource(CSVSource):
         quote: str | None = None,
     ) -> None:
         super().__init__(path, "\t", header, columns, quote)
-
-
-def typed_values(values: Sequence[str | None]) -> Sequence[str | int | float | None]:
-    """Text as numbers, where every value is one.
-
-    >>> typed_values(["0", "12"]), typed_values(["0.5", "1.0"]), typed_values(["007", "1"])
-    ([0, 12], [0.5, 1.0], ['007', '1'])
-    """
-    present = [value for value in values if value is not None]
-    if present and all(map(_INTEGER.fullmatch, present)):
-        return [None if value is None else int(value) for value in values]
-    if present and all(map(_FLOAT.fullmatch, present)):
-        return [None if value is None else float(value) for value in values]
-    return list(values)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lit_fed.data.sources.source import Source
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 class HubSource(Source):
     """A Hugging Face data set.
+
+    Columns of CSV files are text, as those of :class:`CSVSource`, unless the data set says what they are.
 
     Args:
         path: A folder written by ``save_to_disk``, a folder of data files, or a name on the hub.
@@ -41,7 +44,7 @@ class HubSource(Source):
 
         Raises:
             FileNotFoundError: If there is no such folder or data set, or the hub cannot be reached.
-            ValueError: If it has no such split or configuration.
+            ValueError: If it has no such split or configuration, or is damaged.
         """
         import datasets
 
@@ -57,12 +60,7 @@ class HubSource(Source):
                 )
             return splits[self.split]
         try:
-            rows = datasets.load_dataset(
-                str(folder) if folder.is_dir() else self.path,
-                self.name,
-                split=self.split,
-                revision=self.revision,
-            )
+            rows = self._loaded(str(folder) if folder.is_dir() else self.path)
         except (FileNotFoundError, ConnectionError) as error:
             reason = str(error).splitlines()[0]
             raise FileNotFoundError(
@@ -79,3 +77,26 @@ class HubSource(Source):
                 f"`split` of {self.path!r} is expected to be one split, but got {self.split!r}"
             )
         return rows
+
+    def _loaded(self, path: str) -> Any:
+        """What datasets makes of files, those of CSV as text: it would lose zeros and take NA for nothing."""
+        import datasets
+        from datasets.packaged_modules.csv.csv import CsvConfig
+
+        kept: dict[str, Any] = {}
+        config = datasets.load_dataset_builder(path, self.name, revision=self.revision).config
+        if isinstance(config, CsvConfig) and config.features is None:
+            whole = re.match(r"\w*", self.split)
+            first = datasets.load_dataset(
+                path,
+                self.name,
+                split=whole and whole[0],
+                revision=self.revision,
+                streaming=True,
+            )
+            names: dict[str, Any] = next(iter(first), {})
+            text = datasets.Features({name: datasets.Value("string") for name in names})
+            kept = {"features": text, "na_filter": False} if names else {}
+        return datasets.load_dataset(
+            path, self.name, split=self.split, revision=self.revision, **kept
+        )

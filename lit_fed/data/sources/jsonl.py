@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class JSONLSource(Source):
     r"""A file with a JSON object on each line, or with one JSON array of objects.
 
-    A key that a row lacks has no value there.
+    A key that a row lacks has no value there. A column of whole numbers and fractions becomes text, each number as
+    it is written, since a type for both would make 1.0 of 1; so does one of whole numbers beyond 64 bits.
 
     Args:
         path: The file.
@@ -38,52 +39,83 @@ class JSONLSource(Source):
             ValueError: If it is no UTF-8 or no JSON, or a row is no object.
         """
         file = existing_file(self.path)
-        try:
-            text = file.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise not_utf8(file, error) from None
-        records = (
-            self._array(file, text) if text.lstrip().startswith("[") else self._lines(file, text)
-        )
+        records, places = self._records(file)
         if not records:
             raise ValueError(
                 f"`path` is expected to be a file with rows, but {str(file)!r} has none"
             )
         names = dict.fromkeys(name for record in records for name in record)
-        return rows_from_columns(
-            {name: [record.get(name) for record in records] for name in names}, file
-        )
-
-    def _array(self, file: Path, text: str) -> list[dict[str, Any]]:
-        try:
-            records = json.loads(text)
-        except json.JSONDecodeError as error:
+        if not names:
             raise ValueError(
-                f"line {error.lineno} of {str(file)!r} is not JSON: {error.msg}"
+                f"`path` is expected to be a file of objects with keys, but those of {str(file)!r} have none"
+            )
+        try:
+            return rows_from_columns(
+                {name: _numbers([record.get(name) for record in records]) for name in names},
+                file,
+                places,
+            )
+        except UnicodeError as error:
+            raise ValueError(
+                f"a key of {str(file)!r} is expected to be text, but: {error}"
             ) from None
-        for i, record in enumerate(records):
-            if not isinstance(record, dict):
-                raise ValueError(
-                    f"item {i} of {str(file)!r} is expected to be an object, but is {record!r:.60}"
-                )
-        return list(records)
 
-    def _lines(self, file: Path, text: str) -> list[dict[str, Any]]:
-        records = []
-        # Not splitlines: it also breaks at characters which may stand inside a JSON string.
-        for number, line in enumerate(text.split("\n"), 1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(
-                    f"line {number} of {str(file)!r} is not JSON: {error.msg}"
-                ) from None
+    def place(self, row: int) -> str:
+        """The line of a row, or its item in an array; see :meth:`Source.place`."""
+        file = existing_file(self.path)
+        return f"{self._records(file)[1][row]} of {str(file)!r}"
+
+    def _records(self, file: Path) -> tuple[list[dict[str, Any]], list[str]]:
+        """All objects, and where each of them is."""
+        try:
+            text = file.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            raise not_utf8(file) from None
+        if text.lstrip().startswith("["):
+            items = _decoded(file, text, "")
+            found = [(f"item {i}", item) for i, item in enumerate(items)]
+        else:
+            # Not splitlines: it also breaks at characters which may stand inside a JSON string.
+            found = [
+                (f"line {number}", _decoded(file, line, f"line {number}"))
+                for number, line in enumerate(text.split("\n"), 1)
+                if line.strip()
+            ]
+        for place, record in found:
             if not isinstance(record, dict):
                 raise ValueError(
-                    f"line {number} of {str(file)!r} is expected to be an object, but is "
-                    f"{record!r:.60}"
+                    f"{place} of {str(file)!r} is expected to be an object, but is {record!r:.60}"
                 )
-            records.append(record)
-        return records
+        return [record for _, record in found], [place for place, _ in found]
+
+
+def _decoded(file: Path, text: str, place: str) -> Any:
+    """A JSON text; `place` is where it is, if it is one line of several."""
+    try:
+        value = json.loads(text)
+        # What is nested as deep as it can be read cannot be told in a message, nor held in a table.
+        repr(value)
+        return value
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{place or f'line {error.lineno}'} of {str(file)!r} is not JSON: {error.msg}"
+        ) from None
+    except RecursionError:
+        raise ValueError(
+            f"{place or 'line 1'} of {str(file)!r} cannot be read: it is nested too deep"
+        ) from None
+    except ValueError as error:
+        # a number of thousands of digits
+        reason = str(error).partition(";")[0]
+        raise ValueError(f"{place or 'line 1'} of {str(file)!r} cannot be read: {reason}") from None
+
+
+def _numbers(values: list[Any]) -> list[Any]:
+    """A column's values; as text, as they are written, if they are numbers that no one type can hold."""
+    kinds = {type(value) for value in values if value is not None}
+    mixed = kinds == {int, float}
+    if mixed or (
+        kinds == {int} and any(not -(2**63) <= v < 2**63 for v in values if v is not None)
+    ):
+        return [None if value is None or value != value else str(value) for value in values]
+    return values

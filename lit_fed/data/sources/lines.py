@@ -6,8 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lit_fed.data.sources.delimited import typed_values
-from lit_fed.data.sources.source import Source, existing_file, not_utf8, rows_from_columns
+from lit_fed.data.sources.source import Source, existing_file, not_utf8, text_columns
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -19,14 +18,13 @@ class LinesSource(Source):
     Args:
         path: The file.
         pattern: A regular expression that matches each whole line; its named groups are the
-            columns. Groups of which every value is a number become numbers, as in
-            :class:`CSVSource`.
+            columns, which are text as in :class:`CSVSource`. A group that takes no part has no value.
 
     >>> import tempfile, pathlib
     >>> file = pathlib.Path(tempfile.mkdtemp()) / "test.txt"
     >>> _ = file.write_text("0 no movement , no yuks\n")
     >>> LinesSource(file, r"(?P<label>\d) (?P<sentence>.*)").load()[0]
-    {'label': 0, 'sentence': 'no movement , no yuks'}
+    {'label': '0', 'sentence': 'no movement , no yuks'}
     """
 
     def __init__(self, path: str | Path, pattern: str) -> None:
@@ -51,7 +49,22 @@ class LinesSource(Source):
             ValueError: If it is no UTF-8, is empty, or a line does not match.
         """
         file = existing_file(self.path)
-        records = []
+        records, _ = self._records(file)
+        if not records:
+            raise ValueError(
+                f"`path` is expected to be a file with lines, but {str(file)!r} has none"
+            )
+        return text_columns({name: [record[name] for record in records] for name in records[0]})
+
+    def place(self, row: int) -> str:
+        """The line of a row; see :meth:`Source.place`."""
+        file = existing_file(self.path)
+        _, lines = self._records(file)
+        return f"line {lines[row]} of {str(file)!r}"
+
+    def _records(self, file: Path) -> tuple[list[dict[str, str | None]], list[int]]:
+        """The columns of all lines that are not blank, and the numbers of these lines."""
+        records, lines = [], []
         try:
             with file.open(encoding="utf-8-sig") as stream:
                 for number, line in enumerate(stream, 1):
@@ -64,12 +77,7 @@ class LinesSource(Source):
                             f"{self.pattern.pattern!r}: {line.rstrip()!r:.80}"
                         )
                     records.append(match.groupdict())
-        except UnicodeDecodeError as error:
-            raise not_utf8(file, error) from None
-        if not records:
-            raise ValueError(
-                f"`path` is expected to be a file with lines, but {str(file)!r} has none"
-            )
-        return rows_from_columns(
-            {name: typed_values([record[name] for record in records]) for name in records[0]}, file
-        )
+                    lines.append(number)
+        except UnicodeDecodeError:
+            raise not_utf8(file) from None
+        return records, lines

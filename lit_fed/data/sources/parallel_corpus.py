@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lit_fed.data.columns import column_values, require_column
+from lit_fed.data.columns import require_column, written_values
+from lit_fed.data.row_error import RowError
 from lit_fed.data.sources.chinese_script import Script, chinese_script
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def distinct_pairs(
     translations = _texts(rows, translation, "translation")
     authors = [""] * len(rows)
     if author is not None:
-        authors = [_author(value, author_pattern) for value in _texts(rows, author, "author")]
+        told = _texts(rows, author, "author")
+        authors = [_author(value, author_pattern, row) for row, value in enumerate(told)]
     pairs = Pairs()
     seen: tuple[set[str], set[str]] = (set(), set())
     for one, two, who in zip(texts, translations, authors, strict=True):
@@ -94,14 +96,15 @@ def author_regex(pattern: str) -> re.Pattern[str]:
     return regex
 
 
-def _author(text: str, pattern: re.Pattern[str] | None) -> str:
+def _author(text: str, pattern: re.Pattern[str] | None, row: int) -> str:
     if pattern is None:
         return text
     match = pattern.search(text)
     if match is None or not match[1]:
-        raise ValueError(
+        raise RowError(
             f"`author_pattern` {pattern.pattern!r} is expected to find an author in every row, but "
-            f"finds none in {text!r:.80}"
+            f"finds none in {text!r:.80} of row {row}",
+            row,
         )
     return match[1]
 
@@ -109,11 +112,12 @@ def _author(text: str, pattern: re.Pattern[str] | None) -> str:
 def _texts(rows: Dataset, column: str, setting: str) -> list[str]:
     require_column(rows, column, setting, "`source`")
     texts = []
-    for row, value in enumerate(column_values(rows, column)):
-        if not isinstance(value, str) or not value.strip():
-            raise ValueError(
+    for row, value in enumerate(written_values(rows, column, setting)):
+        if value is None or not value.strip():
+            raise RowError(
                 f"`{setting}` is expected to name a column of texts, but {column!r} has "
-                f"{value!r:.60} in row {row}"
+                f"{value!r:.60} in row {row}",
+                row,
             )
         texts.append(value.strip())
     return texts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,14 @@ class Source(ABC):
             ValueError: If it cannot be read as what it is said to be.
         """
 
+    def place(self, row: int) -> str | None:
+        """Where a row is, for messages, such as ``line 3 of 'notes.csv'``; None where rows have no place.
+
+        Args:
+            row: Its position in the table that :meth:`load` gives.
+        """
+        return None
+
 
 def existing_file(path: str | Path) -> Path:
     """The path, if a file is there.
@@ -41,32 +50,70 @@ def existing_file(path: str | Path) -> Path:
     return file
 
 
-def not_utf8(file: Path, error: UnicodeDecodeError) -> ValueError:
+def not_utf8(file: Path) -> ValueError:
     """The error of a text file in another encoding than UTF-8."""
+    content = file.read_bytes()
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        where = f" (byte {content[error.start]:#x} in line {line})"
+    else:
+        where = ""
     return ValueError(
-        f"`path` is expected to be a text file in UTF-8, but {str(file)!r} is not (byte "
-        f"{error.object[error.start]:#x})"
+        f"`path` is expected to be a text file in UTF-8, but {str(file)!r} is not{where}"
     )
 
 
-def rows_from_columns(columns: Mapping[str, Sequence[Any]], origin: str | Path) -> Dataset:
+def text_columns(columns: Mapping[str, Sequence[str | None]]) -> Dataset:
+    """A table of texts, none of which need be there.
+
+    Args:
+        columns: Texts by column, all of the same length.
+    """
+    import pyarrow as pa
+    from datasets import Dataset
+
+    arrays = {name: pa.array(values, pa.string()) for name, values in columns.items()}
+    return Dataset(pa.table(arrays))
+
+
+def rows_from_columns(
+    columns: Mapping[str, Sequence[Any]], origin: str | Path, places: Sequence[str] | None = None
+) -> Dataset:
     """A table of Python values, with Arrow's types.
 
     Args:
         columns: Values by column, all of the same length.
         origin: Where they come from, for messages.
+        places: Where each row is there, such as ``line 3``. None: its number is told.
 
     Raises:
-        ValueError: If a column mixes types.
+        ValueError: If a column mixes types, or a value is one that no table can hold.
     """
     import pyarrow as pa
     from datasets import Dataset
 
     arrays = {}
     for name, values in columns.items():
-        try:
-            arrays[name] = pa.array(values)
-        except pa.ArrowException as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"column {name!r} of {str(origin)!r} mixes types: {reason}") from None
+        reason = _refusal(values)
+        if reason is not None:
+            row = bisect_left(range(1, len(values)), 1, key=lambda n: bool(_refusal(values[:n])))
+            where = f"row {row}" if places is None else places[row]
+            raise ValueError(
+                f"column {name!r} of {str(origin)!r} mixes types, or has a value that cannot be held, in "
+                f"{where}: {reason}"
+            )
+        arrays[name] = pa.array(values)
     return Dataset(pa.table(arrays))
+
+
+def _refusal(values: Sequence[Any]) -> str | None:
+    """Why Arrow does not take a column; None if it does."""
+    import pyarrow as pa
+
+    try:
+        pa.array(values)
+    except (pa.ArrowException, OverflowError, UnicodeError, TypeError, RecursionError) as error:
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    return None

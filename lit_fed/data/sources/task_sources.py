@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lit_fed.data.columns import column_values, require_column, select_rows, visible_columns
+from lit_fed.data.columns import (
+    column_values,
+    number,
+    require_column,
+    required_values,
+    select_rows,
+    visible_columns,
+    written_values,
+)
+from lit_fed.data.row_error import RowError, located
 from lit_fed.data.sources.source import Source, rows_from_columns
 from lit_fed.limits import require_at_least
 
@@ -20,9 +29,9 @@ _TASK = "task"
 class TaskSources(Source):
     r"""Tables of several tasks one after the other, with a column ``task`` that names each row's.
 
-    The columns are those that all tables have; types must agree. One classifier can then learn the
-    tasks in turn: the labels of the first are 0 to its `num_labels` - 1, those of the second go on
-    from there, and so forth, in every split alike.
+    The columns are those that all tables have; those of numbers in one and of text in another become
+    text. One classifier can then learn the tasks in turn: the labels of the first are 0 to its
+    `num_labels` - 1, those of the second go on from there, and so forth, in every split alike.
 
     Args:
         tasks: The tables by task, in order.
@@ -88,10 +97,9 @@ class TaskSources(Source):
                 is none.
         """
         tables = {task: self._table(task, source) for task, source in self.tasks.items()}
-        first = next(iter(tables.values()))
         shared = [
             name
-            for name in first.column_names
+            for name in next(iter(tables.values())).column_names
             if all(name in table.column_names for table in tables.values())
         ]
         if set(shared) <= {self.label}:
@@ -104,15 +112,12 @@ class TaskSources(Source):
         offset = 0
         for task, table in tables.items():
             for name in shared:
-                if table.features[name] != first.features[name]:
-                    raise ValueError(
-                        f"column {name!r} is expected to be of one type in all `tasks`, but is "
-                        f"{table.features[name]} in {task!r} and {first.features[name]} in "
-                        f"{next(iter(tables))!r}"
-                    )
-                shift = offset if name == self.label else 0
-                column = column_values(table, name)
-                values[name] += [value + shift for value in column] if shift else column
+                if name == self.label and self.disjoint_labels:
+                    values[name] += [label + offset for label in self._labels(task, table)]
+                elif any(other.features[name] != table.features[name] for other in tables.values()):
+                    values[name] += written_values(table, name, f"tasks.{task}")
+                else:
+                    values[name] += column_values(table, name)
             values[_TASK] += [task] * len(table)
             offset += self.num_labels[task] if self.disjoint_labels else 0
         return rows_from_columns(values, ", ".join(tables))
@@ -136,21 +141,27 @@ class TaskSources(Source):
                 f"of its task: rename it by `columns.{task}`"
             )
         if self.disjoint_labels:
-            self._require_labels(task, rows)
+            with located(source.place):
+                self._labels(task, rows)
         if self.max_rows is None or len(rows) <= self.max_rows:
             return rows
         order = np.random.default_rng(self.seed).permutation(len(rows))
         return select_rows(rows, np.sort(order[: self.max_rows]))
 
-    def _require_labels(self, task: str, rows: Dataset) -> None:
+    def _labels(self, task: str, rows: Dataset) -> list[int]:
         count = self.num_labels[task]
-        for row, label in enumerate(column_values(rows, self.label)):
-            if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < count:
-                raise ValueError(
+        labels = []
+        for row, text in enumerate(required_values(rows, self.label, "label")):
+            label = number(text)
+            if label is None or label not in range(count):
+                raise RowError(
                     f"`label` is expected to name whole numbers from 0 to {count - 1} in "
                     f"tasks.{task} (`num_labels.{task}` is {count}), but {self.label!r} has "
-                    f"{label!r:.60} in row {row}"
+                    f"{text!r:.60} in row {row}",
+                    row,
                 )
+            labels.append(int(label))
+        return labels
 
 
 def _require_tasks(setting: str, given: Mapping[str, object], tasks: Mapping[str, Source]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from lit_fed.data.row_error import located
 from lit_fed.data.sources.parallel_corpus import Pairs, author_regex, distinct_pairs
 from lit_fed.data.sources.source import Source
 from lit_fed.limits import require_at_least, require_fraction
@@ -145,9 +146,11 @@ class TranslationPairs(Source):
         """
         from datasets import Dataset
 
-        pairs = distinct_pairs(
-            self.source.load(), self.text, self.translation, self.author, self.author_pattern
-        )
+        rows = self.source.load()
+        with located(self.source.place):
+            pairs = distinct_pairs(
+                rows, self.text, self.translation, self.author, self.author_pattern
+            )
         words = np.asarray([len(text.split()) for text in pairs.texts], np.int64)
         tasks = np.searchsorted(self._bounds(words), words, side="left")
         chosen = self._of_split(pairs)

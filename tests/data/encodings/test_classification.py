@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 from transformers import PreTrainedTokenizerFast
 
 from lit_fed.data import ClassificationEncoding
@@ -49,7 +49,8 @@ def test_strings_become_numbers_in_sorted_order() -> None:
     assert encoding.names == ["ham", "spam"]
     assert encoding.label_ids(table(["ham", "spam"])).tolist() == [0, 1]
     with pytest.raises(
-        ValueError, match=r"has labels \['eggs'\], but the known ones are \['ham', 'spam'\]"
+        ValueError,
+        match=r"has labels \['eggs'\], the first in row 0, but the known ones are \['ham', 'spam'\]",
     ):
         encoding.label_ids(table(["eggs"]))
 
@@ -60,8 +61,8 @@ def test_strings_become_numbers_in_sorted_order() -> None:
         (["b", "a"], ["b", "a"], [0, 1]),
         ([1, 3, 2], ["1", "2", "3"], [0, 2, 1]),
         ([0, 1], ["no", "yes"], [0, 1]),
-        ([True, False], None, [1, 0]),
         ([0.0, 2.0], None, [0, 2]),
+        (["10", "9"], None, [10, 9]),
     ],
 )
 def test_label_names(labels: list[object], names: list[str] | None, ids: list[int]) -> None:
@@ -69,6 +70,35 @@ def test_label_names(labels: list[object], names: list[str] | None, ids: list[in
     encoding.prepare(table(labels))
     assert encoding.names == names
     assert encoding.label_ids(table(labels)).tolist() == ids
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ([True, False], ["false", "true"]),
+        ([0.5, 1.0], ["0.5", "1.0"]),
+        (["250.10", "38.00", "250.1"], ["38.00", "250.1", "250.10"]),
+        (["007", "7"], ["007", "7"]),
+        (["null", "1"], ["1", "null"]),
+    ],
+)
+def test_labels_that_are_no_whole_numbers_are_names_as_they_are_written(
+    labels: list[object], names: list[str]
+) -> None:
+    encoding = ClassificationEncoding("text", None)
+    encoding.prepare(table(labels))
+    assert encoding.names == names
+    written = [str(label).lower() if isinstance(label, bool) else str(label) for label in labels]
+    assert [names[i] for i in encoding.label_ids(table(labels))] == written
+
+
+def test_classes_of_another_order_go_by_their_names() -> None:
+    encoding = ClassificationEncoding("text", None)
+    rows = table([0, 1])
+    encoding.prepare(rows.cast_column("label", ClassLabel(names=["no", "yes"])))
+    turned = rows.cast_column("label", ClassLabel(names=["yes", "no"]))
+    assert encoding.label_ids(turned).tolist() == [1, 0]
+    assert encoding.label_ids(table(["yes", "no"])).tolist() == [1, 0]
 
 
 def test_weights_are_carried(wordpiece: PreTrainedTokenizerFast) -> None:
@@ -99,17 +129,21 @@ def test_labels_out_of_range(
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([0, None], "has rows without a label"),
-        ([0.5, 1.0], "has 0.5"),
-        ([[0], [1]], r"has \[0\]"),
+        ([0, None], "names column 'label', which has no value in 1 of 2 rows, the first is row 1"),
+        (["a", " "], "names column 'label', which has no value in 1 of 2 rows"),
+        ([0.5, float("nan")], "names column 'label', which has no value in 1 of 2 rows"),
+        (
+            [[0], [1]],
+            r"is expected to name a column of strings or numbers, .* has list \[0\] in row 0",
+        ),
     ],
 )
 def test_labels_that_are_none(labels: list[object], message: str) -> None:
     with pytest.raises(
         ValueError,
-        match=rf"`data.encoding.label` is expected to name a column of whole numbers .*{message}",
+        match=rf"`data.encoding.label` {message}",
     ):
-        ONE.prepare(table(labels))
+        ClassificationEncoding("text", None).prepare(table(labels))
 
 
 def test_texts_that_are_none(wordpiece: PreTrainedTokenizerFast) -> None:
@@ -122,7 +156,7 @@ def test_texts_that_are_none(wordpiece: PreTrainedTokenizerFast) -> None:
     rows = Dataset.from_dict({"text": [["a"], ["b"]], "label": [0, 1]})
     with pytest.raises(
         ValueError,
-        match=r"`data.encoding.text` is expected to name a column of text, but 'text' has list",
+        match=r"`data.encoding.text` is expected to name a column of strings or numbers, but 'text' has list",
     ):
         ONE.encode(rows, wordpiece, 8)
 

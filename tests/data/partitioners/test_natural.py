@@ -68,7 +68,7 @@ def test_errors() -> None:
 
 def test_clients_are_called_by_their_values() -> None:
     rows = Dataset.from_dict(
-        {"who": ["b", "a", "b", "c/d", " ", "x\ny"], "number": [3, 1, 3, 2, 0, 5]}
+        {"who": ["b", "a", "b", "c/d", "\x00", "x\ny"], "number": [3, 1, 3, 2, 0, 5]}
     )
     parts = [[0, 2], [1], [3], [4], [5]]
     assert NaturalPartitioner("who").client_names(rows, parts) == [

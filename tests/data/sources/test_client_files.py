@@ -32,7 +32,7 @@ def test_endings_say_how_files_are_read(tmp_path: Path) -> None:
 def test_a_source_of_ones_own(tmp_path: Path) -> None:
     write(tmp_path / "a.txt", "text;label\nx,y;1\n")
     sources = ClientFiles(f"{tmp_path}/*.txt", lambda path: CSVSource(path, ";")).sources()
-    assert sources["a"].load()[0] == {"text": "x,y", "label": 1}
+    assert sources["a"].load()[0] == {"text": "x,y", "label": "1"}
 
 
 def test_files_of_one_name_are_called_by_their_folders(

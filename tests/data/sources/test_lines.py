@@ -10,7 +10,7 @@ def test_groups_are_columns(tmp_path: Path) -> None:
     path.write_text("0 no movement\n\n1 a \x85 b \n", encoding="utf-8")
     rows = LinesSource(path, r"(?P<label>\d) (?P<sentence>.*?)(?P<mark>!)?").load()
     assert rows[:] == {
-        "label": [0, 1],
+        "label": ["0", "1"],
         "sentence": ["no movement", "a \x85 b "],
         "mark": [None, None],
     }

@@ -32,7 +32,10 @@ def test_a_sentence_that_repeats_stays_the_first_time_only() -> None:
             {"en": ["x", " "], "zh": ["x", "y"]},
             r"`text` is expected to name a column of texts, but 'en' has ' ' in row 1",
         ),
-        ({"en": ["x"], "zh": [3]}, r"`translation` is expected .*, but 'zh' has 3 in row 0"),
+        (
+            {"en": ["x"], "zh": [[3]]},
+            r"`translation` is expected .*, but 'zh' has list \[3\] in row 0",
+        ),
         (
             {"en": ["x"], "zh": ["y"], "by": ["#1"]},
             r"`author_pattern` '\\\\\((.*)' is expected to find an author in every row, but finds "
