@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from lit_fed.backbones.adaptation import adapt, complete_config, require_saved
 from lit_fed.backbones.adapters import DEFAULT, Adapters, some
 from lit_fed.backbones.anatomy import table_positions
 from lit_fed.backbones.identity import backbone_identity
+from lit_fed.backbones.master_weights import Change, widening
 from lit_fed.backbones.prediction import Prediction
 from lit_fed.backbones.pretrained import quiet_transformers
 from lit_fed.shards import is_sharded, placed_like, whole
@@ -357,6 +358,13 @@ class Backbone(nn.Module, ABC):
                 # As `config.json`, transformers would look for the whole model beside it.
                 self._base.config.to_json_file(folder / "model_config.json")
             self.tokenizer.save_pretrained(folder)
+
+    def _apply(self, fn: Change, recurse: bool = True) -> Self:
+        """Move or convert the model, as ``to`` and Lightning's precisions ask for; adapters stay in float32."""
+        if self._peft_config is not None:
+            fn = widening(fn, [p for a in self.adapters for p in self.trainable(a).values()])
+        moved: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's
+        return moved
 
     @property
     def _base(self) -> Any:

@@ -30,7 +30,8 @@ class CausalLM(Backbone, TextGenerator):
         peft: A PEFT configuration by its class path, such as ``peft.IA3Config``; what it leaves open
             follows from the model. ``lora``: LoRA of rank 8 and alpha 16. None: all weights are
             trained.
-        dtype: Type of the weights; ``auto`` is that of the checkpoint.
+        dtype: Type of the frozen weights; ``auto`` is that of the checkpoint. What trains is float32 whatever it is,
+            in the exported adapter as well; so where all weights train, this has to be float32.
         gradient_checkpointing: Compute activations again in the backward pass instead of keeping
             them: less memory, more time.
         quantization: ``4bit`` for frozen weights of four bits (extra ``bitsandbytes``).
