@@ -101,6 +101,7 @@ class SequenceClassifier(Backbone):
             and self._peft_config.peft_type != "PREFIX_TUNING"
             and hasattr(self._base, "score")
         )
+        self._settle_padding(lambda batch: self(batch).logits)
 
     def forward(self, batch: Mapping[str, Tensor], output_hidden: bool = False) -> Prediction:
         """Predict a batch.
