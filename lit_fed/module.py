@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from lit_fed.backbones import Backbone, Prediction, SequenceClassifier
+from lit_fed.backbones.master_weights import require_wide, widening
 from lit_fed.checkpoint_files import checkpoint_in
 from lit_fed.client import Client
 from lit_fed.limits import require_at_least, require_instance
@@ -286,6 +287,14 @@ class FederatedModule(LightningModule):
             found[part] = name
         return {name: part for part, name in found.items()}
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move or convert the module; what trains or is remembered outside the backbones stays in float32."""
+        inside = {id(t) for b in self.backbones.values() for t in (*b.parameters(), *b.buffers())}
+        own = [*(p for p in self.parameters() if p.requires_grad), *self.buffers()]
+        kept = widening(fn, [t for t in own if id(t) not in inside])
+        moved: Self = super()._apply(kept, recurse)  # type: ignore[no-untyped-call]  # torch's
+        return moved
+
     def _nested(self) -> Iterator[LightningModule]:
         """The Lightning modules inside this one."""
         for part in self.modules():
@@ -406,7 +415,9 @@ class FederatedModule(LightningModule):
         stage = self.stage
         make = self.make_optimizer if stage.optimizer is None else stage.optimizer
         warmup = self.warmup_steps if stage.warmup_steps is None else stage.warmup_steps
-        optimizer = make([p for p in self.parameters() if p.requires_grad])
+        trained = {name: p for name, p in self.named_parameters() if p.requires_grad}
+        require_wide(trained)
+        optimizer = make(list(trained.values()))
         if not warmup:
             return optimizer
         done = self.client.stage_steps.get(stage.name, 0) if self.client else 0

@@ -13,6 +13,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_fed.attachment import Attachment
+from lit_fed.backbones.master_weights import require_wide
 from lit_fed.callbacks import check_callbacks, check_loggers, default_callbacks
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation.callback_events import CallbackEvents
@@ -516,6 +517,8 @@ class FederatedTrainer(LightningCompatibility):
         identity = identity_of(model, datamodule, vars(self))
         if resident is None:
             resident = ResidentModule(model, execution.setup_module(fabric, model))
+        if stage == "fit":
+            require_wide({name: p for name, p in model.named_parameters() if p.requires_grad})
         # what a module logs goes through its metric_averager, and a stock Trainer may have it next
         model.fabric = None
         local, settings = self._settings(LocalSettings), self._settings(RoundSettings)

@@ -9,6 +9,7 @@ from torch import nn
 
 from lit_fed.backbones.adaptation import further_config
 from lit_fed.backbones.adapter_parameters import Place, adapter_places, all_places
+from lit_fed.backbones.master_weights import cast_around_copies, widen
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -187,6 +188,8 @@ class Adapters:
         from peft.utils.other import AuxiliaryTrainingWrapper
 
         self._places[adapter] = adapter_places(self._model, adapter)
+        widen(self._model, self.parameters(adapter).values())
+        cast_around_copies(self._model, adapter)
         # Kept at hand, because a method may switch adapters several times a training step.
         named = list(self._model.named_modules())
         heads = {name: part for name, part in named if isinstance(part, AuxiliaryTrainingWrapper)}

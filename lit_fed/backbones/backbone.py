@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from lit_fed.backbones.adaptation import adapt, complete_config, require_saved
 from lit_fed.backbones.adapters import DEFAULT, Adapters, some
 from lit_fed.backbones.anatomy import table_positions
 from lit_fed.backbones.identity import backbone_identity
+from lit_fed.backbones.master_weights import Change, widening
+from lit_fed.backbones.padding import find_side, reads_ahead, trial_rows, undisturbed
 from lit_fed.backbones.prediction import Prediction
 from lit_fed.backbones.pretrained import quiet_transformers
 from lit_fed.shards import is_sharded, placed_like, whole
@@ -47,7 +49,8 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         model: The Hugging Face model, in peft's wrapper if there is a configuration.
-        tokenizer: The model's tokenizer; it has a padding token.
+        tokenizer: The model's tokenizer; it has a padding token, and pads on the side on which padding does not
+            change what the model predicts, which is found by trying it with a few tokens.
         num_labels: Labels that a classifier knows; None where it does not classify.
         classifies: Whether it gives a text one label, or each token one; None where that is not known.
     """
@@ -361,7 +364,63 @@ class Backbone(nn.Module, ABC):
                     (folder / adapter).rmdir()
                 # As `config.json`, transformers would look for the whole model beside it.
                 self._base.config.to_json_file(folder / "model_config.json")
-            self.tokenizer.save_pretrained(folder)
+            with self._padding_as_loaded():
+                self.tokenizer.save_pretrained(folder)
+
+    def _apply(self, fn: Change, recurse: bool = True) -> Self:
+        """Move or convert the model, as ``to`` and Lightning's precisions ask for; adapters stay in float32."""
+        if self._peft_config is not None:
+            fn = widening(fn, [p for a in self.adapters for p in self.trainable(a).values()])
+        moved: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's
+        return moved
+
+    @contextmanager
+    def _padding_as_loaded(self) -> Iterator[None]:
+        """Within the block the tokenizer pads as its files say, which is for who generates with the adapter."""
+        side = self.tokenizer.padding_side
+        self.tokenizer.padding_side = self._own_padding_side
+        try:
+            yield
+        finally:
+            self.tokenizer.padding_side = side
+
+    def _settle_padding(self, predict: Callable[[dict[str, Tensor]], Tensor]) -> None:
+        """Let the tokenizer pad on the side on which padding does not change predictions.
+
+        Args:
+            predict: The logits for a batch: [B, C], or of a language model [B, L, V].
+
+        Raises:
+            ValueError: If there is no such side, a row's prediction changes with others of its batch, or a
+                language model reads ahead.
+        """
+        base, tokenizer = self._base, self.tokenizer
+        rows = *trial_rows(tokenizer, prefix=not self.classifies), int(tokenizer.pad_token_id)
+        device = base.device
+
+        def on_device(batch: dict[str, Tensor]) -> Tensor:
+            return predict({name: field.to(device) for name, field in batch.items()})
+
+        named = f"`model.backbone.model` is {base.name_or_path}, a {type(base).__name__}, which"
+        try:
+            with undisturbed(self):
+                side = find_side(on_device, *rows)
+                ahead = not self.classifies and reads_ahead(on_device, *rows)
+        except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            line = " ".join(str(error).split())
+            raise ValueError(f"{named} cannot read a short text: {line}") from error
+        if ahead:
+            raise ValueError(
+                f"{named} is expected to predict a token from those before it, but reads those that come later as "
+                f"well: it is no causal language model"
+            )
+        if side is None:
+            raise ValueError(
+                f"{named} is expected to predict the same of a row in every batch, but padding changes what it "
+                f"predicts, on the right as on the left"
+            )
+        self._own_padding_side = tokenizer.padding_side
+        tokenizer.padding_side = side
 
     @property
     def _base(self) -> Any:

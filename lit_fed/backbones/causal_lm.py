@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lit_fed.backbones.anatomy import context_length
 from lit_fed.backbones.backbone import Backbone
+from lit_fed.backbones.padding import continues_padded, trial_rows, undisturbed
 from lit_fed.backbones.prediction import Prediction
 from lit_fed.backbones.pretrained import DType, load_pretrained
 from lit_fed.backbones.text_generator import TextGenerator
@@ -30,7 +31,8 @@ class CausalLM(Backbone, TextGenerator):
         peft: A PEFT configuration by its class path, such as ``peft.IA3Config``; what it leaves open
             follows from the model. ``lora``: LoRA of rank 8 and alpha 16. None: all weights are
             trained.
-        dtype: Type of the weights; ``auto`` is that of the checkpoint.
+        dtype: Type of the frozen weights; ``auto`` is that of the checkpoint. What trains is float32 whatever it is,
+            in the exported adapter as well; so where all weights train, this has to be float32.
         gradient_checkpointing: Compute activations again in the backward pass instead of keeping
             them: less memory, more time.
         quantization: ``4bit`` for frozen weights of four bits (extra ``bitsandbytes``).
@@ -85,6 +87,9 @@ class CausalLM(Backbone, TextGenerator):
             AutoModelForCausalLM, model, dtype, quantization, revision, trust_remote_code
         )
         super().__init__(pretrained, peft, "CAUSAL_LM", gradient_checkpointing, revision)
+        self._settle_padding(self._logits)
+        # Found out where it is asked for first: whether texts of different lengths may be continued together.
+        self._continues_padded: bool | None = None
 
     def forward(self, batch: Mapping[str, Tensor], output_hidden: bool = False) -> Prediction:
         """Predict the next token at every place.
@@ -98,15 +103,15 @@ class CausalLM(Backbone, TextGenerator):
             Logits [B, L-1, V] and targets [B, L-1], shifted.
         """
         logits, hidden, attention_mask = self._run(batch, output_hidden)
-        length = batch["input_ids"].shape[1]
         # Virtual tokens of a prompt come first.
-        if logits.shape[1] != length:
-            logits = logits[:, -length:]
-        logits = logits[:, :-1]
+        logits = logits[:, -batch["input_ids"].shape[1] :][:, :-1]
         labels = batch.get("labels")
+        # Padding on the left predicts nothing.
+        within = attention_mask[:, :-1].bool()
         if labels is None:
-            return Prediction(logits, None, attention_mask[:, 1:].bool(), hidden, attention_mask)
-        targets = labels[:, 1:]
+            mask = attention_mask[:, 1:].bool() & within
+            return Prediction(logits, None, mask, hidden, attention_mask)
+        targets = labels[:, 1:].masked_fill(~within, -100)
         return Prediction(logits, targets, targets != -100, hidden, attention_mask)
 
     @torch.no_grad()
@@ -157,7 +162,8 @@ class CausalLM(Backbone, TextGenerator):
         training = self.training
         self.eval()
         try:
-            for rows in self._batches([len(row) for row in ids], batch_size):
+            together = self._may_pad(len({len(row) for row in ids}) > 1)
+            for rows in self._batches([len(row) for row in ids], batch_size, together):
                 inputs = tokenizer.pad(
                     {"input_ids": [ids[i] for i in rows]}, padding_side="left", return_tensors="pt"
                 ).to(base.device)
@@ -185,11 +191,44 @@ class CausalLM(Backbone, TextGenerator):
         start = self.tokenizer.bos_token_id
         return [self.tokenizer.eos_token_id if start is None else start]
 
-    def _batches(self, lengths: list[int], size: int) -> Iterator[list[int]]:
-        """Rows of similar length together, which saves padding."""
+    def _logits(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Logits [B, L, V] at every token, those of a prompt left out."""
+        return self._run(batch, False)[0][:, -batch["input_ids"].shape[1] :]
+
+    def _may_pad(self, differ: bool) -> bool:
+        """Whether texts of different lengths may be continued together, if there are such.
+
+        Not after a learnt prompt: peft ignores positions, and padding would shift those of the text. Nor by a
+        model that counts padding among its positions.
+        """
+        if self.virtual_tokens or not differ:
+            return not self.virtual_tokens
+        if self._continues_padded is None:
+            base, pad = self._base, self.tokenizer.pad_token_id
+            rows = trial_rows(self.tokenizer, prefix=True)
+
+            def first(batch: dict[str, Tensor]) -> Tensor:
+                inputs = {name: field.to(base.device) for name, field in batch.items()}
+                given: dict[str, Any] = {"return_dict_in_generate": True, "output_logits": True}
+                output = self._active_model.generate(
+                    **inputs,
+                    max_new_tokens=1,
+                    do_sample=False,
+                    num_beams=1,
+                    pad_token_id=pad,
+                    **given,
+                )
+                logits: Tensor = output.logits[0]
+                return logits
+
+            with undisturbed(self):
+                self._continues_padded = continues_padded(first, *rows, pad)
+        return self._continues_padded
+
+    def _batches(self, lengths: list[int], size: int, padded: bool) -> Iterator[list[int]]:
+        """Rows of similar length together, which saves padding; of the same length where none may be padded."""
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
-        # peft ignores positions, and padding after a learnt prompt would shift those of the text.
-        groups = groupby(order, key=lambda i: lengths[i] if self.virtual_tokens else 0)
+        groups = groupby(order, key=lambda i: 0 if padded else lengths[i])
         for _, group in groups:
             rows = list(group)
             yield from (rows[i : i + size] for i in range(0, len(rows), size))

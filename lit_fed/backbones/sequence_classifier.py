@@ -28,7 +28,8 @@ class SequenceClassifier(Backbone):
         peft: A PEFT configuration by its class path, such as ``peft.IA3Config``; what it leaves open
             follows from the model. ``lora``: LoRA of rank 8 and alpha 16. None: all weights are
             trained. The head is always trained as a whole.
-        dtype: Type of the weights; ``auto`` is that of the checkpoint.
+        dtype: Type of the frozen weights; ``auto`` is that of the checkpoint. What trains is float32 whatever it is,
+            in the exported adapter as well; so where all weights train, this has to be float32.
         gradient_checkpointing: Compute activations again in the backward pass instead of keeping
             them: less memory, more time.
         quantization: ``4bit`` for frozen weights of four bits (extra ``bitsandbytes``).
@@ -100,6 +101,7 @@ class SequenceClassifier(Backbone):
             and self._peft_config.peft_type != "PREFIX_TUNING"
             and hasattr(self._base, "score")
         )
+        self._settle_padding(lambda batch: self(batch).logits)
 
     def forward(self, batch: Mapping[str, Tensor], output_hidden: bool = False) -> Prediction:
         """Predict a batch.

@@ -377,6 +377,7 @@ class FederatedDataModule(LightningDataModule):
             )
         features = self._cache.get(rows, tokenizer)
         features.pad_to_multiple_of = self.pad_to_multiple_of or 1
+        features.padding_side = tokenizer.padding_side
         size = batch_size or (self.eval_batch_size if seed is None else self.batch_size)
         sampler = None
         if seed is not None:

@@ -62,6 +62,7 @@ class FeatureCache:
             tokenizer.eos_token_id,
             tokenizer.bos_token_id,
             tokenizer.truncation_side,
+            tokenizer.padding_side,
         )
         known = self._contents.get(tokenizer)
         if known is not None and known[0] == state:

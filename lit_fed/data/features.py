@@ -32,6 +32,7 @@ class Features(TorchDataset[dict[str, Tensor]]):
 
     Attributes:
         pad_to_multiple_of: The length of batches is padded to a multiple of this.
+        padding_side: Where rows are padded, ``right`` or ``left``.
 
     >>> features = Features({"input_ids": [[5, 6], [7]]}, {"labels": [1, 0]}, {"input_ids": 0})
     >>> batch = features.batch([1, 0])
@@ -50,6 +51,7 @@ class Features(TorchDataset[dict[str, Tensor]]):
         self.tokens = {name: _flat(values, padding[name]) for name, values in tokens.items()}
         self.rows = {name: np.asarray(values) for name, values in rows.items()}
         self.pad_to_multiple_of = 1
+        self.padding_side = "right"
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -70,7 +72,7 @@ class Features(TorchDataset[dict[str, Tensor]]):
         return self.tokens[name][self.offsets[position] : self.offsets[position + 1]]
 
     def batch(self, positions: Sequence[int]) -> dict[str, Tensor]:
-        """Rows padded on the right to the longest of them.
+        """Rows padded to the longest of them.
 
         Args:
             positions: Which rows, B of them.
@@ -82,8 +84,9 @@ class Features(TorchDataset[dict[str, Tensor]]):
         start, stop = self.offsets[chosen], self.offsets[chosen + 1]
         longest = int((stop - start).max())
         width = -(-longest // self.pad_to_multiple_of) * self.pad_to_multiple_of
-        where = start[:, None] + np.arange(width)
-        inside = where < stop[:, None]
+        first = stop - width if self.padding_side == "left" else start
+        where = first[:, None] + np.arange(width)
+        inside = (start[:, None] <= where) & (where < stop[:, None])
         where[~inside] = self.offsets[-1]
         batch = {
             name: torch.from_numpy(flat.take(where).astype(np.int64))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_fed.backbones.anatomy import transformer_layers
+from lit_fed.backbones.master_weights import widen
 from lit_fed.limits import require_at_least
 from lit_fed.losses import cross_entropy
 
@@ -84,7 +85,8 @@ def estimate_memory(
         config: The model's configuration, or the folder that holds it.
         lora_r: Rank of the adapters. None: all weights are trained.
         target_modules: The modules with adapters, as in :class:`peft.LoraConfig`.
-        dtype: Type of weights, gradients and moments.
+        dtype: Type of the frozen weights. What trains is float32, and so are its gradients and moments; without
+            adapters that is all.
         quantization: ``4bit`` stores the frozen linear layers so, with doubly quantised scales.
         batch_size: Rows of a client's batch.
         length: Tokens of a row, padding included.
@@ -233,9 +235,9 @@ def _on_meta(
         lora = LoraConfig(r=lora_r, target_modules=targets, task_type="CAUSAL_LM")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers
-            model = get_peft_model(
-                model, lora, low_cpu_mem_usage=True, autocast_adapter_dtype=False
-            ).to(dtype)
+            model = get_peft_model(model, lora, low_cpu_mem_usage=True)
+    # also peft's, which stay as they are made on the meta device
+    widen(model, [p for p in model.parameters() if p.requires_grad])
     return model.train()
 
 

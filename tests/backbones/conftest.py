@@ -54,6 +54,69 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
         SIZE | {"intermediate_size": 32, "max_position_embeddings": ROOM},
     ),
     "bloom": ("BloomForCausalLM", "BloomConfig", {"hidden_size": 16, "n_layer": 2, "n_head": 2}),
+    "albert": (
+        "AlbertModel",
+        "AlbertConfig",
+        SIZE | {"intermediate_size": 32, "embedding_size": 8},
+    ),
+    "deberta": (
+        "DebertaV2Model",
+        "DebertaV2Config",
+        SIZE
+        | {
+            "intermediate_size": 32,
+            "relative_attention": True,
+            "pos_att_type": ["p2c", "c2p"],
+            "position_biased_input": False,
+        },
+    ),
+    "electra": (
+        "ElectraModel",
+        "ElectraConfig",
+        SIZE | {"intermediate_size": 32, "embedding_size": 8, "max_position_embeddings": ROOM},
+    ),
+    "mpnet": (
+        "MPNetModel",
+        "MPNetConfig",
+        SIZE | {"intermediate_size": 32, "max_position_embeddings": ROOM},
+    ),
+    "xlnet": (
+        "XLNetModel",
+        "XLNetConfig",
+        {"d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 32},
+    ),
+    "fnet": (
+        "FNetModel",
+        "FNetConfig",
+        {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 32},
+    ),
+    "gpt1": (
+        "OpenAIGPTLMHeadModel",
+        "OpenAIGPTConfig",
+        {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": ROOM},
+    ),
+    "gpt_neo": (
+        "GPTNeoForCausalLM",
+        "GPTNeoConfig",
+        {
+            "hidden_size": 16,
+            "num_layers": 2,
+            "num_heads": 2,
+            "attention_types": [[["global", "local"], 1]],
+            "intermediate_size": 32,
+            "max_position_embeddings": ROOM,
+        },
+    ),
+    "mistral": (
+        "MistralForCausalLM",
+        "MistralConfig",
+        SIZE | {"intermediate_size": 32, "num_key_value_heads": 2, "max_position_embeddings": ROOM},
+    ),
+    "qwen2": (
+        "Qwen2ForCausalLM",
+        "Qwen2Config",
+        SIZE | {"intermediate_size": 32, "num_key_value_heads": 2, "max_position_embeddings": ROOM},
+    ),
     "t5": (
         "T5ForConditionalGeneration",
         "T5Config",
@@ -67,6 +130,8 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
         },
     ),
 }
+
+ENDING = ("bert", "distilbert", "t5", "albert", "deberta", "electra", "mpnet", "xlnet", "fnet")
 
 
 def save_tokenizer(folder: Path, pads: bool, ends: bool) -> None:
@@ -104,7 +169,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
                 if parameter.ndim > 1:
                     parameter.data.normal_(0, 0.3)
             model.save_pretrained(folder)
-        save_tokenizer(folder, pads, ends=name in ("bert", "distilbert", "t5"))
+        save_tokenizer(folder, pads, ends=name in ENDING)
         return str(folder)
 
     return save

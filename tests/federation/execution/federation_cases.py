@@ -170,6 +170,23 @@ def _continue_text(
     return trainer
 
 
+def slow_sgd(params: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(params, lr=0.1)
+
+
+def half(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
+    """A base of 16 bits, whose adapters and head train in float32."""
+    torch.manual_seed(0)
+    given = {"max_rounds": 1, "clients_per_round": 2, "precision": "bf16-true"}
+    trainer = toy_trainer(root, **given | settings)
+    backbone = SequenceClassifier(str(model), peft=LoraConfig(r=4), dtype="bfloat16")
+    for part in backbone.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+    trainer.fit(FedAvg(backbone, optimizer=slow_sgd, warmup_steps=0), toy_data(batch_size=6))
+    return trainer
+
+
 CASES: dict[str, Callable[..., FederatedTrainer | str]] = {
     "plain": plain,
     "private": private,
@@ -184,6 +201,7 @@ SHARDED: dict[str, Callable[..., FederatedTrainer | str]] = {
     "distilled": distilled,
     "stages": stages,
     "language": language,
+    "half": half,
     "every_weight": every_weight,
     "failing": failing,
 }

@@ -96,11 +96,13 @@ def test_passes_within_the_upload_take_the_precision(model: Path, tmp_path: Path
 
 
 def test_half_precision_runs(model: Path, tmp_path: Path) -> None:
-    """Rounding alone moves the weights by more than a test could tell."""
+    """What trains is float32; the rounding of activations alone moves it by more than a test could tell."""
     settings = {"precision": "bf16-true", "max_rounds": 1}
     module, execution = soft_predictions(model), VectorizedClients(4)
     ours = run(module, public_data(), tmp_path, execution, **settings)
     assert len(ours.clients) == 4
+    assert {p.dtype for p in module.backbone.trainable().values()} == {torch.float32}
+    assert torch.bfloat16 in {p.dtype for p in module.backbone.parameters()}
     assert torch.get_default_dtype() == torch.float32
 
 

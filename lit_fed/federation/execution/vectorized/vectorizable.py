@@ -41,6 +41,8 @@ def require_independent_rows(backbone: Backbone) -> None:
     Raises:
         CannotVectorize: Naming what does it.
     """
+    if backbone.tokenizer.padding_side != "right":
+        raise CannotVectorize("a model whose rows are padded on the left")
     for name, module in backbone.model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             raise CannotVectorize(f"a model with {type(module).__name__} ({name})")
