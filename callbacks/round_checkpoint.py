@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Thread
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lit_fed.atomic_files import remove_folder, write_file
 from lit_fed.callbacks.federated_callback import FederatedCallback
+from lit_fed.checkpoint_files import best_record
 from lit_fed.federation.run.checkpoint import best_round, checkpoints
 from lit_fed.limits import require_at_least
 
@@ -163,13 +163,8 @@ class RoundCheckpoint(FederatedCallback):
         if best is None:
             return
         self.best_path, self.best_score = saved[best], history[best - 1][self.monitor]
-        record = {
-            "checkpoint": self.best_path.name,
-            "monitor": self.monitor,
-            "mode": self.mode,
-            "score": self.best_score,
-        }
-        write_file(folder / "best.json", json.dumps(record, indent=2) + "\n")
+        record = best_record(self.best_path, self.monitor, self.mode, self.best_score)
+        write_file(folder / "best.json", record)
 
     def _prune(self, folder: Path) -> None:
         if self.keep_last is None:

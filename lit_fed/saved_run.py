@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 
-from lit_fed.checkpoint_files import checkpoint_payload, checkpoint_state, undamaged
+from lit_fed.checkpoint_files import opened, undamaged
 from lit_fed.payload import Payload
 
 
@@ -62,13 +62,14 @@ def global_state(path: Path, method: str) -> tuple[Payload | None, Payload]:
     Raises:
         ValueError: If the checkpoint is damaged, or of another method.
     """
-    rounds, saved = undamaged(path, lambda: _round_and_method(checkpoint_state(path)))
+    reader = opened(path)
+    rounds, saved = undamaged(path, lambda: _round_and_method(reader.state))
     if saved != method:
         raise ValueError(
             f"`module` is expected to be a {saved} as in checkpoint {path}, but is a {method}"
         )
     server, broadcast = (
-        undamaged(path, partial(checkpoint_payload, path, f"{name}.safetensors"))
+        undamaged(path, partial(reader.payload, f"{name}.safetensors"))
         for name in ("server", "broadcast")
     )
     return (server if rounds else None), broadcast

@@ -55,6 +55,7 @@ def test_the_best_is_kept_and_named(
     assert callback.best_path == trainer.log_dir / "checkpoints" / f"round={best:04d}"
     assert callback.best_score == scores[best - 1]
     record = json.loads((trainer.log_dir / "checkpoints" / "best.json").read_text())
+    assert len(record.pop("sha256")) == 64
     assert record == {
         "checkpoint": f"round={best:04d}",
         "monitor": "val/f1",

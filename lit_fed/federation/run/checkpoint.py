@@ -14,12 +14,14 @@ from torch import Tensor
 from lit_fed.atomic_files import whole_folder
 from lit_fed.checkpoint_files import (
     FORMAT,
-    checkpoint_payload,
-    checkpoint_state,
+    CheckpointReader,
     checkpoints,
+    is_checkpoint,
     last_checkpoint,
+    opened,
     undamaged,
 )
+from lit_fed.digests import write_digests
 from lit_fed.federation.client.client_state import ClientState
 from lit_fed.federation.ledger import Ledger
 from lit_fed.federation.run.client_state_store import ClientStateStore
@@ -68,7 +70,8 @@ def save_checkpoint(folder: Path, state: FederationState, run: dict[str, Any]) -
     name says, ``clients/<number>.safetensors`` a client's private state and
     ``clients/<number>.optimizer.safetensors`` its optimizer's, where there is any (and likewise what it
     prepared and what attachments keep), and
-    ``callback.<number>.safetensors`` the tensors of a callback's state.
+    ``callback.<number>.safetensors`` the tensors of a callback's state. Last of all, ``SHA256SUMS`` has their
+    digests, with which each file is compared when it is read.
 
     Args:
         folder: The checkpoint's final name. One that is there already is replaced.
@@ -79,13 +82,14 @@ def save_checkpoint(folder: Path, state: FederationState, run: dict[str, Any]) -
         FileExistsError: If ``folder`` is there and holds something else than a checkpoint.
         OSError: If it cannot be written.
     """
-    if folder.exists() and not (folder / "state.json").is_file() and any(folder.iterdir()):
+    if folder.exists() and not is_checkpoint(folder) and any(folder.iterdir()):
         raise FileExistsError(
             f"a checkpoint is expected to be written to a new folder or in place of another one, but {folder} is "
             "there and is none"
         )
     with whole_folder(folder) as writing:
         _write(writing, state, run)
+        write_digests(writing)
 
 
 def _write(folder: Path, state: FederationState, run: dict[str, Any]) -> None:
@@ -129,7 +133,7 @@ def saved_identity(folder: Path) -> tuple[dict[str, Any], bool]:
         FileNotFoundError: If ``folder`` is no checkpoint.
         ValueError: If it is damaged, or of another format.
     """
-    data = checkpoint_state(folder)
+    data = opened(folder).state
     if data["format"] > 1:
         return undamaged(folder, lambda: dict(data["run"])), True
     known = {"model": "method", "trainer.seed": "trainer.seed"}
@@ -147,10 +151,11 @@ def load_checkpoint(folder: Path, memory: ClientStateStore | None = None) -> Fed
         FileNotFoundError: If ``folder`` is no checkpoint.
         ValueError: If it is damaged, or was written in another format.
     """
-    data = checkpoint_state(folder)
+    reader = opened(folder)
+    data = reader.state
 
     def client(one: dict[str, Any]) -> ClientState:
-        kept = {key: checkpoint_payload(folder, one[key]) for key in _PAYLOADS if key in one}
+        kept = {key: reader.payload(one[key]) for key in _PAYLOADS if key in one}
         stage_steps = one.get("stage_steps", {})
         state = ClientState(one["steps"], one["rounds"], stage_steps=stage_steps, **kept)
         return state if memory is None else memory.kept(state)
@@ -158,15 +163,15 @@ def load_checkpoint(folder: Path, memory: ClientStateStore | None = None) -> Fed
     def read() -> FederationState:
         return FederationState(
             round=data["round"],
-            broadcast=checkpoint_payload(folder, "broadcast.safetensors"),
-            server=checkpoint_payload(folder, "server.safetensors"),
+            broadcast=reader.payload("broadcast.safetensors"),
+            server=reader.payload("server.safetensors"),
             clients={name: client(one) for name, one in data["clients"].items()},
             sampler=data["sampler"],
             ledger=Ledger.from_dict(data["ledger"]),
             history=_numbered_from_one(data["history"], data["format"]),
             failures=data["failures"],
             changes=data.get("changes", []),
-            callbacks=_read_callbacks(folder, data.get("callbacks", {})),
+            callbacks=_read_callbacks(reader, data.get("callbacks", {})),
         )
 
     return undamaged(folder, read)
@@ -200,9 +205,9 @@ def _written_callbacks(folder: Path, states: dict[str, dict[str, Any]]) -> dict[
     return written
 
 
-def _read_callbacks(folder: Path, written: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _read_callbacks(reader: CheckpointReader, written: dict[str, Any]) -> dict[str, dict[str, Any]]:
     states = {}
     for key, one in written.items():
-        tensors = safetensors.torch.load_file(folder / one["tensors"]) if "tensors" in one else {}
+        tensors = reader.tensors(one["tensors"]) if "tensors" in one else {}
         states[key] = {**one["state"], **tensors}
     return states

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lit_fed.digests import digest_of
 from lit_fed.federation.client.client_state import ClientState
 from lit_fed.payload import Payload
 
@@ -28,23 +29,25 @@ class StoredPayload(Payload):
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / f"{uuid.uuid4().hex}.safetensors"
         self._size = payload.nbytes
-        payload.save(self._path)
+        data = payload.to_bytes()
+        self._digest = digest_of(data)
+        self._path.write_bytes(data)
         weakref.finalize(self, self._path.unlink, missing_ok=True)
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
         """The tensors by name, read now."""
-        return Payload.load(self._path).tensors
+        return Payload.from_bytes(self.to_bytes()).tensors
 
     @property
     def strings(self) -> Mapping[str, tuple[str, ...]]:
         """The lists of texts by name, read now."""
-        return Payload.load(self._path).strings
+        return Payload.from_bytes(self.to_bytes()).strings
 
     @property
     def parts(self) -> Mapping[str, Payload]:
         """The parts by name, read now."""
-        return Payload.load(self._path).parts
+        return Payload.from_bytes(self.to_bytes()).parts
 
     @property
     def nbytes(self) -> int:
@@ -55,8 +58,18 @@ class StoredPayload(Payload):
         return True
 
     def to_bytes(self) -> bytes:
-        """The file's content, which is in the payload's own format."""
-        return self._path.read_bytes()
+        """The file's content, which is in the payload's own format.
+
+        Raises:
+            OSError: If it cannot be read, or is not what was written.
+        """
+        data = self._path.read_bytes()
+        if digest_of(data) != self._digest:
+            raise OSError(
+                f"{self._path}, a client's state, is expected to be as it was written, but is damaged; go on from "
+                "the last checkpoint by --ckpt_path last"
+            )
+        return data
 
 
 class ClientStateStore:

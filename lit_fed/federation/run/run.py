@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_fed.atomic_files import clear_leftovers, write_file
 from lit_fed.client import Client
+from lit_fed.digests import digest_of
 from lit_fed.federation.client.client_state import ClientState
 from lit_fed.federation.run.checkpoint import load_checkpoint, save_checkpoint, saved_identity
 from lit_fed.federation.run.client_state_store import ClientStateStore
@@ -144,15 +145,23 @@ class Run:
     # ---------------------------------------------------------------- preparation
 
     def prepared(self, client: Client) -> Payload | None:
-        """What a client has prepared before the run was broken off; None if it has not."""
+        """What a client has prepared before the run was broken off; None if it has not, or that is damaged."""
         path = self._prepared_path(client)
-        return None if path is None or not path.is_file() else Payload.load(path)
+        if path is None or not path.is_file():
+            return None
+        data = path.read_bytes()
+        digest, _, content = data.partition(b"\n")
+        if digest.decode(errors="replace") != digest_of(content):
+            rank_zero_warn(f"{path} is damaged: client {client.id!r} prepares once more")
+            return None
+        return Payload.from_bytes(content)
 
     def keep_prepared(self, client: Client, prepared: Payload) -> None:
-        """Write what a client has prepared, whole or not at all."""
+        """Write what a client has prepared, whole or not at all, after a line with its digest."""
         path = self._prepared_path(client)
         if path is not None:
-            write_file(path, prepared.to_bytes())
+            content = prepared.to_bytes()
+            write_file(path, digest_of(content).encode() + b"\n" + content)
 
     def clear_prepared(self) -> None:
         """Remove what clients had prepared: a checkpoint has it by now, or the run begins anew."""
@@ -164,7 +173,7 @@ class Run:
             return None
         # another run's rows or seed would have made something else of it
         digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:16]
-        return self.folder / "prepared" / f"client={client.index:04d}-{digest}.safetensors"
+        return self.folder / "prepared" / f"client={client.index:04d}-{digest}.prepared"
 
 
 def run_loggers(

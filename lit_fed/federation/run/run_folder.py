@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 
-from lit_fed.checkpoint_files import checkpoint_in, last_checkpoint, undamaged
+from lit_fed.checkpoint_files import (
+    checkpoint_in,
+    checkpoints,
+    is_whole,
+    last_checkpoint,
+    read_best,
+    undamaged,
+)
 
 _TRACES = (
     "checkpoints/round=*",
@@ -66,17 +72,15 @@ def _best(folder: Path) -> Path:
             f"`ckpt_path` is 'best', which expects {record}; RoundCheckpoint writes it where its `monitor` names "
             "a metric"
         )
-    named = undamaged(
-        record, lambda: str(json.loads(record.read_text(encoding="utf-8"))["checkpoint"])
-    )
+    named = undamaged(record, lambda: read_best(record))
     return checkpoint_in(record.parent / named, "ckpt_path")
 
 
 def run_folder(ckpt_path: str | None, found: Path | None, root: Path | None, name: str) -> Path:
     """Where a fit keeps its files.
 
-    A run that goes on from its last checkpoint keeps its folder; from an older one it branches off
-    into a new folder, so that no later round is lost.
+    A run that goes on from its last checkpoint, or from the last one that is not damaged, keeps its folder; from
+    an older one it branches off into a new folder, so that no later round is lost.
 
     Args:
         ckpt_path: What the user gave.
@@ -86,9 +90,16 @@ def run_folder(ckpt_path: str | None, found: Path | None, root: Path | None, nam
     """
     if ckpt_path == "last":
         return last_run_folder(root, name)
-    if found is not None and last_checkpoint(found.parent) == found:
+    if found is not None and _is_last_whole(found):
         return found.parents[1]
     return new_run_folder(root, name)
+
+
+def _is_last_whole(checkpoint: Path) -> bool:
+    beside = list(checkpoints(checkpoint.parent).values())
+    if checkpoint not in beside:
+        return False
+    return not any(is_whole(later) for later in beside[beside.index(checkpoint) + 1 :])
 
 
 def why_unwritable(folder: Path) -> str | None:

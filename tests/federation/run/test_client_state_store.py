@@ -23,6 +23,9 @@ def test_a_spilled_payload_is_the_same_and_goes_with_its_file(tmp_path: Path) ->
     assert "50 bytes" in repr(spilled)
     spilled.save(tmp_path / "copy")
     assert Payload.load(tmp_path / "copy") == payload
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    with pytest.raises(OSError, match=r"a client's state, is expected .* but is damaged"):
+        assert spilled.strings
     del spilled
     assert not file.exists()
 

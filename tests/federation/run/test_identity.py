@@ -259,6 +259,7 @@ def test_a_checkpoint_of_the_first_format_is_taken_with_a_word(
 ) -> None:
     toy_trainer(tmp_path, max_rounds=1).fit(toy_module(toy_model), toy_data())
     path = tmp_path / "checkpoints" / "round=0001" / "state.json"
+    (path.parent / "SHA256SUMS").unlink()
     state = json.loads(path.read_text())
     state |= {"format": 1, "run": {"method": "FedAvg", "trainer.seed": 0, "data.tasks": None}}
     state["history"][0]["round"] = 0.0

@@ -1,18 +1,28 @@
 """What is wrong with a run's folder or its checkpoints is one line before training, and leaves nothing behind."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from lit_fed.checkpoint_files import DamagedCheckpoint, is_whole
 from lit_fed.federation import last_checkpoint
+from lit_fed.federation.run.checkpoint import load_checkpoint
 from lit_fed.federation.run.run_folder import find_checkpoint, why_unwritable
-from tests.federation.toy import toy_data, toy_module, toy_trainer
+from tests.federation.toy import toy_data, toy_module, toy_trainer, without_times
 
 
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: Path) -> None:
+    """Change a bit near the end, where the numbers are."""
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 1
+    path.write_bytes(data)
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
@@ -30,29 +40,59 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "half a broadcast": lambda folder: cut(folder / "broadcast.safetensors"),
     "no server": lambda folder: (folder / "server.safetensors").unlink(),
     "half a client": lambda folder: cut(next((folder / "clients").iterdir())),
+    "no state": lambda folder: (folder / "state.json").unlink(),
+    "no digests": lambda folder: (folder / "SHA256SUMS").unlink(),
+    "a bit of a client": lambda folder: flip(next((folder / "clients").iterdir())),
+    "a digit of a digest": lambda folder: flip(folder / "SHA256SUMS"),
 }
 
 
+@pytest.fixture(scope="module")
+def two_rounds(toy_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("two") / "run"
+    trainer = toy_trainer(run, max_rounds=2, keep_optimizer_state=True)
+    trainer.fit(toy_module(toy_model), toy_data())
+    return run
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_checkpoint_is_one_line_that_names_the_one_before(
-    damage: str, toy_model: Path, tmp_path: Path
+def test_a_damaged_checkpoint_is_one_line_with_the_command_that_goes_on(
+    damage: str, toy_model: Path, tmp_path: Path, two_rounds: Path
 ) -> None:
-    toy_trainer(tmp_path, max_rounds=2, keep_optimizer_state=True).fit(
-        toy_module(toy_model), toy_data()
-    )
-    DAMAGE[damage](tmp_path / "checkpoints" / "round=0002")
-    before = sorted(tmp_path.rglob("*"))
+    run = tmp_path / "run"
+    shutil.copytree(two_rounds, run)
+    DAMAGE[damage](run / "checkpoints" / "round=0002")
+    before = sorted(run.rglob("*"))
+    data = toy_data()
     said = (
-        r"^checkpoint .*round=0002 is expected to be whole, but is damaged .*before it is .*0001$"
+        r"^checkpoint .*round=0002 is expected to be whole, but is damaged \(.*(state.json|safetensors|SHA256SUMS|"
+        r"no 'round').*\); go on from the newest one that is whole by --ckpt_path (.*round=0001)$"
     )
     with pytest.raises(ValueError, match=said) as error:
-        toy_trainer(tmp_path, keep_optimizer_state=True).fit(
-            toy_module(toy_model), toy_data(), ckpt_path="last"
-        )
+        toy_trainer(run, keep_optimizer_state=True).fit(toy_module(toy_model), data, "last")
     assert "\n" not in str(error.value)
-    assert sorted(tmp_path.rglob("*")) == before
-    with pytest.raises(ValueError, match="is expected to be whole"):
-        toy_trainer(tmp_path).test(toy_module(toy_model), toy_data(), ckpt_path="last")
+    assert sorted(run.rglob("*")) == before
+    if damage in ("half a state", "a bit of a client", "no state"):
+        named = str(error.value).partition("--ckpt_path ")[2]
+        again = toy_trainer(run, keep_optimizer_state=True, max_rounds=2)
+        again.fit(toy_module(toy_model), data, named)
+        assert again.log_dir == run
+        assert is_whole(run / "checkpoints" / "round=0002")
+        whole = load_checkpoint(two_rounds / "checkpoints" / "round=0002")
+        assert without_times(again.federation.history) == without_times(whole.history)
+        assert again.federation.broadcast == whole.broadcast
+
+
+def test_a_damaged_checkpoint_is_not_tested_and_where_none_is_whole_it_says_so(
+    toy_model: Path, tmp_path: Path, two_rounds: Path
+) -> None:
+    shutil.copytree(two_rounds, tmp_path / "run")
+    for number in (1, 2):
+        flip(tmp_path / "run" / "checkpoints" / f"round=000{number}" / "broadcast.safetensors")
+    with pytest.raises(
+        DamagedCheckpoint, match=r"broadcast.*; there is no other one that is whole"
+    ):
+        toy_trainer(tmp_path / "run").test(toy_module(toy_model), toy_data(), ckpt_path="last")
 
 
 def test_a_folder_that_cannot_be_written_is_named_before_training(
