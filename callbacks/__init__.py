@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lit_fed.callbacks.run_summary import RunSummary
     from lit_fed.callbacks.shift_evaluation import ShiftEvaluation
     from lit_fed.callbacks.task_evaluation import TaskEvaluation
+    from lit_fed.callbacks.term_strength import TermStrength
 else:
     __getattr__, __dir__ = lazy_names(__name__)
 
@@ -47,6 +48,7 @@ __all__ = [
     "RunSummary",
     "ShiftEvaluation",
     "TaskEvaluation",
+    "TermStrength",
     "check_callbacks",
     "check_loggers",
     "default_callbacks",

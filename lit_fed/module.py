@@ -72,6 +72,9 @@ class FederatedModule(LightningModule):
         client: Who the module is at the moment; None on the server and in a stock Trainer.
         prepared: What :meth:`prepare` gave for this client; empty where it gave nothing, and on the server.
         gradient_clipper: How a federated trainer bounds gradients, while a client trains.
+        gradient_taker: How a federated trainer takes the gradient of a loss, while a client trains.
+        term_listener: Called with the task's loss and the other terms of a step's :meth:`total_loss`, by name, while
+            their graphs are there. None: nobody listens, and nothing is done.
         loaded_from: The checkpoint that :meth:`from_run` has loaded; else None.
         hparams: The constructor's numbers, words and truth values, as in Lightning. Parts, such as the backbone,
             are not among them: ``load_from_checkpoint`` of a stock Trainer's file takes them as arguments.
@@ -105,6 +108,10 @@ class FederatedModule(LightningModule):
         self.client: Client | None = None
         self.prepared = Payload()
         self.gradient_clipper: Callable[[Any, float | None, str | None], None] | None = None
+        self.gradient_taker: Callable[[Tensor], list[Tensor]] | None = None
+        self.term_listener: (
+            Callable[[FederatedModule, Tensor, Mapping[str, Tensor]], None] | None
+        ) = None
         self.loaded_from: Path | None = None
         self.datamodule: FederatedDataModule | None = None
         self._metric_averager: MetricAverager | None = None
@@ -358,6 +365,8 @@ class FederatedModule(LightningModule):
         Returns:
             A scalar.
         """
+        if self.term_listener is not None:
+            self.term_listener(self, task, terms)
         loss = task
         for name, term in terms.items():
             loss = loss + term
@@ -365,6 +374,23 @@ class FederatedModule(LightningModule):
                 self.log(f"train/{name}", term.detach())
         self.log("train/loss", loss)
         return loss
+
+    @property
+    def term_periods(self) -> Mapping[str, int]:
+        """Every how many of its own steps a client has a term, by the term's name. Default: all in every step."""
+        return {}
+
+    def loss_gradients(self, loss: Tensor) -> list[Tensor]:
+        """The gradients of a loss by the parameters that train and that it depends on.
+
+        No parameter's ``grad`` changes, and the graph is kept for the backward pass.
+
+        Args:
+            loss: A scalar with a graph, such as one term of :meth:`total_loss`.
+        """
+        if self.gradient_taker is not None:
+            return self.gradient_taker(loss)
+        return gradients(loss, [p for p in self.parameters() if p.requires_grad])
 
     def validation_step(
         self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0
@@ -489,6 +515,22 @@ class FederatedModule(LightningModule):
         else:
             for name, value in dictionary.items():
                 self.log(name, value, **kwargs)
+
+
+def gradients(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """The gradients of a loss by those of some parameters that it depends on; its graph is kept.
+
+    Args:
+        loss: A scalar with a graph.
+        parameters: The parameters, which require a gradient.
+
+    Example:
+        >>> a, b = (torch.tensor(value, requires_grad=True) for value in (2.0, 5.0))
+        >>> gradients(a * a, [a, b]), a.grad
+        ([tensor(4.)], None)
+    """
+    found = torch.autograd.grad(loss, list(parameters), retain_graph=True, allow_unused=True)
+    return [gradient for gradient in found if gradient is not None]
 
 
 def _plain_arguments(frame: FrameType | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from lightning.fabric.loggers import Logger
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation.callback_events import CallbackEvents
 from lit_fed.federation.client.local_settings import LocalSettings
+from lit_fed.federation.execution import ClientExecution
 from lit_fed.federation.loop import FederationLoop
 from lit_fed.federation.state import FederationState
 from lit_fed.module import FederatedModule
@@ -28,6 +29,8 @@ class FederationView:
     Attributes:
         datamodule: The clients' data.
         fabric: The device, the precision and the processes.
+        execution: How a round's clients are run.
+        compile: Whether the model's layers may be compiled.
         log_dir: The run's folder; None where it has none.
         max_rounds: Rounds of the federation.
         rounds_per_task: Rounds of each task; None where there is no sequence of them.
@@ -45,6 +48,8 @@ class FederationView:
 
     datamodule: FederatedDataModule
     fabric: Fabric
+    execution: ClientExecution
+    compile: bool
     log_dir: Path | None
     max_rounds: int
     rounds_per_task: int | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -117,6 +117,11 @@ class DDGMSI(
         self.teacher.start_round(self.client)
         if self.lambda_aggregate:
             self.consensus.receive(self, broadcast.parts.get(PART, Payload()))
+
+    @property
+    def term_periods(self) -> Mapping[str, int]:
+        """L_stability is there at the steps with injection."""
+        return {"stability": self.injection.inject_every}
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """L = CE + L_DDG + μ·L_MSI."""

@@ -28,6 +28,6 @@ class FedAvg(AveragingMixin):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The cross-entropy of the task."""
         student = self(batch)
-        loss = cross_entropy(student.logits, student.targets, student.mask, batch.get("weight"))
-        self.log("train/loss", loss)
-        return loss
+        return self.total_loss(
+            cross_entropy(student.logits, student.targets, student.mask, batch.get("weight"))
+        )

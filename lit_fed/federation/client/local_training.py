@@ -26,7 +26,7 @@ from lit_fed.federation.client.results import ClientRound, Failed, Finished
 from lit_fed.federation.randomness import reseed
 from lit_fed.methods.teachers import teachers_of
 from lit_fed.metric_averager import MetricAverager
-from lit_fed.module import FederatedModule
+from lit_fed.module import FederatedModule, gradients
 from lit_fed.payload import Payload
 from lit_fed.stage import Stage
 from lit_fed.update import Update
@@ -94,6 +94,8 @@ class LocalTraining:
         """Let the module log and clip nowhere any more, also where its training was broken off."""
         self.module.metric_averager = None
         self.module.gradient_clipper = None
+        self.module.gradient_taker = None
+        self.module.term_listener = None
         for teacher in teachers_of(self.module):
             teacher.transform = None
 
@@ -122,6 +124,7 @@ class LocalTraining:
         module.train()
         module.metric_averager = averager = MetricAverager()
         module.gradient_clipper = self._clip
+        module.gradient_taker = self.gradients
         self._attach_to_teachers(client, [attachment for _, attachment in attached])
         own = self.data.client_data(client.id, client.task)
         rows = own.rows
@@ -334,6 +337,10 @@ class LocalTraining:
             self.module.backward(loss)
         else:
             self.fabric.backward(loss)
+
+    def gradients(self, loss: Tensor) -> list[Tensor]:
+        """The gradients of a loss by what the client trains, beside those that :meth:`backward` adds up."""
+        return gradients(loss, [p for p in self.module.parameters() if p.requires_grad])
 
     def update(self, optimizer: Any) -> None:
         """Let an optimizer change the client's parameters."""

@@ -32,6 +32,8 @@ class ClientExecution(ABC):
 
     takes_compiled: ClassVar[bool] = False
     """Whether it runs models whose layers are compiled."""
+    takes_gradients: ClassVar[bool] = True
+    """Whether a module gets the gradients of single terms of its loss."""
 
     @abstractmethod
     def run(

@@ -53,6 +53,7 @@ class ShardedClients(SequentialClients, MultiProcessExecution):
     """
 
     takes_compiled = False
+    takes_gradients = False
 
     def __init__(self, timeout: float = 600.0) -> None:
         MultiProcessExecution.__init__(self, timeout)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -67,6 +67,11 @@ class MSI(StabilityMixin, WeightRegularizationMixin, AveragingMixin):
         """A perturbation is drawn for a whole batch."""
         super().check_split()
         self.injection.check_split()
+
+    @property
+    def term_periods(self) -> Mapping[str, int]:
+        """L_stability is there at the steps with injection."""
+        return {"stability": self.injection.inject_every}
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """L = CE + μ(L_stability + β·L_weight), the latter two at the steps with injection."""

@@ -73,6 +73,19 @@ class BackwardRequest:
 
 
 @dataclass(frozen=True)
+class GradientRequest:
+    """The gradients of a loss that a client waits for, before its backward pass.
+
+    Attributes:
+        loss: A scalar.
+        others: The client's parameters outside the backbones.
+    """
+
+    loss: Tensor
+    others: list[nn.Parameter]
+
+
+@dataclass(frozen=True)
 class StepRequest:
     """An optimizer step that a client waits for."""
 

@@ -6,6 +6,7 @@ import copy
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from lit_fed.federation.execution.vectorized.client_backbone import (
     BackwardRequest,
     ClientView,
     ForwardRequest,
+    GradientRequest,
     StepRequest,
     client_backbone,
 )
@@ -106,6 +108,15 @@ class Slot(LocalTraining):
         else:  # which fails, as it does for a client that is alone
             super().backward(loss)
 
+    def gradients(self, loss: torch.Tensor) -> list[torch.Tensor]:
+        """Client: wait for the gradients."""
+        stacked = {id(p) for view in self.views for p in view.parameters}
+        trained = [p for p in self.module.parameters() if p.requires_grad]
+        found: list[torch.Tensor] = self.ask(
+            GradientRequest(loss, [p for p in trained if id(p) not in stacked])
+        )
+        return found
+
     def update(self, optimizer: Any) -> None:
         """Client: wait for the optimizer's step."""
         self.ask(StepRequest(optimizer))
@@ -155,18 +166,22 @@ class VectorizedRunner:
     def _serve(self, slots: Sequence[Slot]) -> None:
         """Answer requests until all clients are done.
 
-        Steps come first, so that clients stay together, and backward passes last, all as one.
+        Steps come first, so that clients stay together, and backward passes last, all as one; gradients, which
+        need the graphs that a backward pass frees, right before.
         """
         ready: deque[tuple[int, Any]] = deque((number, None) for number in range(len(slots)))
         forwards: dict[int, ForwardRequest] = {}
+        gradients: dict[int, GradientRequest] = {}
         backwards: dict[int, BackwardRequest] = {}
         steps: dict[int, StepRequest] = {}
-        while ready or forwards or backwards or steps:
+        while ready or forwards or gradients or backwards or steps:
             while ready:
                 number, answer = ready.popleft()
                 request = self._resume(number, answer)
                 if isinstance(request, ForwardRequest):
                     forwards[number] = request
+                elif isinstance(request, GradientRequest):
+                    gradients[number] = request
                 elif isinstance(request, BackwardRequest):
                     backwards[number] = request
                 elif request is not None:
@@ -177,6 +192,9 @@ class VectorizedRunner:
             elif forwards:
                 ready.extend(self._forward(forwards))
                 forwards = {}
+            elif gradients:
+                ready.extend(self._gradients(gradients))
+                gradients = {}
             else:
                 ready.extend(self._backward(backwards))
                 backwards = {}
@@ -223,6 +241,25 @@ class VectorizedRunner:
             self.streams.restore(states)
             alone = [self._together(model, [number], requests) for number in numbers]
             return [answer for answers in alone for answer in answers]
+
+    def _gradients(self, requests: dict[int, GradientRequest]) -> list[tuple[int, Any]]:
+        """The gradients of all that is asked for in one pass, since no client's loss depends on another's leaves."""
+        stacks = [stack for model in self.models for stack in model.stacks]
+        others = [p for request in requests.values() for p in request.others]
+        total = torch.stack([request.loss.reshape(()) for request in requests.values()]).sum()
+        try:
+            found = torch.autograd.grad(
+                total, [*stacks, *others], retain_graph=True, allow_unused=True
+            )
+        except Exception as error:
+            return [(number, error) for number in requests]
+        own = iter(found[len(stacks) :])
+        answers: list[tuple[int, Any]] = []
+        for number, request in requests.items():
+            taken = [stack[number] for stack in found[: len(stacks)] if stack is not None]
+            taken += [g for g in islice(own, len(request.others)) if g is not None]
+            answers.append((number, taken))
+        return answers
 
     def _backward(self, requests: dict[int, BackwardRequest]) -> list[tuple[int, Any]]:
         if not requests:
