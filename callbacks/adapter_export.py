@@ -31,11 +31,13 @@ def folder_names(clients: Sequence[str]) -> list[str]:
         >>> folder_names(["ward 1", "north/east", "Ward 1", "..", "x" * 300])[:4]
         ['ward 1~0', 'north%2Feast', 'Ward 1~2', '%2E%2E']
     """
-    encoded = [quote(client, safe=" ") for client in clients]
+    encoded = [quote(client, safe=" ", errors="surrogatepass") for client in clients]
     encoded = [name.replace(".", "%2E") if not name.strip(".") else name for name in encoded]
     same = Counter(name.lower() for name in encoded)
     return [
-        f"{name[:_LONGEST]}~{i}" if len(name) > _LONGEST or same[name.lower()] > 1 else name
+        f"{name[:_LONGEST]}~{i}"
+        if not name.strip() or len(name) > _LONGEST or same[name.lower()] > 1
+        else name
         for i, name in enumerate(encoded)
     ]
 

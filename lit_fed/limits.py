@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, TypeVar
 
 Count = TypeVar("Count", int, int | None)
@@ -90,6 +91,63 @@ def require_fraction(setting: str, value: float) -> float:
     if not 0 <= value < 1:
         raise ValueError(f"`{setting}` is expected to be at least 0 and below 1, but got {value!r}")
     return value
+
+
+def require_path(setting: str, value: str | None) -> Path | None:
+    """A path, where there is one, that file systems can take; ``~`` stands for the user's folder.
+
+    Args:
+        setting: The setting, as in YAML.
+        value: What it gives.
+
+    Raises:
+        ValueError: If it is empty or has a NUL.
+
+    Example:
+        >>> require_path("trainer.default_root_dir", "runs/mine").name
+        'mine'
+        >>> require_path("trainer.default_root_dir", "")
+        Traceback (most recent call last):
+        ValueError: `trainer.default_root_dir` is expected to be a path, but got ''
+    """
+    if value is None:
+        return None
+    if not str(value).strip() or "\0" in str(value):
+        raise ValueError(f"`{setting}` is expected to be a path, but got {value!r}")
+    return Path(value).expanduser()
+
+
+def require_folder_name(setting: str, value: str | None) -> str | None:
+    """A name, where there is one, of a folder: it stays below the folder in which it is made.
+
+    Args:
+        setting: The setting, as in YAML.
+        value: What it gives.
+
+    Raises:
+        ValueError: If it is empty, has a slash, a backslash or a control character, is ``.`` or ``..``, or takes
+            more than 200 bytes.
+
+    Example:
+        >>> require_folder_name("trainer.name", "ddg, 3rd try")
+        'ddg, 3rd try'
+        >>> require_folder_name("trainer.name", "../../elsewhere")
+        Traceback (most recent call last):
+        ValueError: `trainer.name` is expected to be the name of a folder, without slashes, but got '../../elsewhere'
+    """
+    if value is None:
+        return None
+    name = str(value)
+    encoded = name.encode(errors="surrogatepass")
+    if (
+        not name.strip(". ")
+        or any(sign in "/\\" or ord(sign) < 32 or "\ud800" <= sign <= "\udfff" for sign in name)
+        or len(encoded) > 200
+    ):
+        raise ValueError(
+            f"`{setting}` is expected to be the name of a folder, without slashes, but got {value!r:.300}"
+        )
+    return name
 
 
 def require_instance(setting: str, value: Kind, kind: type[Any]) -> Kind:

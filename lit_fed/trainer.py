@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -35,10 +36,11 @@ from lit_fed.federation.run.identity import (
 )
 from lit_fed.federation.run.run import Run
 from lit_fed.federation.run.run_folder import (
+    ClaimedFolder,
+    claim_run_folder,
     find_checkpoint,
     last_run_folder,
     run_folder,
-    why_unwritable,
 )
 from lit_fed.federation.sampling import ClientSampler, UniformSampler
 from lit_fed.federation.validation import (
@@ -48,7 +50,7 @@ from lit_fed.federation.validation import (
     check_parts,
     check_settings,
 )
-from lit_fed.limits import require_at_least
+from lit_fed.limits import require_at_least, require_folder_name, require_path
 from lit_fed.module import FederatedModule
 from lit_fed.suggestion import did_you_mean
 from lit_fed.timers import Timers
@@ -105,8 +107,9 @@ class FederatedTrainer(LightningCompatibility):
         callbacks: Lightning callbacks, which may also have the rounds' hooks. One of a default
             callback's class takes its place.
         loggers: True: TensorBoard in the run's folder. False: none. Or Lightning's loggers.
-        default_root_dir: The run's folder. None: the next free ``runs/<name>/version_<n>``.
-        name: Name of the run. None: the name of the method's class.
+        default_root_dir: The run's folder, in which one run at a time can be under way. None: the next free
+            ``runs/<name>/version_<n>``.
+        name: Name of the run, a folder's. None: the name of the method's class.
         enable_progress_bar: Whether to show the progress of rounds and clients.
         enable_checkpointing: Whether to write a checkpoint after every round.
         resume_with_changes: Whether a run may go on from a checkpoint although its data or settings differ;
@@ -198,10 +201,8 @@ class FederatedTrainer(LightningCompatibility):
         self.limit_predict_batches = limit_predict_batches
         self.num_sanity_val_steps = num_sanity_val_steps
         self.seed = resolve_seed(seed)
-        self.default_root_dir = (
-            None if default_root_dir is None else Path(default_root_dir).expanduser()
-        )
-        self.name = name
+        self.default_root_dir = require_path("trainer.default_root_dir", default_root_dir)
+        self.name = require_folder_name("trainer.name", name)
         self.resume_with_changes = resume_with_changes
         self.precision = precision
         check_settings(vars(self), self.execution)
@@ -230,6 +231,7 @@ class FederatedTrainer(LightningCompatibility):
         self.fitting = False
         self.sanity_checking = False
         self.log_dir: Path | None = None
+        self._claimed: ClaimedFolder | None = None
 
     # ---------------------------------------------------------------- the entry points
 
@@ -250,19 +252,33 @@ class FederatedTrainer(LightningCompatibility):
                 ``default_root_dir`` the ``last`` or the ``best`` checkpoint.
 
         Raises:
+            OSError: If another run is under way in the run's folder, or nothing can be written there.
             RuntimeError: If fewer than ``min_clients`` clients finish a round.
         """
         root, name = self.default_root_dir, self.run_name(model)
+        require_path("ckpt_path", ckpt_path)
+        # what is wrong with it is known before the data are read
         found = find_checkpoint(ckpt_path, root, name)
         folder = run_folder(ckpt_path, found, root, name)
         if ckpt_path and found is None:
             rank_zero_warn(f"`ckpt_path` is 'last', but {folder} has no checkpoint yet")
-        loop, found = self._attach("fit", model, datamodule or FederatedDataModule(), folder, found)
+        try:
+            self._fit(model, datamodule or FederatedDataModule(), ckpt_path)
+        finally:
+            if self._claimed is not None:
+                self._claimed.release()
+                self._claimed = None
+
+    def _fit(
+        self, model: FederatedModule, datamodule: FederatedDataModule, ckpt_path: str | None
+    ) -> None:
+        """Run the federation in a folder that is its own until it ends."""
+        claim = partial(claim_run_folder, ckpt_path, self.default_root_dir, self.run_name(model))
+        loop, found = self._attach("fit", model, datamodule, None, claim=claim)
         if found:
             loop.load(found, with_changes=self.resume_with_changes)
         else:
             loop.begin()
-        self._make_folder()
         loop.run.start_logging(self._loggers_setting, self.current_round + 1)
         self.call("setup", "fit")
         self.fitting = True
@@ -448,6 +464,7 @@ class FederatedTrainer(LightningCompatibility):
     ) -> None:
         """Make ready to evaluate a checkpoint, what the fit before left, or the model as it is."""
         root, name = self.default_root_dir, self.run_name(model)
+        require_path("ckpt_path", ckpt_path)
         found = find_checkpoint(ckpt_path, root, name)
         if ckpt_path and found is None:
             raise FileNotFoundError(
@@ -478,6 +495,7 @@ class FederatedTrainer(LightningCompatibility):
         folder: Path | None,
         found: Path | None = None,
         resident: ResidentModule | None = None,
+        claim: Callable[[], ClaimedFolder] | None = None,
     ) -> tuple[FederationLoop, Path | None]:
         """Take the module and its data in, and check what can be wrong before anything trains.
 
@@ -488,6 +506,7 @@ class FederatedTrainer(LightningCompatibility):
             folder: The run's folder.
             found: The checkpoint to go on from.
             resident: The module where it has been set up already, on other data.
+            claim: Takes the folder of a fit, in the first process; ``folder`` and ``found`` are then what it gives.
 
         Returns:
             The loop, and the checkpoint to go on from: all processes keep the files of the first one's
@@ -526,15 +545,25 @@ class FederatedTrainer(LightningCompatibility):
         selection = ClientSelection(
             datamodule, self.sampler, self.clients_per_round, self.seed, self.rounds_per_task
         )
+        problem: Exception | None = None
+        if claim is not None and self.is_global_zero and not self.fast_dev_run:
+            try:
+                self._claimed = claim()
+                folder, found = self._claimed.folder, self._claimed.found
+            except (OSError, ValueError) as error:  # which the others have to know as well
+                problem = error
         paths = [None if p is None else str(p) for p in (found, folder)]
-        *agreed, first = execution.of_first_process([*paths, identity])
+        said = None if problem is None else str(problem)
+        *agreed, first, said = execution.of_first_process([*paths, identity, said])
+        if said is not None:
+            raise problem or OSError(said)
         if unlike := difference_lines(differences(first, identity)):
             raise ValueError(
                 f"process {fabric.global_rank} has other data or settings than the first one: {'; '.join(unlike)}"
             )
         found, self.log_dir = (None if p is None else Path(p) for p in agreed)
         run = Run(None if self.fast_dev_run else self.log_dir, identity, self.client_state_mb)
-        if self.is_global_zero and stage == "fit":
+        if self._claimed is not None:
             # no process has made any files yet
             run.clear_leftovers()
         self._fitted = FederationLoop(training, execution, selection, settings, run, self.callbacks)
@@ -553,17 +582,6 @@ class FederatedTrainer(LightningCompatibility):
     def _settings(self, kind: type[Settings]) -> Settings:
         """Those of the trainer's settings that a class of them names."""
         return kind(**{name: getattr(self, name) for name in kind.__dataclass_fields__})
-
-    def _make_folder(self) -> None:
-        """Make the run's folder, when all else has been checked.
-
-        Raises:
-            OSError: If nothing can be written there.
-        """
-        folder = None if self.fast_dev_run or not self.is_global_zero else self.log_dir
-        problem = None if folder is None else why_unwritable(folder)
-        if problem := self.execution.of_first_process(problem):
-            raise OSError(problem)
 
     def _say_untrained(self, model: FederatedModule, stage: str) -> None:
         if model.loaded_from is None:

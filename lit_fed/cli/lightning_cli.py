@@ -53,7 +53,7 @@ class SaveRunConfig(SaveConfigCallback):
 
     def setup(self, trainer: Any, pl_module: LightningModule, stage: str) -> None:
         """Save the configuration; the trainer has made sure that the folder belongs to this run."""
-        if stage == "fit" and trainer.is_global_zero:
+        if stage == "fit" and trainer.is_global_zero and trainer.log_dir is not None:
             # not by the parser's own way, which leaves half a file where it is killed
             text = self.parser.dump(self.config, skip_none=False)
             write_file(trainer.log_dir / self.config_filename, text)

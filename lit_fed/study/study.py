@@ -10,11 +10,13 @@ import difflib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 from rich.console import Console
 
 from lit_fed.atomic_files import whole_file, write_file
 from lit_fed.configurations import find_configuration, with_configurations
+from lit_fed.limits import require_folder_name
 from lit_fed.study.execution import execute
 from lit_fed.study.figure import Kind, draw
 from lit_fed.study.run import Run
@@ -59,9 +61,11 @@ def study(
     Raises:
         FileNotFoundError: If a configuration is missing.
         FileExistsError: If ``root`` holds a run of one of these names with other settings.
-        ValueError: If more than one setting is swept, or no run that has ended has one of the metrics.
+        ValueError: If ``name`` is no name of a folder, more than one setting is swept, or no run that has ended has
+            one of the metrics.
         SystemExit: With code 1, after the table, if a run failed.
     """
+    require_folder_name("name", name)
     configs = [find_configuration(str(config)) for config in configs]
     overlays = tuple(find_configuration(str(overlay)) for overlay in overlays)
     if sweep is not None and len(sweep) != 1:
@@ -105,7 +109,9 @@ def _runs(
                 continue
             ((setting, values),) = sweep.items()
             for value in values:
-                own = folder / f"{setting.rpartition('.')[2]}={value}" / f"seed_{seed}"
+                # a path among the values makes no folders of its own
+                told = quote(str(value), safe=" +,:=@[]", errors="surrogatepass")
+                own = folder / f"{setting.rpartition('.')[2]}={told}" / f"seed_{seed}"
                 swept = (*settings, f"--{setting}={value}")
                 runs.append(Run(config, seed, own, overlays, swept, value))
     return runs

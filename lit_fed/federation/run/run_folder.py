@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from lit_fed.checkpoint_files import (
@@ -13,6 +14,7 @@ from lit_fed.checkpoint_files import (
     read_best,
     undamaged,
 )
+from lit_fed.federation.run.run_lock import LOCK, FolderOccupied, RunLock
 
 _TRACES = (
     "checkpoints/round=*",
@@ -93,6 +95,79 @@ def run_folder(ckpt_path: str | None, found: Path | None, root: Path | None, nam
     if found is not None and _is_last_whole(found):
         return found.parents[1]
     return new_run_folder(root, name)
+
+
+@dataclass(frozen=True)
+class ClaimedFolder:
+    """A run's folder that this process alone writes to.
+
+    Attributes:
+        folder: The folder.
+        found: The checkpoint to go on from; None if the run begins.
+    """
+
+    folder: Path
+    found: Path | None
+    _lock: RunLock
+    _made: tuple[Path, ...]
+
+    def release(self) -> None:
+        """Let other runs in; a folder that was made and in which nothing has been written is removed."""
+        self._lock.release()
+        _remove_empty(self._made)
+
+
+def claim_run_folder(ckpt_path: str | None, root: Path | None, name: str) -> ClaimedFolder:
+    """Take the folder of a run that starts or goes on, and the checkpoint that it goes on from.
+
+    A new ``version_<n>`` is made by one process alone, however many start at once.
+
+    Args:
+        ckpt_path: See :func:`find_checkpoint`.
+        root: ``trainer.default_root_dir``.
+        name: The run's name.
+
+    Raises:
+        FileExistsError: If ``root`` holds a run already.
+        FolderOccupied: If another run is under way in the folder.
+        OSError: If nothing can be written there.
+    """
+    while True:
+        folder = run_folder(ckpt_path, find_checkpoint(ckpt_path, root, name), root, name)
+        made = tuple(one for one in (folder, *folder.parents) if not one.exists())
+        numbered = root is None and folder in made
+        if problem := why_unwritable(folder.parent if numbered else folder):
+            raise OSError(problem)
+        if numbered:
+            try:
+                folder.mkdir()
+            except FileExistsError:  # another run has just taken this number
+                continue
+        break
+    try:
+        lock = RunLock(folder)
+    except BaseException:
+        _remove_empty(made)
+        raise
+    try:
+        # what there was may have changed until the lock was taken
+        found = find_checkpoint(ckpt_path, root, name)
+        if not numbered and run_folder(ckpt_path, found, root, name) != folder:
+            raise FolderOccupied(
+                f"{folder} is expected to stay as it is while a run takes it, but another run has just gone on in it"
+            )
+    except BaseException:
+        lock.release()
+        _remove_empty(made)
+        raise
+    return ClaimedFolder(folder, found, lock, made)
+
+
+def _remove_empty(made: tuple[Path, ...]) -> None:
+    for one in made:
+        if one.is_dir() and {path.name for path in one.iterdir()} <= {LOCK}:
+            (one / LOCK).unlink(missing_ok=True)
+            one.rmdir()
 
 
 def _is_last_whole(checkpoint: Path) -> bool:
