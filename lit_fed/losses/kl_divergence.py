@@ -25,8 +25,8 @@ def kl_divergence(
 
     Args:
         student_logits: z, [..., C].
-        target: The target's log-probabilities at temperature T, [..., C] and normalised, or its
-            top-k probabilities at temperature T, whose tail is compared as one lump.
+        target: The target's log-probabilities at temperature T, [..., C] and normalised, or its top-k
+            probabilities with the tail as one lump, softened by T as :func:`~lit_fed.losses.top_k` does.
         mask: Where to compute it, [...], bool. Elsewhere anything may stand, NaN included. None: everywhere.
         temperature: T > 0.
 
@@ -89,17 +89,26 @@ class _Dense(torch.autograd.Function):
 
 
 def _lumped(logits: Tensor, target: TopK, mask: Tensor, temperature: float) -> Tensor:
-    scaled = logits.masked_fill(~mask.unsqueeze(-1), 0.0) / temperature
+    """The same for k tokens and all others as one, which the temperature softens as it did the target's."""
+    logits = logits.masked_fill(~mask.unsqueeze(-1), 0.0)
     indices = target.indices.long().masked_fill(~mask.unsqueeze(-1), 0)
     p = widen(target.probs.detach()).masked_fill(~mask.unsqueeze(-1), 0.0)
-    total = scaled.logsumexp(-1, keepdim=True)
-    log_q = scaled.gather(-1, indices) - total
-    listed = torch.zeros_like(scaled, dtype=torch.bool).scatter(-1, indices, True)
+    # a mixture's list may repeat a token with probability 0, and half precision may leave nothing of one
+    counts = p > 0
+    listed = torch.zeros_like(logits).scatter_add(-1, indices, counts.to(logits.dtype)) > 0
     complete = listed.all(-1, keepdim=True)
     # a complete list leaves no tail, and the logsumexp of nothing would have a NaN gradient
-    rest = scaled.masked_fill(listed & ~complete, -torch.inf).logsumexp(-1, keepdim=True)
+    rest = logits.masked_fill(listed & ~complete, -torch.inf).logsumexp(-1, keepdim=True)
+    lumped = torch.cat(
+        [
+            logits.gather(-1, indices).masked_fill(~counts, -torch.inf),
+            rest.masked_fill(complete, -torch.inf),
+        ],
+        -1,
+    )
+    log_q = (lumped / temperature).log_softmax(-1)
     tail = (1 - p.sum(-1, keepdim=True)).clamp(min=0).masked_fill(complete, 0.0)
-    log_q, p = torch.cat([log_q, rest - total], -1), torch.cat([p, tail], -1)
+    p = torch.cat([p, tail], -1)
     # half precision leaves a listed mass slightly off 1
     p = p / p.sum(-1, keepdim=True).clamp(min=torch.finfo(p.dtype).tiny)
     rows = (torch.xlogy(p, p) - p * log_q.masked_fill(p == 0, 0.0)).sum(-1)

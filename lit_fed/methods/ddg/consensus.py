@@ -55,6 +55,9 @@ class Passes(Protocol):
     ) -> Iterator[dict[str, Tensor]]:
         """Rows in batches on the student's device, shuffled if there is a seed."""
 
+    def log(self, name: str, value: Any) -> None:
+        """Log a number of the step under way."""
+
     def __call__(self, batch: Batch, output_hidden: bool = False) -> Any:
         """The student's pass, a :class:`~lit_fed.backbones.Prediction`."""
 

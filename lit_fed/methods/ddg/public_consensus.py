@@ -12,7 +12,7 @@ from torch import Tensor
 from lit_fed.aggregation import Aggregation
 from lit_fed.backbones import CausalLM, Prediction
 from lit_fed.limits import require_at_least, require_positive
-from lit_fed.losses import kl_distill_from_probs
+from lit_fed.losses import TopK, kl_distill_from_probs, masked_mean
 from lit_fed.methods.ddg.consensus import Batch, Consensus, Guidance, Passes
 from lit_fed.methods.ddg.public_predictions import (
     ClassPredictions,
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 class PublicConsensus(Consensus):
     """Clients send softmax(z_k(U)/T) in half precision, and learn from the mixture on public batches.
 
-    This takes |U|·C·2 bytes each way; for a language model the top k of every place.
+    This takes |U|·C·2 bytes each way; for a language model the top k of every place, and all other tokens
+    together as one more, softened by T as :class:`~lit_fed.losses.TopK` says. How much of P̄ the k tokens
+    hold, the mean over the places of a step's public batch, is logged as ``train/consensus_mass``.
 
     Args:
         top_k: Tokens of a language model's predictions that are sent for each place.
@@ -84,6 +86,8 @@ class PublicConsensus(Consensus):
         public = next(self._batches)
         own: Prediction = passes(public)
         consensus = self._received.of(public["index"], own.mask)
+        if isinstance(consensus, TopK) and own.mask.any():
+            passes.log("train/consensus_mass", masked_mean(1 - consensus.tail, own.mask))
         with passes.timers("teacher"):
             taught = passes.teacher(public, public=True)
         return Guidance(own, taught, consensus)

@@ -71,7 +71,7 @@ class ClassPredictions(PublicPredictions):
 
 
 class TokenPredictions(PublicPredictions):
-    """The top k of a language model at every place with a loss; the rest is one lump, the tail.
+    """The top k of a language model at every place with a loss; the rest is one lump, the tail, and softened so.
 
     Sample i has ``lengths[i]`` places, N in all: (4 + 2)·k·N + 4·|U| bytes.
 
