@@ -353,7 +353,15 @@ class FederatedModule(LightningModule):
 
     @abstractmethod
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """The method's loss on one batch, a scalar."""
+        """The method's loss on one batch, a scalar.
+
+        Where ``trainer.accumulate_grad_batches`` is above 1, the loss of a step is that of one large batch: each
+        term that :func:`lit_fed.losses.masked_mean` averages, as all of :mod:`lit_fed.losses` do, is the mean over
+        what all the batches have. A module that averages by itself may return ``{"loss": loss, "weight": n}``, n being
+        the tokens, rows or weights that its loss is a mean over; one that says nothing gets the mean of the batches'
+        losses, as in Lightning. A stock Trainer always takes that mean: there the batches of a step are one large
+        batch only where they have equally many tokens.
+        """
 
     def total_loss(self, task: Tensor, **terms: Tensor) -> Tensor:
         """The sum task + Σ terms, logged as ``train/loss``, and each term as ``train/<its name>``.

@@ -78,7 +78,8 @@ class FederatedTrainer(LightningCompatibility):
         clients_per_round: Clients sampled in a round: an integer is a count, a float a fraction.
         local_epochs: Passes of a client over its rows in a round. None where ``local_steps`` is set.
         local_steps: Optimizer steps of a client in a round; if set, it replaces ``local_epochs``.
-        accumulate_grad_batches: Batches whose gradients make one optimizer step.
+        accumulate_grad_batches: Batches whose gradients make one optimizer step, that of one large batch: means are
+            over the tokens or rows of all of them; see :meth:`FederatedModule.training_step`.
         gradient_clip_val: Bound of the gradient before a step. None: no clipping.
         gradient_clip_algorithm: ``norm`` (of all gradients together) or ``value`` (of each).
         sampler: Chooses a round's clients. None: uniformly, without replacement.

@@ -85,7 +85,7 @@ def _seconds(training: LocalTraining, start: ClientRound) -> float:
     _wait(device)
     started = time.perf_counter()
     for index, batch in enumerate(batches):
-        training.backward(training.loss(move_data_to_device(batch, device), index))
+        training.backward([training.loss(move_data_to_device(batch, device), index)])
     _wait(device)
     elapsed = time.perf_counter() - started
     module.zero_grad(set_to_none=True)

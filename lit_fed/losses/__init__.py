@@ -8,6 +8,7 @@ from lit_fed.losses.aggregate_kl import (
     semantic_deviation,
 )
 from lit_fed.losses.alignment import AlignmentMixin, alignment
+from lit_fed.losses.counted_means import CountedMean, counted_means
 from lit_fed.losses.cross_entropy import cross_entropy
 from lit_fed.losses.kl_distill import KLDistillMixin, kl_distill, kl_distill_from_probs
 from lit_fed.losses.kl_divergence import kl_divergence
@@ -27,6 +28,7 @@ from lit_fed.losses.weight_regularization import (
 __all__ = [
     "AggregateKLMixin",
     "AlignmentMixin",
+    "CountedMean",
     "KLDistillMixin",
     "Perturbed",
     "Predicted",
@@ -37,6 +39,7 @@ __all__ = [
     "WeightRegularizationMixin",
     "aggregate_kl",
     "alignment",
+    "counted_means",
     "cross_entropy",
     "fit_projector",
     "guidance_strength",

@@ -18,6 +18,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
+from lit_fed.losses.counted_means import CountedMean, note
 from lit_fed.losses.predictions import widen
 
 _whole_total: ContextVar[Callable[[Tensor], Tensor] | None] = ContextVar("whole", default=None)
@@ -75,7 +76,9 @@ def masked_mean(values: Tensor, mask: Tensor | None = None, weight: Tensor | Non
         raise ValueError(
             f"`mask` is expected to have the shape of `values`, {list(values.shape)}, but got {list(mask.shape)}"
         )
-    return _mean(values, mask, weight, _whole_total.get())
+    mean, count = _mean(values, mask, weight, _whole_total.get())
+    note(CountedMean(mean, count, mask, weight))
+    return mean
 
 
 def own_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -86,7 +89,7 @@ def own_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
         >>> own_mean(torch.tensor([1.0, 3.0, 9.0]), torch.tensor([True, True, False]))
         tensor(2.)
     """
-    return _mean(values, mask, None, None)
+    return _mean(values, mask, None, None)[0]
 
 
 def _mean(
@@ -94,7 +97,8 @@ def _mean(
     mask: Tensor | None,
     weight: Tensor | None,
     whole_total: Callable[[Tensor], Tensor] | None,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
+    """The mean and its count."""
     values = widen(values)
     weights = torch.ones_like(values) if mask is None else mask.to(values.dtype)
     if weight is not None:
@@ -105,4 +109,4 @@ def _mean(
     if mask is not None:
         # masked_fill, not multiplication: 0 · NaN would bring the masked NaN back
         values = values.masked_fill(~mask, 0.0)
-    return (values * weights).sum() / total.where(total > 0, 1.0)
+    return (values * weights).sum() / total.where(total > 0, 1.0), total

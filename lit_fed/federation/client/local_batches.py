@@ -42,7 +42,7 @@ class LocalBatch:
         batch: The batch, still on the CPU.
         epoch: The pass over the rows, counted from 0.
         index: The batch's position in it.
-        accumulated: Over how many batches the gradient of this optimizer step is averaged.
+        accumulated: How many batches this optimizer step takes.
         begins_step: Whether it is the first of them.
         ends_step: Whether the optimizer steps after this batch.
         ends_epoch: Whether it is the last one of the pass.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from lit_fed.attachment import Attachment, overrides
 from lit_fed.backbones import Prediction
 from lit_fed.client import Client
 from lit_fed.data import FederatedDataModule
+from lit_fed.federation.client.accumulation import Accumulation
 from lit_fed.federation.client.client_state import ClientState
 from lit_fed.federation.client.evaluation_loop import EvaluationLoop
 from lit_fed.federation.client.events import Events
@@ -24,6 +26,7 @@ from lit_fed.federation.client.optimizer_state import load_optimizer_tensors, op
 from lit_fed.federation.client.resident_module import ResidentModule
 from lit_fed.federation.client.results import ClientRound, Failed, Finished
 from lit_fed.federation.randomness import reseed
+from lit_fed.losses import counted_means
 from lit_fed.methods.teachers import teachers_of
 from lit_fed.metric_averager import MetricAverager
 from lit_fed.module import FederatedModule, gradients
@@ -34,6 +37,13 @@ from lit_fed.update import Update
 if TYPE_CHECKING:
     from datasets import Dataset
     from torch.optim import Optimizer
+
+
+Gradient = Callable[[int], AbstractContextManager[None]]
+
+
+def _the_only_one(number: int) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 class LocalTraining:
@@ -67,6 +77,7 @@ class LocalTraining:
         self.events = events or Events()
         self.attachments = attachments
         self.evaluation = EvaluationLoop(resident, data, fabric, self.events)
+        self._accumulation = Accumulation(())
 
     @property
     def module(self) -> FederatedModule:
@@ -283,20 +294,29 @@ class LocalTraining:
         self, local: LocalBatch, batch: dict[str, Tensor], optimizer: Any
     ) -> dict[str, Any]:
         module, timers = self.module, self.module.timers
-        with timers("forward"):
+        with timers("forward"), counted_means() as means:
             outputs = _outputs(self.loss(batch, local.index))
         if local.begins_step:
             self.events.report(module, "on_before_zero_grad", optimizer)
             module.optimizer_zero_grad(local.epoch, local.index, optimizer)
-        loss = outputs["loss"]
-        if loss is None:
-            return outputs
-        with timers("backward"):
-            share = loss / local.accumulated
-            self.events.report(module, "on_before_backward", share)
-            self.backward(share)
+            trained = (p for group in optimizer.param_groups for p in group["params"])
+            self._accumulation = Accumulation(trained)
+        loss, accumulation = outputs["loss"], self._accumulation
+        if loss is not None:
+            with timers("backward"):
+                self.events.report(module, "on_before_backward", loss / local.accumulated)
+                if local.accumulated == 1:
+                    self.backward([loss])
+                else:
+                    weight = outputs.get("weight")
+                    shares = accumulation.shares(loss, means, weight, local.accumulated)
+                    self.backward(shares, accumulation.gradient)
+            outputs = {**outputs, "loss": loss.detach()}
+        if local.ends_step:
+            accumulation.finish()
+        if loss is not None:
             self.events.report(module, "on_after_backward")
-        return {**outputs, "loss": loss.detach()}
+        return outputs
 
     def _on_device(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         module = self.module
@@ -331,12 +351,19 @@ class LocalTraining:
         """What was logged, over all processes that trained the client: one."""
         return averager.compute()
 
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradient of a loss, a scalar, to that of the client's parameters."""
-        if type(self.module).backward is not FederatedModule.backward:
-            self.module.backward(loss)
-        else:
-            self.fabric.backward(loss)
+    def backward(self, losses: Sequence[Tensor], gradient: Gradient = _the_only_one) -> None:
+        """Add the gradients of losses, scalars of one graph, to those of the client's parameters.
+
+        Args:
+            losses: At least one.
+            gradient: Makes the parameters' gradient that of one of them, by its number.
+        """
+        own = type(self.module).backward is not FederatedModule.backward
+        backward = self.module.backward if own else self.fabric.backward
+        for number, loss in enumerate(losses):
+            again: dict[str, Any] = {"retain_graph": True} if number < len(losses) - 1 else {}
+            with gradient(number):
+                backward(loss, **again)
 
     def gradients(self, loss: Tensor) -> list[Tensor]:
         """The gradients of a loss by what the client trains, beside those that :meth:`backward` adds up."""

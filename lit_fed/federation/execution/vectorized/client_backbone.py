@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, NoReturn
@@ -67,9 +68,15 @@ class ForwardRequest:
 
 @dataclass(frozen=True)
 class BackwardRequest:
-    """A backward pass that a client waits for."""
+    """Backward passes that a client waits for.
 
-    loss: Tensor
+    Attributes:
+        losses: Of one graph.
+        gradient: Makes the client's gradient that of one of them, by its number. None: there is one.
+    """
+
+    losses: tuple[Tensor, ...]
+    gradient: Callable[[int], AbstractContextManager[None]] | None = None
 
 
 @dataclass(frozen=True)

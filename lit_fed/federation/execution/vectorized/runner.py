@@ -13,7 +13,7 @@ import torch
 
 from lit_fed.backbones import Backbone
 from lit_fed.client import Client
-from lit_fed.federation.client.local_training import LocalTraining
+from lit_fed.federation.client.local_training import Gradient, LocalTraining
 from lit_fed.federation.client.resident_module import ResidentModule
 from lit_fed.federation.client.results import ClientRound, Failed, Finished
 from lit_fed.federation.execution.vectorized.client_backbone import (
@@ -99,14 +99,14 @@ class Slot(LocalTraining):
         self.thread = None
         self.leave()
 
-    def backward(self, loss: torch.Tensor) -> None:
-        """Client: wait for the backward pass."""
+    def backward(self, losses: Sequence[torch.Tensor], gradient: Gradient | None = None) -> None:
+        """Client: wait for the backward passes."""
         if type(self.module).backward is not FederatedModule.backward:
             raise CannotVectorize(f"{type(self.module).__name__}.backward, its own,")
-        if loss.requires_grad and loss.numel() == 1:
-            self.ask(BackwardRequest(loss))
+        if all(loss.requires_grad and loss.numel() == 1 for loss in losses):
+            self.ask(BackwardRequest(tuple(losses), gradient))
         else:  # which fails, as it does for a client that is alone
-            super().backward(loss)
+            super().backward(losses)
 
     def gradients(self, loss: torch.Tensor) -> list[torch.Tensor]:
         """Client: wait for the gradients."""
@@ -265,15 +265,32 @@ class VectorizedRunner:
         if not requests:
             return []
         answer: Any = None
+        passes = max(len(request.losses) for request in requests.values())
         try:
-            losses = [request.loss.reshape(()) for request in requests.values()]
-            with self.training.module.timers("backward"):
-                self.training.fabric.backward(torch.stack(losses).sum())
+            for turn in range(passes):
+                self._backward_pass(requests, turn, turn == passes - 1)
         except Exception as error:
             answer = error
-        for place, model in enumerate(self.models):
-            model.hand_out_gradients([slot.views[place] for slot in self.slots])
+        for model in self.models:
+            model.forget_use()
         return [(number, answer) for number in requests]
+
+    def _backward_pass(self, requests: dict[int, BackwardRequest], turn: int, last: bool) -> None:
+        """The clients' losses of one number, all as one."""
+        asking = {n: request for n, request in requests.items() if turn < len(request.losses)}
+        losses = [request.losses[turn].reshape(()) for request in asking.values()]
+        with ExitStack() as gradients:
+            for request in asking.values():
+                if request.gradient is not None:
+                    gradients.enter_context(request.gradient(turn))
+            try:
+                with self.training.module.timers("backward"):
+                    again: dict[str, Any] = {} if last else {"retain_graph": True}
+                    self.training.fabric.backward(torch.stack(losses).sum(), **again)
+            finally:
+                for place, model in enumerate(self.models):
+                    views = [slot.views[place] for slot in self.slots]
+                    model.hand_out_gradients(views, asking.keys())
 
     def _step(self, requests: dict[int, StepRequest]) -> list[tuple[int, Any]]:
         answer: Any = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -144,16 +144,17 @@ class VectorizedModel(VectorizedState):
         self._cache = {}
         return _predictions(layout, prediction)
 
-    def hand_out_gradients(self, views: Sequence[ClientView]) -> None:
-        """Add the gradient of the last backward passes to the clients' own parameters.
+    def hand_out_gradients(self, views: Sequence[ClientView], asking: Collection[int]) -> None:
+        """Add the gradient of the last backward pass to the clients' own parameters.
 
         Args:
             views: All clients' views of this backbone.
+            asking: The clients that it was for.
         """
         for number, (stack, used) in enumerate(zip(self.stacks, self._used, strict=True)):
             if stack.grad is not None:
                 for client, gradient in enumerate(stack.grad.unbind(0)):
-                    if client not in used:
+                    if client not in used or client not in asking:
                         continue
                     parameter = views[client].parameters[number]
                     if parameter.grad is None:
@@ -161,6 +162,10 @@ class VectorizedModel(VectorizedState):
                     else:
                         parameter.grad += gradient
                 stack.grad = None
+
+    def forget_use(self) -> None:
+        """Forget which parameters the passes before have used: they have been differentiated."""
+        for used in self._used:
             used.clear()
 
     # ---------------------------------------------------------------- what layers ask for
