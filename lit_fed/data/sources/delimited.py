@@ -81,7 +81,7 @@ class CSVSource(Source):
         values: Iterable[tuple[str, ...]] = (
             zip(*records, strict=True) if records else [()] * len(names)
         )
-        return text_columns(dict(zip(names, values, strict=True)))
+        return text_columns(dict(zip(names, values, strict=True)), file)
 
     def place(self, row: int) -> str:
         """The line that a row ends on; see :meth:`Source.place`."""

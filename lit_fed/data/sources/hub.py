@@ -49,16 +49,23 @@ class HubSource(Source):
         import datasets
 
         folder = Path(self.path).expanduser()
-        if (folder / "state.json").is_file():
-            return datasets.Dataset.load_from_disk(str(folder))
-        if (folder / "dataset_dict.json").is_file():
-            splits = datasets.DatasetDict.load_from_disk(str(folder))
-            if self.split not in splits:
+        if any((folder / file).is_file() for file in ("state.json", "dataset_dict.json")):
+            try:
+                found = datasets.load_from_disk(str(folder))
+            # damaged files make datasets raise whatever it likes
+            except Exception as error:
+                reason = " ".join(str(error).split())
                 raise ValueError(
-                    f"`split` is expected to be one of {sorted(splits)} for {self.path!r}, but got "
+                    f"`path` {self.path!r} cannot be read as a data set: {reason:.200}"
+                ) from None
+            if isinstance(found, datasets.Dataset):
+                return found
+            if self.split not in found:
+                raise ValueError(
+                    f"`split` is expected to be one of {sorted(found)} for {self.path!r}, but got "
                     f"{self.split!r}"
                 )
-            return splits[self.split]
+            return found[self.split]
         try:
             rows = self._loaded(str(folder) if folder.is_dir() else self.path)
         except (FileNotFoundError, ConnectionError) as error:

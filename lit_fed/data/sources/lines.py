@@ -54,7 +54,9 @@ class LinesSource(Source):
             raise ValueError(
                 f"`path` is expected to be a file with lines, but {str(file)!r} has none"
             )
-        return text_columns({name: [record[name] for record in records] for name in records[0]})
+        return text_columns(
+            {name: [record[name] for record in records] for name in records[0]}, file
+        )
 
     def place(self, row: int) -> str:
         """The line of a row; see :meth:`Source.place`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lit_fed.data.sources.source import Source, existing_file
+from lit_fed.data.sources.source import Source, dataset_of, existing_file
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -36,19 +36,23 @@ class ParquetSource(Source):
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
-        from datasets import Dataset
 
         file = existing_file(self.path)
         try:
             table = pq.read_table(file)
-        except (pa.ArrowException, OSError) as error:
-            reason = str(error).splitlines()[0]
+            # pandas writes categories as dictionaries, and its index as an extra column.
+            for i, field in enumerate(table.schema):
+                if pa.types.is_dictionary(field.type):
+                    values = table.column(i).cast(field.type.value_type)
+                    table = table.set_column(i, field.name, values)
+            extra = [name for name in table.column_names if name.startswith("__index_level_")]
+            table = table.drop_columns(extra).replace_schema_metadata()
+            # that texts are UTF-8, among others
+            table.validate(full=True)
+        # damaged files make Arrow raise whatever it likes
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(
                 f"`path` is expected to be a Parquet file, but {str(file)!r} is not: {reason}"
             ) from None
-        # pandas writes categories as dictionaries, and its index as an extra column.
-        for i, field in enumerate(table.schema):
-            if pa.types.is_dictionary(field.type):
-                table = table.set_column(i, field.name, table.column(i).cast(field.type.value_type))
-        extra = [name for name in table.column_names if name.startswith("__index_level_")]
-        return Dataset(table.drop_columns(extra).replace_schema_metadata())
+        return dataset_of(table, file)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset
 
 
@@ -65,17 +66,41 @@ def not_utf8(file: Path) -> ValueError:
     )
 
 
-def text_columns(columns: Mapping[str, Sequence[str | None]]) -> Dataset:
+def dataset_of(table: pa.Table, origin: str | Path) -> Dataset:
+    """An Arrow table as a data set.
+
+    Args:
+        table: The table.
+        origin: Where it comes from, for messages.
+
+    Raises:
+        ValueError: If it has columns that a data set cannot have.
+    """
+    from datasets import Dataset
+
+    if bad := [name for name in table.column_names if "\x00" in name]:
+        raise ValueError(f"a column of {str(origin)!r} has a name with a zero byte: {bad[0]!r:.60}")
+    try:
+        return Dataset(table)
+    # of types nested deep or into one another, datasets and Arrow raise whatever they like
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{str(origin)!r} has a column of a type that cannot be read: {reason:.200}"
+        ) from None
+
+
+def text_columns(columns: Mapping[str, Sequence[str | None]], origin: str | Path) -> Dataset:
     """A table of texts, none of which need be there.
 
     Args:
         columns: Texts by column, all of the same length.
+        origin: Where they come from, for messages.
     """
     import pyarrow as pa
-    from datasets import Dataset
 
     arrays = {name: pa.array(values, pa.string()) for name, values in columns.items()}
-    return Dataset(pa.table(arrays))
+    return dataset_of(pa.table(arrays), origin)
 
 
 def rows_from_columns(
@@ -92,7 +117,6 @@ def rows_from_columns(
         ValueError: If a column mixes types, or a value is one that no table can hold.
     """
     import pyarrow as pa
-    from datasets import Dataset
 
     arrays = {}
     for name, values in columns.items():
@@ -105,7 +129,7 @@ def rows_from_columns(
                 f"{where}: {reason}"
             )
         arrays[name] = pa.array(values)
-    return Dataset(pa.table(arrays))
+    return dataset_of(pa.table(arrays), origin)
 
 
 def _refusal(values: Sequence[Any]) -> str | None:
