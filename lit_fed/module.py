@@ -28,6 +28,7 @@ from lit_fed.losses import cross_entropy
 from lit_fed.metric_averager import MetricAverager
 from lit_fed.payload import Payload
 from lit_fed.saved_run import built_from_config, global_state
+from lit_fed.specification import Specification
 from lit_fed.stage import Stage
 from lit_fed.timers import Timers
 from lit_fed.update import Update
@@ -237,6 +238,26 @@ class FederatedModule(LightningModule):
     @abstractmethod
     def upload(self) -> Payload:
         """Client: what it sends at the end of a round."""
+
+    def expected_upload(self) -> Specification | None:
+        """Server: what a client uploads at the end of its round, asked before it trains, as the client.
+
+        A client that uploads something else is left out, whatever the others send. Default: None, where a
+        tensor of a name that the broadcast has as well is expected in its shape and dtype, and nothing is
+        known of the others: a method whose uploads are not those of
+        :class:`~lit_fed.methods.averaging.AveragingMixin` declares them here.
+        """
+        return None
+
+    def check_update(self, update: Update) -> None:
+        """Server: say what of a client's update cannot be combined, beyond :meth:`expected_upload`. Default: nothing.
+
+        Args:
+            update: What the client sends, after attachments.
+
+        Raises:
+            ValueError: If something cannot; the client is left out.
+        """
 
     @abstractmethod
     def aggregate(self, updates: Sequence[Update]) -> Payload:

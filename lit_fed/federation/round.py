@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_fed.client import Client
+from lit_fed.configuration_error import ConfigurationError
 from lit_fed.federation.client.client_state import ClientState
 from lit_fed.federation.client.local_training import LocalTraining
 from lit_fed.federation.client.results import ClientRound, Failed
@@ -89,6 +90,8 @@ class FederationRound:
             client = start.client
             ledger.record(client.id, down=start.broadcast.nbytes)
             if isinstance(result, Failed):
+                if isinstance(result.error, ConfigurationError):
+                    raise result.error
                 rank_zero_warn(
                     f"round {state.round + 1}: client {client.id!r} is left out: {result.error}"
                 )
