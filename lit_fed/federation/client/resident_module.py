@@ -12,6 +12,7 @@ from lit_fed.client import Client
 from lit_fed.federation.client.client_state import ClientState
 from lit_fed.module import FederatedModule
 from lit_fed.payload import Payload
+from lit_fed.shards import whole
 
 
 class ResidentModule:
@@ -69,6 +70,12 @@ class ResidentModule:
             self.module.load_server_state(server)
         self.module.download(broadcast)
 
+    def not_finite(self) -> str | None:
+        """The name of a tensor that training can change and that holds NaN or infinity now; None if there is none."""
+        bad = {id(t) for t in self._live if t.is_floating_point() and not _is_finite(t)}
+        named = (*self.module.named_parameters(), *self.module.named_buffers())
+        return next((name for name, tensor in named if id(tensor) in bad), None)
+
     def require_own(self, optimizer: Optimizer) -> None:
         """Check that an optimizer moves nothing of what all clients share: no copy of it is kept.
 
@@ -96,6 +103,10 @@ class ResidentModule:
         self.module.zero_grad(set_to_none=True)
         self.module.prepared = Payload()
         self.module.act_as(client)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(whole(tensor.detach())).all())
 
 
 def _mutable(module: FederatedModule) -> list[Tensor]:
