@@ -71,7 +71,7 @@ class FederatedCallback(Callback):
     def on_client_end(
         self, trainer: FederationView, module: FederatedModule, update: Update
     ) -> None:
-        """Called with what a client sent."""
+        """Called with what a client sent, before the server has judged how plausible it is beside the others'."""
 
     def on_client_failed(
         self,
@@ -80,7 +80,7 @@ class FederatedCallback(Callback):
         client: Client,
         error: BaseException,
     ) -> None:
-        """Called when a client is left out of its round, with the reason."""
+        """Called when a client is left out of its round, with the reason; also after ``on_client_end``."""
 
     def on_aggregate_end(
         self, trainer: FederationView, module: FederatedModule, updates: Sequence[Update]

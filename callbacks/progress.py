@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lit_fed.callbacks.byte_size import byte_size
 from lit_fed.callbacks.federated_callback import FederatedCallback
+from lit_fed.federation.plausibility import ImplausibleUpdate
 from lit_fed.limits import require_positive
 
 if TYPE_CHECKING:
@@ -157,9 +158,12 @@ class RoundProgressBar(FederatedCallback):
         client: Client,
         error: BaseException,
     ) -> None:
-        """Count the client, as failed."""
+        """Count the client, as failed; one whose update is not believed has been counted when it ended."""
         if self._progress is not None and self._clients is not None:
-            self._progress.update(self._clients, advance=1, status=f"{client.id} failed")
+            counted = isinstance(error, ImplausibleUpdate)
+            self._progress.update(
+                self._clients, advance=0 if counted else 1, status=f"{client.id} failed"
+            )
 
     def on_validation_start(self, trainer: Any, module: Any) -> None:
         """Say that the global model is validated."""

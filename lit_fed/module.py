@@ -29,9 +29,10 @@ from lit_fed.losses import cross_entropy
 from lit_fed.metric_averager import MetricAverager
 from lit_fed.payload import Payload
 from lit_fed.saved_run import built_from_config, global_state
+from lit_fed.specification import Specification
 from lit_fed.stage import Stage
 from lit_fed.timers import Timers
-from lit_fed.update import Update
+from lit_fed.update import Update, norm_of_change
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -245,6 +246,42 @@ class FederatedModule(LightningModule):
     @abstractmethod
     def upload(self) -> Payload:
         """Client: what it sends at the end of a round."""
+
+    def expected_upload(self) -> Specification | None:
+        """Server: what a client uploads at the end of its round, asked before it trains, as the client.
+
+        A client that uploads something else is left out, whatever the others send. Default: None, where a
+        tensor of a name that the broadcast has as well is expected in its shape and dtype, and nothing is
+        known of the others: a method whose uploads are not those of
+        :class:`~lit_fed.methods.averaging.AveragingMixin` declares them here.
+        """
+        return None
+
+    def update_norm(self, upload: Payload, broadcast: Payload) -> float | None:
+        """Server: how much a client has changed, by which ``trainer.max_update_norm_ratio`` judges what is plausible.
+
+        Default: the L2 norm of the difference over the floating tensors that the main parts of both have. Where
+        there are none, as where clients send predictions or texts alone, nothing is judged. A method whose
+        clients send changes returns the norm of what they send.
+
+        Args:
+            upload: What the client sends.
+            broadcast: What it has downloaded.
+
+        Returns:
+            The norm; None if there is nothing to judge by.
+        """
+        return norm_of_change(upload, broadcast)
+
+    def check_update(self, update: Update) -> None:
+        """Server: say what of a client's update cannot be combined, beyond :meth:`expected_upload`. Default: nothing.
+
+        Args:
+            update: What the client sends, after attachments.
+
+        Raises:
+            ValueError: If something cannot; the client is left out.
+        """
 
     @abstractmethod
     def aggregate(self, updates: Sequence[Update]) -> Payload:

@@ -89,6 +89,11 @@ class FederatedTrainer(LightningCompatibility):
             where training steps are measured to be faster; the ratio is said.
         min_clients: Clients that must finish a round, else the run ends. 0: a round without any
             keeps the global state.
+        max_update_norm_ratio: How many times the round's median update norm a client's update may have: one
+            that is larger is left out, named and counted as a failure. What a client changes is compared, where
+            clients send weights. The shipped configurations' honest clients stay below 4, also where the smallest
+            has 18 rows and the largest 249; the default leaves room for those who take many more steps than
+            others. None: every finite update counts.
         validate_clients: Whether each client's model is validated after its training, on its own
             held-out rows or, if it has none, on the common ones. Always so for methods without a
             global model.
@@ -150,6 +155,7 @@ class FederatedTrainer(LightningCompatibility):
         attachments: list[Attachment] | None = None,
         compile: bool = False,
         min_clients: int = 1,
+        max_update_norm_ratio: float | None = 100.0,
         validate_clients: bool = False,
         keep_optimizer_state: bool = False,
         client_state_mb: float | None = None,
@@ -191,6 +197,7 @@ class FederatedTrainer(LightningCompatibility):
         self.attachments = attachments or []
         self.compile = compile
         self.min_clients = min_clients
+        self.max_update_norm_ratio = max_update_norm_ratio
         self.validate_clients = validate_clients
         self.keep_optimizer_state = keep_optimizer_state
         self.client_state_mb = client_state_mb
@@ -253,8 +260,10 @@ class FederatedTrainer(LightningCompatibility):
                 ``default_root_dir`` the ``last`` or the ``best`` checkpoint.
 
         Raises:
+            ConfigurationError: If a client finds an error of the run's, or all fail alike in the first round.
             OSError: If another run is under way in the run's folder, or nothing can be written there.
-            RuntimeError: If fewer than ``min_clients`` clients finish a round.
+            RuntimeError: If fewer than ``min_clients`` clients finish a round, or the new global model is not
+                finite.
         """
         root, name = self.default_root_dir, self.run_name(model)
         require_path("ckpt_path", ckpt_path)

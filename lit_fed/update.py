@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
+
 from lit_fed.payload import Payload
 
 
@@ -26,3 +28,30 @@ class Update:
     num_samples: int
     rounds: int = 1
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def norm_of_change(upload: Payload, broadcast: Payload) -> float | None:
+    """L2 norm of what a client has changed of what it downloaded, over all its floating tensors together.
+
+    Args:
+        upload: What it sends.
+        broadcast: What it has downloaded.
+
+    Returns:
+        The norm, in float64, infinite where it is too large for that; None if the two have no floating tensor of
+        one name and shape in common.
+
+    Example:
+        >>> norm_of_change(Payload({"w": torch.tensor([4.0, 1.0])}), Payload({"w": torch.tensor([1.0, 5.0])}))
+        5.0
+    """
+    before = broadcast.tensors
+    norms = [
+        torch.linalg.vector_norm(tensor.double() - before[name].double())
+        for name, tensor in upload.tensors.items()
+        if name in before
+        and tensor.is_floating_point()
+        and before[name].is_floating_point()
+        and tensor.shape == before[name].shape
+    ]
+    return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else None

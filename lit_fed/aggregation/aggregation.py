@@ -49,6 +49,17 @@ class Aggregation(ABC):
             The combined payload, which is the next broadcast.
         """
 
+    def check_update(self, update: Update) -> None:
+        """Say what of a client's update the rule cannot combine, so that the client is left out. Default: nothing.
+
+        Args:
+            update: One client's.
+
+        Raises:
+            ValueError: If something cannot be combined.
+        """
+        return
+
     def weights(self, updates: Sequence[Update]) -> list[float]:
         """What each client counts for, where a method combines something beside the weights.
 

@@ -58,6 +58,10 @@ class FedAvgM(Aggregation):
         self.needs_validation = weights == "validation"
         self._velocity = Payload()
 
+    def check_update(self, update: Update) -> None:
+        """The client has to report what its weight follows from; see :class:`~lit_fed.aggregation.Aggregation`."""
+        client_weights([update], self.weighting, self.score)
+
     def weights(self, updates: Sequence[Update]) -> list[float]:
         """w_k; see :class:`~lit_fed.aggregation.Aggregation`."""
         return client_weights(updates, self.weighting, self.score)

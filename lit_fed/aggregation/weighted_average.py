@@ -20,7 +20,7 @@ class WeightedAverage(Aggregation):
 
     McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data", 2017,
     Algorithm 1, https://arxiv.org/abs/1602.05629. The sum is taken in float64 and returned in the
-    tensor's own dtype. Integers and strings have no mean: they pass if all clients sent the same.
+    dtype of the broadcast before. Integers and strings have no mean: they pass if all clients sent the same.
 
     Args:
         weights: What a client's weight is proportional to: ``size`` (its number of rows), ``uniform``,
@@ -39,21 +39,26 @@ class WeightedAverage(Aggregation):
         self.score = score
         self.needs_validation = weights == "validation"
 
+    def check_update(self, update: Update) -> None:
+        """The client has to report what its weight follows from; see :class:`~lit_fed.aggregation.Aggregation`."""
+        client_weights([update], self.weighting, self.score)
+
     def weights(self, updates: Sequence[Update]) -> list[float]:
         """w_k; see :class:`~lit_fed.aggregation.Aggregation`."""
         return client_weights(updates, self.weighting, self.score)
 
     def __call__(self, updates: Sequence[Update], previous: Payload) -> Payload:
-        """Average the updates; what was before plays no part.
+        """Average the updates; what was before decides their dtype alone, where it has them.
 
         Raises:
             ValueError: If there are none, names or shapes differ between clients, or something
                 that has no mean differs.
         """
         mean = weighted_mean(updates, self.weights(updates))
-        like = updates[0].payload
-        tensors = {name: value.to(like.tensors[name].dtype) for name, value in mean.items()}
-        return Payload(tensors, like.strings)
+        first = updates[0].payload
+        like = {**first.tensors, **previous.tensors}
+        tensors = {name: value.to(like[name].dtype) for name, value in mean.items()}
+        return Payload(tensors, first.strings)
 
 
 def weighted_mean(updates: Sequence[Update], weights: Sequence[float]) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -25,7 +26,7 @@ def client_weights(
         One weight per update. Scores that are all 0 say nothing, so they give equal weights.
 
     Raises:
-        ValueError: If ``updates`` is empty, or a client has no such score or a negative one.
+        ValueError: If ``updates`` is empty, or a client has no such score or one that is negative or not finite.
 
     Example:
         >>> from lit_fed import Payload
@@ -55,9 +56,9 @@ def _score(update: Update, score: str) -> float:
             f"weighting by validation expects every client to report {score!r}, but client "
             f"{update.client_id!r} reports {sorted(update.metrics)}; set trainer.validate_clients to true"
         )
-    if update.metrics[score] < 0:
+    if not 0 <= update.metrics[score] < math.inf:
         raise ValueError(
-            f"validation score {score!r} is expected to be at least 0, but client {update.client_id!r} "
+            f"validation score {score!r} is expected to be finite and at least 0, but client {update.client_id!r} "
             f"reports {update.metrics[score]}"
         )
     return update.metrics[score]

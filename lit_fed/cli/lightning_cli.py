@@ -25,6 +25,7 @@ from lit_fed.atomic_files import whole_file, write_file
 from lit_fed.callbacks.run_summary import metrics_table
 from lit_fed.cli.commands import RUNS
 from lit_fed.cli.parser import LitFedParser
+from lit_fed.configuration_error import ConfigurationError
 from lit_fed.configurations import with_configurations
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation import ProcessLost
@@ -234,7 +235,8 @@ def run(args: ArgsType = None) -> None:
         cli = LitFedCLI(args)
     except (ValueError, TypeError, OSError, ImportError) as error:
         # the trainer adds a note to what is raised once the rounds have begun: no setting's fault
-        if os.environ.get("LIT_FED_DEBUG") or hasattr(error, "__notes__"):
+        in_rounds = hasattr(error, "__notes__") and not isinstance(error, ConfigurationError)
+        if os.environ.get("LIT_FED_DEBUG") or in_rounds:
             raise
         sys.exit(f"lit-fed: error: {_own_words(error)}")
     except ProcessLost as lost:

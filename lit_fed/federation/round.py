@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_fed.client import Client
+from lit_fed.configuration_error import ConfigurationError
 from lit_fed.federation.client.client_state import ClientState
 from lit_fed.federation.client.local_training import LocalTraining
 from lit_fed.federation.client.results import ClientRound, Failed
@@ -17,10 +21,14 @@ from lit_fed.federation.evaluation import act_as_server, spread
 from lit_fed.federation.execution import ClientExecution
 from lit_fed.federation.heap import HeapTrimmer
 from lit_fed.federation.ledger import Ledger
+from lit_fed.federation.plausibility import ImplausibleUpdate, implausible
 from lit_fed.federation.randomness import reseed
 from lit_fed.federation.run.client_state_store import ClientStateStore
 from lit_fed.federation.state import FederationState
 from lit_fed.update import Update
+
+USUAL_NORM: Final = "clients/update_norm/median"
+"""The metric that later rounds of few clients compare with."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +38,14 @@ class RoundSettings:
     Attributes:
         seed: The run's seed.
         min_clients: Clients that must finish.
+        max_update_norm_ratio: How many times the round's usual norm an update may have; None: any.
         check_val_every_n_rounds: Rounds between two validations of the global model.
         limit_val_batches: Batches of a validation.
     """
 
     seed: int
     min_clients: int
+    max_update_norm_ratio: float | None
     check_val_every_n_rounds: int
     limit_val_batches: int | float
 
@@ -73,7 +83,8 @@ class FederationRound:
             The state after the round.
 
         Raises:
-            RuntimeError: If fewer than ``min_clients`` clients finish.
+            ConfigurationError: If a client finds an error of the run's, or all fail alike in the first round.
+            RuntimeError: If fewer than ``min_clients`` clients finish, or the new global model is not finite.
         """
         started, timers = time.perf_counter(), self.training.module.timers
         ledger, states, failures = state.ledger.copy(), dict(state.clients), dict(state.failures)
@@ -82,25 +93,34 @@ class FederationRound:
         starts, heap = self._starts(state, clients), HeapTrimmer()
 
         ledger.open_round()
-        updates: list[Update] = []
+        finished: list[tuple[ClientRound, Update]] = []
         errors: list[Exception] = []
         results = self.execution.run(self.training, starts)
         for start, result in zip(starts, results, strict=True):
             client = start.client
             ledger.record(client.id, down=start.broadcast.nbytes)
             if isinstance(result, Failed):
-                rank_zero_warn(
-                    f"round {state.round + 1}: client {client.id!r} is left out: {result.error}"
-                )
-                failures[client.id] = failures.get(client.id, 0) + 1
+                if isinstance(result.error, ConfigurationError):
+                    raise result.error
+                self._leave_out(state, client, result.error, failures)
                 errors.append(result.error)
-                self._report("on_client_failed", client, result.error)
             else:
                 ledger.record(client.id, up=result.update.payload.nbytes)
                 states[client.id] = store.kept(result.state)
-                updates.append(result.update)
+                finished.append((start, result.update))
                 heap.keep(result.update.payload.nbytes)
                 self._report("on_client_end", result.update)
+        norms = self._norms(finished)
+        for start, why in self._implausible(state, finished, norms):
+            name = start.client.id
+            self._leave_out(state, start.client, why, failures)
+            errors.append(why)
+            del states[name], norms[name]
+            if name in state.clients:
+                states[name] = state.clients[name]
+            finished = [one for one in finished if one[0] is not start]
+        updates = [update for _, update in finished]
+        self._require_not_all_alike(state, clients, errors)
         self._require_enough(state, clients, updates, errors)
 
         with timers("aggregation"):
@@ -116,6 +136,9 @@ class FederationRound:
             metrics = {"round": float(state.round + 1), **self._validated(state)}
         metrics |= spread([u.metrics for u in updates]) | _traffic(ledger)
         metrics |= {"clients/sampled": len(clients), "clients/failed": len(errors)}
+        if norms:
+            median = statistics.median_low(norms.values())
+            metrics |= {USUAL_NORM: median, "clients/update_norm/max": max(norms.values())}
         metrics["time/round"] = time.perf_counter() - started
         state = replace(state, round=state.round + 1, history=[*state.history, metrics])
         return self.execution.settle(state)
@@ -131,6 +154,51 @@ class FederationRound:
             )
             for client in clients
         ]
+
+    def _leave_out(
+        self, state: FederationState, client: Client, error: Exception, failures: dict[str, int]
+    ) -> None:
+        rank_zero_warn(f"round {state.round + 1}: client {client.id!r} is left out: {error}")
+        failures[client.id] = failures.get(client.id, 0) + 1
+        self._report("on_client_failed", client, error)
+
+    def _norms(self, finished: Sequence[tuple[ClientRound, Update]]) -> dict[str, float]:
+        """How much each client has changed, where that can be said."""
+        module = self.training.module
+        norms = {
+            start.client.id: module.update_norm(update.payload, start.broadcast)
+            for start, update in finished
+        }
+        return {name: norm for name, norm in norms.items() if norm is not None}
+
+    def _implausible(
+        self,
+        state: FederationState,
+        finished: Sequence[tuple[ClientRound, Update]],
+        norms: Mapping[str, float],
+    ) -> Iterator[tuple[ClientRound, ImplausibleUpdate]]:
+        """Those whose updates are too large to be believed, and why."""
+        earlier = [row[USUAL_NORM] for row in state.history if USUAL_NORM in row]
+        why = implausible(norms, self.settings.max_update_norm_ratio, earlier)
+        for start, _ in finished:
+            if start.client.id in why:
+                yield start, ImplausibleUpdate(why[start.client.id])
+
+    def _require_not_all_alike(
+        self, state: FederationState, clients: Sequence[Client], errors: Sequence[Exception]
+    ) -> None:
+        """What all clients fail with, before any has ever finished a round, is no client's failure."""
+        if len(errors) < max(len(clients), 2) or any(c.rounds for c in state.clients.values()):
+            return
+        said = {
+            str(error).replace(repr(client.id), "a client")
+            for client, error in zip(clients, errors, strict=True)
+        }
+        if len(said) == 1:
+            raise ConfigurationError(
+                f"all {len(clients)} clients of round {state.round + 1} failed alike, which is an error of the "
+                f"settings, the data or the method, and no client's: {errors[0]}"
+            ) from errors[0]
 
     def _require_enough(
         self,
@@ -157,19 +225,36 @@ class FederationRound:
         module = self.training.module
         reseed(self.settings.seed, state.round)
         act_as_server(self.training.resident, state)
-        broadcast = module.aggregate(updates)
-        state = replace(state, broadcast=broadcast, server=module.server_state())
+        try:
+            broadcast, server = module.aggregate(updates), module.server_state()
+        except ValueError as error:  # payloads are finite, so what is not cannot be sent
+            raise self._given_up(state, str(error)) from error
+        state = replace(state, broadcast=broadcast, server=server)
         self._report("on_aggregate_end", updates)
         return state
 
+    def _given_up(self, state: FederationState, why: str) -> RuntimeError:
+        return RuntimeError(
+            f"round {state.round + 1} is given up, and the global model stays as it was before: {why}"
+        )
+
     def _validated(self, state: FederationState) -> dict[str, float]:
-        """Metrics of the new global model, in the rounds in which it is due."""
+        """Metrics of the new global model, in the rounds in which it is due.
+
+        Raises:
+            RuntimeError: If the model or its validation loss is not finite.
+        """
+        act_as_server(self.training.resident, replace(state, round=state.round + 1))
+        if name := self.training.resident.not_finite():
+            raise self._given_up(state, f"{name!r} of the new one has values that are not finite")
         rows, settings = self.selection.data.validation, self.settings
         due = (state.round + 1) % settings.check_val_every_n_rounds == 0
         if rows is None or not due or not self.training.module.has_global_model:
             return {}
-        act_as_server(self.training.resident, replace(state, round=state.round + 1))
-        return self.training.evaluation.evaluate(rows, "validation", settings.limit_val_batches)
+        metrics = self.training.evaluation.evaluate(rows, "validation", settings.limit_val_batches)
+        if not math.isfinite(loss := metrics.get("val/loss", 0.0)):
+            raise self._given_up(state, f"the validation loss of the new one is {loss}")
+        return metrics
 
     def _report(self, hook: str, *args: object) -> None:
         self.training.events.report(self.training.module, hook, *args)

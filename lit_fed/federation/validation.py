@@ -62,6 +62,11 @@ def check_settings(settings: Mapping[str, Any], execution: ClientExecution) -> N
             f"`trainer.compile` is expected to be false with `trainer.execution` "
             f"{type(execution).__name__}, which reaches into the layers"
         )
+    ratio = settings["max_update_norm_ratio"]
+    if ratio is not None and not ratio > 1:
+        raise ValueError(
+            f"`trainer.max_update_norm_ratio` is expected to be above 1 or null, but got {ratio}"
+        )
     clip = settings["gradient_clip_val"]
     if clip is not None and clip <= 0:
         raise ValueError(

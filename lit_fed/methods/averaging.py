@@ -16,6 +16,7 @@ from lit_fed.client import Client
 from lit_fed.limits import require_instance
 from lit_fed.module import FederatedModule
 from lit_fed.payload import Payload
+from lit_fed.specification import Specification
 from lit_fed.update import Update
 
 KEPT: Final = "kept"
@@ -29,6 +30,9 @@ class AveragingMixin(FederatedModule):
 
         def upload(self):
             return super().upload().with_parts({"consensus": self.consensus.send()})
+
+        def expected_upload(self):
+            return super().expected_upload().with_parts({"consensus": self.consensus.expected()})
 
         def download(self, broadcast):
             super().download(broadcast)
@@ -106,6 +110,17 @@ class AveragingMixin(FederatedModule):
         if self.client is not None:
             names = set(self.aggregation.sends(self._trained, self.client))
         return Payload({name: value for name, value in self._weights.items() if name in names})
+
+    def expected_upload(self) -> Specification:
+        """Server: the weights that the rule lets the client send, and no parts; a method that sends more adds them."""
+        names = set(self._trained)
+        if self.client is not None:
+            names = set(self.aggregation.sends(self._trained, self.client))
+        return Specification.of({n: value for n, value in self._weights.items() if n in names})
+
+    def check_update(self, update: Update) -> None:
+        """Server: what the aggregation rule cannot combine."""
+        self.aggregation.check_update(update)
 
     def aggregate(self, updates: Sequence[Update]) -> Payload:
         """Server: θ_g of the θ_k, by the aggregation rule; other parts of the uploads are left out."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -19,10 +19,19 @@ from lit_fed.federation.client.accumulation import Accumulation
 from lit_fed.federation.client.client_state import ClientState
 from lit_fed.federation.client.evaluation_loop import EvaluationLoop
 from lit_fed.federation.client.events import Events
+from lit_fed.federation.client.given import (
+    check_upload,
+    checked_metrics,
+    require_counts,
+    require_finite_metrics,
+    require_payload,
+    require_payloads,
+)
 from lit_fed.federation.client.local_batches import LocalBatch, local_batches
 from lit_fed.federation.client.local_optimizer import LocalOptimizer, LocalSchedule, configured
 from lit_fed.federation.client.local_settings import LocalSettings
 from lit_fed.federation.client.optimizer_state import load_optimizer_tensors, optimizer_tensors
+from lit_fed.federation.client.process_state import undisturbed
 from lit_fed.federation.client.resident_module import ResidentModule
 from lit_fed.federation.client.results import ClientRound, Failed, Finished
 from lit_fed.federation.randomness import reseed
@@ -93,7 +102,8 @@ class LocalTraining:
             Exception: What a listener, such as a callback, raises: it is the run's, not the client's.
         """
         try:
-            return self.run(start.client, start.broadcast, start.before)
+            with undisturbed(self.fabric.device.type):
+                return self.run(start.client, start.broadcast, start.before)
         except Exception as error:  # a client must not bring the federation down, whatever it does
             if error is self.events.raised:
                 raise
@@ -120,9 +130,13 @@ class LocalTraining:
 
         Raises:
             RuntimeError: If its method prepares and it has not.
-            ValueError: If its training metrics or its upload are not finite. Whatever else its
-                training raises goes through.
+            TypeError: If its method gives something else than payloads, or a metric's name is no text.
+            ValueError: If its training metrics or its upload are not finite, its upload is not what the server
+                expects, or a metric's name cannot be printed. Whatever else its training raises goes through.
         """
+        # what the method makes of its own copy is checked, and reaches nobody
+        client = copy.deepcopy(client)
+        id, num_samples, done = client.id, client.num_samples, client.steps
         module, settings, timers = self.module, self.settings, self.module.timers
         if prepares(module) and before.prepared is None:
             raise RuntimeError(f"client {client.id!r} is expected to have prepared, but it has not")
@@ -130,6 +144,7 @@ class LocalTraining:
         attached = [(str(n), a) for n, a in enumerate(self.attachments) if a.acts_on(client)]
         with timers("download"):
             self.resident.act_as_client(client, before, broadcast)
+        expected = module.expected_upload()
         self.events.report(module, "on_client_start", client)
 
         module.train()
@@ -149,10 +164,7 @@ class LocalTraining:
                 moments |= optimizer_tensors(optimizer, stage.name, module)
         module.eval()
         metrics = self.means(averager)
-        if not_finite := {
-            name: value for name, value in metrics.items() if not math.isfinite(value)
-        }:
-            raise ValueError(f"training metrics are expected to be finite, but got {not_finite}")
+        require_finite_metrics(metrics)
         if settings.validate_clients:
             held_out = self.data.validation if own.validation is None else own.validation
             with timers("evaluation"):
@@ -161,16 +173,25 @@ class LocalTraining:
                 )
 
         with timers("upload"), self.fabric.autocast():
-            upload = module.upload()
+            upload = require_payload(module.upload(), f"upload() of {type(module).__name__}")
+        what = f"the upload of client {id!r}"
+        check_upload(upload, expected, broadcast, what)
         memories: dict[str, Payload] = {}
         for name, attachment in attached:
             memory = before.attachments.parts.get(name, Payload())
-            upload, memories[name] = attachment.upload(client, upload, broadcast, memory)
-        update = Update(client.id, upload, client.num_samples, before.rounds + 1, metrics)
+            sent = attachment.upload(client, upload, broadcast, memory)
+            upload, memories[name] = require_payloads(
+                sent, f"upload() of {type(attachment).__name__}"
+            )
+        if attached:
+            check_upload(upload, expected, broadcast, what, converted=True)
+        require_counts(client, id, done)
+        update = Update(id, upload, num_samples, before.rounds + 1, checked_metrics(metrics))
+        module.check_update(update)
         state = ClientState(
             client.steps,
             before.rounds + 1,
-            module.private_state(),
+            self._private_state(),
             Payload(moments),
             dict(client.stage_steps),
             before.prepared,
@@ -193,11 +214,22 @@ class LocalTraining:
                 rows = attachment.rows(client, rows)
         training = self.module.training
         self.module.eval()
+        what = f"prepare() of {type(self.module).__name__}"
         try:
             with self.module.timers("prepare"), self.fabric.autocast():
-                return self.module.prepare(rows)
+                return require_payload(self.module.prepare(rows), what)
         finally:
             self.module.train(training)
+
+    def _private_state(self) -> Payload:
+        """What the method keeps of the client, which the client has to be able to take back."""
+        module = self.module
+        state = require_payload(
+            module.private_state(), f"private_state() of {type(module).__name__}"
+        )
+        # what fails here would fail in the client's next round or in an evaluation of its model
+        module.load_private_state(state)
+        return state
 
     def _attach_to_teachers(self, client: Client, attached: Sequence[Attachment]) -> None:
         acting = [one for one in attached if overrides(one, "teacher_prediction")]
@@ -220,6 +252,7 @@ class LocalTraining:
         module.start_stage(stage.name)
         rows = module.local_data(rows, stage.name)
         plain, schedule = configured(module.configure_optimizers())
+        self.resident.require_own(plain)
         load_optimizer_tensors(plain, stage.name, module, moments)
         optimizer: Any = self.fabric.setup_optimizers(plain)
         batches = local_batches(

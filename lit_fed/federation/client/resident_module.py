@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from lit_fed.client import Client
 from lit_fed.federation.client.client_state import ClientState
 from lit_fed.module import FederatedModule
 from lit_fed.payload import Payload
+from lit_fed.shards import whole
 
 
 class ResidentModule:
@@ -32,6 +34,8 @@ class ResidentModule:
         self.module = module
         self.wrapped: Any = module if wrapped is None else wrapped
         self._live = _mutable(module)
+        live = {id(tensor) for tensor in self._live}
+        self._frozen = [p for p in module.parameters() if not p.requires_grad and id(p) not in live]
         self._built: list[Tensor] = (
             [tensor.detach().clone() for tensor in self._live] if like is None else like._built
         )
@@ -66,13 +70,43 @@ class ResidentModule:
             self.module.load_server_state(server)
         self.module.download(broadcast)
 
+    def not_finite(self) -> str | None:
+        """The name of a tensor that training can change and that holds NaN or infinity now; None if there is none."""
+        bad = {id(t) for t in self._live if t.is_floating_point() and not _is_finite(t)}
+        named = (*self.module.named_parameters(), *self.module.named_buffers())
+        return next((name for name, tensor in named if id(tensor) in bad), None)
+
+    def require_own(self, optimizer: Optimizer) -> None:
+        """Check that an optimizer moves nothing of what all clients share: no copy of it is kept.
+
+        Args:
+            optimizer: A client's.
+
+        Raises:
+            ValueError: If it does.
+        """
+        moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        shared = {id(p) for p in self._frozen} & moved
+        if shared:
+            name = next(n for n, p in self.module.named_parameters() if id(p) in shared)
+            raise ValueError(
+                f"a client's optimizer is expected to move what {type(self.module).__name__} was built to train, "
+                f"but has {name!r}, which was frozen and which all clients share"
+            )
+
     def _reset(self, client: Client | None) -> None:
         with torch.no_grad():
             for live, built in zip(self._live, self._built, strict=True):
                 live.copy_(built)
+            for frozen in self._frozen:
+                frozen.requires_grad_(False)
         self.module.zero_grad(set_to_none=True)
         self.module.prepared = Payload()
         self.module.act_as(client)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(whole(tensor.detach())).all())
 
 
 def _mutable(module: FederatedModule) -> list[Tensor]:

@@ -10,7 +10,9 @@ from lightning.fabric import Fabric
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_fed.client import Client
+from lit_fed.configuration_error import ConfigurationError
 from lit_fed.federation.client.local_training import LocalTraining
+from lit_fed.federation.client.process_state import undisturbed
 from lit_fed.federation.client.results import ClientRound, Failed, Finished
 from lit_fed.federation.state import FederationState
 from lit_fed.module import FederatedModule
@@ -75,11 +77,15 @@ class ClientExecution(ABC):
         results = {}
         for client in clients:
             try:
-                results[client.id] = training.prepare(client)
+                with undisturbed(training.fabric.device.type):
+                    results[client.id] = training.prepare(client)
             except Exception as error:
                 if error is training.events.raised:
                     raise
-                rank_zero_warn(f"client {client.id!r} could not prepare: {error}")
+                if isinstance(error, ConfigurationError):
+                    raise
+                told = Failed(client, error).error
+                rank_zero_warn(f"client {client.id!r} could not prepare: {told}")
             else:
                 prepared(client, results[client.id])
         return results

@@ -9,8 +9,8 @@ Part of it, each by its value or by a digest:
   rows; the encoding, the partitioner, and what makes batches of rows;
 - of the trainer: ``seed``, ``precision``, ``clients_per_round``, ``rounds_per_task``, ``local_epochs``,
   ``local_steps``, ``accumulate_grad_batches``, ``gradient_clip_val``, ``gradient_clip_algorithm``,
-  ``keep_optimizer_state``, ``limit_train_batches``, ``sampler`` and ``attachments``, and ``limit_val_batches``
-  where the aggregation goes by the clients' validation.
+  ``keep_optimizer_state``, ``limit_train_batches``, ``max_update_norm_ratio``, ``sampler`` and ``attachments``, and
+  ``limit_val_batches`` where the aggregation goes by the clients' validation.
 
 Free to change: ``max_rounds``; how and where clients are run (``execution``, ``accelerator``, ``devices``,
 ``num_nodes``, ``strategy``, ``compile``, ``client_state_mb``, ``data.num_workers``, ``data.eval_batch_size``,
@@ -54,6 +54,7 @@ TRAINER_SETTINGS: Final = (
     "gradient_clip_algorithm",
     "keep_optimizer_state",
     "limit_train_batches",
+    "max_update_norm_ratio",
     "sampler",
     "attachments",
 )

@@ -12,6 +12,7 @@ from lit_fed.backbones import CausalLM, Prediction
 from lit_fed.losses import mixture, soft_predictions
 from lit_fed.methods.ddg.consensus import Batch, Consensus, Guidance, Passes
 from lit_fed.payload import Payload
+from lit_fed.specification import Specification, TensorSpecification
 
 
 class ClassConsensus(Consensus):
@@ -62,6 +63,12 @@ class ClassConsensus(Consensus):
             self._seen = probs.new_zeros(probs.shape[-1], probs.shape[-1] + 1)
         counted = torch.cat([probs, torch.ones_like(probs[:, :1])], -1)
         self._seen.index_add_(0, targets[student.mask], counted[student.mask])
+
+    def expected(self, passes: Passes) -> Specification:
+        """``probs``, [C, C]."""
+        classes = passes.backbone.num_labels or "classes"
+        probs = TensorSpecification((classes, classes), torch.float16, least=0, most=1)
+        return Specification({"probs": probs})
 
     def send(self, passes: Passes) -> Payload:
         """``probs``: mean predictions [C, C], 0 for a class without rows."""

@@ -14,6 +14,7 @@ from lit_fed.backbones import Backbone, Prediction
 from lit_fed.losses import TopK, masked_mean
 from lit_fed.methods.teachers import Teacher
 from lit_fed.payload import Payload
+from lit_fed.specification import Specification
 from lit_fed.timers import Timers
 from lit_fed.update import Update
 
@@ -149,6 +150,26 @@ class Consensus(ABC):
     def send(self, passes: Passes) -> Payload:
         """Client: what it sends beside its weights."""
 
+    def expected(self, passes: Passes) -> Specification | None:
+        """Server: what a client sends by :meth:`send`. Default: None, which is whatever it sends.
+
+        Args:
+            passes: The method.
+        """
+        return None
+
+    def check_sent(self, passes: Passes, sent: Payload) -> None:
+        """Server: say what of it cannot be combined, beyond :meth:`expected`. Default: nothing.
+
+        Args:
+            passes: The method.
+            sent: What a client sends by :meth:`send`.
+
+        Raises:
+            ValueError: If something cannot; the client is left out.
+        """
+        return
+
     def aggregate(self, passes: Passes, updates: Sequence[Update], rule: Aggregation) -> Payload:
         """Server: what is broadcast beside the weights.
 
@@ -210,6 +231,10 @@ class NoConsensus(Consensus):
     ) -> Guidance:
         """No rows."""
         return Guidance(student)
+
+    def expected(self, passes: Passes) -> Specification:
+        """Nothing."""
+        return Specification()
 
     def send(self, passes: Passes) -> Payload:
         """Nothing."""

@@ -17,6 +17,7 @@ from lit_fed.methods.ddg.consensus import PART, Consensus, NoConsensus, log_alph
 from lit_fed.methods.ddg.public_consensus import PublicConsensus
 from lit_fed.methods.teachers import AdapterTeacher, Teacher
 from lit_fed.payload import Payload
+from lit_fed.specification import Specification
 from lit_fed.update import Update
 
 _PUBLIC: Final = "of lit_fed.methods.ddg.PublicConsensus"
@@ -148,6 +149,15 @@ class DDG(KLDistillMixin, AlignmentMixin, AggregateKLMixin, AveragingMixin):
         if self.distils:
             self.teacher.end_round(self.client)
         return super().upload().with_parts({PART: self.consensus.send(self)})
+
+    def expected_upload(self) -> Specification:
+        """Server: θ_k and q_k."""
+        return super().expected_upload().with_parts({PART: self.consensus.expected(self)})
+
+    def check_update(self, update: Update) -> None:
+        """Server: what neither the aggregation rule nor the consensus can combine."""
+        super().check_update(update)
+        self.consensus.check_sent(self, update.payload.parts.get(PART, Payload()))
 
     def aggregate(self, updates: Sequence[Update]) -> Payload:
         """Server: θ_g = Σ w_k θ_k and P̄ = Σ w_k q_k, and, if asked for, θ_g distilled from P̄."""

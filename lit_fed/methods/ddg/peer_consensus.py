@@ -14,6 +14,7 @@ from lit_fed.losses import mixture, soft_predictions
 from lit_fed.methods.ddg.consensus import Batch, Consensus, Guidance, Passes
 from lit_fed.methods.teachers import RowCache, silent
 from lit_fed.payload import Payload
+from lit_fed.specification import Specification
 
 PEER: Final = "peer"
 """Name of the adapter that plays one peer after the other."""
@@ -77,6 +78,10 @@ class PeerConsensus(Consensus):
         per_place = ("consensus",) if isinstance(backbone, CausalLM) else ()
         fields = self._cache.get(batch, compute, per_place=per_place)
         return Guidance(student, teacher, fields["consensus"], batch.get("weight"))
+
+    def expected(self, passes: Passes) -> Specification:
+        """Nothing beside the weights."""
+        return Specification()
 
     def send(self, passes: Passes) -> Payload:
         """Nothing beside the weights, which are all that is needed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,9 +18,11 @@ from lit_fed.methods.ddg.public_predictions import (
     ClassPredictions,
     PublicPredictions,
     TokenPredictions,
+    places_of,
 )
 from lit_fed.methods.teachers import silent
 from lit_fed.payload import Payload
+from lit_fed.specification import Specification, TensorSpecification
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -47,6 +49,7 @@ class PublicConsensus(Consensus):
     on_private: ClassVar[bool] = False
     _received: PublicPredictions | None = None
     _batches: Iterator[dict[str, Tensor]] | None = None
+    _places: tuple[Dataset, Any, Tensor] | None = None
 
     def __init__(
         self,
@@ -101,6 +104,37 @@ class PublicConsensus(Consensus):
         draw = random.Random(f"public {torch.initial_seed()}")
         while True:
             yield from passes.batches(_public(passes), draw.getrandbits(31), self.batch_size)
+
+    def expected(self, passes: Passes) -> Specification:
+        """q_k in the shapes of the public set: of its rows or, for a language model, of its places."""
+        rows, half = len(_public(passes)), torch.float16
+        if not isinstance(passes.backbone, CausalLM):
+            classes = passes.backbone.num_labels or "classes"
+            return Specification({"probs": TensorSpecification((rows, classes), half, 0, 1)})
+        vocabulary = passes.backbone.model.get_output_embeddings().weight.shape[0]
+        places = ("places", min(self.top_k, vocabulary))
+        return Specification(
+            {
+                "lengths": TensorSpecification((rows,), torch.int32, least=0),
+                "indices": TensorSpecification(places, torch.int32, least=0, most=vocabulary - 1),
+                "probs": TensorSpecification(places, half, least=0, most=1),
+            }
+        )
+
+    def check_sent(self, passes: Passes, sent: Payload) -> None:
+        """A language model's predictions have to be about the places that the server knows."""
+        lengths = sent.tensors.get("lengths")
+        if lengths is None:
+            return
+        rows, tokenizer = _public(passes), passes.backbone.tokenizer
+        if self._places is None or self._places[0] is not rows or self._places[1] is not tokenizer:
+            self._places = (rows, tokenizer, places_of(passes.batches(rows)))
+        known = self._places[2]
+        if not torch.equal(lengths, known) or len(sent.tensors["indices"]) != int(known.sum()):
+            raise ValueError(
+                f"predictions are expected for the {int(known.sum())} places of the public set, each row's own, "
+                f"but came for {int(lengths.sum())}, or for other rows: tokenizers or `data.max_length` differ"
+            )
 
     def send(self, passes: Passes) -> Payload:
         """q_k = softmax(z_k(U)/T)."""

@@ -8,10 +8,26 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from lit_fed.data.features import IGNORED
 from lit_fed.losses import TopK, mixture, mixture_top_k, soft_predictions, top_k
 
 # A batch's row ids [B], mask [B] or [B, L-1], and logits [B, C] or [B, L-1, V].
 Predicted = tuple[Tensor, Tensor, Tensor]
+
+
+def places_of(batches: Iterable[Mapping[str, Tensor]]) -> Tensor:
+    """How many places with a loss a language model has in each row, in the rows' order, [|U|] in int32.
+
+    Args:
+        batches: Batches of the public set in any order.
+    """
+    counts: dict[int, int] = {}
+    for batch in batches:
+        labels = batch.get("labels")
+        taken = batch["attention_mask"] > 0 if labels is None else labels != IGNORED
+        places = taken[:, 1:].sum(-1).tolist()
+        counts |= dict(zip(batch["index"].tolist(), places, strict=True))
+    return torch.tensor([counts[row] for row in sorted(counts)], dtype=torch.int32)
 
 
 class PublicPredictions(ABC):

@@ -23,6 +23,7 @@ from lit_fed.federation import (
     VectorizedClients,
 )
 from lit_fed.methods.teachers import AdapterTeacher
+from tests.federation.malformed_clients import WAYS, Malformed, fit
 from tests.federation.protocol_methods import Answers, TwoAdapters
 from tests.federation.toy import fast_adamw, toy_backbone, toy_data, toy_module, toy_trainer
 from tests.methods.toy_methods import lm_data
@@ -77,6 +78,11 @@ def failing(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
     )
     trainer.fit(OneFails(toy_backbone(model), optimizer=fast_adamw, warmup_steps=0), toy_data())
     return trainer
+
+
+def malformed(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
+    """The second of three clients gives something else that cannot be used in every round."""
+    return fit(Malformed, model, root, [0, 1, 2], max_rounds=len(WAYS), **settings)
 
 
 def too_few(model: Path, root: Path, **settings: Any) -> str:
@@ -192,6 +198,7 @@ CASES: dict[str, Callable[..., FederatedTrainer | str]] = {
     "private": private,
     "two_models": two_models,
     "failing": failing,
+    "malformed": malformed,
     "too_few": too_few,
     "vectorized": vectorized,
 }
@@ -204,6 +211,7 @@ SHARDED: dict[str, Callable[..., FederatedTrainer | str]] = {
     "half": half,
     "every_weight": every_weight,
     "failing": failing,
+    "malformed": malformed,
 }
 
 

@@ -18,6 +18,7 @@ from tests.federation.execution.agreement import TOLERANCE
 from tests.federation.execution.federation_cases import (
     CASES,
     failing,
+    malformed,
     plain,
     private,
     too_few,
@@ -25,6 +26,7 @@ from tests.federation.execution.federation_cases import (
     vectorized,
 )
 from tests.federation.execution.launched import config_with, dies, last_state, python_m
+from tests.federation.malformed_clients import WAYS
 from tests.federation.toy import (
     save_toy_model,
     toy_data,
@@ -103,6 +105,16 @@ def test_failures_and_an_early_end_are_known_to_all(
     assert_same_state(two, last_state(tmp_path / "one"))
     assert two.round == 2  # of 5: the first process asked for an end
     assert two.failures == {"client-1": 2}
+
+
+def test_whatever_a_client_gives_is_known_to_all_as_its_failure(
+    toy_model: Path, two_processes: Path, tmp_path: Path
+) -> None:
+    with pytest.warns(UserWarning, match="'client-1' is left out"):
+        malformed(toy_model, tmp_path / "one")
+    two = last_state(two_processes / "malformed")
+    assert two.failures == {"client-1": len(WAYS)}
+    assert_same_state(two, last_state(tmp_path / "one"))
 
 
 def test_each_process_may_vectorize_its_clients(

@@ -16,6 +16,7 @@ from lit_fed.methods.teachers import AdapterTeacher
 from tests.federation.execution.agreement import largest_difference
 from tests.federation.execution.federation_cases import SHARDED, adamw, failing, still
 from tests.federation.execution.launched import config_with, dies, last_state, python_m
+from tests.federation.malformed_clients import WAYS
 from tests.federation.toy import toy_backbone, toy_data, toy_trainer, without_times
 from tests.methods.toy_methods import save_toy_lm
 
@@ -30,6 +31,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, toy_model: Path) -> Path:
 
 QUICK = ("adamw", "distilled", "language", "half", "failing")
 MORE = tuple(case for case in SHARDED if case not in QUICK)
+TRAINED = tuple(case for case in MORE if case != "malformed")
 
 
 def in_two_processes(models: Path, root: Path, cases: tuple[str, ...]) -> Path:
@@ -100,7 +102,7 @@ def assert_close(ours: FederationState, theirs: FederationState, bound: float) -
     [
         ("distilled", "sharded"),
         ("language", "sharded"),
-        *(pytest.param(case, "more_sharded", marks=pytest.mark.slow) for case in MORE),
+        *(pytest.param(case, "more_sharded", marks=pytest.mark.slow) for case in TRAINED),
     ],
 )
 def test_two_processes_train_as_one(
@@ -154,6 +156,13 @@ def test_a_client_that_fails_everywhere_is_left_out(
     with pytest.warns(UserWarning, match="the second client has no luck"):
         failing(models, tmp_path / "one")
     assert two.clients.keys() == last_state(tmp_path / "one").clients.keys()
+
+
+@pytest.mark.slow
+def test_whatever_a_client_gives_is_its_failure_alone(more_sharded: Path) -> None:
+    state = last_state(more_sharded / "malformed")
+    assert state.failures == {"client-1": len(WAYS)}
+    assert state.clients.keys() == {"client-0", "client-2"}
 
 
 def test_both_processes_hold_the_same_in_the_end(sharded: Path) -> None:

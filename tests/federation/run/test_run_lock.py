@@ -116,7 +116,7 @@ def test_what_is_refused_leaves_no_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../../evil", "/tmp/evil", "a/b", "a\\b", "..", ".", "", "  ", "a\0b", "a\nb", "x" * 300],
+    ["../../evil", "/evil", "a/b", "a\\b", "..", ".", "", "  ", "a\0b", "a\nb", "x" * 300],
 )
 def test_a_name_that_leaves_its_folder_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^`trainer.name` is expected to be the name of a folder"):

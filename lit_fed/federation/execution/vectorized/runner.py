@@ -14,6 +14,7 @@ import torch
 from lit_fed.backbones import Backbone
 from lit_fed.client import Client
 from lit_fed.federation.client.local_training import Gradient, LocalTraining
+from lit_fed.federation.client.process_state import ProcessState
 from lit_fed.federation.client.resident_module import ResidentModule
 from lit_fed.federation.client.results import ClientRound, Failed, Finished
 from lit_fed.federation.execution.vectorized.client_backbone import (
@@ -70,7 +71,7 @@ class Slot(LocalTraining):
             training.attachments,
         )
         self.thread: ClientThread | None = None
-        self.default_dtype = torch.get_default_dtype()
+        self.process_state = ProcessState.taken(self.fabric.device.type)
 
     def ask(self, request: Any) -> Any:
         """Client: wait for an answer."""
@@ -81,9 +82,9 @@ class Slot(LocalTraining):
 
     def begin(self, start: ClientRound) -> None:
         """Make ready for a client, which does not move yet."""
-        self.default_dtype = torch.get_default_dtype()
         device = self.fabric.device
         kind = device.type
+        self.process_state = ProcessState.taken(kind)
         enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
 
         def work(thread: ClientThread) -> Finished:
@@ -204,7 +205,7 @@ class VectorizedRunner:
         slot = self.slots[number]
         thread: Any = slot.thread
         self.streams.enter(number)
-        with _own_default_dtype(slot):
+        with _own_process_state(slot):
             thread.resume(answer)
         error = thread.error
         if error is not None and (
@@ -307,15 +308,16 @@ class VectorizedRunner:
 
 
 @contextmanager
-def _own_default_dtype(slot: Slot) -> Iterator[None]:
-    """Let a client have a default dtype of its own, which precision plugins change for a while."""
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(slot.default_dtype)
+def _own_process_state(slot: Slot) -> Iterator[None]:
+    """Let a client have settings of the process of its own, such as the default dtype of a precision plugin."""
+    kind = slot.process_state.device_type
+    others = ProcessState.taken(kind)
+    slot.process_state.restore()
     try:
         yield
     finally:
-        slot.default_dtype = torch.get_default_dtype()
-        torch.set_default_dtype(default)
+        slot.process_state = ProcessState.taken(kind)
+        others.restore()
 
 
 def _result(slot: Slot, client: Client) -> Finished | Failed:
