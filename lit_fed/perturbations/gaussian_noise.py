@@ -17,7 +17,8 @@ class GaussianNoise(OutputPerturbation):
     The RMS is taken over all tokens of the batch that are no padding and is constant for the gradient.
 
     Args:
-        scale: ρ ≥ 0, relative to the RMS of the module's output.
+        scale: ρ ≥ 0, relative to the RMS of the module's output. L_stability is of second order in it: at
+            ρ = 0.1 its gradient was 0.004 of the task's on all-MiniLM-L6-v2 and SST-2, at 0.3 0.02 to 0.3.
         **kwargs: Of :class:`~lit_fed.perturbations.perturbation.Perturbation`.
 
     Example:
@@ -28,7 +29,7 @@ class GaussianNoise(OutputPerturbation):
         3
     """
 
-    def __init__(self, scale: float = 0.1, **kwargs: Any) -> None:
+    def __init__(self, scale: float = 0.3, **kwargs: Any) -> None:
         super().__init__(scale=scale, **kwargs)
 
     def delta(

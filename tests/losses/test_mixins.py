@@ -19,8 +19,8 @@ from lit_fed.losses import (
 DEFAULTS = {
     "lambda_distill": 0.5,
     "temperature": 3.0,
-    "lambda_align": 0.1,
-    "align_reduction": "mean",
+    "lambda_align": 0.01,
+    "align_reduction": "sum",
     "align_projector": None,
     "lambda_aggregate": 0.5,
     "gamma": 3.0,

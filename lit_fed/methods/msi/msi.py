@@ -38,7 +38,7 @@ class MSI(StabilityMixin, WeightRegularizationMixin, AveragingMixin):
     Args:
         backbone: The model, its tokenizer and its trainable part. None: the embedded classifier.
         aggregation: How θ_k are combined. None: the average weighted by the clients' sizes.
-        perturbation: What is added to the modules. None: Gaussian noise of 0.1 of their RMS. With
+        perturbation: What is added to the modules. None: Gaussian noise of 0.3 of their RMS. With
             ``learn_scale`` its magnitudes ascend L_stability − β·L_weight, and stay with their client.
         sites: Which modules: ``embedding``, ``attention``, ``feed_forward``, ``norm``.
         inject_every: Perturb at every so many of the client's own steps, counted across rounds, the

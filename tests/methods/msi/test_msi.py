@@ -112,7 +112,7 @@ def test_the_loss_is_the_equation_and_the_size_has_no_gradient(model: Path) -> N
     ours = module.training_step(batch, 0)
     torch.testing.assert_close(ours, ce + 0.7 * (st + 0.5 * size))
     assert logged["train/weight_regularization"] == pytest.approx(0.35 * float(size))
-    assert float(size) == pytest.approx(2 * 0.1**2, rel=0.1)
+    assert float(size) == pytest.approx(2 * 0.3**2, rel=0.1)
     assert not module.weight_regularization_loss(injection).requires_grad
 
 
