@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from torch import nn
 
 from lit_fed.backbones.anatomy import head_names
+from lit_fed.backbones.peft_methods import keeping_base, require_usable
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -40,7 +41,7 @@ def complete_config(
 
     Raises:
         TypeError: If it is no PEFT configuration.
-        ValueError: If it names modules that the model does not have.
+        ValueError: If it is of a method that cannot be used, or names modules that the model does not have.
     """
     from peft import LoraConfig, PeftConfig, TaskType
 
@@ -55,6 +56,7 @@ def complete_config(
             "`model.backbone.peft` is expected to be a PEFT configuration (such as class_path: "
             f"peft.LoraConfig), lora or null, but got {peft!r}"
         )
+    require_usable(config, "model.backbone.peft")
     config.task_type = TaskType(task_type)
     config.base_model_name_or_path = model.name_or_path
     config.revision = revision
@@ -114,6 +116,7 @@ def further_config(
                 f"{where} is expected to be null, since all prompts of a model are of the same "
                 f"configuration, but got {type(given).__name__}"
             )
+        require_usable(given, "config")
         config.task_type = first.task_type
         config.base_model_name_or_path = first.base_model_name_or_path
         config.revision = first.revision
@@ -138,17 +141,17 @@ def adapt(model: PreTrainedModel, config: PeftConfig) -> PeftModel:
 
     # peft writes the names of a classifier's head into the configuration it is given.
     config = copy.deepcopy(config)
-    try:
-        with warnings.catch_warnings():
-            # peft asks for what newer transformers have given another name.
-            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+    with keeping_base(model, config, "model.backbone.peft"), warnings.catch_warnings():
+        # peft asks for what newer transformers have given another name.
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        try:
             return get_peft_model(model, config)
-    except (TypeError, ValueError) as error:
-        message = " ".join(str(error).split())
-        if "target_modules" in message or "arget modules" in message or "targeted" in message:
-            targets = getattr(config, "target_modules", None)
-            raise _target_error(model, config, targets, "model.backbone.peft") from error
-        raise ValueError(f"`model.backbone.peft`: {message}") from error
+        except (TypeError, ValueError) as error:
+            message = " ".join(str(error).split())
+            if "target_modules" in message or "arget modules" in message or "targeted" in message:
+                targets = getattr(config, "target_modules", None)
+                raise _target_error(model, config, targets, "model.backbone.peft") from error
+            raise ValueError(f"`model.backbone.peft`: {message}") from error
 
 
 def require_saved(initialised: Iterable[str], saved: Iterable[str]) -> None:

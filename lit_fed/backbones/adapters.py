@@ -10,6 +10,7 @@ from torch import nn
 from lit_fed.backbones.adaptation import further_config
 from lit_fed.backbones.adapter_parameters import Place, adapter_places, all_places
 from lit_fed.backbones.master_weights import cast_around_copies, widen
+from lit_fed.backbones.peft_methods import keeping_base
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -39,11 +40,15 @@ class Adapters:
         self._config = config
         self._places: dict[str, dict[str, Place]] = {}
         self._frozen: dict[str, frozenset[str]] = {}
+        # What the method itself never trains, such as one of LoRA's maps, by the names in the file.
+        self._fixed: frozenset[str] = frozenset()
         if config is None:
             self._places[DEFAULT] = all_places(model)
             return
         self._add_places(DEFAULT)
-        known = {id(p) for p in self.parameters(DEFAULT).values()}
+        own = self.parameters(DEFAULT)
+        self._fixed = frozenset(name for name, p in own.items() if not p.requires_grad)
+        known = {id(p) for p in own.values()}
         lost = [n for n, p in model.named_parameters() if p.requires_grad and id(p) not in known]
         if lost:
             raise ValueError(
@@ -91,18 +96,19 @@ class Adapters:
             )
         base = self._model.get_base_model()
         further = further_config(config, self._config, base, name, head)
-        try:
-            if head:
-                self._model.add_adapter(name, further)
-            else:
-                from peft import PeftModel
+        with keeping_base(base, further, "config"):
+            try:
+                if head:
+                    self._model.add_adapter(name, further)
+                else:
+                    from peft import PeftModel
 
-                # A classifier's own method would add its head.
-                PeftModel.add_adapter(self._model, name, further)
-        except (TypeError, ValueError) as error:
-            if config is None:
-                raise
-            raise ValueError(f"`config` of adapter {name!r}: {error}") from error
+                    # A classifier's own method would add its head.
+                    PeftModel.add_adapter(self._model, name, further)
+            except (TypeError, ValueError) as error:
+                if config is None:
+                    raise
+                raise ValueError(f"`config` of adapter {name!r}: {error}") from error
         self._add_places(name)
         self.select(self.active, self.trained)
 
@@ -165,9 +171,10 @@ class Adapters:
             self._model.base_model.active_adapter = list(active)
 
     def _keep_frozen(self) -> None:
-        for adapter, names in self._frozen.items():
+        for adapter in self._places if self._fixed else self._frozen:
+            names = self._fixed | self._frozen.get(adapter, frozenset())
             parameters = self.parameters(adapter) if names else {}
-            for name in names:
+            for name in names & parameters.keys():
                 parameters[name].requires_grad_(False)
 
     def _require_base(self) -> None:

@@ -12,8 +12,13 @@ Site = Literal["embedding", "attention", "feed_forward", "norm"]
 SITES: Final[tuple[Site, ...]] = get_args(Site)
 
 _TOKEN_EMBEDDING = re.compile(r"embed_tokens|(word|tok|token)_embeddings?|wte|embed_in|shared")
-# tables of learnt positions: of BERT and its kin, of GPT-2, of OPT and BART
-_POSITION_EMBEDDING = re.compile(r"position_embeddings|wpe|embed_positions")
+# tables of positions: of BERT and its kin, of GPT, of GPT-2, of OPT and BART, of CANINE
+_POSITION_EMBEDDING = re.compile(
+    r"(char_)?position(s|al)?_embed(ding)?s?|wpe|embed_positions|pos_emb(ed)?(ding)?s?"
+)
+# those that are not learnt: of GPT-J and CodeGen, of CTRL
+_POSITION_BUFFER = re.compile(r"embed_positions|pos_encoding")
+_TYPE_EMBEDDING = re.compile(r"(token_)?type_embeddings|segment_embeddings")
 _ATTENTION = re.compile(r"(\w+_)?(attn|attention)|(Self|EncDec|Cross)Attention")
 _ATTENTION_CLASS = re.compile(r"\w*(Attention|Attn)\w*")
 _FEED_FORWARD = re.compile(r"mlp|ffn?|feed_?forward|DenseReluDense|(\w+_)?moe", re.IGNORECASE)
@@ -155,19 +160,44 @@ def largest_layer_list(model: nn.Module) -> list[nn.Module]:
 
 
 def table_positions(model: nn.Module) -> int | None:
-    """Tokens that a model's table of learnt positions has places for; None where it has no table.
+    """Tokens that a model's tables of positions have places for; None where it has no table.
 
     Example:
         >>> table_positions(nn.ModuleDict({"wpe": nn.Embedding(32, 4)}))
         32
     """
+    limits = []
     for name, module in model.named_modules():
         if isinstance(module, nn.Embedding) and _POSITION_EMBEDDING.fullmatch(_last(name)):
             # some tables begin behind the place of padding, or behind an offset
             padding = -1 if module.padding_idx is None else module.padding_idx
             skipped = int(getattr(module, "offset", padding + 1))
-            return module.num_embeddings - skipped
-    return None
+            limits.append(module.num_embeddings - skipped)
+    buffers = [(_last(name), buffer) for name, buffer in model.named_buffers() if buffer.dim() == 2]
+    if limits:  # DeBERTa has numbers of places, but no table for them
+        limits += [buffer.shape[1] for name, buffer in buffers if name == "position_ids"]
+    limits += [buffer.shape[0] for name, buffer in buffers if _POSITION_BUFFER.fullmatch(name)]
+    return min(limits, default=None)
+
+
+def table_ids(model: Any) -> dict[str, int]:
+    """How many ids a Hugging Face model's tables have rows for, by the fields of a batch that have a table.
+
+    Example:
+        >>> from transformers import BertConfig, BertModel
+        >>> size = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 1}
+        >>> table_ids(BertModel(BertConfig(vocab_size=9, num_hidden_layers=1, **size)))
+        {'input_ids': 9, 'token_type_ids': 2}
+    """
+    try:
+        tokens = getattr(model.get_input_embeddings(), "weight", None)
+    except (AttributeError, NotImplementedError):
+        tokens = None  # such as a model that reads characters by hashes of their numbers
+    found = {} if tokens is None else {"input_ids": int(tokens.shape[0])}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and _TYPE_EMBEDDING.fullmatch(_last(name)):
+            found["token_type_ids"] = module.num_embeddings
+    return found
 
 
 def context_length(model: Any) -> int | None:

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from lit_fed.backbones.adaptation import adapt, complete_config, require_saved
 from lit_fed.backbones.adapters import DEFAULT, Adapters, some
-from lit_fed.backbones.anatomy import table_positions
+from lit_fed.backbones.anatomy import table_ids, table_positions
 from lit_fed.backbones.identity import backbone_identity
 from lit_fed.backbones.master_weights import Change, widening
 from lit_fed.backbones.padding import find_side, reads_ahead, trial_rows, undisturbed
 from lit_fed.backbones.prediction import Prediction
 from lit_fed.backbones.pretrained import quiet_transformers
+from lit_fed.data.known_ids import require_known_ids
 from lit_fed.shards import is_sharded, placed_like, whole
 
 if TYPE_CHECKING:
@@ -122,6 +123,11 @@ class Backbone(nn.Module, ABC):
         """Tokens that a row may have beside a learnt prompt's; None where positions have no table."""
         positions = table_positions(self._base)
         return None if positions is None else positions - self.virtual_tokens
+
+    @cached_property
+    def id_limits(self) -> dict[str, int]:
+        """How many ids the model knows, by the fields that it takes: each has to be below."""
+        return {k: limit for k, limit in table_ids(self._base).items() if k in self._accepted}
 
     @property
     def virtual_tokens(self) -> int:
@@ -402,6 +408,7 @@ class Backbone(nn.Module, ABC):
             return predict({name: field.to(device) for name, field in batch.items()})
 
         named = f"`model.backbone.model` is {base.name_or_path}, a {type(base).__name__}, which"
+        require_known_ids({"input_ids": [*rows[0], *rows[1], rows[2]]}, self, "model.backbone")
         try:
             with undisturbed(self):
                 side = find_side(on_device, *rows)

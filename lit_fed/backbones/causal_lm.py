@@ -15,6 +15,7 @@ from lit_fed.backbones.padding import continues_padded, trial_rows, undisturbed
 from lit_fed.backbones.prediction import Prediction
 from lit_fed.backbones.pretrained import DType, load_pretrained
 from lit_fed.backbones.text_generator import TextGenerator
+from lit_fed.data.known_ids import require_known_ids
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -142,6 +143,7 @@ class CausalLM(Backbone, TextGenerator):
 
         base, tokenizer = self._base, self.tokenizer
         ids = [self._prompt_ids(prompt) for prompt in prompts]
+        require_known_ids({"input_ids": [i for row in ids for i in row]}, self, "model.backbone")
         longest = max(map(len, ids), default=0)
         if max_new_tokens is None:
             room = context_length(base)

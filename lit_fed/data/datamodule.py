@@ -20,6 +20,7 @@ from lit_fed.data.embedded_mistakes import EmbeddedMistakes
 from lit_fed.data.encodings import ClassificationEncoding, Encoding
 from lit_fed.data.feature_cache import FeatureCache
 from lit_fed.data.features import collated
+from lit_fed.data.known_ids import require_known_ids
 from lit_fed.data.partition_table import partition_table
 from lit_fed.data.partitioners import IIDPartitioner, Partitioner
 from lit_fed.data.reader import PlainReader, Reader
@@ -427,7 +428,14 @@ class FederatedDataModule(LightningDataModule):
     def _check_rows(self, rows: Dataset, name: str, backbone: Reader) -> None:
         features = self._cache.get(rows, backbone.tokenizer)
         self.encoding.check(features, backbone.num_labels)
+        require_known_ids(features.tokens, backbone, f"model.{name}")
         longest, most = int(features.lengths.max()), backbone.max_tokens
+        multiple = self.pad_to_multiple_of or 1
+        if most is not None and longest <= most < -(-longest // multiple) * multiple:
+            raise ValueError(
+                f"`data.pad_to_multiple_of` is expected to leave rows within {most}, the tokens that `model.{name}` "
+                f"has positions for, but got {multiple}, and a row has {longest} tokens"
+            )
         if most is not None and longest > most:
             raise ValueError(
                 f"`data.max_length` is expected to be at most {most}, the tokens that `model.{name}` has "

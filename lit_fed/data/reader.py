@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ class Reader(Protocol):
         """Tokens that a row may have; None where there is no limit."""
 
     @property
+    def id_limits(self) -> Mapping[str, int]:
+        """How many ids it knows, by the fields of a batch that have a limit: each id has to be below."""
+
+    @property
     def classifies(self) -> bool | None:
         """Whether it gives a row one label, or each token one; None where that is not known."""
 
@@ -38,9 +43,11 @@ class PlainReader:
         num_labels: Labels that it knows. None: it does not classify.
         max_tokens: Tokens that a row may have. None: any number.
         classifies: Whether it gives a row one label, or each token one. None: it is not known.
+        id_limits: How many ids it knows, by the fields of a batch.
     """
 
     tokenizer: PreTrainedTokenizerBase
     num_labels: int | None = None
     max_tokens: int | None = None
     classifies: bool | None = None
+    id_limits: Mapping[str, int] = field(default_factory=dict)

@@ -420,6 +420,3 @@ def test_errors(backbone: Backbone, tiny_model: Models) -> None:
     prompts.add_adapter("second")
     with pytest.raises(ValueError, match="prompts do not add up, but got default, second"):
         prompts.activate("default", "second")
-    biased = CausalLM(tiny_model("gpt2"), peft=LoraConfig(bias="all"))
-    with pytest.raises(ValueError, match="only 1 adapter with bias"):
-        biased.add_adapter("second")

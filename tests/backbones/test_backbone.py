@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from peft import (
-    AdaLoraConfig,
     IA3Config,
     LoraConfig,
     PeftModel,
@@ -35,9 +34,7 @@ Models = Callable[..., str]
 CONFIGS: dict[str, Any] = {
     "lora": "lora",
     "all-linear": LoraConfig(r=2, target_modules="all-linear"),
-    "bias": LoraConfig(bias="all"),
     "dora": LoraConfig(use_dora=True),
-    "adalora": AdaLoraConfig(total_step=10),
     "ia3": IA3Config(),
     "prompt": PromptTuningConfig(num_virtual_tokens=3),
     "prefix": PrefixTuningConfig(num_virtual_tokens=3),
