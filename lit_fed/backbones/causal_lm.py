@@ -15,6 +15,7 @@ from lit_fed.backbones.padding import continues_padded, trial_rows, undisturbed
 from lit_fed.backbones.prediction import Prediction
 from lit_fed.backbones.pretrained import DType, load_pretrained
 from lit_fed.backbones.text_generator import TextGenerator
+from lit_fed.data.encodings.prompt_tokens import border, prompt_tokens
 from lit_fed.data.known_ids import require_known_ids
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class CausalLM(Backbone, TextGenerator):
     @torch.no_grad()
     def generate(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[str] | Sequence[Sequence[int]],
         max_new_tokens: int | None = 128,
         batch_size: int = 16,
         **settings: Any,
@@ -126,12 +127,15 @@ class CausalLM(Backbone, TextGenerator):
         """Continue texts with the active adapters, without dropout, padded on the left.
 
         Args:
-            prompts: The texts, which may be of any number and length.
+            prompts: The texts, which may be of any number and length, or their tokens. Special tokens in a text
+                are read as such. Blanks at its end are left to the continuation, as in training
+                (:class:`~lit_fed.data.CausalLMEncoding`), and taken off there.
             max_new_tokens: Tokens at most in each continuation. None: 128, or what the longest prompt leaves
                 of those that the model allows.
             batch_size: Texts at once.
             **settings: Of a ``transformers.GenerationConfig``, for instance ``do_sample=True``.
-                Greedy by default, whatever the model's own settings are.
+                Greedy by default, whatever the model's own settings are; of these only the tokens that end a
+                text are used, beside the tokenizer's.
 
         Returns:
             The continuations, without the prompts and without special tokens.
@@ -142,7 +146,7 @@ class CausalLM(Backbone, TextGenerator):
         from transformers import GenerationConfig
 
         base, tokenizer = self._base, self.tokenizer
-        ids = [self._prompt_ids(prompt) for prompt in prompts]
+        ids, blanks = self._prompts(prompts)
         require_known_ids({"input_ids": [i for row in ids for i in row]}, self, "model.backbone")
         longest = max(map(len, ids), default=0)
         if max_new_tokens is None:
@@ -150,21 +154,25 @@ class CausalLM(Backbone, TextGenerator):
             left = _NEW_TOKENS if room is None else room - longest - self.virtual_tokens
             max_new_tokens = max(1, min(_NEW_TOKENS, left))
         self._require_room(longest, max_new_tokens)
-        eos = base.generation_config.eos_token_id
         greedy = {
             "do_sample": False,
             "num_beams": 1,
             "pad_token_id": tokenizer.pad_token_id,
-            "eos_token_id": tokenizer.eos_token_id if eos is None else eos,
+            "eos_token_id": self._ends() or None,
             "max_new_tokens": max_new_tokens,
             "use_cache": True,
         }
         config = GenerationConfig(**(greedy | settings))
         answers = [""] * len(ids)
+        together = self._may_pad(len({len(row) for row in ids}) > 1)
         training = self.training
         self.eval()
+        # what `config` leaves open, transformers would take from the model's own, and peft from its copy of it
+        holders = list({id(m): m for m in (base, self._active_model)}.values())
+        own = [holder.generation_config for holder in holders]
         try:
-            together = self._may_pad(len({len(row) for row in ids}) > 1)
+            for holder in holders:
+                holder.generation_config = config
             for rows in self._batches([len(row) for row in ids], batch_size, together):
                 inputs = tokenizer.pad(
                     {"input_ids": [ids[i] for i in rows]}, padding_side="left", return_tensors="pt"
@@ -177,21 +185,33 @@ class CausalLM(Backbone, TextGenerator):
                 new = output[:, inputs["input_ids"].shape[1] :]
                 texts = tokenizer.batch_decode(new, skip_special_tokens=True)
                 for i, text in zip(rows, texts, strict=True):
-                    answers[i] = text
+                    answers[i] = text.removeprefix(blanks[i])
         finally:
+            for holder, before in zip(holders, own, strict=True):
+                holder.generation_config = before
             self.train(training)
         return answers
 
-    def _prompt_ids(self, prompt: str) -> list[int]:
-        """A prompt's tokens, without those that a tokenizer puts at the end of a whole text."""
-        encoded = self.tokenizer(prompt, return_special_tokens_mask=True, verbose=False)
-        ids: list[int] = encoded["input_ids"]
-        special: list[int] = encoded["special_tokens_mask"]
-        end = max((i + 1 for i, is_special in enumerate(special) if not is_special), default=0)
-        if end:
-            return ids[:end]
-        start = self.tokenizer.bos_token_id
-        return [self.tokenizer.eos_token_id if start is None else start]
+    def _prompts(
+        self, prompts: Sequence[str] | Sequence[Sequence[int]]
+    ) -> tuple[list[list[int]], list[str]]:
+        """The prompts' tokens, and the blanks at the end of each text, which belong to what follows."""
+        texts = [prompt if isinstance(prompt, str) else "" for prompt in prompts]
+        split = [border(text) for text in texts]
+        found = prompt_tokens(self.tokenizer, [text for text, _ in split]) if split else []
+        ids = [
+            own if isinstance(prompt, str) else list(prompt)
+            for prompt, own in zip(prompts, found, strict=True)
+        ]
+        return ids, [blanks for _, blanks in split]
+
+    def _ends(self) -> list[int]:
+        """The tokens that end a text: the tokenizer's, which is trained, and those of the checkpoint."""
+        told = self._base.generation_config.eos_token_id
+        checkpoint = [] if told is None else [told] if isinstance(told, int) else list(told)
+        return list(
+            dict.fromkeys(t for t in (self.tokenizer.eos_token_id, *checkpoint) if t is not None)
+        )
 
     def _logits(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits [B, L, V] at every token, those of a prompt left out."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -19,7 +21,7 @@ from lit_fed.data.embedded.generator import Split
 from lit_fed.data.embedded_mistakes import EmbeddedMistakes
 from lit_fed.data.encodings import ClassificationEncoding, Encoding
 from lit_fed.data.feature_cache import FeatureCache
-from lit_fed.data.features import collated
+from lit_fed.data.features import Features, collated
 from lit_fed.data.known_ids import require_known_ids
 from lit_fed.data.partition_table import partition_table
 from lit_fed.data.partitioners import IIDPartitioner, Partitioner
@@ -50,6 +52,8 @@ else:
 
 _EMBEDDED_TESTS: tuple[Split, ...] = ("test", "unseen_names")
 _SPARE_CAPACITY = 256
+# The positions of the usual encoders, and more tokens than nearly all instructions with their answers have.
+_MAX_LENGTH = 512
 
 Batch = dict[str, Tensor]
 
@@ -77,7 +81,9 @@ class FederatedDataModule(LightningDataModule):
             in the column of a :class:`NaturalPartitioner`; else 10.
         batch_size: Rows of a training batch.
         eval_batch_size: Rows of a batch when rows come in order.
-        max_length: Tokens of a row; longer ones are cut.
+        max_length: Tokens of a row; longer ones are cut, and how many there are is said once for each set of rows.
+            None: 512, or what the model has positions for, if that is less. As a batch is as long as its longest
+            row, a large number costs nothing where rows are short.
         validation_fraction: Part of `train` that is carved off where `validation` is None.
         public_size: Rows of `train` that are carved off where `public` is None.
         client_validation_fraction: Part of its own rows that each client holds out.
@@ -118,7 +124,7 @@ class FederatedDataModule(LightningDataModule):
         num_clients: int | None = None,
         batch_size: int = 32,
         eval_batch_size: int = 64,
-        max_length: int = 128,
+        max_length: int | None = None,
         validation_fraction: float = 0.1,
         public_size: int = 0,
         client_validation_fraction: float = 0.0,
@@ -172,6 +178,7 @@ class FederatedDataModule(LightningDataModule):
         self.tasks = tasks
         self._division: Division | None = None
         self._unanswered: Mapping[str, frozenset[int]] = {}
+        self._said: set[str] = set()
 
     @classmethod
     def from_datasets(
@@ -257,7 +264,7 @@ class FederatedDataModule(LightningDataModule):
         # The federation's own tables stay; what methods make of them comes and goes.
         held = 2 * self.num_clients + len(tables.tests)
         self._capacity = held * (1 + len(self.tasks or ())) + _SPARE_CAPACITY
-        self._cache = FeatureCache(self.encoding, self.max_length, self._capacity)
+        self._cache = FeatureCache(self.encoding, self.max_length or _MAX_LENGTH, self._capacity)
         self._clients_in: dict[str, list[ClientData]] = {}
         self._division = division
 
@@ -405,14 +412,33 @@ class FederatedDataModule(LightningDataModule):
         """
         if self._division is None:
             self.setup()
+        if self.max_length is None:
+            room = [b.max_tokens for b in backbones.values() if b.max_tokens is not None]
+            self._cache.max_length = min([_MAX_LENGTH, *room])
         self._cache.capacity = self._capacity * max(1, len(backbones))
         for name, backbone in backbones.items():
             self._check_kind(name, backbone)
+        cut: Counter[str] = Counter()
+        total: Counter[str] = Counter()
         for where, rows in self._parts():
             for name, backbone in backbones.items():
                 whose = f", read by model.{name}" if len(backbones) > 1 else ""
                 with naming(f"{where}{whose}"):
-                    self._check_rows(rows, name, backbone)
+                    features = self._check_rows(rows, name, backbone)
+                table = where.partition(" (")[0] if where.startswith("data.train") else where
+                cut[f"{table}{whose}"] += features.cut
+                total[f"{table}{whose}"] += len(rows)
+        for table, count in cut.items():
+            if count:
+                self._say_once(
+                    f"{table}: {count:,} of {total[table]:,} rows have more than {self._cache.max_length} "
+                    f"tokens and are cut (`data.max_length`)"
+                )
+
+    def _say_once(self, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            rank_zero_info(message)
 
     def _check_kind(self, name: str, backbone: Reader) -> None:
         gives, takes = self.encoding.classifies, backbone.classifies
@@ -425,7 +451,7 @@ class FederatedDataModule(LightningDataModule):
                 f"{type(self.encoding).__name__}"
             )
 
-    def _check_rows(self, rows: Dataset, name: str, backbone: Reader) -> None:
+    def _check_rows(self, rows: Dataset, name: str, backbone: Reader) -> Features:
         features = self._cache.get(rows, backbone.tokenizer)
         self.encoding.check(features, backbone.num_labels)
         require_known_ids(features.tokens, backbone, f"model.{name}")
@@ -441,6 +467,7 @@ class FederatedDataModule(LightningDataModule):
                 f"`data.max_length` is expected to be at most {most}, the tokens that `model.{name}` has "
                 f"positions for, but is {self.max_length}, and a row has {longest} tokens"
             )
+        return features
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """All clients' rows together, for a stock Trainer."""

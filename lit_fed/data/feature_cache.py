@@ -32,7 +32,7 @@ class FeatureCache:
         self.encoding = encoding
         self.max_length = max_length
         self.capacity = capacity
-        self._features: OrderedDict[tuple[str, str], Features] = OrderedDict()
+        self._features: OrderedDict[tuple[str, str, int], Features] = OrderedDict()
         self._contents: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[object, str]] = (
             WeakKeyDictionary()
         )
@@ -43,7 +43,7 @@ class FeatureCache:
 
     def get(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Features:
         """The rows, encoded now or before."""
-        key = (rows._fingerprint, self._content(tokenizer))
+        key = (rows._fingerprint, self._content(tokenizer), self.max_length)
         if key in self._features:
             self._features.move_to_end(key)
             return self._features[key]

@@ -29,6 +29,7 @@ class Features(TorchDataset[dict[str, Tensor]]):
         tokens: Fields with a value for each token, such as ``input_ids``: a sequence a row.
         rows: Fields with a value for each row, such as ``labels`` [N].
         padding: The value that pads each field of `tokens`.
+        cut: How many rows had more tokens than they may.
 
     Attributes:
         pad_to_multiple_of: The length of batches is padded to a multiple of this.
@@ -45,7 +46,9 @@ class Features(TorchDataset[dict[str, Tensor]]):
         tokens: Mapping[str, Sequence[Sequence[int]]],
         rows: Mapping[str, Sequence[Any] | Array],
         padding: Mapping[str, int],
+        cut: int = 0,
     ) -> None:
+        self.cut = cut
         lengths = np.fromiter(map(len, tokens["input_ids"]), np.int64)
         self.offsets = np.concatenate([np.zeros(1, np.int64), lengths.cumsum()])
         self.tokens = {name: _flat(values, padding[name]) for name, values in tokens.items()}

@@ -9,6 +9,7 @@ import torch
 
 from lit_fed.backbones import CausalLM, TextGenerator
 from lit_fed.data.columns import column_values, row_ids, written_values
+from lit_fed.data.encodings.prompt_tokens import border
 from lit_fed.federation.client.evaluation_loop import EvaluationLoop
 from lit_fed.federation.client.local_batches import limited
 
@@ -52,7 +53,8 @@ def predicted_rows(
             answers = _labelled(evaluation, rows, names)
         else:
             answers = [
-                {"generated": text} for text in _generated(evaluation, prompts, max_new_tokens)
+                {"generated": text}
+                for text in _generated(evaluation, rows, prompts, max_new_tokens)
             ]
         hidden = {encoding.answer_column, encoding.weight}
         columns = [c for c in dict.fromkeys(encoding.columns.values()) if c not in hidden]
@@ -112,14 +114,22 @@ def _labelled(evaluation: EvaluationLoop, rows: Dataset, names: list[str]) -> li
 
 
 def _generated(
-    evaluation: EvaluationLoop, prompts: list[str], max_new_tokens: int | None
+    evaluation: EvaluationLoop, rows: Dataset, prompts: list[str], max_new_tokens: int | None
 ) -> list[str]:
     """What the model answers to each prompt."""
     backbone = evaluation.resident.module.backbone
     with evaluation.fabric.autocast():
         if isinstance(backbone, CausalLM):
             size = evaluation.data.eval_batch_size
-            return backbone.generate(prompts, max_new_tokens=max_new_tokens, batch_size=size)
+            ids = evaluation.data.encoding.prompt_ids(rows, backbone.tokenizer)
+            texts = backbone.generate(
+                prompts if ids is None else ids, max_new_tokens=max_new_tokens, batch_size=size
+            )
+            # the blanks at a prompt's end are given to the answer
+            return [
+                text.removeprefix(border(prompt)[1])
+                for text, prompt in zip(texts, prompts, strict=True)
+            ]
         if isinstance(backbone, TextGenerator):
             return backbone.generate(prompts)
     raise TypeError(

@@ -174,3 +174,45 @@ def test_answers_are_those_of_transformers(tiny_model: Models) -> None:
         ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
         out = model.generate(ids, do_sample=False, max_new_tokens=6, pad_token_id=0)
         assert answer == tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("peft", [None, "lora"])
+def test_generation_uses_nothing_of_the_checkpoints_settings_but_its_ends(
+    tiny_model: Models, peft: Any
+) -> None:
+    backbone = CausalLM(tiny_model("gpt2"), peft=peft)
+    expected = backbone.generate(PROMPTS, max_new_tokens=8)
+    base = backbone._base
+    own = base.generation_config
+    written = backbone.tokenizer(expected[0], add_special_tokens=False)["input_ids"]
+    own.suppress_tokens = written
+    own.bad_words_ids = [[token] for token in written]
+    own.min_new_tokens = 8
+    own.repetition_penalty = 9.0
+    own.do_sample = True
+    own.temperature = 5.0
+    assert backbone.generate(PROMPTS, max_new_tokens=8) == expected
+    # and it is left as it was
+    assert base.generation_config is own
+    assert own.suppress_tokens == written
+
+
+def test_both_the_tokenizers_end_and_those_of_the_checkpoint_stop(tiny_model: Models) -> None:
+    backbone = CausalLM(tiny_model("gpt2"), peft=None)
+    backbone.eval()
+    ids = backbone.tokenizer(PROMPTS[0])["input_ids"]
+    whole = backbone.model.generate(
+        torch.tensor([ids]), do_sample=False, max_new_tokens=8, min_new_tokens=8
+    )[0, len(ids) :].tolist()
+    stop = whole[3]
+    until = whole.index(stop)
+    backbone.model.generation_config.eos_token_id = [stop, backbone.tokenizer.eos_token_id]
+    (said,) = backbone.generate([PROMPTS[0]], max_new_tokens=8)
+    text = backbone.tokenizer.decode(whole[: until + 1], skip_special_tokens=True)
+    assert said == text
+    backbone.model.generation_config.eos_token_id = None
+    backbone.tokenizer.eos_token = backbone.tokenizer.convert_ids_to_tokens(stop)
+    assert backbone._ends() == [stop]
+    assert backbone.generate([ids], max_new_tokens=8) == [
+        backbone.tokenizer.decode(whole[: until + 1], skip_special_tokens=True)
+    ]

@@ -172,7 +172,7 @@ def test_check_finds_what_is_wrong_wherever_it_is(
         match=r"data.train \(client-\d\): `data.max_length` is expected to be at most 8, .* but is "
         r"128, and a row has 9 tokens",
     ):
-        module().check(read_by(wordpiece, 2, 8))
+        module(max_length=128).check(read_by(wordpiece, 2, 8))
     encoding = CausalLMEncoding("{text} {author}", response="author", truncation="end")
     with pytest.raises(
         ValueError, match=r"data.train \(client-0\): .* rows have nothing to learn from"
@@ -184,7 +184,7 @@ def test_every_tokenizer_reads_all_rows(
     wordpiece: PreTrainedTokenizerFast, bpe: PreTrainedTokenizerFast
 ) -> None:
     """An error names the model whose tokens or labels do not fit, where there are several."""
-    data = module()
+    data = module(max_length=128)
     both = read_by(wordpiece, 2) | {"teacher.backbone": PlainReader(bpe)}
     data.check(both)
     tables = 2 * len(list(data._parts()))
@@ -199,6 +199,27 @@ def test_every_tokenizer_reads_all_rows(
         data.check(read_by(wordpiece, 2) | {"teacher.backbone": PlainReader(bpe, None, 3)})
     with pytest.raises(ValueError, match=r"read by model.small: .* num_labels, 1, but 'label' has"):
         data.check(read_by(wordpiece, 2) | {"small": PlainReader(bpe, 1)})
+
+
+def test_rows_that_are_cut_are_told_once_a_set(
+    wordpiece: PreTrainedTokenizerFast, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = sum(len(text.split()) + 2 > 6 for text in ROWS["text"])
+    data = module(
+        test={"new": ROWS, "short": ROWS.select([0])}, max_length=6, validation_fraction=0
+    )
+    for number in range(2):
+        with caplog.at_level("INFO"):
+            data.check(read_by(wordpiece, 2))
+        told = [r.getMessage() for r in caplog.records if "data.max_length" in r.getMessage()]
+        rest = f": {long} of 100 rows have more than 6 tokens and are cut (`data.max_length`)"
+        assert told == [f"data.train{rest}", f"data.test (new){rest}"], number
+    # by default a row is as long as the model allows
+    data = module()
+    data.check(read_by(wordpiece, 2, 8))
+    assert max(data._cache.get(c.rows, wordpiece).lengths.max() for c in data.clients) == 8
+    data.check(read_by(wordpiece, 2))
+    assert max(data._cache.get(c.rows, wordpiece).lengths.max() for c in data.clients) == 9
 
 
 def test_partition_table_counts_labels_or_the_partitioned_column() -> None:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from string import Formatter
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from lit_fed.data.columns import row_ids
 from lit_fed.data.encodings.encoding import Encoding, column_texts, padding_id, require_tokens
+from lit_fed.data.encodings.prompt_tokens import (
+    border,
+    following_tokens,
+    pieces,
+    prompt_tokens,
+    special_tokens,
+    tokens_of_pieces,
+)
 from lit_fed.data.features import IGNORED, Features
 
 if TYPE_CHECKING:
@@ -23,10 +31,9 @@ _ROWS_AT_ONCE = 1000
 class CausalLMEncoding(Encoding):
     r"""A template with columns in braces; the loss is taken on the response and the end of sequence.
 
-    Which tokens are the response follows from the place of its characters in the text and the
-    tokenizer's offsets, so it holds for every tokenizer, and when the prompt repeats the response.
-    A token that joins the end of the prompt with the beginning of the response is learnt. Text
-    after the response is learnt as its end, as is the end-of-sequence token unless the row is cut.
+    The prompt's tokens are those of its text alone, without blanks at its end, as a model gets them to generate a
+    response; these blanks begin the response. So what is learnt is what is generated, with every tokenizer.
+    Text after the response is learnt as its end, as is the end-of-sequence token unless the row is cut.
 
     Args:
         template: The text, with columns in braces (``{{`` and ``}}`` for braces themselves).
@@ -37,6 +44,9 @@ class CausalLMEncoding(Encoding):
             response. ``end``: at the end.
         weight: A column with the weight of each row's loss, at least 0. None: all rows count the
             same.
+        split_special_tokens: Whether special tokens such as ``</s>`` or ``<|im_end|>`` that stand in a column are
+            plain text; those of the template are always read as special tokens. False: those of columns too, for
+            instance where a column holds conversations in a model's own format.
 
     >>> encoding = CausalLMEncoding("Question: {question}\nAnswer: {answer}", response="answer")
     >>> from datasets import Dataset
@@ -52,6 +62,7 @@ class CausalLMEncoding(Encoding):
         response: str = "chinese",
         truncation: Literal["prompt", "end"] = "prompt",
         weight: str | None = None,
+        split_special_tokens: bool = True,
     ) -> None:
         super().__init__(weight)
         if truncation not in ("prompt", "end"):
@@ -62,6 +73,7 @@ class CausalLMEncoding(Encoding):
         self.template = template
         self.response = response
         self.truncation = truncation
+        self.split_special_tokens = split_special_tokens
         self._parts, self._ending = _parse(template, response)
 
     @property
@@ -92,6 +104,71 @@ class CausalLMEncoding(Encoding):
             ]
         return [prompt + self._parts[-1][0] for prompt in prompts]
 
+    def prompt_ids(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+        """The tokens of each row up to its response: those of training, from which a model generates one."""
+        texts = [border(prompt)[0] for prompt in self.prompts(rows)]
+        meant = self._meant(tokenizer)
+        ids: list[list[int]] = []
+        for part in _parts(len(texts)):
+            ids += prompt_tokens(tokenizer, texts[part], self.split_special_tokens and not meant)
+        for row in self._with_typed_tokens(rows, meant):
+            ids[row] = self._typed_ids(rows, row, tokenizer, meant)[0]
+        return ids
+
+    def _response_ids(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+        """The tokens of each row's response and of what the template has after it."""
+        prompts = [border(prompt) for prompt in self.prompts(rows)]
+        responses = column_texts(rows, self.response, "data.encoding.response")
+        meant = self._meant(tokenizer)
+        ids: list[list[int]] = []
+        for part in _parts(len(prompts)):
+            ids += following_tokens(
+                tokenizer,
+                [text for text, _ in prompts[part]],
+                [
+                    blanks + response + self._ending
+                    for (_, blanks), response in zip(prompts[part], responses[part], strict=True)
+                ],
+                self.split_special_tokens and not meant,
+            )
+        for row in self._with_typed_tokens(rows, meant):
+            ids[row] = self._typed_ids(rows, row, tokenizer, meant)[1]
+        return ids
+
+    def _meant(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+        """The special tokens that the template has, with their ids; none where all are read as such."""
+        if not self.split_special_tokens:
+            return {}
+        known = special_tokens(tokenizer)
+        literals = [*(literal for literal, _ in self._parts), self._ending]
+        if not any(token in literal for token in known for literal in literals):
+            return {}
+        return known
+
+    def _with_typed_tokens(self, rows: Dataset, meant: Mapping[str, int]) -> list[int]:
+        """The positions of rows whose columns hold a special token, while the template has some that are meant."""
+        if not meant:
+            return []
+        found = set()
+        for _, column in self._parts:
+            texts = column_texts(rows, column, "data.encoding.template", missing="")
+            found |= {i for i, text in enumerate(texts) if any(token in text for token in meant)}
+        return sorted(found)
+
+    def _typed_ids(
+        self, rows: Dataset, row: int, tokenizer: PreTrainedTokenizerBase, meant: Mapping[str, int]
+    ) -> tuple[list[int], list[int]]:
+        """The tokens of one row's prompt and response, between the template's special tokens."""
+        one = rows.select([row])
+        segments: list[tuple[str, bool]] = []
+        for literal, column in self._parts:
+            (text,) = column_texts(one, column, "data.encoding.template", missing="")
+            segments += [(literal, False), (text, True)]
+        prompt = pieces(segments[:-1], meant)
+        text, blanks = border(str(prompt[-1]))
+        rest = pieces([(blanks, True), segments[-1], (self._ending, False)], meant)
+        return tokens_of_pieces(tokenizer, [*prompt[:-1], text], rest)
+
     def require_values(self, rows: Dataset) -> None:
         """Raise where a response or a weight is missing, see :class:`Encoding`."""
         super().require_values(rows)
@@ -117,42 +194,25 @@ class CausalLMEncoding(Encoding):
                 "`data.encoding` needs a tokenizer with an end-of-sequence token, but the model's "
                 "has none"
             )
-        prompts = self.prompts(rows)
-        responses = column_texts(rows, self.response, "data.encoding.response")
+        heads = self.prompt_ids(rows, tokenizer)
+        tails = self._response_ids(rows, tokenizer)
+        begins = len(_before(tokenizer))
         ids: list[list[int]] = []
         labels: list[list[int]] = []
-        for first in range(0, len(prompts), _ROWS_AT_ONCE):
-            part = slice(first, first + _ROWS_AT_ONCE)
-            texts = [
-                prompt + response + self._ending
-                for prompt, response in zip(prompts[part], responses[part], strict=True)
-            ]
-            encoded: Mapping[str, Any] = tokenizer(
-                texts,
-                return_offsets_mapping=True,
-                return_special_tokens_mask=True,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-                verbose=False,
-            )
-            for prompt, row, offsets, special in zip(
-                prompts[part],
-                encoded["input_ids"],
-                encoded["offset_mapping"],
-                encoded["special_tokens_mask"],
-                strict=True,
-            ):
-                head, tail = _split(row, offsets, special, len(prompt))
-                if not tail or tail[-1] != tokenizer.eos_token_id:
-                    tail = [*tail, tokenizer.eos_token_id]
-                bos = special.index(0) if 0 in special else 0
-                head, tail = self._cut(head, tail, bos, max_length)
-                ids.append(head + tail)
-                labels.append([IGNORED] * len(head) + tail)
+        cut = 0
+        for prompt, response in zip(heads, tails, strict=True):
+            whole = response
+            if not whole or whole[-1] != tokenizer.eos_token_id:
+                whole = [*whole, tokenizer.eos_token_id]
+            cut += len(prompt) + len(whole) > max_length
+            head, tail = self._cut(prompt, whole, begins, max_length)
+            ids.append(head + tail)
+            labels.append([IGNORED] * len(head) + tail)
         return Features(
             {"input_ids": ids, "labels": labels},
             {"index": row_ids(rows), **self.weights(rows)},
             {"input_ids": padding_id(tokenizer), "labels": IGNORED},
+            cut,
         )
 
     def check(self, features: Features, num_labels: int | None) -> None:
@@ -195,14 +255,14 @@ def _parse(template: str, response: str) -> tuple[list[tuple[str, str]], str]:
         that.
     """
     try:
-        pieces = list(Formatter().parse(template))
+        parsed = list(Formatter().parse(template))
     except ValueError as error:
         raise ValueError(
             f"`data.encoding.template` is not well-formed: {error}, in {template!r}"
         ) from None
     parts: list[tuple[str, str]] = []
     literals = ""
-    for literal, name, spec, conversion in pieces:
+    for literal, name, spec, conversion in parsed:
         literals += literal
         if name is None:
             continue
@@ -222,18 +282,13 @@ def _parse(template: str, response: str) -> tuple[list[tuple[str, str]], str]:
     return parts, literals
 
 
-def _split(
-    row: list[int], offsets: Sequence[tuple[int, int]], special: list[int], start: int
-) -> tuple[list[int], list[int]]:
-    """A row's tokens before the response, which begins at character `start`, and those from it on.
+def _parts(count: int) -> Iterator[slice]:
+    """Slices of rows that are tokenised at once."""
+    return (slice(first, first + _ROWS_AT_ONCE) for first in range(0, count, _ROWS_AT_ONCE))
 
-    Special tokens that the tokenizer added after the text are left out.
-    """
-    stop = len(row)
-    while stop and special[stop - 1]:
-        stop -= 1
-    first = next(
-        (i for i in range(stop) if not special[i] and offsets[i][1] > max(start, offsets[i][0])),
-        stop,
-    )
-    return row[:first], row[first:stop]
+
+def _before(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The special tokens that the tokenizer puts before a text."""
+    encoded = tokenizer("a", return_special_tokens_mask=True)
+    ids: list[int] = encoded["input_ids"]
+    return ids[: encoded["special_tokens_mask"].index(0)]

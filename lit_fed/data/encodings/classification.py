@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from lit_fed.data.columns import in_written_order, required_values, row_ids
 from lit_fed.data.encodings.encoding import Encoding, column_texts, padding_id, require_tokens
+from lit_fed.data.encodings.prompt_tokens import make_typed_unknown
 from lit_fed.data.features import Features
 from lit_fed.data.row_error import RowError
 
@@ -38,6 +39,8 @@ class ClassificationEncoding(Encoding):
             the numbers. None: those of a ``ClassLabel`` column; else see `label`.
         weight: A column with the weight of each row's loss, at least 0. None: all rows count the
             same.
+        split_special_tokens: Whether special tokens such as ``[SEP]`` that stand in a text are plain text.
+            False: they are read as special tokens.
 
     Attributes:
         names: The labels' names in the order of their numbers; None where labels are numbers without names.
@@ -60,6 +63,7 @@ class ClassificationEncoding(Encoding):
         label: str = "label",
         label_names: list[str] | None = None,
         weight: str | None = None,
+        split_special_tokens: bool = True,
     ) -> None:
         super().__init__(weight)
         if label_names is not None and len(set(label_names)) != len(label_names):
@@ -70,6 +74,7 @@ class ClassificationEncoding(Encoding):
         self.text_pair = text_pair
         self.label = label
         self.label_names = label_names
+        self.split_special_tokens = split_special_tokens
         self.names = label_names
         self._ids: dict[str, int] | None = None
 
@@ -159,13 +164,30 @@ class ClassificationEncoding(Encoding):
         pairs = None
         if self.text_pair is not None:
             pairs = column_texts(rows, self.text_pair, "data.encoding.text_pair")
+        settings: dict[str, Any] = {
+            "return_attention_mask": False,
+            "split_special_tokens": self.split_special_tokens,
+            "verbose": False,
+        }
         encoded: Mapping[str, Any] = tokenizer(
             texts,
             pairs,
             truncation="longest_first",
             max_length=max_length,
-            return_attention_mask=False,
+            return_special_tokens_mask=True,
+            **settings,
         )
+        if self.split_special_tokens:
+            both = (
+                texts if pairs is None else [f"{a} {b}" for a, b in zip(texts, pairs, strict=True)]
+            )
+            make_typed_unknown(tokenizer, both, encoded)
+        cut = 0
+        full = [i for i, row in enumerate(encoded["input_ids"]) if len(row) >= max_length]
+        if full:
+            second = None if pairs is None else [pairs[i] for i in full]
+            whole: Mapping[str, Any] = tokenizer([texts[i] for i in full], second, **settings)
+            cut = sum(len(row) > max_length for row in whole["input_ids"])
         tokens = {
             name: encoded[name] for name in ("input_ids", "token_type_ids") if name in encoded
         }
@@ -174,7 +196,7 @@ class ClassificationEncoding(Encoding):
             "token_type_ids": tokenizer.pad_token_type_id,
         }
         return Features(
-            tokens, {"labels": labels, "index": row_ids(rows), **self.weights(rows)}, padding
+            tokens, {"labels": labels, "index": row_ids(rows), **self.weights(rows)}, padding, cut
         )
 
     def check(self, features: Features, num_labels: int | None) -> None:

@@ -64,6 +64,12 @@ class Encoding(ABC):
         """The texts from which a model generates the rows' answers. None: answers are labels."""
         return None
 
+    def prompt_ids(
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase
+    ) -> list[list[int]] | None:
+        """The tokens of :meth:`prompts`, as they are in training. None: those of the texts."""
+        return None
+
     def require_columns(self, rows: Dataset, where: str = "") -> None:
         """Raise unless a table has all columns.
 

@@ -64,10 +64,8 @@ def test_what_is_learnt_is_the_end_of_the_text(
     text = f"Q: {question} A: {answer}{ending}"
     expected = text if ending == "</s>" else text + "</s>"
     assert bpe.decode(row[1:], clean_up_tokenization_spaces=False) == expected
-    # Independent of offsets: bytes before the mask are the prompt's, up to one token over the
-    # border.
-    prompt = len(f"Q: {question} A: ".encode())
-    assert _size(bpe, row[1:prompt_length]) <= prompt < _size(bpe, row[1 : prompt_length + 1])
+    # Independent of offsets: bytes before the mask are the prompt's, without the blank at its end.
+    assert _size(bpe, row[1:prompt_length]) == len(f"Q: {question} A:".encode())
 
 
 def _size(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> int:
