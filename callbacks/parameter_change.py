@@ -37,10 +37,14 @@ class ParameterChange(FederatedCallback):
     """
 
     def __init__(self, mode: EfficiencyMode = "changed", threshold: float = 1e-3) -> None:
+        def of_all(mode: EfficiencyMode, least: float = 1e-3) -> ParameterEfficiency:
+            # every process has all updates of a round
+            return ParameterEfficiency(mode, least, sync_on_compute=False)
+
         self._metrics = {
-            "PE": ParameterEfficiency(mode, threshold),
-            "PE/above_rms": ParameterEfficiency(threshold=1.0),
-            "PE/relative_change": ParameterEfficiency("relative_change"),
+            "PE": of_all(mode, threshold),
+            "PE/above_rms": of_all("changed", 1.0),
+            "PE/relative_change": of_all("relative_change"),
         }
         self._found: dict[str, float] = {}
 

@@ -93,7 +93,9 @@ class RepresentationStability(PeriodicEvaluation):
         present = self._states(trainer, module)
         earlier = {after: states for after, states in self._after.items() if after < task}
         if earlier:
-            index = RepresentationStabilityIndex()
+            index = RepresentationStabilityIndex(
+                sync_on_compute=False
+            )  # all processes compare alike
             for after, states in earlier.items():
                 for layer, (then, now) in enumerate(zip(states, present, strict=True)):
                     index.update(then, now, group=after, layer=layer)

@@ -27,6 +27,7 @@ from lit_fed.client import Client
 from lit_fed.limits import require_at_least, require_instance
 from lit_fed.losses import cross_entropy
 from lit_fed.metric_averager import MetricAverager
+from lit_fed.metrics.running_sums import sum_dtype
 from lit_fed.payload import Payload
 from lit_fed.saved_run import built_from_config, global_state
 from lit_fed.specification import Specification
@@ -478,8 +479,11 @@ class FederatedModule(LightningModule):
             logits = logits.masked_fill(excluded, -torch.inf)
         count = int(mask.sum())
         correct = (logits.argmax(-1) == targets) & mask
-        self.log(f"{split}/loss", cross_entropy(logits, targets, mask), batch_size=count)
-        self.log(f"{split}/accuracy", correct.sum() / max(count, 1), batch_size=count)
+        # Lightning's sums are as wide as what is logged
+        wide = sum_dtype(logits.device)
+        loss, right = cross_entropy(logits, targets, mask).to(wide), correct.sum().to(wide)
+        self.log(f"{split}/loss", loss, batch_size=count, sync_dist=True)
+        self.log(f"{split}/accuracy", right / max(count, 1), batch_size=count, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The stage's optimizer of what requires a gradient, with a warm-up counted in the stage's own steps."""

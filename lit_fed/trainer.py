@@ -103,7 +103,8 @@ class FederatedTrainer(LightningCompatibility):
             folder, or of a temporary one. None: there is no bound.
         check_val_every_n_rounds: Rounds between two validations of the global model.
         test_at_end: Whether ``fit`` ends with a test of the global model.
-        limit_train_batches: Batches of a client's epoch: an integer is a count, a float a fraction.
+        limit_train_batches: Batches of a client's epoch: an integer is a count, a float a fraction, of which at least
+            one batch is left. So are the limits below.
         limit_val_batches: Batches of a validation.
         limit_test_batches: Batches of a test, for each test set.
         limit_predict_batches: Batches of a prediction.

@@ -9,6 +9,8 @@ from typing import SupportsIndex
 import torch
 from torch import Tensor
 
+from lit_fed.metrics.running_sums import sum_dtype
+
 
 def index_within(name: str, value: SupportsIndex, low: int, high: int) -> int:
     """Gives ``value`` as an int of ``[low, high)``.
@@ -102,18 +104,19 @@ def weighted_sum(
         device: Where the sums are wanted.
 
     Returns:
-        The sum of ``weight * value`` and of ``weight``, two scalars; both 0 for an empty ``value``.
+        The sum of ``weight * value`` and of ``weight``, two scalars in float64 (float32 on MPS); both 0 for an empty
+        ``value``.
 
     Raises:
         ValueError: If a score lies outside ``[low, high]``, or a weight is negative or not finite.
 
     Example:
         >>> weighted_sum(torch.tensor([True, False]), 1.0, 0.0, 1.0, torch.device("cpu"))
-        (tensor(1.), tensor(2.))
+        (tensor(1., dtype=torch.float64), tensor(2., dtype=torch.float64))
         >>> weighted_sum(0.5, 10, 0.0, 1.0, torch.device("cpu"))
-        (tensor(5.), tensor(10.))
+        (tensor(5., dtype=torch.float64), tensor(10., dtype=torch.float64))
     """
-    dtype = torch.get_default_dtype()
+    dtype = sum_dtype(device)
     values = torch.as_tensor(value, device=device).detach().to(dtype)
     weights = torch.as_tensor(weight, device=device).detach().to(dtype)
     try:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lit_fed.metrics.arguments import index_within, positive_integer, weighted_sum
+from lit_fed.metrics.running_sums import RunningSums
 
 
 def jain_index(values: Tensor) -> Tensor:
@@ -77,7 +78,7 @@ def client_spread(values: Tensor) -> dict[str, Tensor]:
     }
 
 
-class ClientFairness(Metric):
+class ClientFairness(RunningSums):
     """How evenly the clients are served: spread, worst client and Jain's index of their accuracy.
 
     As reported in Li et al., "Fair Resource Allocation in Federated Learning" (2020),
@@ -123,7 +124,7 @@ class ClientFairness(Metric):
         super().__init__(**kwargs)
         self.num_clients = positive_integer("num_clients", num_clients)
         for state in ("correct", "total"):
-            self.add_state(state, torch.zeros(num_clients), dist_reduce_fx="sum")
+            self.add_sum(state, num_clients)
 
     def update(self, value: Tensor | float, client: int, weight: Tensor | float = 1.0) -> None:
         """Adds evaluations of one client; calls for the same client add up.
@@ -148,5 +149,5 @@ class ClientFairness(Metric):
     def compute(self) -> dict[str, Tensor]:
         """The statistics by name, scalars."""
         seen = self.total > 0
-        accuracy = self.correct[seen] / self.total[seen]
+        accuracy = (self.correct[seen] / self.total[seen]).to(torch.get_default_dtype())
         return {**client_spread(100 * accuracy), "jain": jain_index(accuracy)}

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lit_fed.metrics.arguments import one_of, weighted_sum
+from lit_fed.metrics.running_sums import RunningSums
 from lit_fed.metrics.task_metric import above_chance, mean_matrix
 
 ShiftMode = Literal["macro", "above_chance", "worst", "ratio"]
@@ -66,7 +67,7 @@ def shift_ratio(accuracy: Tensor, in_distribution: Tensor) -> Tensor:
     return 100 * torch.where(nothing, 0.0, mean / in_distribution)
 
 
-class GeneralizationUnderShift(Metric):
+class GeneralizationUnderShift(RunningSums):
     r"""GuS: the accuracy on test sets whose distribution has shifted, higher is better.
 
     The index of Zou et al., Table 1, which the paper does not define. Here the mean over S shifted
@@ -134,7 +135,7 @@ class GeneralizationUnderShift(Metric):
         self.mode = mode
         # The last entry is the test set in distribution.
         for state in ("correct", "total"):
-            self.add_state(state, torch.zeros(len(self.shifts) + 1), dist_reduce_fx="sum")
+            self.add_sum(state, len(self.shifts) + 1)
 
     def update(
         self, value: Tensor | float, shift: str | None, weight: Tensor | float = 1.0
@@ -159,7 +160,7 @@ class GeneralizationUnderShift(Metric):
 
     def compute(self) -> Tensor:
         """The score, a scalar."""
-        accuracy = mean_matrix(self.correct, self.total)
+        accuracy = mean_matrix(self.correct, self.total).to(torch.get_default_dtype())
         if self.mode == "ratio":
             return shift_ratio(accuracy[:-1], accuracy[-1])
         if self.mode == "above_chance":

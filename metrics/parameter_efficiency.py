@@ -10,6 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lit_fed.metrics.arguments import not_below, one_of, positive_integer
+from lit_fed.metrics.running_sums import RunningSums
 
 EfficiencyMode = Literal["changed", "relative_change", "trainable", "communicated"]
 
@@ -120,7 +121,7 @@ def _check_shares(
         )
 
 
-class ParameterEfficiency(Metric):
+class ParameterEfficiency(RunningSums):
     r"""PE: the share of a model's parameters which a client's round changes, lower is better.
 
     The index of Zou et al., Table 1, which the paper does not define. Here, over the clients k of a
@@ -179,8 +180,8 @@ class ParameterEfficiency(Metric):
         not_below("threshold", threshold, 0)
         self.mode = mode
         self.threshold = threshold
-        self.add_state("share", torch.zeros(()), dist_reduce_fx="sum")
-        self.add_state("square", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_sum("share")
+        self.add_sum("square")
         self.add_state("clients", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(
@@ -210,13 +211,14 @@ class ParameterEfficiency(Metric):
 
     def compute(self) -> Tensor:
         """The percentage, a scalar from 0; up to 100 in the modes ``"changed"`` and ``"trainable"``."""
-        return 100 * self.share / self.clients
+        return (100 * self.share / self.clients).to(torch.get_default_dtype())
 
     def standard_error(self) -> Tensor:
         """The standard error of the mean over the clients so far, in percent; NaN of fewer than two."""
-        mean = self.share.double() / self.clients
+        mean = self.share / self.clients
         variance = (self.square / self.clients - mean.square()).clamp(min=0) / (self.clients - 1)
-        return 100 * torch.where(self.clients > 1, variance.sqrt(), torch.nan).to(self.share)
+        error = 100 * torch.where(self.clients > 1, variance.sqrt(), torch.nan)
+        return error.to(torch.get_default_dtype())
 
     def _share(
         self,
@@ -227,9 +229,9 @@ class ParameterEfficiency(Metric):
     ) -> Tensor | float:
         if self.mode == "changed":
             share = changed_share(before, after, num_parameters, self.threshold)
-            return share.to(self.device, self.dtype)
+            return share.to(self.share)
         if self.mode == "relative_change":
-            return relative_change(before, after).to(self.device, self.dtype)
+            return relative_change(before, after).to(self.share)
         _check_shares(before, after, num_parameters)
         if self.mode == "trainable":
             return sum(tensor.numel() for tensor in after.values()) / num_parameters

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from lit_fed.metrics.arguments import index_within, positive_integer, weighted_sum
+from lit_fed.metrics.running_sums import RunningSums
 
 
 def mean_matrix(correct: Tensor, total: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ def last_task(matrix: Tensor) -> int:
     return int(rows[-1]) if len(rows) else -1
 
 
-class TaskMetric(Metric):
+class TaskMetric(RunningSums):
     """A metric over R[t, j], the mean score on task j after training on task t.
 
     Tasks are counted from 0. The row ``after=-1`` holds what the model could do before the first
@@ -106,7 +106,7 @@ class TaskMetric(Metric):
         super().__init__(**kwargs)
         self.num_tasks = positive_integer("num_tasks", num_tasks)
         for state in ("correct", "total"):
-            self.add_state(state, torch.zeros(num_tasks + 1, num_tasks), dist_reduce_fx="sum")
+            self.add_sum(state, num_tasks + 1, num_tasks)
 
     def update(
         self, value: Tensor | float, after: int, task: int, weight: Tensor | float = 1.0
@@ -159,8 +159,11 @@ class TaskMetric(Metric):
 
     def matrix(self) -> Tensor:
         """R, [T, T], of this process (of all of them inside ``compute``); NaN: never evaluated."""
-        return mean_matrix(self.correct, self.total)[1:]
+        return self._means()[1:]
 
     def initial(self) -> Tensor:
         """The scores before the first task, [T]; NaN: never evaluated."""
-        return mean_matrix(self.correct, self.total)[0]
+        return self._means()[0]
+
+    def _means(self) -> Tensor:
+        return mean_matrix(self.correct, self.total).to(torch.get_default_dtype())

@@ -1,5 +1,6 @@
 """What a module says of its backbones, and what follows from them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from lit_fed.federation import SequentialClients, VectorizedClients
 from lit_fed.federation.client.resident_module import ResidentModule
 from lit_fed.federation.execution import ClientExecution
 from lit_fed.losses import cross_entropy
+from tests.federation.execution.launched import python_m
 from tests.federation.protocol_methods import Answers
 from tests.federation.toy import save_toy_model, toy_backbone, toy_data, toy_trainer
+from tests.methods.toy_methods import save_toy_lm
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +137,21 @@ def test_a_method_inside_another_module_logs_in_a_stock_trainer(
     mean = sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
     assert float(trainer.callback_metrics["val/loss"]) == pytest.approx(mean, rel=1e-5)
     assert {"train/loss", "outer/twice"} <= trainer.callback_metrics.keys()
+
+
+def test_two_processes_of_a_stock_trainer_report_what_one_does(tmp_path: Path) -> None:
+    """By the tokens that each has seen, of which they have unequally many."""
+    save_toy_lm(tmp_path / "lm")
+    found = []
+    for devices in (1, 2):
+        words = (str(devices), str(tmp_path / "lm"), str(tmp_path))
+        run = python_m("tests.validated_by_stock_trainer", *words)
+        assert run.returncode == 0, run.stderr
+        files = [tmp_path / f"{devices}.{rank}.json" for rank in range(devices)]
+        found += [json.loads(path.read_text()) for path in files]
+    one, *two = found
+    assert one.keys() == {"val/loss", "val/accuracy"}
+    assert two == [pytest.approx(one, rel=1e-6)] * 2
 
 
 class Part(LightningModule):

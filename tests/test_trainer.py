@@ -312,10 +312,48 @@ def test_settings_out_of_range_are_named(tmp_path: Path) -> None:
         ("min_clients", -1, "at least 0, but got -1"),
         ("gradient_clip_val", 0.0, "above 0 or null, but got 0.0"),
         ("limit_val_batches", 1.5, "a count of at least 0 or a fraction in [0, 1], but got 1.5"),
+        ("limit_test_batches", float("nan"), "at least 0 or a fraction in [0, 1], but got nan"),
+        ("limit_train_batches", 0, "at least 1 or a fraction above 0 and at most 1, but got 0"),
+        ("limit_train_batches", 0.0, "at least 1 or a fraction above 0 and at most 1, but got 0.0"),
     ]:
         with pytest.raises(ValueError, match=f"`trainer.{setting}` is expected to be ") as error:
             toy_trainer(tmp_path, **{setting: value})
         assert said in str(error.value)
+
+
+def test_a_fraction_of_few_batches_leaves_one(toy_model: Path, tmp_path: Path) -> None:
+    """Of training, validation, test and prediction, however small a site is; nobody is left out."""
+
+    class Batches(Callback):
+        def __init__(self) -> None:
+            self.of: dict[str, set[int]] = {}
+
+        def on_train_batch_end(self, trainer: Any, module: Any, *args: Any) -> None:
+            self.of.setdefault(f"train {module.client.id}", set()).add(args[-1])
+
+        def on_validation_batch_end(self, trainer: Any, module: Any, *args: Any) -> None:
+            self.of.setdefault("validation", set()).add(args[2])
+
+        def on_test_batch_end(self, trainer: Any, module: Any, *args: Any) -> None:
+            self.of.setdefault("test", set()).add(args[2])
+
+    batches = Batches()
+    limits = {f"limit_{split}_batches": 0.1 for split in ("train", "val", "test", "predict")}
+    trainer = toy_trainer(
+        tmp_path,
+        max_rounds=1,
+        clients_per_round=1.0,
+        num_sanity_val_steps=0,
+        callbacks=[batches],
+        **limits,
+    )
+    module = toy_module(toy_model)
+    trainer.fit(module, toy_data(batch_size=20, eval_batch_size=10))
+    trained = {f"train {client.id}" for client in trainer.datamodule.clients}
+    assert batches.of == {name: {0} for name in (*trained, "validation", "test")}
+    assert not trainer.federation.failures
+    assert trainer.federation.history[0].keys() >= {"val/loss", "val/accuracy"}
+    assert len(trainer.predict(module)) == 1
 
 
 def test_more_clients_a_round_than_there_are_is_known_before_training(

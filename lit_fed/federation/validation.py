@@ -74,10 +74,13 @@ def check_settings(settings: Mapping[str, Any], execution: ClientExecution) -> N
         )
     for split in ("train", "val", "test", "predict"):
         limit = settings[f"limit_{split}_batches"]
-        if limit < 0 or (isinstance(limit, float) and limit > 1):
+        fewest = 1 if split == "train" else 0
+        # written so that NaN is refused as well
+        if not limit >= 0 or (isinstance(limit, float) and limit > 1) or (fewest and not limit):
+            fraction = "above 0 and at most 1" if fewest else "in [0, 1]"
             raise ValueError(
-                f"`trainer.limit_{split}_batches` is expected to be a count of at least 0 or a fraction in [0, 1], "
-                f"but got {limit}"
+                f"`trainer.limit_{split}_batches` is expected to be a count of at least {fewest} or a fraction "
+                f"{fraction}, but got {limit}"
             )
 
 

@@ -139,7 +139,8 @@ class RunningMean(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(()))
-        self.register_buffer("count", torch.zeros(()))
+        # an integer, for in float32 a count comes to rest at 2²⁴
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
     def update(self, values: Tensor, mask: Tensor | None = None) -> None:

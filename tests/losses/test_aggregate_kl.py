@@ -137,3 +137,10 @@ def test_bad_input_is_named() -> None:
         guidance_strength(torch.zeros(2, 5), torch.zeros(2, 4))
     with pytest.raises(ValueError, match=r"`model.gamma` is expected"):
         AggregateKLMixin(gamma=-1.0)
+
+
+def test_a_running_mean_counts_past_what_float32_can() -> None:
+    running = RunningMean()
+    running.count += 2**24
+    running.update(torch.tensor([1.0, 5.0]), torch.tensor([True, False]))
+    assert running.count.item() == 2**24 + 1

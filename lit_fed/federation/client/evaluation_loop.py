@@ -14,7 +14,7 @@ from lit_fed.data import FederatedDataModule
 from lit_fed.federation.client.events import Events
 from lit_fed.federation.client.local_batches import limited
 from lit_fed.federation.client.resident_module import ResidentModule
-from lit_fed.metric_averager import MetricAverager
+from lit_fed.metric_averager import MetricAverager, of_this_process
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -50,6 +50,12 @@ class EvaluationLoop:
             split: Which step is run.
             limit: Batches, as a count or a fraction.
         """
+        with of_this_process(self.resident.module.modules()):  # each evaluates all rows
+            return self._evaluate(rows, split, limit)
+
+    def _evaluate(
+        self, rows: Dataset, split: Literal["validation", "test"], limit: int | float
+    ) -> dict[str, float]:
         module = self.resident.module
         training = module.training
         module.eval()

@@ -21,17 +21,25 @@ if TYPE_CHECKING:
 
 
 def limited(batches: int, limit: int | float) -> int:
-    """How many of an epoch's batches a ``limit_*_batches`` setting leaves, as in Lightning.
+    """How many of an epoch's batches a ``limit_*_batches`` setting leaves.
+
+    As in Lightning, but that a fraction leaves at least one batch, where Lightning ends with an error: sites differ in
+    size, and a fraction that is meant for the larger ones is to leave a small one something to train on.
 
     Args:
         batches: Batches there are.
-        limit: An integer is a count, a float a fraction.
+        limit: An integer is a count, a float a fraction; 0 leaves none.
 
     Example:
         >>> limited(10, 3), limited(10, 0.25), limited(10, 1.0)
         (3, 2, 10)
+        >>> limited(4, 0.1), limited(4, 0.0), limited(0, 0.5)
+        (1, 0, 0)
     """
-    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    if isinstance(limit, int):
+        return min(batches, limit)
+    least = 1 if limit > 0 else 0
+    return min(batches, max(least, int(batches * limit)))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ class LocalSettings:
         accumulate_grad_batches: Batches whose gradients make one optimizer step.
         gradient_clip_val: Bound of the gradient before a step. None: no clipping.
         gradient_clip_algorithm: ``norm`` (of all gradients together) or ``value`` (of each).
-        limit_train_batches: Batches of an epoch: an integer is a count, a float a fraction.
+        limit_train_batches: Batches of an epoch: an integer is a count, a float a fraction, at least one batch.
         limit_val_batches: Batches of a validation.
         validate_clients: Whether a client's model is validated after its training.
         keep_optimizer_state: Whether optimizer moments last until the client's next round.

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lightning.fabric import Fabric
 from torch import Tensor
@@ -37,7 +37,7 @@ from lit_fed.federation.client.results import ClientRound, Failed, Finished
 from lit_fed.federation.randomness import reseed
 from lit_fed.losses import counted_means
 from lit_fed.methods.teachers import teachers_of
-from lit_fed.metric_averager import MetricAverager
+from lit_fed.metric_averager import MetricAverager, of_this_process
 from lit_fed.module import FederatedModule, gradients
 from lit_fed.payload import Payload
 from lit_fed.stage import Stage
@@ -69,6 +69,9 @@ class LocalTraining:
         events: What happens is reported to it. None: to the module alone.
         attachments: What is done from outside to rows, teachers' predictions and uploads, in order.
     """
+
+    processes_share_clients: ClassVar[bool] = False
+    """Whether all processes train each client together, on rows of their own."""
 
     def __init__(
         self,
@@ -134,6 +137,11 @@ class LocalTraining:
             ValueError: If its training metrics or its upload are not finite, its upload is not what the server
                 expects, or a metric's name cannot be printed. Whatever else its training raises goes through.
         """
+        own = () if self.processes_share_clients else self.module.modules()
+        with of_this_process(own):
+            return self._run(client, broadcast, before)
+
+    def _run(self, client: Client, broadcast: Payload, before: ClientState) -> Finished:
         # what the method makes of its own copy is checked, and reaches nobody
         client = copy.deepcopy(client)
         id, num_samples, done = client.id, client.num_samples, client.steps
@@ -216,7 +224,11 @@ class LocalTraining:
         self.module.eval()
         what = f"prepare() of {type(self.module).__name__}"
         try:
-            with self.module.timers("prepare"), self.fabric.autocast():
+            with (
+                self.module.timers("prepare"),
+                self.fabric.autocast(),
+                of_this_process(self.module.modules()),
+            ):
                 return require_payload(self.module.prepare(rows), what)
         finally:
             self.module.train(training)
@@ -382,7 +394,7 @@ class LocalTraining:
 
     def means(self, averager: MetricAverager) -> dict[str, float]:
         """What was logged, over all processes that trained the client: one."""
-        return averager.compute()
+        return averager.compute(self.processes_share_clients)
 
     def backward(self, losses: Sequence[Tensor], gradient: Gradient = _the_only_one) -> None:
         """Add the gradients of losses, scalars of one graph, to those of the client's parameters.

@@ -133,6 +133,8 @@ class ShardedTraining(LocalTraining):
         collectives: Between the processes.
     """
 
+    processes_share_clients = True
+
     def __init__(self, training: LocalTraining, collectives: Collectives) -> None:
         super().__init__(
             training.resident,

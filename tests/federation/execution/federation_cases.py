@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import Callback
 from peft import LoraConfig
 from torch import Tensor
+from torchmetrics import MeanMetric, SumMetric
 
 from lit_fed import DDG, FedAvg, FederatedTrainer
 from lit_fed.backbones import CausalLM, SequenceClassifier
@@ -40,6 +41,30 @@ class OneFails(FedAvg):
         return super().training_step(batch, batch_idx)
 
 
+class Metered(FedAvg):
+    """Logs torchmetrics in training and in evaluation, and computes one by itself in a client's round."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.seen, self.rows = MeanMetric(), SumMetric()
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        self.seen.update(loss.detach(), weight=len(batch["labels"]))
+        self.log("train/seen", self.seen)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        self.log("train/seen/so_far", self.seen.compute())
+
+    def validation_step(
+        self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        super().validation_step(batch, batch_idx)
+        self.rows.update(len(batch["labels"]))
+        self.log("val/rows", self.rows)
+
+
 class StopAfterTwo(Callback):
     """Asks for an early end in the first process only, as a callback that measures time may."""
 
@@ -60,6 +85,13 @@ def plain(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
 def private(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
     trainer = toy_trainer(root, max_rounds=2, callbacks=[StopAfterTwo()], **settings)
     trainer.fit(TwoAdapters(toy_backbone(model), optimizer=fast_adamw, warmup_steps=0), toy_data())
+    return trainer
+
+
+def metered(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
+    """Three clients, of which one process has one more than the other."""
+    trainer = toy_trainer(root, max_rounds=2, clients_per_round=3, **settings)
+    trainer.fit(Metered(toy_backbone(model), optimizer=fast_adamw, warmup_steps=0), toy_data())
     return trainer
 
 
@@ -196,6 +228,7 @@ def half(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
 CASES: dict[str, Callable[..., FederatedTrainer | str]] = {
     "plain": plain,
     "private": private,
+    "metered": metered,
     "two_models": two_models,
     "failing": failing,
     "malformed": malformed,

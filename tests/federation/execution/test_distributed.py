@@ -19,6 +19,7 @@ from tests.federation.execution.federation_cases import (
     CASES,
     failing,
     malformed,
+    metered,
     plain,
     private,
     too_few,
@@ -31,6 +32,7 @@ from tests.federation.toy import (
     save_toy_model,
     toy_data,
     toy_module,
+    toy_rows,
     toy_trainer,
     without_times,
 )
@@ -83,6 +85,17 @@ def test_private_states_follow_their_clients(
     one = last_state(tmp_path / "one")
     assert all(state.private for state in one.clients.values())
     assert_same_state(last_state(two_processes / "private"), one)
+
+
+def test_metrics_are_of_their_own_client(
+    toy_model: Path, two_processes: Path, tmp_path: Path
+) -> None:
+    """They do not wait for other processes' clients, nor mix with them; and no row is evaluated twice."""
+    metered(toy_model, tmp_path / "one")
+    one, two = last_state(tmp_path / "one"), last_state(two_processes / "metered")
+    assert one.history[-1]["val/rows"] == len(toy_rows(40, 1))
+    assert any("train/seen" in name for name in one.history[-1])
+    assert_same_state(two, one)
 
 
 def test_clients_of_different_models_exchange_answers(
