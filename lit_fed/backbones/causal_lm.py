@@ -119,7 +119,7 @@ class CausalLM(Backbone, TextGenerator):
     @torch.no_grad()
     def generate(
         self,
-        prompts: Sequence[str] | Sequence[Sequence[int]],
+        prompts: Sequence[str | Sequence[int]],
         max_new_tokens: int | None = 128,
         batch_size: int = 16,
         **settings: Any,
@@ -192,15 +192,13 @@ class CausalLM(Backbone, TextGenerator):
             self.train(training)
         return answers
 
-    def _prompts(
-        self, prompts: Sequence[str] | Sequence[Sequence[int]]
-    ) -> tuple[list[list[int]], list[str]]:
+    def _prompts(self, prompts: Sequence[str | Sequence[int]]) -> tuple[list[list[int]], list[str]]:
         """The prompts' tokens, and the blanks at the end of each text, which belong to what follows."""
         texts = [prompt if isinstance(prompt, str) else "" for prompt in prompts]
         split = [border(text) for text in texts]
         found = prompt_tokens(self.tokenizer, [text for text, _ in split]) if split else []
         ids = [
-            own if isinstance(prompt, str) else [int(token) for token in prompt]
+            own if isinstance(prompt, str) else list(prompt)
             for prompt, own in zip(prompts, found, strict=True)
         ]
         return ids, [blanks for _, blanks in split]
