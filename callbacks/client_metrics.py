@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from lit_fed.atomic_files import write_file
+from lit_fed.atomic_files import flush, write_file
 from lit_fed.callbacks.curves import tensorboard_writers
 from lit_fed.callbacks.federated_callback import FederatedCallback
 from lit_fed.limits import require_at_least
@@ -78,30 +78,44 @@ class ClientMetrics(FederatedCallback):
     def __init__(self, most_in_tensorboard: int = 50) -> None:
         self.most_in_tensorboard = require_at_least("most_in_tensorboard", most_in_tensorboard, 0)
         self._rows: list[dict[str, Any]] = []
+        self._round = self._written = 0
         self._columns: list[str] = []
+        self._loaded: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows of the last round, which may not have been written when the run is broken off."""
+        return {"round": self._round, "rows": self._rows} if self._round else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what :meth:`state_dict` gave, at the start of the fit."""
+        self._loaded = state_dict
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
-        """Keep those rows of an earlier part of the run that belong to finished rounds."""
-        self._rows, self._columns = [], []
-        folder = self.run_folder(trainer)
-        if folder is None or not (folder / "clients.csv").is_file():
+        """Keep those rows of an earlier part of the run that belong to finished rounds; add those that it lacks."""
+        kept, self._loaded = self._loaded, {}
+        self._rows, self._round = kept.get("rows", []), kept.get("round", 0)
+        self._columns, self._written = [], 0
+        folder, finished = self.run_folder(trainer), trainer.federation.round
+        if folder is None:
             return
-        with (folder / "clients.csv").open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            finished = trainer.federation.round
-            kept = [
-                row
-                for row in reader
-                if (row["round"] or "").isdigit() and int(row["round"]) <= finished
-            ]
-            self._columns = list(reader.fieldnames or ())
-        self._write(folder, kept)
+        # of the last finished round all rows are known, unless a later one had begun when the run was broken off
+        known = self._round == finished > 0
+        rows: list[dict[str, Any]] = []
+        if (folder / "clients.csv").is_file():
+            self._columns, found = _read(folder / "clients.csv")
+            rows = [row for row in found if int(row["round"]) <= finished - known]
+        if known:
+            rows += [{"round": finished, **row} for row in self._rows]
+            self._written = finished
+        if rows or self._columns:
+            self._columns = _columns(self._columns, rows)
+            self._write(folder, rows)
 
     def on_round_start(
         self, trainer: FederationView, module: FederatedModule, clients: Sequence[Any]
     ) -> None:
         """Forget the last round's clients."""
-        self._rows = []
+        self._rows, self._round = [], trainer.current_round + 1
 
     def on_aggregate_end(
         self, trainer: FederationView, module: FederatedModule, updates: Sequence[Update]
@@ -114,29 +128,29 @@ class ClientMetrics(FederatedCallback):
                 for u in updates
             ]
 
-    def on_round_end(
+    def on_round_report(
         self, trainer: FederationView, module: FederatedModule, metrics: Mapping[str, float]
     ) -> None:
         """Write the round's rows."""
         number = trainer.federation.round
-        rows = [{"round": number, **row} for row in self._rows]
-        if (folder := self.run_folder(trainer)) is not None and rows:
+        rows = [{"round": number, **row} for row in self._rows] if self._round == number else []
+        folder = self.run_folder(trainer)
+        if folder is not None and rows and self._written != number:
             self._add(folder, rows)
+            self._written = number
         for writer in tensorboard_writers(trainer) if rows and self.most_in_tensorboard else ():
             writer.add_text("clients", self._markdown(rows), number)
 
     def _add(self, folder: Path, rows: list[dict[str, Any]]) -> None:
         """Append rows; where they have new columns, write the file anew."""
         path = folder / "clients.csv"
-        names = list(dict.fromkeys([*(self._columns or _FIRST), *(n for row in rows for n in row)]))
+        names = _columns(self._columns, rows)
         if names == self._columns and path.is_file():
             with path.open("a", encoding="utf-8", newline="") as file:
                 file.write(_csv(rows, names, header=False))
+            flush(path)  # the checkpoint that comes next says that it has been written
             return
-        before: list[dict[str, Any]] = []
-        if path.is_file():
-            with path.open(encoding="utf-8", newline="") as file:
-                before = list(csv.DictReader(file))
+        before = _read(path)[1] if path.is_file() else []
         self._columns = names
         self._write(folder, [*before, *rows])
 
@@ -158,6 +172,18 @@ class ClientMetrics(FederatedCallback):
         text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         left = len(rows) - len(shown)
         return f"{text}\n\nand {left} more" if left else text
+
+
+def _columns(known: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys([*(known or _FIRST), *(name for row in rows for name in row)]))
+
+
+def _read(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    """The columns and the rows of a file, without one that was being written when the process was killed."""
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        rows = [row for row in reader if None not in row.values() and row["round"].isdigit()]
+        return list(reader.fieldnames or ()), rows
 
 
 def _csv(rows: Sequence[Mapping[str, Any]], names: Sequence[str], header: bool) -> str:

@@ -136,18 +136,29 @@ class FederationCurves(FederatedCallback):
     def __init__(self, drift: bool = True) -> None:
         self.drift = drift
         self._values: dict[str, list[float]] = {}
+        self._round = 0
+        self._loaded: dict[str, Any] = {}
         self._laid_out = False
 
+    def state_dict(self) -> dict[str, Any]:
+        """The clients' values of the last round, which may not have been written when the run is broken off."""
+        return {"round": self._round, "values": self._values} if self._values else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what :meth:`state_dict` gave, at the start of the fit."""
+        self._loaded = state_dict
+
     def on_fit_start(self, trainer: Any, module: Any) -> None:
-        """Start anew: each fit has a writer of its own, which takes one layout."""
+        """Start anew, but for what is known of the last round: each fit has a writer of its own, with one layout."""
         self._laid_out = False
-        self._values = {}
+        kept, self._loaded = self._loaded, {}
+        self._values = kept["values"] if kept.get("round") == trainer.federation.round else {}
 
     def on_round_start(
         self, trainer: FederationView, module: FederatedModule, clients: Sequence[Any]
     ) -> None:
         """Forget the last round's clients."""
-        self._values = {}
+        self._values, self._round = {}, trainer.current_round + 1
 
     def on_aggregate_end(
         self, trainer: FederationView, module: FederatedModule, updates: Sequence[Update]
@@ -171,7 +182,7 @@ class FederationCurves(FederatedCallback):
         """Report the drift."""
         metrics |= spread([{_DRIFT: value} for value in self._values.get(_DRIFT, [])], prefix="")
 
-    def on_round_end(
+    def on_round_report(
         self, trainer: FederationView, module: FederatedModule, metrics: Mapping[str, float]
     ) -> None:
         """Write the clients' histograms and, after the first round, the layout."""

@@ -28,10 +28,14 @@ class FederatedCallback(Callback):
     ``on_round_start``, per
     client ``on_client_start``, ``on_train_batch_end``… and ``on_client_end`` or
     ``on_client_failed``, then ``on_aggregate_end``, ``on_validation_start``, ``on_validation_end``,
-    ``on_round_evaluation``, ``on_train_epoch_end`` and ``on_round_end``; at last ``on_train_end``,
-    ``on_fit_end`` and ``teardown``. From
-    ``on_round_evaluation`` on ``trainer.federation`` includes the round; in ``on_round_end`` it is
+    ``on_round_evaluation``, ``on_round_report``, ``on_train_epoch_end`` and ``on_round_end``; at last
+    ``on_train_end``, ``on_fit_end`` and ``teardown``. From
+    ``on_round_evaluation`` on ``trainer.federation`` includes the round; from ``on_round_report`` on it is
     finished. What ``state_dict`` returns (tensors and what JSON takes) is kept in checkpoints.
+
+    What a callback publishes of a round belongs into ``on_round_report``: where a run is broken off between the
+    end of a round and its report, the run that goes on calls it, after ``on_fit_start``, with what the callback's
+    ``state_dict`` has kept of the round.
 
     Example:
         >>> class Cheapest(FederatedCallback):
@@ -91,6 +95,11 @@ class FederatedCallback(Callback):
         self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
     ) -> None:
         """Called when a round's model is there, with the round's row of the history: add to it."""
+
+    def on_round_report(
+        self, trainer: FederationView, module: FederatedModule, metrics: Mapping[str, float]
+    ) -> None:
+        """Called when a round is to be published, with its row of the history; once more where that was broken off."""
 
     def on_round_end(
         self, trainer: FederationView, module: FederatedModule, metrics: Mapping[str, float]

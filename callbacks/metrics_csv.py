@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lit_fed.atomic_files import write_file
 from lit_fed.callbacks.federated_callback import FederatedCallback
@@ -38,15 +38,23 @@ def history_csv(history: Sequence[Mapping[str, float]]) -> str:
 
 
 class MetricsCSV(FederatedCallback):
-    """Writes ``metrics.csv`` of the run's folder anew after each round, from the run's history.
+    """Writes ``metrics.csv`` of the run's folder anew when a fit starts and after each round, from its history.
 
     Because the history is part of a checkpoint, the file of a run that was broken off and resumed
     equals that of one that went through.
     """
 
-    def on_round_end(
+    def on_fit_start(self, trainer: Any, module: Any) -> None:
+        """Write the rows of the rounds that an earlier part of the run has finished."""
+        if trainer.federation.history:
+            self._write(trainer)
+
+    def on_round_report(
         self, trainer: FederationView, module: FederatedModule, metrics: Mapping[str, float]
     ) -> None:
         """Write the rows of all finished rounds."""
+        self._write(trainer)
+
+    def _write(self, trainer: FederationView) -> None:
         if (folder := self.run_folder(trainer)) is not None:
             write_file(folder / "metrics.csv", history_csv(trainer.federation.history))

@@ -120,12 +120,21 @@ class RunSummary(FederatedCallback):
         self._started = 0.0
         self._ended = False
         self._clients: dict[str, dict[str, float]] = {}
+        self._loaded: dict[str, dict[str, float]] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What each client has reported last."""
+        return dict(self._clients)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what :meth:`state_dict` gave, at the start of the fit."""
+        self._loaded = state_dict
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
         """Start the clock."""
         self._started = time.perf_counter()
         self._ended = False
-        self._clients = {}
+        self._clients, self._loaded = dict(self._loaded), {}
 
     def on_aggregate_end(
         self, trainer: FederationView, module: FederatedModule, updates: Sequence[Update]
@@ -193,7 +202,7 @@ class RunSummary(FederatedCallback):
         }
 
     def _worst(self) -> dict[str, Any] | None:
-        """The three clients that did worst when they last took part in this process."""
+        """The three clients that did worst when they last took part."""
         if (worst := worst_clients(self._clients)) is None:
             return None
         name, values = worst

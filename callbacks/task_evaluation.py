@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -150,10 +150,14 @@ class TaskEvaluation(PeriodicEvaluation):
                 self._transfer.update(accuracy, task, number, len(rows))
             if adapted and number == task:
                 self._transfer.update(accuracy, task - 1, task, len(rows))
-        matrix = self._matrix.matrix()
         self._report(metrics)
-        if due:
-            self._write(trainer, matrix)
+
+    def on_round_report(
+        self, trainer: FederationView, module: FederatedModule, metrics: Mapping[str, float]
+    ) -> None:
+        """Publish the matrix where it has been filled."""
+        if self.is_due(trainer):
+            self._write(trainer, self._matrix.matrix())
 
     def _report(self, metrics: dict[str, float]) -> None:
         """Add the indices that can be told."""

@@ -290,12 +290,19 @@ class FederatedTrainer(LightningCompatibility):
             loop.load(found, with_changes=self.resume_with_changes)
         else:
             loop.begin()
-        loop.run.start_logging(self._loggers_setting, self.current_round + 1)
+        # TensorBoard hides what an earlier process has logged from here on
+        again = loop.state.reported < self.current_round or self.current_round >= self.max_rounds
+        first = self.current_round + (0 if again else 1)
+        loop.run.start_logging(self._loggers_setting, first)
+        if self.is_global_zero:
+            loop.run.restore_logs(loop.state.history[: first - 1])
         self.call("setup", "fit")
         self.fitting = True
         try:
             self._sanity_check(loop)
             self.call("on_fit_start")
+            if again and self.current_round:
+                self._report(loop)
             loop.prepare()
             if self.compile:
                 loop.compile()
@@ -303,7 +310,7 @@ class FederatedTrainer(LightningCompatibility):
             while self.current_round < self.max_rounds and not self._stops():
                 self.start_epoch()
                 metrics = loop.run_round()
-                self._log(metrics)
+                self._report(loop)
                 # before the round is kept, so that what callbacks have counted is kept with it
                 self.end_epoch()
                 self.call("on_round_end", metrics)
@@ -625,6 +632,15 @@ class FederatedTrainer(LightningCompatibility):
         if not sets:
             raise ValueError(_without_rows(split, split))
         return self._loop.evaluate(sets, split, limit)
+
+    def _report(self, loop: FederationLoop) -> None:
+        """Publish the last finished round."""
+        metrics = loop.state.history[-1]
+        self._log(metrics)
+        self.call("on_round_report", metrics)
+        # before the round is kept: no run that goes on from it will publish it
+        loop.run.flush_logs()
+        loop.reported()
 
     def _log(self, metrics: dict[str, float]) -> None:
         """Give metrics of the last finished round to the loggers and to callbacks that monitor them."""

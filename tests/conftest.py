@@ -25,6 +25,19 @@ collect_ignore = ["small_settings"]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the crash campaign, tests/federation/test_crashes.py."""
+    parser.addoption(
+        "--kills", type=int, default=18, help="how often runs are killed, over all configurations"
+    )
+    parser.addoption(
+        "--crash-config",
+        action="append",
+        default=[],
+        help="a configuration of lit-fed fit whose runs are killed in place of the ones that the campaign has",
+    )
+
+
 @pytest.fixture(scope="session")
 def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random BERT of width 32 with its tokenizer."""

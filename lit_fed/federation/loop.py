@@ -141,6 +141,10 @@ class FederationLoop:
         self.state = replace(self.state, history=[*earlier, metrics])
         return metrics
 
+    def reported(self) -> None:
+        """The last finished round has been published: whoever goes on from here need not do it."""
+        self.state = replace(self.state, reported=self.state.round)
+
     def checkpoint_writer(self, path: Path) -> Callable[[], None]:
         """What writes the present state to a folder when it is called, in whatever thread and however late."""
         states = {c.state_key: _copied(own) for c in self.callbacks if (own := c.state_dict())}

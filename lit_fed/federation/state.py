@@ -25,6 +25,8 @@ class FederationState:
         failures: How often each client was left out of a round.
         changes: What was changed on purpose where the run went on: ``round``, ``setting``, ``before`` and
             ``now`` of each.
+        reported: The last round that has been published. It is the one before the last finished one where a run was
+            broken off in between.
         callbacks: States of the callbacks by their ``state_key``: tensors and what JSON takes.
     """
 
@@ -37,4 +39,5 @@ class FederationState:
     history: list[dict[str, float]] = field(default_factory=list)
     failures: dict[str, int] = field(default_factory=dict)
     changes: list[dict[str, Any]] = field(default_factory=list)
+    reported: int = 0
     callbacks: dict[str, dict[str, Any]] = field(default_factory=dict)

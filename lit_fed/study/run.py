@@ -91,8 +91,9 @@ class Run:
         command += [f"--config={path}" for path in (self.config, *self.overlays)]
         command += [f"--seed_everything={self.seed}"]
         command += [f"--trainer.default_root_dir={self.folder}", *self.settings]
-        if any(self.folder.glob("checkpoints/round=*")):
-            command.append("--ckpt_path=last")
+        # also where there is no checkpoint yet: a run that was killed before has left other files, in a folder that
+        # is then taken for another run's
+        command.append("--ckpt_path=last")
         with (self.folder / "log.txt").open("a", encoding="utf-8") as log:
             child = subprocess.run(
                 command,

@@ -55,6 +55,7 @@ class StandInTrainer:
         self.federation = replace(
             state, round=state.round + 1, history=[*state.history, row], ledger=ledger
         )
+        self.call(callbacks, "on_round_report", row)
         self.call(callbacks, "on_round_end", row)
 
 

@@ -63,9 +63,15 @@ def test_a_run_broken_off_goes_on_from_its_checkpoint(
     root = Path(shutil.copytree(finished, tmp_path / "root"))
     run = root / "config" / "seed_1"
     (run / "summary.json").unlink()
-    study([config], seeds=(1,), root=root)
+    # killed before its first checkpoint, when it had published something already
+    early = root / "config" / "seed_2"
+    (early / "summary.json").unlink()
+    shutil.rmtree(early / "checkpoints")
+    assert (early / "metrics.csv").is_file()
+    study([config], seeds=(1, 2), root=root, jobs=2)
     assert ", after 2 finished rounds" in (run / "log.txt").read_text()
     assert (run / "summary.json").is_file()
+    assert (early / "summary.json").is_file()
 
 
 def test_a_missing_configuration_is_named(tmp_path: Path) -> None:

@@ -119,6 +119,7 @@ def _write(folder: Path, state: FederationState, run: dict[str, Any]) -> None:
         "history": state.history,
         "failures": state.failures,
         "changes": state.changes,
+        "reported": state.reported,
         "callbacks": _written_callbacks(folder, state.callbacks),
     }
     (folder / "state.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
@@ -171,6 +172,7 @@ def load_checkpoint(folder: Path, memory: ClientStateStore | None = None) -> Fed
             history=_numbered_from_one(data["history"], data["format"]),
             failures=data["failures"],
             changes=data.get("changes", []),
+            reported=data.get("reported", data["round"]),
             callbacks=_read_callbacks(reader, data.get("callbacks", {})),
         )
 

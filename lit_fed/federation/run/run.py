@@ -7,12 +7,12 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.loggers import Logger, TensorBoardLogger
+from lightning.fabric.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_fed.atomic_files import clear_leftovers, write_file
@@ -57,6 +57,25 @@ class Run:
         for logger in self.loggers:
             logger.log_metrics(dict(metrics), step=step)
             logger.save()  # as Lightning does; a CSV logger would lose a killed run's rounds
+
+    def restore_logs(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Give all finished rounds to those loggers that begin a new file in every process: Lightning's CSVLogger.
+
+        Args:
+            history: One row a round.
+        """
+        for logger in self.loggers:
+            if isinstance(logger, CSVLogger):
+                # it has deleted the file of an earlier process, but not its own of an earlier fit
+                if Path(logger.experiment.metrics_file_path).exists():
+                    continue
+                for step, row in enumerate(history, start=1):
+                    logger.log_metrics(dict(row), step=step)
+
+    def flush_logs(self) -> None:
+        """Write out what the loggers still hold."""
+        for logger in self.loggers:
+            logger.save()
 
     def end_logging(self, status: str) -> None:
         """Close the loggers.

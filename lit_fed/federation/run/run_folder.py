@@ -14,7 +14,7 @@ from lit_fed.checkpoint_files import (
     read_best,
     undamaged,
 )
-from lit_fed.federation.run.run_lock import LOCK, FolderOccupied, RunLock
+from lit_fed.federation.run.run_lock import LOCK, OWNER, FolderOccupied, RunLock
 
 _TRACES = (
     "checkpoints/round=*",
@@ -113,8 +113,7 @@ class ClaimedFolder:
 
     def release(self) -> None:
         """Let other runs in; a folder that was made and in which nothing has been written is removed."""
-        self._lock.release()
-        _remove_empty(self._made)
+        _give_back(self._lock, self._made)
 
 
 def claim_run_folder(ckpt_path: str | None, root: Path | None, name: str) -> ClaimedFolder:
@@ -144,11 +143,7 @@ def claim_run_folder(ckpt_path: str | None, root: Path | None, name: str) -> Cla
             except FileExistsError:  # another run has just taken this number
                 continue
         break
-    try:
-        lock = RunLock(folder)
-    except BaseException:
-        _remove_empty(made)
-        raise
+    lock = RunLock(folder)
     try:
         # what there was may have changed until the lock was taken
         found = find_checkpoint(ckpt_path, root, name)
@@ -157,17 +152,19 @@ def claim_run_folder(ckpt_path: str | None, root: Path | None, name: str) -> Cla
                 f"{folder} is expected to stay as it is while a run takes it, but another run has just gone on in it"
             )
     except BaseException:
-        lock.release()
-        _remove_empty(made)
+        _give_back(lock, made)
         raise
     return ClaimedFolder(folder, found, lock, made)
 
 
-def _remove_empty(made: tuple[Path, ...]) -> None:
+def _give_back(lock: RunLock, made: tuple[Path, ...]) -> None:
+    # before the lock is released: the folder may be another run's in the next moment
     for one in made:
-        if one.is_dir() and {path.name for path in one.iterdir()} <= {LOCK}:
-            (one / LOCK).unlink(missing_ok=True)
+        if one.is_dir() and {path.name for path in one.iterdir()} <= {LOCK, OWNER}:
+            for name in (LOCK, OWNER):
+                (one / name).unlink(missing_ok=True)
             one.rmdir()
+    lock.release()
 
 
 def _is_last_whole(checkpoint: Path) -> bool:
