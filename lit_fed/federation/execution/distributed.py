@@ -24,7 +24,7 @@ from lit_fed.federation.client.results import (
 from lit_fed.federation.execution.collectives import ProcessLost
 from lit_fed.federation.execution.execution import ClientExecution, Prepared
 from lit_fed.federation.execution.multi_process import MultiProcessExecution, is_alone
-from lit_fed.federation.execution.process_group import ClientParallelStrategy
+from lit_fed.federation.execution.process_group import START, ClientParallelStrategy
 from lit_fed.federation.execution.sequential import SequentialClients
 from lit_fed.module import FederatedModule
 from lit_fed.packing import pack, unpack
@@ -50,20 +50,27 @@ class DistributedClients(MultiProcessExecution):
         each: How a process runs its share. None: :class:`SequentialClients`.
         timeout: Seconds that a process waits for the slowest of the others, at least as long as their
             shares may differ. A process that dies is noticed sooner, by its closed connections.
+        start_timeout: Seconds that a process waits for all to start, each of which builds the model and reads
+            the data before.
 
     Raises:
-        ValueError: If ``timeout`` is not above 0, or ``each`` is for many processes itself.
+        ValueError: If ``timeout`` or ``start_timeout`` is not above 0, or ``each`` is for many processes itself.
     """
 
-    def __init__(self, each: ClientExecution | None = None, timeout: float = 3600.0) -> None:
-        super().__init__(timeout)
+    def __init__(
+        self,
+        each: ClientExecution | None = None,
+        timeout: float = 3600.0,
+        start_timeout: float = START,
+    ) -> None:
+        super().__init__(timeout, start_timeout)
         self.each = each or SequentialClients()
         if type(self.each).check_processes is not ClientExecution.check_processes:
             raise ValueError(
                 "`trainer.execution.each` is expected to run clients in one process, but got "
                 f"{type(self.each).__name__}"
             )
-        self._strategy = ClientParallelStrategy(timeout)
+        self._strategy = ClientParallelStrategy(timeout, start_timeout)
 
     def strategy(self, given: str | Strategy) -> Strategy:
         """Processes without averaged gradients; see :class:`ClientExecution`."""
@@ -125,8 +132,8 @@ class DistributedClients(MultiProcessExecution):
         return {client.id: results[client.id] for client in clients if client.id in results}
 
     def _require_others(self) -> None:
-        if self._strategy.loss is not None:
-            raise ProcessLost(self._strategy.loss)
+        if self._strategy.loss.said is not None:
+            raise ProcessLost(self._strategy.loss.said)
 
     def _of_others(self, data: bytes) -> list[bytes]:
         """What the other processes give, where this one gives ``data``."""

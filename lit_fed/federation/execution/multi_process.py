@@ -9,6 +9,7 @@ import torch.distributed as dist
 
 from lit_fed.federation.execution.collectives import Collectives
 from lit_fed.federation.execution.execution import ClientExecution
+from lit_fed.federation.execution.process_group import START_SETTING
 from lit_fed.federation.state import FederationState
 from lit_fed.limits import require_positive
 from lit_fed.packing import pack, unpack
@@ -25,13 +26,15 @@ class MultiProcessExecution(ClientExecution):
 
     Args:
         timeout: Seconds that a process waits for the slowest of the others.
+        start_timeout: Seconds that it waits for all to start.
 
     Raises:
-        ValueError: If ``timeout`` is not above 0.
+        ValueError: If ``timeout`` or ``start_timeout`` is not above 0.
     """
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, start_timeout: float) -> None:
         self.timeout = require_positive(SETTING, timeout)
+        self.start_timeout = require_positive(START_SETTING, start_timeout)
         self._collectives: Collectives | None = None
 
     @property

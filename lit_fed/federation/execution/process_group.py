@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import _thread
 import atexit
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch.distributed as dist
 from lightning.fabric.strategies import DDPStrategy, ModelParallelStrategy
@@ -21,30 +19,37 @@ from lightning.fabric.strategies.parallel import ParallelStrategy
 from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from torch.nn import Module
 
+from lit_fed.federation.execution.liveness import (
+    LAUNCHER,
+    Loss,
+    ParentWatch,
+    find_all,
+    watch_peers,
+)
+
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
-GRACE = 15.0  # seconds
+START_SETTING: Final = "trainer.execution.start_timeout"
+START: Final = 600.0
+"""Seconds in which all processes have started by default: each builds the model and reads the data before."""
 
 
 class ChildWatch(threading.Thread):
     """Says which of the processes that this one started has died, and ends the run if nothing else does.
 
-    Lightning's own observer kills this process at once; here it has time to notice by itself, is then
-    interrupted as by Ctrl-C, which leaves a checkpoint of the last finished round, and killed only if it
-    waits where Python cannot interrupt it.
+    Lightning's own observer kills this process at once; here it has time to end by itself, see
+    :class:`~lit_fed.federation.execution.liveness.Loss`.
 
     Args:
         children: The processes of ranks 1, 2, …
-
-    Attributes:
-        loss: Who has died; None as long as nobody has.
+        loss: Is told.
     """
 
-    def __init__(self, children: list[subprocess.Popen[bytes]]) -> None:
+    def __init__(self, children: list[subprocess.Popen[bytes]], loss: Loss) -> None:
         super().__init__(daemon=True, name="child-watch")
         self.children = children
-        self.loss: str | None = None
+        self.loss = loss
         atexit.register(self.end_children)
 
     def run(self) -> None:
@@ -52,47 +57,40 @@ class ChildWatch(threading.Thread):
         while any(child.poll() != 0 for child in self.children):
             died = {r: c.returncode for r, c in enumerate(self.children, 1) if c.returncode}
             if died and -signal.SIGINT not in died.values() and 130 not in died.values():
-                self._end(died)
+                named = " and ".join(
+                    f"process {rank} ended with "
+                    + (f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}")
+                    for rank, code in died.items()
+                )
+                self.loss.tell(named, self.end_children)
                 return
             time.sleep(0.5)
 
     def end_children(self) -> None:
         """Kill those that are left after a loss."""
-        if self.loss is not None:
+        if self.loss.said is not None:
             for child in self.children:
                 if child.poll() is None:
                     child.kill()
-
-    def _end(self, died: dict[int, int]) -> None:
-        named = " and ".join(
-            f"process {rank} ended with "
-            + (f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}")
-            for rank, code in died.items()
-        )
-        self.loss = f"{named}; go on from the last finished round with ckpt_path='last'"
-        print(f"lit-fed: {self.loss}", file=sys.stderr, flush=True)
-        if dist.is_initialized():
-            time.sleep(GRACE)
-            _thread.interrupt_main()
-            time.sleep(GRACE)
-        # without a process group this process waits for one that will never be complete
-        self.end_children()
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class WatchingLauncher(_SubprocessScriptLauncher):
     """Starts the processes of this machine as Lightning does, and watches them; see :class:`ChildWatch`."""
 
-    watch: ChildWatch | None = None
+    def __init__(self, strategy: ClientParallelStrategy | ShardStrategy, loss: Loss) -> None:
+        environment: Any = strategy.cluster_environment
+        super().__init__(environment, strategy.num_processes, strategy.num_nodes)
+        self._loss = loss
 
     def launch(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Start the other processes and call ``function`` in this one."""
         environment = self.cluster_environment
         environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
         if not environment.creates_processes_externally:
+            os.environ[LAUNCHER] = str(os.getpid())
             self._call_children_scripts()
-            self.watch = ChildWatch(self.procs)
-            self.watch.start()
+            del os.environ[LAUNCHER]
+            ChildWatch(self.procs, self._loss).start()
         _set_num_threads_if_needed(num_processes=self.num_processes)
         return function(*args, **kwargs)
 
@@ -105,16 +103,17 @@ class ClientParallelStrategy(DDPStrategy):
 
     Args:
         timeout: Seconds that a process waits for the others.
+        start_timeout: Seconds that it waits for all to start.
+
+    Attributes:
+        loss: What this process knows of another that has died.
     """
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, start_timeout: float = START) -> None:
         super().__init__(timeout=timedelta(seconds=timeout))
-
-    @property
-    def loss(self) -> str | None:
-        """Which process has died, as far as this one knows."""
-        watch = self.launcher.watch if isinstance(self.launcher, WatchingLauncher) else None
-        return watch.loss if watch else None
+        self.start_timeout = start_timeout
+        self.store: dist.Store | None = None
+        self.loss = Loss()
 
     def setup_module(self, module: Module) -> Module:  # type: ignore[override]  # DDP's wraps it
         """The module as it is."""
@@ -124,6 +123,7 @@ class ClientParallelStrategy(DDPStrategy):
         if _is_alone(self):
             self._set_world_ranks()
         else:
+            _meet(self)
             super()._setup_distributed()
 
     def _configure_launcher(self) -> None:
@@ -136,14 +136,26 @@ class ShardStrategy(ModelParallelStrategy):
     Args:
         shard: Applies FSDP2 to the module, given the mesh of all processes.
         timeout: Seconds that a process waits for the others.
+        start_timeout: Seconds that it waits for all to start.
+
+    Attributes:
+        loss: What this process knows of another that has died.
     """
 
-    def __init__(self, shard: Callable[[Any, DeviceMesh], Any], timeout: float) -> None:
+    def __init__(
+        self,
+        shard: Callable[[Any, DeviceMesh], Any],
+        timeout: float,
+        start_timeout: float = START,
+    ) -> None:
         super().__init__(
             lambda module, mesh: shard(module, mesh["data_parallel"]),
             tensor_parallel_size=1,
             timeout=timedelta(seconds=timeout),
         )
+        self.start_timeout = start_timeout
+        self.store: dist.Store | None = None
+        self.loss = Loss()
 
     def setup_environment(self) -> None:
         """Make the process group and one row of all processes."""
@@ -153,6 +165,10 @@ class ShardStrategy(ModelParallelStrategy):
             return
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
+
+    def _setup_distributed(self) -> None:
+        _meet(self)
+        super()._setup_distributed()
 
     def setup_module(self, module: Module) -> Module:
         """Shard the module; a single process has all of it."""
@@ -167,8 +183,29 @@ def _is_alone(strategy: ClientParallelStrategy | ShardStrategy) -> bool:
     return strategy.num_nodes * strategy.num_processes == 1
 
 
+def _meet(strategy: ClientParallelStrategy | ShardStrategy) -> None:
+    """Wait until all processes have started, and have each watched from then on.
+
+    A process group would wait as long as for the slowest client, whoever has died meanwhile.
+
+    Raises:
+        ProcessLost: If one has not started in time.
+    """
+    if dist.is_initialized():
+        return
+    ParentWatch(strategy.loss).start()
+    strategy._set_world_ranks()
+    environment: Any = strategy.cluster_environment
+    os.environ["MASTER_ADDR"] = environment.main_address
+    os.environ["MASTER_PORT"] = str(environment.main_port)
+    rank, size, patience = strategy.global_rank, strategy.world_size, strategy.start_timeout
+    # kept, since the processes' group listens where this does
+    strategy.store = find_all(rank, size, patience, START_SETTING)
+    watch_peers(strategy.store, rank, size, patience, strategy.loss)
+
+
 def _launcher(strategy: ClientParallelStrategy | ShardStrategy) -> WatchingLauncher | None:
     environment = strategy.cluster_environment
     if environment is None or environment.creates_processes_externally or _is_alone(strategy):
         return None
-    return WatchingLauncher(environment, strategy.num_processes, strategy.num_nodes)
+    return WatchingLauncher(strategy, strategy.loss)

@@ -19,7 +19,7 @@ from lit_fed.federation.client.local_training import LocalTraining
 from lit_fed.federation.client.results import ClientRound, Failed, Finished
 from lit_fed.federation.execution.collectives import Collectives, ProcessLost
 from lit_fed.federation.execution.multi_process import MultiProcessExecution, is_alone
-from lit_fed.federation.execution.process_group import ShardStrategy
+from lit_fed.federation.execution.process_group import START, ShardStrategy
 from lit_fed.federation.execution.sequential import SequentialClients
 from lit_fed.losses import parts_of_a_batch
 from lit_fed.metric_averager import MetricAverager
@@ -47,17 +47,19 @@ class ShardedClients(SequentialClients, MultiProcessExecution):
 
     Args:
         timeout: Seconds that a process waits for the others.
+        start_timeout: Seconds that a process waits for all to start, each of which builds the model and reads
+            the data before.
 
     Raises:
-        ValueError: If ``timeout`` is not above 0.
+        ValueError: If ``timeout`` or ``start_timeout`` is not above 0.
     """
 
     takes_compiled = False
     takes_gradients = False
 
-    def __init__(self, timeout: float = 600.0) -> None:
-        MultiProcessExecution.__init__(self, timeout)
-        self._strategy = ShardStrategy(shard, timeout)
+    def __init__(self, timeout: float = 600.0, start_timeout: float = START) -> None:
+        MultiProcessExecution.__init__(self, timeout, start_timeout)
+        self._strategy = ShardStrategy(shard, timeout, start_timeout)
         # Processes that share every layer end a client together.
         self._lockstep: Collectives | None = None
 
