@@ -14,6 +14,17 @@ if TYPE_CHECKING:
 Place = tuple[nn.Module, str]
 
 
+def held_places(model: nn.Module) -> list[Place]:
+    """The places of all parameters and buffers of a model; tied ones as often as they are held."""
+    return [
+        (module, name)
+        for module in model.modules()
+        for held in (module._parameters, module._buffers)
+        for name, tensor in held.items()
+        if tensor is not None
+    ]
+
+
 def all_places(model: nn.Module) -> dict[str, Place]:
     """The places of all parameters of a model, by their names. Tied ones once."""
     modules = dict(model.named_modules())

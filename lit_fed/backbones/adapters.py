@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from lit_fed.backbones.adaptation import further_config
-from lit_fed.backbones.adapter_parameters import Place, adapter_places, all_places
+from lit_fed.backbones.adapter_parameters import (
+    Place,
+    adapter_places,
+    all_places,
+    held_places,
+)
 from lit_fed.backbones.master_weights import cast_around_copies, widen
 from lit_fed.backbones.peft_methods import keeping_base
 
@@ -24,6 +29,7 @@ class Adapters:
     Args:
         model: A model in peft's wrapper; or one without adapters, of which all weights are trained.
         config: The first adapter's configuration. None: there are none.
+        base: What the model held before it had adapters.
 
     Attributes:
         active: Names of those that take part in the forward pass.
@@ -33,19 +39,20 @@ class Adapters:
         ValueError: If something is trained that the adapter's file would not hold.
     """
 
-    def __init__(self, model: Any, config: PeftConfig | None) -> None:
+    def __init__(self, model: Any, config: PeftConfig | None, base: Collection[Place] = ()) -> None:
         self.active: tuple[str, ...] = (DEFAULT,)
         self.trained: tuple[str, ...] = (DEFAULT,)
         self._model = model
         self._config = config
         self._places: dict[str, dict[str, Place]] = {}
+        self._added: list[Place] = []
         self._frozen: dict[str, frozenset[str]] = {}
         # What the method itself never trains, such as one of LoRA's maps, by the names in the file.
         self._fixed: frozenset[str] = frozenset()
         if config is None:
             self._places[DEFAULT] = all_places(model)
             return
-        self._add_places(DEFAULT)
+        self._add_places(DEFAULT, base)
         own = self.parameters(DEFAULT)
         self._fixed = frozenset(name for name, p in own.items() if not p.requires_grad)
         known = {id(p) for p in own.values()}
@@ -80,6 +87,10 @@ class Adapters:
         self.require(adapter)
         return {name: getattr(*place) for name, place in self._places[adapter].items()}
 
+    def tensors(self) -> list[Tensor]:
+        """All parameters and buffers that adapters have put into the model, also those that never train."""
+        return [getattr(*place) for place in self._added]
+
     def add(self, name: str, config: PeftConfig | None, head: bool) -> None:
         """Add an adapter, which is neither active nor trained; see :meth:`Backbone.add_adapter`."""
         if self._config is None:
@@ -94,7 +105,7 @@ class Adapters:
                 f"`name` of an adapter is expected to be new, without dots and unlike the names in "
                 f"the model, but got {name!r}"
             )
-        base = self._model.get_base_model()
+        base, before = self._model.get_base_model(), held_places(self._model)
         further = further_config(config, self._config, base, name, head)
         with keeping_base(base, further, "config"):
             try:
@@ -109,7 +120,7 @@ class Adapters:
                 if config is None:
                     raise
                 raise ValueError(f"`config` of adapter {name!r}: {error}") from error
-        self._add_places(name)
+        self._add_places(name, before)
         self.select(self.active, self.trained)
 
     def freeze(self, names: Collection[str], adapter: str) -> None:
@@ -190,11 +201,14 @@ class Adapters:
                 f"switched off"
             )
 
-    def _add_places(self, adapter: str) -> None:
+    def _add_places(self, adapter: str, before: Collection[Place]) -> None:
         from peft.tuners.tuners_utils import BaseTunerLayer
         from peft.utils.other import AuxiliaryTrainingWrapper
 
         self._places[adapter] = adapter_places(self._model, adapter)
+        known = {(id(module), name) for module, name in before}
+        held = held_places(self._model)
+        self._added += [(module, name) for module, name in held if (id(module), name) not in known]
         widen(self._model, self.parameters(adapter).values())
         cast_around_copies(self._model, adapter)
         # Kept at hand, because a method may switch adapters several times a training step.

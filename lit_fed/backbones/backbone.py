@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_fed.backbones.adaptation import adapt, complete_config, require_saved
+from lit_fed.backbones.adapter_parameters import held_places
 from lit_fed.backbones.adapters import DEFAULT, Adapters, some
 from lit_fed.backbones.anatomy import table_ids, table_positions
 from lit_fed.backbones.identity import backbone_identity
@@ -77,6 +78,7 @@ class Backbone(nn.Module, ABC):
                 "whose own weights cannot be trained, but got null"
             )
         config: PeftConfig | None = None
+        loaded = held_places(self.model)
         if peft is not None:
             if quantized:
                 from peft import prepare_model_for_kbit_training
@@ -85,7 +87,7 @@ class Backbone(nn.Module, ABC):
             config = complete_config(peft, pretrained, task_type, revision)
             self.model = adapt(self.model, config)
         self._peft_config = config
-        self._adapters = Adapters(self.model, config)
+        self._adapters = Adapters(self.model, config, loaded)
         if config is not None:
             require_saved(pretrained.initialised, self.trainable())
         base = self._base
@@ -376,7 +378,7 @@ class Backbone(nn.Module, ABC):
     def _apply(self, fn: Change, recurse: bool = True) -> Self:
         """Move or convert the model, as ``to`` and Lightning's precisions ask for; adapters stay in float32."""
         if self._peft_config is not None:
-            fn = widening(fn, [p for a in self.adapters for p in self.trainable(a).values()])
+            fn = widening(fn, self._adapters.tensors())
         moved: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's
         return moved
 

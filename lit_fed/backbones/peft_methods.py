@@ -28,6 +28,7 @@ REFUSED: Final[Mapping[str, str]] = {
     "ADAPTION_PROMPT": "puts its parts into the attention of a model, where no adapter can be switched off",
     "CPT": "learns a prompt of given tokens whose labels and kinds it reads with every row, which no encoding gives",
     "MULTITASK_PROMPT_TUNING": _TASKS,
+    "OSF": "projects its gradients by hooks on its parameters, in whose place executions and precisions put others",
     "POLY": _TASKS,
     "SHADOW": _OWN_LOSS,
     "XLORA": _OTHERS,

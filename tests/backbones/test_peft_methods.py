@@ -22,6 +22,7 @@ from peft import (
     LoraConfig,
     MontecloraConfig,
     MultitaskPromptTuningConfig,
+    OSFConfig,
     PeftModel,
     PolyConfig,
     ShadowConfig,
@@ -50,7 +51,9 @@ from .batches import batch_of, change, logits_of, loss_of
 Models = Callable[..., str]
 BERT = "BertForSequenceClassification"
 OWN = (BitFitConfig, BottleneckConfig)  # their modules make them known to peft
-NOT_VECTORIZED: set[str] = set()
+NOT_VECTORIZED = {"LOHA", "LOKR", "PVERA"}  # they draw random numbers of their own
+KEEPS_ITS_TYPE = "ADAMSS"  # that of the model when it was made: dtype, not precision, sets it
+SINGLE = {"ADAMSS", "FOURIERFT", "LILY"}  # they compute in float32 whatever the model does
 
 # Settings that fit a tiny model, by peft's name of the method. Further ones of a method have a name of their own.
 WORKS: dict[str, dict[str, Any]] = {
@@ -77,7 +80,6 @@ WORKS: dict[str, dict[str, Any]] = {
     "LORA": {},
     "MISS": {"r": 4},
     "OFT": {},
-    "OSF": {},
     "PEANUT": {},
     "PREFIX_TUNING": {"num_virtual_tokens": 3},
     "PROMPT_TUNING": {"num_virtual_tokens": 3},
@@ -125,6 +127,7 @@ REFUSALS: list[tuple[Any, str]] = [
     (PolyConfig(), "PolyConfig, .* number of a task"),
     (XLoraConfig(hidden_size=16, adapters={"a": "a"}), "XLoraConfig, .* trained before"),
     (LoraConfig(arrow_config=ArrowConfig()), "arrow_config .* trained before"),
+    (OSFConfig(), "OSFConfig, .* hooks on its parameters"),
     (ShadowConfig(), "ShadowConfig, .* a loss of its own"),
     (LoraConfig(monteclora_config=MontecloraConfig()), "monteclora_config .* a loss of its own"),
     (LoraConfig(kasa_config=KasaConfig()), "kasa_config .* the model's own weights"),
@@ -258,6 +261,13 @@ def test_it_trains_is_uploaded_and_exported(
     other.load_trainable(sent)
     alike(logits_of(other, batch), ours)
 
+    # a precision that converts the model leaves all that the adapter holds in float32
+    if dtype == "float32" and name != KEEPS_ITS_TYPE:
+        other.to(torch.bfloat16)
+        loss_of(other, batch).backward()
+        assert {p.dtype for p in other.trainable().values()} == {torch.float32}
+        torch.testing.assert_close(logits_of(other, batch).float(), ours, rtol=0, atol=0.25)
+
 
 def test_what_a_method_never_trains_is_never_trained(tiny_model: Models) -> None:
     """Not after other adapters took part, nor in a further adapter."""
@@ -290,8 +300,11 @@ def test_vectorized_as_one_after_the_other_or_refused_by_name(
     def data() -> Any:
         return toy_data(num_clients=2)
 
-    refused = nullcontext()
+    settings: dict[str, Any] = {"max_rounds": 1, "local_steps": 2}
+    if name in SINGLE:
+        settings |= {"precision": "32-true", "tolerance": 1e-5}
+    refused: Any = nullcontext()
     if name in NOT_VECTORIZED:
         refused = pytest.raises(CannotVectorize, match="SequentialClients")
     with refused:
-        assert_same_federation(module, data, tmp_path, at_once=2, max_rounds=1, local_steps=2)
+        assert_same_federation(module, data, tmp_path, at_once=2, **settings)
