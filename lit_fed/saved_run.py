@@ -84,7 +84,7 @@ def saved_label_names(path: Path) -> list[str]:
     Raises:
         ValueError: If the checkpoint is damaged.
     """
-    run: dict[str, Any] = undamaged(path, lambda: checkpoint_state(path)["run"])
+    run: dict[str, Any] = undamaged(path, lambda: opened(path).state["run"])
     prefix = "model.backbone.config.id2label."
     names = {
         key.removeprefix(prefix): str(name) for key, name in run.items() if key.startswith(prefix)

@@ -198,7 +198,7 @@ class CausalLM(Backbone, TextGenerator):
         split = [border(text) for text in texts]
         found = prompt_tokens(self.tokenizer, [text for text, _ in split]) if split else []
         ids = [
-            own if isinstance(prompt, str) else prompt
+            own if isinstance(prompt, str) else list(prompt)
             for prompt, own in zip(prompts, found, strict=True)
         ]
         return ids, [blanks for _, blanks in split]

@@ -440,7 +440,9 @@ class FederatedDataModule(LightningDataModule):
         """Let rows have the labels and the length that the models know."""
         self._agree_on_labels(backbones)
         if self.max_length is None:
-            room = [b.max_tokens for b in backbones.values() if b.max_tokens is not None]
+            multiple = self.pad_to_multiple_of or 1
+            most = [b.max_tokens for b in backbones.values() if b.max_tokens is not None]
+            room = [tokens // multiple * multiple or tokens for tokens in most]
             self._cache.max_length = min([_MAX_LENGTH, *room])
 
     def _agree_on_labels(self, backbones: Mapping[str, Reader]) -> None:
