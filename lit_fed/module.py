@@ -29,7 +29,7 @@ from lit_fed.losses import cross_entropy
 from lit_fed.metric_averager import MetricAverager
 from lit_fed.metrics.running_sums import sum_dtype
 from lit_fed.payload import Payload
-from lit_fed.saved_run import built_from_config, global_state
+from lit_fed.saved_run import built_from_config, global_state, saved_label_names
 from lit_fed.specification import Specification
 from lit_fed.stage import Stage
 from lit_fed.timers import Timers
@@ -163,6 +163,8 @@ class FederatedModule(LightningModule):
             module.download(broadcast)
         except (ValueError, KeyError, RuntimeError) as error:
             raise ValueError(f"checkpoint {path} does not fit the module: {error}") from error
+        if names := saved_label_names(path):
+            module.backbone.name_labels(names)
         module.loaded_from = path
         return module
 

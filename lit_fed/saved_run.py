@@ -75,6 +75,23 @@ def global_state(path: Path, method: str) -> tuple[Payload | None, Payload]:
     return (server if rounds else None), broadcast
 
 
+def saved_label_names(path: Path) -> list[str]:
+    """What the labels of a run's model are called, in their order; none where they are not.
+
+    Args:
+        path: The checkpoint's folder.
+
+    Raises:
+        ValueError: If the checkpoint is damaged.
+    """
+    run: dict[str, Any] = undamaged(path, lambda: opened(path).state["run"])
+    prefix = "model.backbone.config.id2label."
+    names = {
+        key.removeprefix(prefix): str(name) for key, name in run.items() if key.startswith(prefix)
+    }
+    return [names[str(label)] for label in range(len(names)) if str(label) in names]
+
+
 def _round_and_method(state: dict[str, Any]) -> tuple[int, str]:
     # the first format called the method so
     return int(state["round"]), str(state["run"]["method" if state["format"] == 1 else "model"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -119,6 +119,28 @@ class Backbone(nn.Module, ABC):
         names: dict[int, str] = getattr(self._base.config, "id2label", None) or {}
         told = [names.get(i, "") for i in range(self.num_labels or 0)]
         return told if told != [f"LABEL_{i}" for i in range(len(told))] and all(told) else None
+
+    def name_labels(self, names: Sequence[str]) -> None:
+        """Call the model's first labels so, in its configuration and wherever it is saved.
+
+        Args:
+            names: The names, at most as many as there are labels; the others keep theirs.
+
+        Raises:
+            ValueError: If there are more names than labels.
+        """
+        if len(names) > (self.num_labels or 0):
+            raise ValueError(
+                f"`names` are expected to be at most {self.num_labels}, one a label, but got {list(names)}"
+            )
+        config = self._base.config
+        config.id2label = {**config.id2label, **dict(enumerate(names))}
+        config.label2id = {name: label for label, name in config.id2label.items()}
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything of the model trains."""
+        return any(parameter.requires_grad for parameter in self.parameters())
 
     @property
     def max_tokens(self) -> int | None:
@@ -336,6 +358,10 @@ class Backbone(nn.Module, ABC):
         The folder loads with plain ``peft.PeftModel.from_pretrained(base_model, folder)``. Beside the
         adapter it has the base model's configuration, which knows labels and padding token:
         ``AutoConfig.from_pretrained(f"{folder}/model_config.json")``.
+
+        Labels are called there as in the data, so that ``AutoModelForSequenceClassification.from_pretrained(
+        base_model, config=AutoConfig.from_pretrained(f"{folder}/model_config.json"))`` under the adapter names what
+        it says.
 
         Args:
             folder: Where to; made if it is not there. None: nowhere, for the processes of a sharded model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -35,6 +35,8 @@ class SequenceClassifier(Backbone):
         quantization: ``4bit`` for frozen weights of four bits (extra ``bitsandbytes``).
         revision: Branch, tag or commit of the model on the hub.
         trust_remote_code: Whether code that comes with the model may run.
+        label_names: Names of the classes in their order, in the place of those of the model's configuration. None:
+            those; where it has but numbers, the data's.
 
     Raises:
         FileNotFoundError: If there is no such model.
@@ -73,8 +75,21 @@ class SequenceClassifier(Backbone):
         quantization: Literal["4bit"] | None = None,
         revision: str | None = None,
         trust_remote_code: bool = False,
+        label_names: list[str] | None = None,
     ) -> None:
-        named = {}
+        named: dict[str, Any] = {}
+        if label_names is not None:
+            if len(set(label_names)) != len(label_names) or num_labels not in (
+                None,
+                len(label_names),
+            ):
+                raise ValueError(
+                    f"`model.backbone.label_names` are expected to differ, and to be as many as "
+                    f"`model.backbone.num_labels` {num_labels}, but got {label_names}"
+                )
+            num_labels = len(label_names)
+            named["id2label"] = dict(enumerate(label_names))
+            named["label2id"] = {name: label for label, name in enumerate(label_names)}
         if num_labels is not None:
             named["num_labels"] = require_at_least("model.backbone.num_labels", num_labels, 2)
         if model is None:

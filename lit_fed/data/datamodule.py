@@ -52,7 +52,7 @@ else:
 
 _EMBEDDED_TESTS: tuple[Split, ...] = ("test", "unseen_names")
 _SPARE_CAPACITY = 256
-# The positions of the usual encoders, and more tokens than nearly all instructions with their answers have.
+# The positions of the usual encoders; 97 % of Dolly's instructions with their answers have no more.
 _MAX_LENGTH = 512
 
 Batch = dict[str, Tensor]
@@ -179,6 +179,7 @@ class FederatedDataModule(LightningDataModule):
         self._division: Division | None = None
         self._unanswered: Mapping[str, frozenset[int]] = {}
         self._said: set[str] = set()
+        self._known: tuple[list[str], str] | None = None
 
     @classmethod
     def from_datasets(
@@ -239,6 +240,8 @@ class FederatedDataModule(LightningDataModule):
             return
         self._seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
         tables = self._load(answered)
+        if self._known is not None:
+            self.encoding.order_labels(*self._known)
         named, count = tables.clients, self.num_clients
         if named is not None and count not in (None, len(named)):
             raise ValueError(
@@ -412,9 +415,7 @@ class FederatedDataModule(LightningDataModule):
         """
         if self._division is None:
             self.setup()
-        if self.max_length is None:
-            room = [b.max_tokens for b in backbones.values() if b.max_tokens is not None]
-            self._cache.max_length = min([_MAX_LENGTH, *room])
+        self._fit_to(backbones)
         self._cache.capacity = self._capacity * max(1, len(backbones))
         for name, backbone in backbones.items():
             self._check_kind(name, backbone)
@@ -434,6 +435,50 @@ class FederatedDataModule(LightningDataModule):
                     f"{table}: {count:,} of {total[table]:,} rows have more than {self._cache.max_length} "
                     f"tokens and are cut (`data.max_length`)"
                 )
+
+    def _fit_to(self, backbones: Mapping[str, Reader]) -> None:
+        """Let rows have the labels and the length that the models know."""
+        self._agree_on_labels(backbones)
+        if self.max_length is None:
+            multiple = self.pad_to_multiple_of or 1
+            most = [b.max_tokens for b in backbones.values() if b.max_tokens is not None]
+            room = [tokens // multiple * multiple or tokens for tokens in most]
+            self._cache.max_length = min([_MAX_LENGTH, *room])
+
+    def _agree_on_labels(self, backbones: Mapping[str, Reader]) -> None:
+        """Number labels as the models that know them by name, and give their names to those that do not."""
+        readers = {name: b for name, b in backbones.items() if b.classifies and b.trains}
+        known = {name: list(names) for name, b in readers.items() if (names := b.label_names)}
+        for name, names in known.items():
+            first, wanted = next(iter(known.items()))
+            if names != wanted:
+                raise ValueError(
+                    f"`model.{name}` is expected to know the labels by the names of `model.{first}`, {wanted}, "
+                    f"but knows {names}"
+                )
+        before = self.encoding.names
+        if known:
+            first, wanted = next(iter(known.items()))
+            self._known = (wanted, f"model.{first}")
+            self.encoding.order_labels(*self._known)
+        if self.encoding.names != before:
+            # what was encoded until now has other numbers
+            self._cache = FeatureCache(self.encoding, self._cache.max_length, self._cache.capacity)
+        for name, reader in readers.items():
+            names, count = self.encoding.names, reader.num_labels or 0
+            if names is None:
+                continue
+            if len(names) > count:
+                raise ValueError(
+                    f"`model.{name}.num_labels` is expected to be at least {len(names)}, the labels of the data, "
+                    f"{names}, but is {count}"
+                )
+            if len(names) < count:
+                self._say_once(
+                    f"`model.{name}` has {count} labels, but the data only {len(names)}, {names}: "
+                    f"the others are never right"
+                )
+            reader.name_labels(names)
 
     def _say_once(self, message: str) -> None:
         if message not in self._said:
@@ -471,28 +516,34 @@ class FederatedDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """All clients' rows together, for a stock Trainer."""
-        module = self.trainer.lightning_module if self.trainer else None
-        backbones: Mapping[str, Reader] | None = getattr(module, "backbones", None)
-        if not backbones:
-            one = getattr(module, "backbone", None)
-            labels, most = (getattr(one, name, None) for name in ("num_labels", "max_tokens"))
-            backbones = {"backbone": PlainReader(self._tokenizer(), labels, most)}
-        self.check(backbones)
+        self.check(self._stock_readers())
         return self.dataloader(self._ready().pooled, self._tokenizer(), seed=self._seed)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """The validation rows, for a stock Trainer."""
         if self.validation is None:
             return []
+        self._fit_to(self._stock_readers())
         return self.dataloader(self.validation, self._tokenizer())
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:
         """The tests in their order, for a stock Trainer."""
+        self._fit_to(self._stock_readers())
         return [self.dataloader(rows, self._tokenizer()) for rows in self.tests.values()]
 
     def predict_dataloader(self) -> list[DataLoader[Batch]]:
         """The tests in their order, for a stock Trainer."""
         return self.test_dataloader()
+
+    def _stock_readers(self) -> Mapping[str, Reader]:
+        """The models of a stock Trainer's module."""
+        module = self.trainer.lightning_module if self.trainer else None
+        backbones: Mapping[str, Reader] | None = getattr(module, "backbones", None)
+        if not backbones:
+            one = getattr(module, "backbone", None)
+            labels, most = (getattr(one, name, None) for name in ("num_labels", "max_tokens"))
+            backbones = {"backbone": PlainReader(self._tokenizer(), labels, most)}
+        return backbones
 
     # ---------------------------------------------------------------- inside
 

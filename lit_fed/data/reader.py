@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,6 +20,17 @@ class Reader(Protocol):
     @property
     def num_labels(self) -> int | None:
         """Labels that it knows; None where it does not classify."""
+
+    @property
+    def label_names(self) -> list[str] | None:
+        """Names of the labels that it knows, in their order; None where it does not classify or has but numbers."""
+
+    def name_labels(self, names: Sequence[str]) -> None:
+        """Take names for its first labels, in their order."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything of it trains; a frozen model, such as a teacher, keeps its names of labels."""
 
     @property
     def max_tokens(self) -> int | None:
@@ -44,6 +55,8 @@ class PlainReader:
         max_tokens: Tokens that a row may have. None: any number.
         classifies: Whether it gives a row one label, or each token one. None: it is not known.
         id_limits: How many ids it knows, by the fields of a batch.
+        label_names: Names of its labels in their order. None: it has none but numbers.
+        trains: Whether anything of it trains.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -51,3 +64,8 @@ class PlainReader:
     max_tokens: int | None = None
     classifies: bool | None = None
     id_limits: Mapping[str, int] = field(default_factory=dict)
+    label_names: list[str] | None = None
+    trains: bool = True
+
+    def name_labels(self, names: Sequence[str]) -> None:
+        """Nothing: its names are as they were given."""

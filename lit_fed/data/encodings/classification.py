@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
@@ -33,10 +33,10 @@ class ClassificationEncoding(Encoding):
         text_pair: The column of the second text. None: there is one text.
         label: The column of labels, which go by how they are written, whatever file they come from. If every
             label of the training table is a whole number, they are the classes' numbers, from 0; else they are
-            the classes' names, numbered in their order.
-        label_names: The labels in the order of their numbers. If every label of the training table
-            is among them, labels become the positions of their names; else they name
-            the numbers. None: those of a ``ClassLabel`` column; else see `label`.
+            the classes' names, numbered in their order, or in that of the model if it knows its classes by name.
+        label_names: The labels in the order of their numbers, which has to be the model's if it knows its
+            classes by name. If every label of the training table is among them, labels become the positions of
+            their names; else they name the numbers. None: those of a ``ClassLabel`` column; else see `label`.
         weight: A column with the weight of each row's loss, at least 0. None: all rows count the
             same.
         split_special_tokens: Whether special tokens such as ``[SEP]`` that stand in a text are plain text.
@@ -110,6 +110,21 @@ class ClassificationEncoding(Encoding):
         by_name = names is not None and (labels <= set(names) or not (whole or classes))
         self._ids = {name: i for i, name in enumerate(names or [])} if by_name else None
         self.label_ids(rows)
+
+    def order_labels(self, known: Sequence[str], setting: str) -> None:
+        """Number the labels as a model does, see :class:`Encoding`."""
+        names = self.names or []
+        agree = names == list(known[: len(names)])
+        if not agree and (self.label_names is not None or not set(names) <= set(known)):
+            own = "data.encoding.label_names"
+            where = f"`{own}` is" if self.label_names is not None else f"column {self.label!r} has"
+            raise ValueError(
+                f"the labels of the data are expected to be those of `{setting}`, {list(known)}, but {where} "
+                f"{names}: name them alike, or give the model other names by `{setting}.label_names`"
+            )
+        if self._ids is not None:
+            self._ids = {name: i for i, name in enumerate(known)}
+        self.names = list(known)
 
     def require_values(self, rows: Dataset) -> None:
         """Raise where a label, a text or a weight is missing, see :class:`Encoding`."""

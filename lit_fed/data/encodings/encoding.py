@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -106,6 +106,18 @@ class Encoding(ABC):
 
         Args:
             rows: The whole training table.
+        """
+
+    # Not abstract: most rows have no labels with names.
+    def order_labels(self, known: Sequence[str], setting: str) -> None:  # noqa: B027
+        """Number the labels as a model does that knows them by name, after :meth:`prepare`.
+
+        Args:
+            known: The model's names of labels in the order of their numbers.
+            setting: The setting that gives the model, for messages.
+
+        Raises:
+            ValueError: If the model does not know a label, or the encoding was given another order.
         """
 
     @abstractmethod
