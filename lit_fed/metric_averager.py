@@ -78,7 +78,8 @@ class MetricAverager:
         if isinstance(value, Metric):
             self._metrics[name] = value
             return
-        tensor = torch.as_tensor(value).detach()
+        given = isinstance(value, Tensor)
+        tensor = torch.as_tensor(value, dtype=None if given else torch.float64).detach()
         if tensor.numel() != 1:
             raise ValueError(
                 f"logged value {name!r} is expected to be a scalar, but has shape {list(tensor.shape)}"

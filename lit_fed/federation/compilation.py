@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import statistics
-import time
-from itertools import islice
 from typing import Any
 
 import torch
-from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.utilities import rank_zero_info
 
 from lit_fed.backbones.anatomy import largest_layer_list
-from lit_fed.federation.client.local_batches import local_batches
 from lit_fed.federation.client.local_training import LocalTraining
 from lit_fed.federation.client.results import ClientRound
-from lit_fed.federation.randomness import reseed
-from lit_fed.metric_averager import MetricAverager
+from lit_fed.federation.client.trial import seconds, trial
 
 _WARM_UP, _TURNS, _BATCHES = 2, 5, 4
 
@@ -69,30 +64,5 @@ def compile_where_faster(training: LocalTraining, start: ClientRound) -> float:
 
 def _seconds(training: LocalTraining, start: ClientRound) -> float:
     """A few training steps' time."""
-    module, device, client = training.module, training.fabric.device, start.client
-    reseed(training.settings.seed, 0, client.index)
-    training.resident.act_as_client(client, start.before, start.broadcast)
-    module.train()
-    module.metric_averager = MetricAverager()
-    stage = module.stages[0]
-    module.start_stage(stage.name)
-    own = training.data.client_data(client.id, client.task)
-    rows = module.local_data(own.rows, stage.name)
-    every = local_batches(
-        training.data, module.tokenizer, training.settings, client, rows, 0, stage
-    )
-    batches = [local.batch for local in islice(every, _BATCHES)]
-    _wait(device)
-    started = time.perf_counter()
-    for index, batch in enumerate(batches):
-        training.backward([training.loss(move_data_to_device(batch, device), index)])
-    _wait(device)
-    elapsed = time.perf_counter() - started
-    module.zero_grad(set_to_none=True)
-    module.metric_averager = None
-    return elapsed
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    with trial(training, start, _BATCHES) as steps:
+        return seconds(steps, training.fabric.device)

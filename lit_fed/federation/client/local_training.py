@@ -340,7 +340,7 @@ class LocalTraining:
     ) -> dict[str, Any]:
         module, timers = self.module, self.module.timers
         with timers("forward"), counted_means() as means:
-            outputs = _outputs(self.loss(batch, local.index))
+            outputs = step_outputs(self.loss(batch, local.index))
         if local.begins_step:
             self.events.report(module, "on_before_zero_grad", optimizer)
             module.optimizer_zero_grad(local.epoch, local.index, optimizer)
@@ -441,7 +441,7 @@ class _Once:
         return loss
 
 
-def _outputs(returned: Any) -> dict[str, Any]:
+def step_outputs(returned: Any) -> dict[str, Any]:
     """What a ``training_step`` returned, as Lightning takes it: a loss, a dictionary with it, or None.
 
     Raises:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -17,6 +18,7 @@ from lit_fed.federation.client.local_training import Gradient, LocalTraining
 from lit_fed.federation.client.process_state import ProcessState
 from lit_fed.federation.client.resident_module import ResidentModule
 from lit_fed.federation.client.results import ClientRound, Failed, Finished
+from lit_fed.federation.client.trial import trial
 from lit_fed.federation.execution.vectorized.client_backbone import (
     BackwardRequest,
     ClientView,
@@ -32,6 +34,17 @@ from lit_fed.federation.execution.vectorized.vectorizable import CannotVectorize
 from lit_fed.federation.execution.vectorized.vectorized_model import VectorizedModel
 from lit_fed.module import FederatedModule
 from lit_fed.perturbations import OutputPerturbation, Perturbation
+
+Work = Callable[["Slot", ClientRound], Any]
+
+
+def _round(slot: Slot, start: ClientRound) -> Finished:
+    return slot.run(start.client, start.broadcast, start.before)
+
+
+def _trial(slot: Slot, start: ClientRound, batches: int) -> None:
+    with trial(slot, start, batches) as steps:
+        steps()
 
 
 class Slot(LocalTraining):
@@ -80,18 +93,23 @@ class Slot(LocalTraining):
         with self.module.timers.excluded():
             return self.thread.ask(request)
 
-    def begin(self, start: ClientRound) -> None:
-        """Make ready for a client, which does not move yet."""
+    def begin(self, start: ClientRound, work: Work) -> None:
+        """Make ready for a client, which does not move yet.
+
+        Args:
+            start: What it starts from.
+            work: What it does.
+        """
         device = self.fabric.device
         kind = device.type
         self.process_state = ProcessState.taken(kind)
         enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
 
-        def work(thread: ClientThread) -> Finished:
+        def working(thread: ClientThread) -> Any:
             with torch.autocast(kind, dtype=dtype, enabled=enabled):
-                return self.run(start.client, start.broadcast, start.before)
+                return work(self, start)
 
-        self.thread = ClientThread(work, device)
+        self.thread = ClientThread(working, device)
 
     def end(self) -> None:
         """Leave the slot, also in the middle of training."""
@@ -152,6 +170,22 @@ class VectorizedRunner:
         Returns:
             One result for each, in their order.
         """
+        with self._done(starts, _round) as slots:
+            return [_result(slot, s.client) for slot, s in zip(slots, starts, strict=True)]
+
+    def try_steps(self, starts: Sequence[ClientRound], batches: int) -> None:
+        """Take a few training steps of at most n clients together, of which nothing is left.
+
+        Args:
+            starts: What each client starts from.
+            batches: How many of its batches, at most.
+        """
+        with self._done(starts, partial(_trial, batches=batches)):
+            return
+
+    @contextmanager
+    def _done(self, starts: Sequence[ClientRound], work: Work) -> Iterator[list[Slot]]:
+        """The slots whose clients have done their work, before they leave."""
         slots = self.slots[: len(starts)]
         with ExitStack() as stack:
             stack.callback(self._give_back)
@@ -160,9 +194,9 @@ class VectorizedRunner:
             for slot, start in zip(slots, starts, strict=True):
                 stack.callback(slot.end)
                 slot.settings = self.training.settings  # which a callback may have changed
-                slot.begin(start)
+                slot.begin(start, work)
             self._serve(slots)
-            return [_result(slot, s.client) for slot, s in zip(slots, starts, strict=True)]
+            yield slots
 
     def _serve(self, slots: Sequence[Slot]) -> None:
         """Answer requests until all clients are done.
