@@ -23,6 +23,7 @@ from lit_fed.federation.client.process_state import ProcessState
 from lit_fed.methods.ddg import ClassConsensus
 from tests.federation.malformed_clients import SAID, WAYS, Careless, Malformed, fit
 from tests.federation.toy import fast_adamw, toy_backbone, toy_data, toy_trainer
+from tests.methods.toy_methods import continue_text, lm_data, save_toy_lm
 
 EXECUTIONS: list[ClientExecution] = [SequentialClients(), VectorizedClients(clients_at_once=3)]
 HONEST = [0, 2]
@@ -187,3 +188,36 @@ def test_predictions_that_cannot_be_mixed_leave_their_client_out(
     with pytest.warns(UserWarning, match="'client-1' is left out: .*consensus"):
         trainer.fit(module, toy_data(num_clients=3))
     assert trainer.federation.failures == {"client-1": len(ways)}
+
+
+TOKENS: dict[str, Any] = {
+    "unknown tokens": lambda t: {**t, "indices": t["indices"] + 10_000},
+    "negative tokens": lambda t: {**t, "indices": t["indices"] - 10_000},
+    "fewer kept": lambda t: {**t, "indices": t["indices"][:, :1], "probs": t["probs"][:, :1]},
+    "other places": lambda t: {**t, "indices": t["indices"][1:], "probs": t["probs"][1:]},
+    "other rows": lambda t: {**t, "lengths": t["lengths"].roll(1) + 1},
+    "one less": lambda t: {n: one for n, one in t.items() if n != "lengths"},
+}
+
+
+def test_a_language_models_predictions_are_about_the_places_that_the_server_knows(
+    tmp_path: Path,
+) -> None:
+    ways = list(TOKENS)
+
+    class Liar(DDG):
+        def upload(self) -> Payload:
+            upload = super().upload()
+            # the first of the clients, which nobody else is to be measured by
+            if self.client.index:
+                return upload
+            sent = Payload(TOKENS[ways[self.client.round]](upload.parts["consensus"].tensors))
+            return upload.main.with_parts({"consensus": sent})
+
+    module = continue_text(Liar, save_toy_lm(tmp_path / "lm"))
+    trainer = toy_trainer(
+        tmp_path / "run", max_rounds=len(ways), clients_per_round=2, limit_train_batches=1
+    )
+    with pytest.warns(UserWarning, match="'client-0' is left out"):
+        trainer.fit(module, lm_data())
+    assert trainer.federation.failures == {"client-0": len(ways)}

@@ -160,7 +160,8 @@ def test_a_server_step_that_overflows_is_given_up(toy_model: Path, tmp_path: Pat
 def test_a_model_that_is_not_finite_in_its_own_precision_is_named(toy_model: Path) -> None:
     """Without a validation as well: what fits the payload's dtype may not fit the model's."""
     module = FedAvg(toy_backbone(toy_model))
-    module.backbone.half()
+    for parameter in module.backbone.trainable().values():
+        parameter.data = parameter.data.half()
     resident = ResidentModule(module)
     broadcast = {n: t.float() for n, t in module.backbone.trainable().items()}
     resident.act_as_server(Payload(broadcast), None)

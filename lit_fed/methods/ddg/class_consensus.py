@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lit_fed.aggregation import Aggregation
 from lit_fed.backbones import CausalLM, Prediction
+from lit_fed.configuration_error import ConfigurationError
 from lit_fed.losses import mixture, soft_predictions
 from lit_fed.methods.ddg.consensus import Batch, Consensus, Guidance, Passes
 from lit_fed.payload import Payload
@@ -44,7 +45,9 @@ class ClassConsensus(Consensus):
     ) -> Guidance:
         """The client's own rows, with the P̄ of their classes."""
         if student.targets is None:
-            raise ValueError("`labels` are expected where `model.consensus` is ClassConsensus")
+            raise ConfigurationError(
+                "`labels` are expected where `model.consensus` is ClassConsensus"
+            )
         self._observe(student, student.targets, passes.temperature)
         if self._probs is None:
             return Guidance(student)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lit_fed.aggregation import Aggregation
 from lit_fed.backbones import CausalLM, Prediction
+from lit_fed.configuration_error import ConfigurationError
 from lit_fed.limits import require_at_least, require_positive
 from lit_fed.losses import TopK, kl_distill_from_probs, masked_mean
 from lit_fed.methods.ddg.consensus import Batch, Consensus, Guidance, Passes
@@ -191,7 +192,7 @@ class PublicConsensus(Consensus):
 def _public(passes: Passes) -> Dataset:
     public = passes.data.public
     if public is None:
-        raise ValueError(
+        raise ConfigurationError(
             "`data.public` or `data.public_size` is expected where `model.consensus` is "
             "PublicConsensus, but there is no public set; ClassConsensus does without"
         )

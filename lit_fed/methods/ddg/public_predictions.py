@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from lit_fed.configuration_error import ConfigurationError
 from lit_fed.data.features import IGNORED
 from lit_fed.losses import TopK, mixture, mixture_top_k, soft_predictions, top_k
 
@@ -111,12 +112,12 @@ class TokenPredictions(PublicPredictions):
         """[B, L-1, k], 0 where there is no loss.
 
         Raises:
-            ValueError: If the rows' places are not those that were predicted.
+            ConfigurationError: If the rows' places are not those that were predicted.
         """
         rows = index.cpu()
         expected = self.lengths[rows].long()
         if not torch.equal(mask.sum(-1).cpu(), expected):
-            raise ValueError(
+            raise ConfigurationError(
                 f"the consensus is expected to be about the same tokens as the public batch, but "
                 f"samples {rows.tolist()} have {mask.sum(-1).tolist()} and not {expected.tolist()}: "
                 f"clients' tokenizers or `data.max_length` differ"

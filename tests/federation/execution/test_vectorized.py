@@ -124,10 +124,32 @@ def test_single_precision_rounds_as_a_sequential_run_does(model: Path, tmp_path:
 # ---------------------------------------------------------------- clients that fail
 
 
+class RaisesBackwards(torch.autograd.Function):
+    """A loss of which there is no gradient, which shows in the backward pass alone."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor) -> Tensor:
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        raise ArithmeticError("no way back")
+
+
+class RaisesInStep(torch.optim.AdamW):
+    def step(self, closure: Any = None) -> Any:
+        raise ArithmeticError("no step")
+
+
 class Fails(FedAvg):
     """Client 1 fails at its second batch, in one of several ways."""
 
     way = ""
+
+    def configure_optimizers(self) -> Any:
+        if self.client is not None and self.client.index == 1 and self.way == "step raises":
+            return RaisesInStep([p for p in self.parameters() if p.requires_grad])
+        return super().configure_optimizers()
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         fails = self.client is not None and self.client.index == 1 and batch_idx == 1
@@ -138,6 +160,8 @@ class Fails(FedAvg):
         loss = super().training_step(batch, batch_idx)
         if fails and self.way == "no gradient":
             return loss.detach()
+        if fails and self.way == "backward raises":
+            return RaisesBackwards.apply(loss)
         return loss * float("nan") if fails and self.way == "nan loss" else loss
 
 
@@ -151,7 +175,18 @@ class NotANumber(Fails):
                     parameter.fill_(float("nan"))
 
 
-@pytest.mark.parametrize("way", ["raises", "unknown token", "no gradient", "nan loss", "nan"])
+WAYS = (
+    "raises",
+    "unknown token",
+    "no gradient",
+    "backward raises",
+    "step raises",
+    "nan loss",
+    "nan",
+)
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_a_client_fails_alone(way: str, model: Path, tmp_path: Path) -> None:
     kind = NotANumber if way == "nan" else type("Failing", (Fails,), {"way": way})
     with pytest.warns(UserWarning, match="'client-1' is left out"):

@@ -12,6 +12,7 @@ from lit_fed import DDG, DDGMSI, FederatedModule, Payload
 from lit_fed.aggregation import WeightedAverage
 from lit_fed.cli import main
 from lit_fed.client import Client
+from lit_fed.configuration_error import ConfigurationError
 from lit_fed.losses import kl_distill, mean_pool
 from lit_fed.methods.ddg import (
     REPLACED,
@@ -178,7 +179,7 @@ def test_the_consensus_survives_shuffling(model: Path, language_model: Path) -> 
     dense = torch.zeros(7, 4, 9).scatter(-1, found.indices, found.probs)
     expected = (tokens[order] / 3).softmax(-1).masked_fill(~places[order].unsqueeze(-1), 0.0)
     torch.testing.assert_close(dense, expected, atol=1e-3, rtol=0)
-    with pytest.raises(ValueError, match="about the same tokens as the public batch"):
+    with pytest.raises(ConfigurationError, match="about the same tokens as the public batch"):
         whole.of(torch.tensor([0]), torch.ones(1, 4, dtype=torch.bool))
 
 

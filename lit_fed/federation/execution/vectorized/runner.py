@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import islice
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_fed.backbones import Backbone
 from lit_fed.client import Client
@@ -170,18 +171,33 @@ class VectorizedRunner:
         Returns:
             One result for each, in their order.
         """
-        with self._done(starts, _round) as slots:
-            return [_result(slot, s.client) for slot, s in zip(slots, starts, strict=True)]
+        try:
+            return self._train(starts)
+        except _OneOfThemFailed as failed:
+            # Half of what they share is computed by now. A round follows from where it starts, so that each can
+            # begin again, and the one that did it fails alone.
+            names = ", ".join(repr(start.client.id) for start in starts)
+            rank_zero_warn(
+                f"clients {names} train one after the other in this round, since {failed} failed for all of them "
+                f"together: {Failed(starts[0].client, failed.error).error}"
+            )
+            return [result for start in starts for result in self._train([start])]
 
     def try_steps(self, starts: Sequence[ClientRound], batches: int) -> None:
         """Take a few training steps of at most n clients together, of which nothing is left.
+
+        Where one of them fails for all, they end there: the round will tell which it is.
 
         Args:
             starts: What each client starts from.
             batches: How many of its batches, at most.
         """
-        with self._done(starts, partial(_trial, batches=batches)):
+        with suppress(_OneOfThemFailed), self._done(starts, partial(_trial, batches=batches)):
             return
+
+    def _train(self, starts: Sequence[ClientRound]) -> list[Finished | Failed]:
+        with self._done(starts, _round) as slots:
+            return [_result(slot, s.client) for slot, s in zip(slots, starts, strict=True)]
 
     @contextmanager
     def _done(self, starts: Sequence[ClientRound], work: Work) -> Iterator[list[Slot]]:
@@ -287,7 +303,7 @@ class VectorizedRunner:
                 total, [*stacks, *others], retain_graph=True, allow_unused=True
             )
         except Exception as error:
-            return [(number, error) for number in requests]
+            return _alone(requests, error, "a backward pass")
         own = iter(found[len(stacks) :])
         answers: list[tuple[int, Any]] = []
         for number, request in requests.items():
@@ -299,16 +315,16 @@ class VectorizedRunner:
     def _backward(self, requests: dict[int, BackwardRequest]) -> list[tuple[int, Any]]:
         if not requests:
             return []
-        answer: Any = None
         passes = max(len(request.losses) for request in requests.values())
         try:
             for turn in range(passes):
                 self._backward_pass(requests, turn, turn == passes - 1)
         except Exception as error:
-            answer = error
-        for model in self.models:
-            model.forget_use()
-        return [(number, answer) for number in requests]
+            return _alone(requests, error, "a backward pass")
+        finally:
+            for model in self.models:
+                model.forget_use()
+        return [(number, None) for number in requests]
 
     def _backward_pass(self, requests: dict[int, BackwardRequest], turn: int, last: bool) -> None:
         """The clients' losses of one number, all as one."""
@@ -328,17 +344,35 @@ class VectorizedRunner:
                     model.hand_out_gradients(views, asking.keys())
 
     def _step(self, requests: dict[int, StepRequest]) -> list[tuple[int, Any]]:
-        answer: Any = None
         try:
             with self.training.module.timers("optimizer"):
                 self.steps.step({number: request.optimizer for number, request in requests.items()})
         except Exception as error:
-            answer = error
-        return [(number, answer) for number in requests]
+            return _alone(requests, error, "an optimizer's step")
+        return [(number, None) for number in requests]
 
     def _give_back(self) -> None:
         self.steps.release()
         self.streams.enter(SERVER)
+
+
+class _OneOfThemFailed(Exception):
+    """What clients do together has failed, and which of them did it cannot be told."""
+
+    def __init__(self, error: Exception, what: str) -> None:
+        super().__init__(what)
+        self.error = error
+
+
+def _alone(requests: Mapping[int, Any], error: Exception, what: str) -> list[tuple[int, Any]]:
+    """The error as the answer to the only client that can have made it.
+
+    Raises:
+        _OneOfThemFailed: If there are several.
+    """
+    if len(requests) > 1:
+        raise _OneOfThemFailed(error, what) from error
+    return [(number, error) for number in requests]
 
 
 @contextmanager
