@@ -147,7 +147,7 @@ class RepresentationStability(PeriodicEvaluation):
                             module.backbone.model,
                             perturbation,
                             _SITES,
-                            attention_mask=mask,
+                            attention_mask=module.backbone.seen_mask(batch),
                             generator=generator,
                         )
                     )

@@ -158,6 +158,20 @@ class Backbone(nn.Module, ABC):
         """Tokens of a learnt prompt; 0 if there is none, or it takes no part."""
         return 0 if self.is_bare else getattr(self._peft_config, "num_virtual_tokens", 0)
 
+    def seen_mask(self, batch: Mapping[str, Tensor]) -> Tensor | None:
+        """The attention mask of all the tokens that the model's modules see, [B, P + L], None where there is none.
+
+        The P tokens of a learnt prompt come first where they are embedded like others; prefix tuning's are keys and
+        values alone.
+
+        Args:
+            batch: As for :meth:`forward`.
+        """
+        mask = batch.get("attention_mask")
+        if mask is None or not self.virtual_tokens or _has_keys_and_values(self._peft_config):
+            return mask
+        return torch.cat([mask.new_ones(len(mask), self.virtual_tokens), mask], dim=1)
+
     @property
     def is_bare(self) -> bool:
         """Whether no adapter takes part, as within :meth:`using` without names."""
@@ -499,3 +513,8 @@ class Backbone(nn.Module, ABC):
             hidden[0][:, -length:] if output_hidden else None,
             torch.ones_like(batch["input_ids"]) if mask is None else mask,
         )
+
+
+def _has_keys_and_values(config: Any) -> bool:
+    """Whether a learnt prompt is of keys and values, and no tokens that pass through the model."""
+    return config.peft_type in ("PREFIX_TUNING", "CARTRIDGE")

@@ -125,7 +125,7 @@ class StructureInjection:
                 student.backbone.model,
                 self.perturbation,
                 self.sites,
-                attention_mask=batch.get("attention_mask"),
+                attention_mask=student.backbone.seen_mask(batch),
                 generator=torch.Generator(student.device).manual_seed(seed),
             ) as injection,
         ):
