@@ -13,7 +13,8 @@ import pytest
 from lightning.pytorch import Callback
 
 from lit_fed.callbacks.adapter_export import folder_names
-from lit_fed.federation.run.run_folder import claim_run_folder
+from lit_fed.federation.run import run_folder
+from lit_fed.federation.run.run_folder import claim_run_folder, why_unwritable
 from lit_fed.federation.run.run_lock import FolderOccupied, RunLock
 from tests.federation.toy import toy_data, toy_module, toy_trainer
 
@@ -59,10 +60,18 @@ def test_runs_that_start_at_once_have_folders_of_their_own(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     context = multiprocessing.get_context("fork")
-    start, taken = context.Event(), context.Queue()
+    looked, taken = context.Barrier(8), context.Queue()
 
     def claim() -> None:
-        start.wait()
+        # all have looked which number is free before any of them takes one
+        first = iter([True])
+
+        def meet(folder: Path) -> str | None:
+            if next(first, False):
+                looked.wait(timeout=60)
+            return why_unwritable(folder)
+
+        run_folder.why_unwritable = meet
         claimed = claim_run_folder(None, None, "x")
         taken.put(str(claimed.folder))
         time.sleep(60)
@@ -70,7 +79,6 @@ def test_runs_that_start_at_once_have_folders_of_their_own(
     children = [context.Process(target=claim) for _ in range(8)]
     for child in children:
         child.start()
-    start.set()
     try:
         folders = {taken.get(timeout=60) for _ in children}
     finally:
