@@ -27,6 +27,7 @@ REFUSED: Final[Mapping[str, str]] = {
     "ADALORA": _IN_THE_LOOP,
     "ADAPTION_PROMPT": "puts its parts into the attention of a model, where no adapter can be switched off",
     "CPT": "learns a prompt of given tokens whose labels and kinds it reads with every row, which no encoding gives",
+    "LILY": "weighs its parts by a mean over all rows and padding of a batch, on which each prediction would depend",
     "MULTITASK_PROMPT_TUNING": _TASKS,
     "OSF": "projects its gradients by hooks on its parameters, in whose place executions and precisions put others",
     "POLY": _TASKS,

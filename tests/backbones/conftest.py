@@ -90,6 +90,18 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "FNetConfig",
         {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 32},
     ),
+    "bart": (
+        "BartForCausalLM",
+        "BartConfig",
+        {
+            "d_model": 16,
+            "decoder_layers": 2,
+            "decoder_attention_heads": 2,
+            "decoder_ffn_dim": 32,
+            "max_position_embeddings": ROOM,
+            "is_decoder": True,
+        },
+    ),
     "gpt1": (
         "OpenAIGPTLMHeadModel",
         "OpenAIGPTConfig",

@@ -18,6 +18,7 @@ from peft import (
     BOFTConfig,
     CPTConfig,
     KasaConfig,
+    LilyConfig,
     LoftQConfig,
     LoraConfig,
     MontecloraConfig,
@@ -53,7 +54,7 @@ BERT = "BertForSequenceClassification"
 OWN = (BitFitConfig, BottleneckConfig)  # their modules make them known to peft
 NOT_VECTORIZED = {"LOHA", "LOKR", "PVERA"}  # they draw random numbers of their own
 KEEPS_ITS_TYPE = "ADAMSS"  # that of the model when it was made: dtype, not precision, sets it
-SINGLE = {"ADAMSS", "FOURIERFT", "LILY"}  # they compute in float32 whatever the model does
+SINGLE = {"ADAMSS", "FOURIERFT"}  # they compute in float32 whatever the model does
 
 # Settings that fit a tiny model, by peft's name of the method. Further ones of a method have a name of their own.
 WORKS: dict[str, dict[str, Any]] = {
@@ -73,7 +74,6 @@ WORKS: dict[str, dict[str, Any]] = {
     "HIRA": {},
     "HRA": {},
     "IA3": {},
-    "LILY": {},
     "LN_TUNING": {"target_modules": ".*(layernorm|LayerNorm)"},
     "LOHA": {},
     "LOKR": {},
@@ -123,6 +123,7 @@ REFUSALS: list[tuple[Any, str]] = [
     (AdamssConfig(use_asa=True), "AdamssConfig with use_asa True, .* never prune"),
     (AdaptionPromptConfig(adapter_len=2, adapter_layers=1), "no adapter can be switched off"),
     (CPTConfig(cpt_token_ids=[4], task_type="CAUSAL_LM"), "CPTConfig, .* which no encoding gives"),
+    (LilyConfig(), "LilyConfig, .* rows and padding of a batch"),
     (MultitaskPromptTuningConfig(num_virtual_tokens=2), "MultitaskPrompt.* number of a task"),
     (PolyConfig(), "PolyConfig, .* number of a task"),
     (XLoraConfig(hidden_size=16, adapters={"a": "a"}), "XLoraConfig, .* trained before"),
