@@ -168,7 +168,8 @@ def adamw(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
 
 
 def distilled(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
-    trainer = toy_trainer(root, max_rounds=2, **settings)
+    """Two batches a step, of whose loss the alignment takes a backward pass of its own."""
+    trainer = toy_trainer(root, max_rounds=2, accumulate_grad_batches=2, **settings)
     module = DDG(
         still(model),
         optimizer=slow_adamw,
