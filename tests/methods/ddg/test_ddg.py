@@ -205,6 +205,24 @@ def test_every_public_row_meets_its_own_prediction(public: str, model: Path) -> 
         assert module.aggregate_kl_loss(*module.consensus.guidance(module, {}, None, None)) < 1e-5
 
 
+def test_every_round_has_its_own_consensus(model: Path) -> None:
+    data = toy_data()
+    data.setup()
+    module = classify(DDG, model)
+    module.datamodule = data
+    for seed in range(3):
+        generator = torch.Generator().manual_seed(seed)
+        q = torch.randn(PUBLIC, CLASSES, generator=generator).softmax(-1).half()
+        module.download(broadcast(module, probs=q))
+        torch.manual_seed(0)
+        rows = next(module.consensus.batches(module))["index"]
+        guidance = module.consensus.guidance(module, {}, None, None)
+        assert torch.equal(guidance.consensus, q[rows])
+    module.download(broadcast(module))
+    student = object()
+    assert module.consensus.guidance(module, {}, student, None) == (student, None, None, None)
+
+
 def test_payload_bytes(model: Path, tmp_path: Path) -> None:
     module = classify(DDG, model)
     trainer = fit(module, tmp_path, clients_per_round=2)
