@@ -91,9 +91,10 @@ class FederatedTrainer(LightningCompatibility):
             keeps the global state.
         max_update_norm_ratio: How many times the round's median update norm a client's update may have: one
             that is larger is left out, named and counted as a failure. What a client changes is compared, where
-            clients send weights. The shipped configurations' honest clients stay below 4, also where the smallest
-            has 18 rows and the largest 249; the default leaves room for those who take many more steps than
-            others. None: every finite update counts.
+            clients send weights. The honest clients of the configuration ``lora_fedavg`` stay below 4, also where the
+            smallest has 18 rows and the largest 249; the default leaves room for those who take many more steps
+            than others. Every round reports ``clients/update_norm/median`` and ``/max``. None: every finite
+            update counts.
         validate_clients: Whether each client's model is validated after its training, on its own
             held-out rows or, if it has none, on the common ones. Always so for methods without a
             global model.

@@ -107,7 +107,7 @@ def test_a_run_that_has_moved_may_stand_later_and_a_resumed_one_is_not_told_agai
 def test_a_round_that_no_client_finishes_is_no_standstill(toy_model: Path, tmp_path: Path) -> None:
     class Fails(FedAvg):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
-            raise ValueError("out of order")
+            raise ValueError(f"out of order at {self.own_step}, {batch['index'].tolist()}")
 
     trainer = toy_trainer(tmp_path, max_rounds=3, min_clients=0, test_at_end=False)
     with warnings.catch_warnings(record=True) as caught:

@@ -250,12 +250,14 @@ def test_the_resident_model_is_left_as_it_was(model: Path, tmp_path: Path) -> No
     module = fedavg(model)
     parameters = list(module.parameters())
     frozen = [p.detach().clone() for p in parameters if not p.requires_grad]
+    hooks = [list(m._forward_hooks.values()) for m in module.modules()]
     trainer.fit(module, data())
     assert trainer.lightning_module is module
     assert all(a is b for a, b in zip(module.parameters(), parameters, strict=True))
     kept = [p for p in parameters if not p.requires_grad]
     assert all(torch.equal(a, b) for a, b in zip(kept, frozen, strict=True))
-    assert not [m for m in module.modules() if "forward" in m.__dict__ or m._forward_hooks]
+    assert [list(m._forward_hooks.values()) for m in module.modules()] == hooks
+    assert not [m for m in module.modules() if "forward" in m.__dict__]
     assert_close(
         trainer.federation.broadcast,
         type(trainer.federation.broadcast)(module.backbone.trainable()),

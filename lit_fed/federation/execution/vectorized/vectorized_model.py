@@ -91,7 +91,8 @@ class VectorizedModel(VectorizedState):
     def own_parameters(self, client: int) -> dict[int, nn.Parameter]:
         """A client's own parameters, by the ids of the resident's."""
         return {
-            id(p): nn.Parameter(stack.detach()[client], requires_grad=p.requires_grad)
+            # `data`: what one client writes in place is nothing that another's graph holds
+            id(p): nn.Parameter(stack.data[client], requires_grad=p.requires_grad)
             for p, stack in zip(self._parameters, self.stacks, strict=True)
         }
 
