@@ -33,6 +33,7 @@ DTYPES: Final = frozenset(
 )
 
 _ALIGNMENT: Final = 64  # bytes, a cache line
+_MAIN: Final = ""  # in a file, the name of the main part among those of the others
 _SEPARATOR: Final = "::"  # in a file, between a part's name and those of its tensors
 
 
@@ -222,14 +223,17 @@ class Payload:
     def to_bytes(self) -> bytes:
         """The payload in the safetensors format.
 
-        The strings and the names of the parts travel in its header. A part's tensor is ``<part>::<name>``.
+        The strings and the names of the parts travel in its header. A part's tensor is ``<part>::<name>``. Equal
+        payloads are equal bytes.
         """
-        tensors, metadata = dict(self.tensors), {"strings": json.dumps(dict(self.strings))}
+        tensors, strings = dict(self.tensors), dict(self.strings)
         for name, part in self.parts.items():
             tensors |= {f"{name}{_SEPARATOR}{key}": tensor for key, tensor in part.tensors.items()}
+        # one text alone, since safetensors writes several in an order that differs each time
+        metadata = {"strings": json.dumps(strings)}
         if self.parts:
-            strings = {name: dict(part.strings) for name, part in self.parts.items()}
-            metadata["parts"] = json.dumps(strings)
+            inside = {name: dict(part.strings) for name, part in self.parts.items()}
+            metadata = {"parts": json.dumps({_MAIN: strings, **inside})}
         return safetensors.torch.save(tensors, metadata=metadata)
 
     @classmethod
@@ -242,8 +246,12 @@ class Payload:
             ValueError: If ``data`` is not a safetensors file of ours, or holds what a payload may not.
         """
         stored, metadata = _safetensors(data)
-        strings = _json_object(metadata.pop("strings", "{}"), "strings")
         inside = _json_object(metadata.pop("parts", "{}"), "parts")
+        # bytes of before have the main part's strings as a text of their own
+        told = _json_object(metadata.pop("strings", "{}"), "strings")
+        strings = inside.pop(_MAIN, told)
+        if told and strings is not told:
+            raise ValueError("payload bytes are expected to name the main part's strings once")
         if metadata:
             raise ValueError(
                 f"payload bytes are expected to name strings and parts alone in the header, but it has "
@@ -302,7 +310,7 @@ def _safetensors(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"payload bytes are expected in the safetensors format, but: {error}"
         ) from error
     metadata: dict[str, str] = dict(header.get("__metadata__") or {})
-    if "__metadata__" in header and "strings" not in metadata:
+    if "__metadata__" in header and not metadata.keys() & {"strings", "parts"}:
         raise ValueError(
             "payload bytes are expected to name their strings in the header, but it has "
             f"{_names(sorted(metadata))}"

@@ -69,9 +69,8 @@ def assert_nothing_lost(payload: Payload, data: bytes) -> None:
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     texts = header.get("__metadata__") or {}
     inside = json.loads(texts.get("parts", "{}"))
-    assert {n: list(s) for n, s in payload.strings.items()} == json.loads(
-        texts.get("strings", "{}")
-    )
+    strings = inside.pop("", json.loads(texts.get("strings", "{}")))
+    assert {n: list(s) for n, s in payload.strings.items()} == strings
     held = dict(payload.tensors)
     for name, part in payload.parts.items():
         held |= {f"{name}::{key}": tensor for key, tensor in part.tensors.items()}

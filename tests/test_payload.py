@@ -269,3 +269,20 @@ def test_parts_that_cannot_be_are_refused_by_name() -> None:
 def test_a_deep_copy_is_the_same_immutable_payload() -> None:
     payload = with_consensus()
     assert copy.deepcopy({"p": payload})["p"] is payload
+
+
+def test_equal_payloads_are_equal_bytes() -> None:
+    """A run that is resumed leaves the same files; safetensors writes several texts in any order."""
+    payload = Payload({"w": torch.ones(2)}, {"s": ["x"]}, {"part": Payload(strings={"t": ["y"]})})
+    assert len({payload.to_bytes() for _ in range(32)}) == 1
+
+
+def test_bytes_of_before_are_read() -> None:
+    """Strings and parts were two texts of the header."""
+    payload = Payload({"w": torch.ones(2)}, {"s": ["x"]}, {"part": Payload(strings={"t": ["y"]})})
+    metadata = {"strings": '{"s": ["x"]}', "parts": '{"part": {"t": ["y"]}}'}
+    before = safetensors.torch.save({"w": torch.ones(2)}, metadata)
+    assert Payload.from_bytes(before) == payload == Payload.from_bytes(payload.to_bytes())
+    twice = {"strings": '{"s": ["x"]}', "parts": '{"": {"s": ["z"]}, "part": {"t": ["y"]}}'}
+    with pytest.raises(ValueError, match="name the main part's strings once"):
+        Payload.from_bytes(safetensors.torch.save({"w": torch.ones(2)}, twice))
