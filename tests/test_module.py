@@ -139,6 +139,7 @@ def test_a_method_inside_another_module_logs_in_a_stock_trainer(
     assert {"train/loss", "outer/twice"} <= trainer.callback_metrics.keys()
 
 
+@pytest.mark.slow
 def test_two_processes_of_a_stock_trainer_report_what_one_does(tmp_path: Path) -> None:
     """By the tokens that each has seen, of which they have unequally many."""
     save_toy_lm(tmp_path / "lm")

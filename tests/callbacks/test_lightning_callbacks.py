@@ -211,6 +211,7 @@ def _rows(path: Path) -> dict[str, int]:
         return {row["client"]: int(row["rows"]) for row in csv.DictReader(file)}
 
 
+@pytest.mark.slow
 def test_they_act_in_two_processes(tmp_path: Path) -> None:
     path = Path(config_with(tmp_path, max_rounds=5, accumulate_grad_batches=1))
     config = yaml.safe_load(path.read_text())

@@ -98,6 +98,7 @@ def test_what_another_seed_prepared_is_not_taken(toy_model: Path, tmp_path: Path
     assert module.made == EVERYONE
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_preparation(toy_model: Path, tmp_path: Path) -> None:
     whole, _ = fit(toy_model, tmp_path / "whole")
     assert process(toy_model, tmp_path / "two", 2, 0) == 0

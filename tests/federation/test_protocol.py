@@ -61,6 +61,7 @@ def test_runs_resumes_and_counts(make: Make, tmp_path: Path) -> None:
     assert whole.final_metrics == resumed.final_metrics
 
 
+@pytest.mark.slow
 def test_it_learns(make: Make, tmp_path: Path) -> None:
     trainer = toy_trainer(tmp_path, max_rounds=8, clients_per_round=1.0, local_epochs=2)
     trainer.fit(make(), toy_data(train=toy_rows(320, 0), test=toy_rows(100, 2)))

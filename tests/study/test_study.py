@@ -57,6 +57,7 @@ def test_runs_everything_once_and_says_what_failed(
         assert [float(r["test/accuracy"]) for r in csv.DictReader(file)] == values
 
 
+@pytest.mark.slow
 def test_a_run_broken_off_goes_on_from_its_checkpoint(
     config: Path, finished: Path, tmp_path: Path
 ) -> None:
@@ -80,6 +81,7 @@ def test_a_missing_configuration_is_named(tmp_path: Path) -> None:
         study([Path("absent.yaml")], root=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_sweep_over_an_overlay(config: Path, tmp_path: Path) -> None:
     overlay = tmp_path / "shorter.yaml"
     overlay.write_text("trainer:\n  max_rounds: 1\n")

@@ -57,13 +57,14 @@ def ended(process: subprocess.Popen[str], within: float) -> tuple[int, str]:
     return process.returncode, said
 
 
-@pytest.mark.parametrize("kind", [[], ["sharded"]])
+@pytest.mark.parametrize("kind", [[], pytest.param(["sharded"], marks=pytest.mark.slow)])
 def test_processes_that_all_start_find_each_other(kind: list[str]) -> None:
     code, said = ended(start(2, 300, -1, "nowhere", *kind), within=200)
     assert code == 0, said
     assert said.count("met") == 2
 
 
+@pytest.mark.slow
 def test_a_process_whose_launcher_is_killed_at_the_start_ends_at_once() -> None:
     begun = time.monotonic()
     code, said = ended(start(2, 3000, 0, "launched"), within=150)
@@ -72,7 +73,10 @@ def test_a_process_whose_launcher_is_killed_at_the_start_ends_at_once() -> None:
     assert time.monotonic() - begun < 150
 
 
-@pytest.mark.parametrize(("there", "missing"), [(0, "all of the others"), (1, "the first one")])
+@pytest.mark.parametrize(
+    ("there", "missing"),
+    [(0, "all of the others"), pytest.param(1, "the first one", marks=pytest.mark.slow)],
+)
 def test_a_process_does_not_wait_long_for_one_that_never_starts(there: int, missing: str) -> None:
     (alone,) = by_hand(2, 3, -1, "nowhere", ranks=[there])
     code, said = ended(alone, within=150)
