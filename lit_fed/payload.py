@@ -247,6 +247,10 @@ class Payload:
         """
         stored, metadata = _safetensors(data)
         inside = _json_object(metadata.pop("parts", "{}"), "parts")
+        if none := [name for name, texts in inside.items() if texts is None]:
+            raise ValueError(
+                f"payload strings are expected by their names, but part {none[0]!r} has null"
+            )
         # bytes of before have the main part's strings as a text of their own
         told = _json_object(metadata.pop("strings", "{}"), "strings")
         strings = inside.pop(_MAIN, told)

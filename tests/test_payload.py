@@ -144,6 +144,10 @@ def test_matching_names_what_differs() -> None:
         ),
         ({"strings": "{}", "parts": '{"p": {}}'}, "part 'p' is empty"),
         (
+            {"parts": '{"": null}'},
+            "payload strings are expected by their names, but part '' has null",
+        ),
+        (
             {"strimgs": '{"s": ["lost"]}'},
             "to name their strings in the header, but it has 'strimgs'",
         ),
