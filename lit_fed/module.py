@@ -308,6 +308,10 @@ class FederatedModule(LightningModule):
         for name, value in state.matching(held, "private state").items():
             held[name].copy_(value)
 
+    def server_metrics(self) -> dict[str, float]:
+        """Server: what is to be logged of the last :meth:`aggregate`, by names such as ``server/…``. Default: none."""
+        return {}
+
     def server_state(self) -> Payload:
         """Server: what it keeps until the next round beside the broadcast. Default: nothing."""
         return Payload()

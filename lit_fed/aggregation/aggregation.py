@@ -72,6 +72,10 @@ class Aggregation(ABC):
         """
         return client_weights(updates)
 
+    def metrics(self) -> dict[str, float]:
+        """What is to be logged of the last :meth:`__call__`, such as ``server/lora_distance``. Default: nothing."""
+        return {}
+
     def state(self) -> Payload:
         """What the rule remembers until the next round. Default: nothing."""
         return Payload()

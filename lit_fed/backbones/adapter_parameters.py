@@ -68,3 +68,20 @@ def adapter_places(model: PeftModel, adapter: str) -> dict[str, Place]:
         else:
             places |= {f"prompt_encoder.{name}": place for name, place in inside.items()}
     return places
+
+
+def lora_scales(model: nn.Module, adapter: str) -> dict[str, float]:
+    """What the products B·A of an adapter are multiplied by, by the names of the layers that they change.
+
+    Args:
+        model: A model in peft's wrapper, or one without adapters.
+        adapter: The name of one.
+
+    Returns:
+        The scale of every layer that has factors of this adapter; empty where it is no LoRA.
+    """
+    return {
+        name: float(scales[adapter])
+        for name, module in model.named_modules()
+        if isinstance(scales := getattr(module, "scaling", None), dict) and adapter in scales
+    }

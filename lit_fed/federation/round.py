@@ -124,7 +124,7 @@ class FederationRound:
         self._require_enough(state, clients, updates, errors)
 
         with timers("aggregation"):
-            state = self._aggregated(state, updates)
+            state, said = self._aggregated(state, updates)
         state = replace(
             state,
             clients=states,
@@ -134,7 +134,7 @@ class FederationRound:
         )
         with timers("evaluation"):
             metrics = {"round": float(state.round + 1), **self._validated(state)}
-        metrics |= spread([u.metrics for u in updates]) | _traffic(ledger)
+        metrics |= said | spread([u.metrics for u in updates]) | _traffic(ledger)
         metrics |= {"clients/sampled": len(clients), "clients/failed": len(errors)}
         if norms:
             median = statistics.median_low(norms.values())
@@ -215,13 +215,15 @@ class FederationRound:
                 f"`trainer.min_clients` {least}{reason}"
             ) from (errors[-1] if errors else None)
 
-    def _aggregated(self, state: FederationState, updates: Sequence[Update]) -> FederationState:
-        """The state with its next broadcast; as it was if there is no update."""
+    def _aggregated(
+        self, state: FederationState, updates: Sequence[Update]
+    ) -> tuple[FederationState, dict[str, float]]:
+        """The state with its next broadcast, and what is said of it; as it was if there is no update."""
         if not updates:
             rank_zero_warn(
                 f"round {state.round + 1}: no client finished; the global state stays as it was"
             )
-            return state
+            return state, {}
         module = self.training.module
         reseed(self.settings.seed, state.round)
         act_as_server(self.training.resident, state)
@@ -231,7 +233,7 @@ class FederationRound:
             raise self._given_up(state, str(error)) from error
         state = replace(state, broadcast=broadcast, server=server)
         self._report("on_aggregate_end", updates)
-        return state
+        return state, module.server_metrics()
 
     def _given_up(self, state: FederationState, why: str) -> RuntimeError:
         return RuntimeError(

@@ -130,6 +130,10 @@ class AveragingMixin(FederatedModule):
         weights = [replace(update, payload=update.payload.main) for update in updates]
         return self.aggregation(weights, previous)
 
+    def server_metrics(self) -> dict[str, float]:
+        """Server: what the aggregation rule says of the round."""
+        return self.aggregation.metrics()
+
     def server_state(self) -> Payload:
         """Server: the memory of the aggregation rule."""
         return self.aggregation.state()

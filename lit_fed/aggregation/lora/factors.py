@@ -1,0 +1,135 @@
+"""The factors of LoRA's changes: which tensors of an adapter they are, and with what scale they are multiplied."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+
+from torch import Tensor
+
+from lit_fed.backbones.adapter_parameters import lora_scales
+from lit_fed.backbones.adapters import DEFAULT
+
+if TYPE_CHECKING:
+    from lit_fed.backbones import Backbone
+
+MATRIX: Final = 2  # dimensions
+
+# What peft calls the two factors, in a linear layer and in an embedding.
+_LETTERS: Final = ((".lora_A.weight", ".lora_B.weight"), (".lora_embedding_A", ".lora_embedding_B"))
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The change s·B·A of one weight.
+
+    In a layer whose weight is stored transposed (GPT-2's ``Conv1D``) and in an embedding the change is that of the
+    transposed weight: peft's factors have the same shapes everywhere.
+
+    Attributes:
+        a: A, [r, in].
+        b: B, [out, r].
+        scale: s, alpha / r, or alpha / √r of rank-stabilised LoRA (Kalajdzievski, 2023,
+            https://arxiv.org/abs/2312.03732).
+    """
+
+    a: Tensor
+    b: Tensor
+    scale: float
+
+
+@dataclass(frozen=True)
+class FactorNames:
+    """Where one weight's factors are among an adapter's tensors.
+
+    Attributes:
+        a: The name of A.
+        b: The name of B.
+        scale: s.
+    """
+
+    a: str
+    b: str
+    scale: float
+
+
+class LoRALayout:
+    """Which tensors of an adapter are factors, by the weight that they change.
+
+    Args:
+        weights: The factors' names, by the name of the layer in peft's wrapper, such as
+            ``base_model.model.bert.encoder.layer.0.attention.self.query``.
+
+    Example:
+        >>> import peft, torch
+        >>> from lit_fed.backbones import SequenceClassifier
+        >>> backbone = SequenceClassifier(peft=peft.LoraConfig(r=4, lora_alpha=8, target_modules=["query"]))
+        >>> layout = LoRALayout.of(backbone, rule="FlexLoRA")
+        >>> len(layout.weights), {f.scale for f in layout.factors(backbone.trainable()).values()}
+        (4, {2.0})
+    """
+
+    def __init__(self, weights: Mapping[str, FactorNames]) -> None:
+        self.weights = dict(weights)
+        self.names: frozenset[str] = frozenset(
+            name for w in self.weights.values() for name in (w.a, w.b)
+        )
+
+    @classmethod
+    def of(cls, backbone: Backbone, rule: str, adapter: str = DEFAULT) -> Self:
+        """The layout of a backbone's adapter.
+
+        Args:
+            backbone: The backbone.
+            rule: The class that asks, for the message.
+            adapter: The adapter's name.
+
+        Raises:
+            ValueError: If the adapter's change is not s·B·A of every weight that it changes: no LoRA, DoRA, a
+                convolution, or a bias of B's own.
+        """
+        found = lora_scales(backbone.model, adapter)
+        names = backbone.trainable(adapter)
+        weights: dict[str, FactorNames] = {}
+        for layer, scale in found.items():
+            for a, b in _LETTERS:
+                if layer + a in names and layer + b in names:
+                    weights[layer] = FactorNames(layer + a, layer + b, scale)
+        if reason := _refusal(names, weights):
+            raise ValueError(
+                f"`model.aggregation` {rule} expects `model.backbone.peft` to be a LoRA, whose change is s·B·A of "
+                f"every weight, but {reason}"
+            )
+        return cls(weights)
+
+    def factors(self, tensors: Mapping[str, Tensor]) -> dict[str, Factors]:
+        """The factors among an adapter's tensors, by the layer that they change.
+
+        Args:
+            tensors: An adapter's, all of its factors among them.
+
+        Raises:
+            KeyError: If a factor is missing.
+        """
+        return {
+            layer: Factors(tensors[w.a], tensors[w.b], w.scale) for layer, w in self.weights.items()
+        }
+
+    def others(self, names: Collection[str]) -> list[str]:
+        """Those names that are no factors, such as a head's, in their order."""
+        return [name for name in names if name not in self.names]
+
+
+def _refusal(names: Mapping[str, Tensor], weights: Mapping[str, FactorNames]) -> str | None:
+    """Why an adapter's change is something else than factors and weights that are trained as a whole."""
+    held = {name for w in weights.values() for name in (w.a, w.b)}
+    if not weights:
+        return "it has no factors A and B"
+    for name in names:
+        if name not in held and "lora_" in name:
+            return f"it has {name} besides"
+    for name in sorted(held):
+        if names[name].ndim != MATRIX:
+            return f"{name} is no matrix"
+    return None
