@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Literal
 
 from lightning.fabric import Fabric
@@ -12,10 +10,10 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from lit_fed.federation.client.local_training import LocalTraining
-from lit_fed.federation.client.process_state import undisturbed
 from lit_fed.federation.client.results import ClientRound, Failed, Finished
-from lit_fed.federation.client.trial import seconds, trial
+from lit_fed.federation.client.trial import seconds
 from lit_fed.federation.execution.execution import ClientExecution
+from lit_fed.federation.execution.vectorized.pace import Pace
 from lit_fed.federation.execution.vectorized.vectorizable import CannotVectorize
 from lit_fed.limits import require_at_least
 
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
 
 
 _AT_ONCE: Final = 8
-_WARM_UP, _TURNS, _BATCHES = 1, 3, 2
 
 
 class VectorizedClients(ClientExecution):
@@ -39,8 +36,9 @@ class VectorizedClients(ClientExecution):
     of n clients. What cannot be vectorised is refused by name.
 
     Args:
-        clients_at_once: n, at least 1. "auto": 8 where that is faster, else one after the other. Before the first
-            round a few training steps are timed both ways, of which nothing is left, and the ratio is said.
+        clients_at_once: n, at least 1. "auto": up to 8 where that is faster, else one after the other. Which it is, is
+            found out on rounds that have to be trained anyway: two clients alone and two together, of which the
+            slower way costs little, and is said once.
 
     Raises:
         ValueError: If ``clients_at_once`` is below 1, or a word other than "auto".
@@ -62,7 +60,8 @@ class VectorizedClients(ClientExecution):
             self._size = require_at_least(setting, clients_at_once, 1)
         self.clients_at_once = clients_at_once
         self._runner: VectorizedRunner | None = None
-        self._alone: tuple[LocalTraining, int] | None = None
+        self._training: LocalTraining | None = None
+        self._pace = Pace(self._size)
 
     def check(self, fabric: Fabric) -> None:
         """Refuse scaled gradients; see :class:`ClientExecution`."""
@@ -82,51 +81,61 @@ class VectorizedClients(ClientExecution):
         # It knows peft's layers, and importing those takes a second, which only this execution needs.
         from lit_fed.federation.execution.vectorized.runner import VectorizedRunner
 
-        size = min(self._size, len(starts))
-        if self._alone is not None and self._alone[0] is training and size <= self._alone[1]:
+        if (
+            self._training is not training
+        ):  # each time a trainer takes a module in, its training is new
+            self._training, self._runner, self._pace = training, None, Pace(self._size)
+        if self._pace.together is False:
+            self._runner = None
             yield from map(training.attempt, starts)
             return
-        runner = self._runner
-        # Each time a trainer takes a module in, its training is new.
-        if runner is None or runner.training is not training or len(runner.slots) < size:
+        size = min(self._size, len(starts))
+        if self._runner is None or len(self._runner.slots) < size:
             self._runner = None
-            runner = VectorizedRunner(training, size)
-            if self.clients_at_once == "auto" and _ratio(runner, starts[:size]) >= 1:
-                self._alone = training, size
-                yield from map(training.attempt, starts)
-                return
-            self._runner = runner
+            self._runner = VectorizedRunner(training, size)
+        if self.clients_at_once == "auto":
+            yield from self._at_its_pace(self._runner, self._pace, starts)
+            return
         for begin in range(0, len(starts), self._size):
-            yield from runner.train(starts[begin : begin + self._size])
+            yield from self._runner.train(starts[begin : begin + self._size])
+
+    def _at_its_pace(
+        self, runner: VectorizedRunner, pace: Pace, starts: Sequence[ClientRound]
+    ) -> Iterator[Finished | Failed]:
+        """Train the clients as many at a time as is fastest, as far as that is known."""
+        waiting = list(starts)
+        while waiting:
+            group = waiting[: pace.next(len(waiting))]
+            del waiting[: len(group)]
+            if len(group) > 1 and pace.ratio is None:
+                with isolate_rng():  # what is done for the first time is not counted
+                    runner.try_steps(group, 1)
+            results, took = _timed(runner, group)
+            if pace.together is None and all(isinstance(r, Finished) for r in results):
+                pace.tell([_rows(runner.training, start) for start in group], took)
+                if pace.together is not None:
+                    rank_zero_info(
+                        f"VectorizedClients: clients at once take {pace.ratio:.2f} of the time of one after the other; "
+                        f"they run {'at once' if pace.together else 'one after the other'} from now on"
+                    )
+            yield from results
 
 
-def _ratio(runner: VectorizedRunner, starts: Sequence[ClientRound]) -> float:
-    """The time of clients' steps together as a share of that of one after the other, which is said.
+def _timed(
+    runner: VectorizedRunner, group: Sequence[ClientRound]
+) -> tuple[list[Finished | Failed], float]:
+    """Train some clients together, or one alone, and tell the seconds that it took."""
+    results: list[Finished | Failed] = []
 
-    Where a client fails in its steps, the others' are timed: it will be left out either way.
-    """
-    training, device = runner.training, runner.training.fabric.device
+    def train() -> None:
+        alone = len(group) == 1
+        results.extend([runner.training.attempt(group[0])] if alone else runner.train(group))
 
-    def alone() -> None:
-        for start in starts:
-            with (
-                suppress(Exception),
-                undisturbed(device.type),
-                trial(training, start, _BATCHES) as steps,
-            ):
-                steps()
+    took = seconds(train, runner.training.fabric.device)
+    return results, took
 
-    def together() -> None:
-        runner.try_steps(starts, _BATCHES)
 
-    ratios = []
-    with isolate_rng():
-        for _ in range(_WARM_UP + _TURNS):
-            without = seconds(alone, device)
-            ratios.append(seconds(together, device) / without)
-    ratio = statistics.median(ratios[_WARM_UP:])
-    rank_zero_info(
-        f"VectorizedClients: the steps of {len(starts)} clients at once take {ratio:.2f} of the time of one after the "
-        f"other; they run {'at once' if ratio < 1 else 'one after the other'}"
-    )
-    return ratio
+def _rows(training: LocalTraining, start: ClientRound) -> int:
+    """How many rows a client trains on in a round, as far as that makes clients differ."""
+    steps = training.settings.local_steps
+    return start.client.num_samples if steps is None else steps
