@@ -197,6 +197,23 @@ def test_a_client_fails_alone(way: str, model: Path, tmp_path: Path) -> None:
     assert len(ours.clients) == 3
 
 
+def test_clients_that_do_not_fit_together_train_one_after_the_other(
+    model: Path, tmp_path: Path
+) -> None:
+    def scarce(module: Any, args: Any, given: dict[str, Any]) -> None:
+        if module.training and len(given["input_ids"]) > 5:  # one client's batch
+            raise torch.OutOfMemoryError("as the device says it")
+
+    def made() -> FedAvg:
+        module = fedavg(model)
+        module.backbone.model.register_forward_pre_hook(scarce, with_kwargs=True)
+        return module
+
+    with pytest.warns(UserWarning, match="since a forward pass failed for all of them together"):
+        ours = assert_same_federation(made, data, tmp_path, at_once=4, max_rounds=1)
+    assert not ours.failures
+
+
 def test_an_interrupt_ends_all_clients(model: Path, tmp_path: Path) -> None:
     class Interrupts(Callback):
         def on_train_batch_end(self, trainer: Any, module: Any, *args: Any) -> None:

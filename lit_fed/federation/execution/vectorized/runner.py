@@ -283,8 +283,10 @@ class VectorizedRunner:
             with self.training.module.timers("forward"):
                 predictions = model.forward(numbers, [requests[n] for n in numbers])
             return list(zip(numbers, predictions, strict=True))
-        except (CannotVectorize, torch.OutOfMemoryError):
+        except CannotVectorize:
             raise
+        except torch.OutOfMemoryError as error:  # one alone may fit
+            return _alone({n: requests[n] for n in numbers}, error, "a forward pass")
         except Exception as error:
             if len(numbers) == 1:
                 return [(numbers[0], error)]
