@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,6 +21,7 @@ from lit_fed.study.execution import execute
 from lit_fed.study.figure import Kind, draw
 from lit_fed.study.run import Run
 from lit_fed.study.table import results_csv, results_table
+from lit_fed.study.tuning import Tuning, tuned_table
 
 METRICS = ("test/accuracy", "test/loss")
 
@@ -36,6 +37,7 @@ def study(
     metrics: list[str] | None = None,
     figure: Kind | None = None,
     set: tuple[str, ...] = (),
+    tune: Tuning | None = None,
 ) -> None:
     """Run every configuration with every seed, and print and save the table of mean ± standard deviation.
 
@@ -57,6 +59,8 @@ def study(
         figure: ``bars`` for each configuration, ``rounds``: metrics against rounds, ``sweep``: against the
             swept values. None: ``sweep`` where there is one, else ``bars``.
         set: Settings for every run, each as on the command line, such as ``--trainer.max_rounds=2``.
+        tune: What is tried for each configuration before, and by what it is chosen. ``<root>/<name>.tuned.md`` says
+            what was. None: the configurations are run as they are.
 
     Raises:
         FileNotFoundError: If a configuration is missing.
@@ -70,12 +74,19 @@ def study(
     overlays = tuple(find_configuration(str(overlay)) for overlay in overlays)
     if sweep is not None and len(sweep) != 1:
         raise ValueError(f"`sweep` is expected to name one setting, but names {list(sweep)}")
-    runs = _runs(configs, seeds, root, overlays, sweep, set)
+    console = Console()
+    chosen: dict[str, list[str]] = {}
+    if tune is not None:
+        if both := sorted({*seeds} & {*tune.seeds}):
+            raise ValueError(
+                f"`tune.seeds` is expected to hold none of the study's `seeds`, but holds {both[0]}"
+            )
+        chosen = _tuned(tune, configs, root, overlays, set, jobs, console, root / name)
+    runs = _runs(configs, seeds, root, overlays, sweep, set, chosen)
     for run in runs:
         run.check()
     # what has ended already knows its metrics, before hours are spent on the others
     _require_metrics(runs, metrics or [], figure)
-    console = Console()
     failed = execute(runs, jobs, console)
     results = root / name
     # all metrics are in this file, also where the table is refused
@@ -98,23 +109,50 @@ def _runs(
     overlays: tuple[Path, ...],
     sweep: dict[str, list[float | str]] | None,
     settings: tuple[str, ...],
+    chosen: Mapping[str, Sequence[str]],
 ) -> list[Run]:
-    """All runs, each seed's together: where time runs out, the seeds that are done are done for all."""
+    """All runs, each seed's together: where time runs out, the seeds that are done are done for all.
+
+    What was chosen for a configuration comes after those of all.
+    """
     runs = []
     for seed in seeds:
         for config in configs:
-            folder = root / config.stem
+            folder, given = root / config.stem, (*settings, *chosen.get(config.stem, ()))
             if sweep is None:
-                runs.append(Run(config, seed, folder / f"seed_{seed}", overlays, settings))
+                runs.append(Run(config, seed, folder / f"seed_{seed}", overlays, given))
                 continue
             ((setting, values),) = sweep.items()
             for value in values:
                 # a path among the values makes no folders of its own
                 told = quote(str(value), safe=" +,:=@[]", errors="surrogatepass")
                 own = folder / f"{setting.rpartition('.')[2]}={told}" / f"seed_{seed}"
-                swept = (*settings, f"--{setting}={value}")
+                swept = (*given, f"--{setting}={value}")
                 runs.append(Run(config, seed, own, overlays, swept, value))
     return runs
+
+
+def _tuned(
+    tune: Tuning,
+    configs: Sequence[Path],
+    root: Path,
+    overlays: tuple[Path, ...],
+    settings: tuple[str, ...],
+    jobs: int,
+    console: Console,
+    results: Path,
+) -> dict[str, list[str]]:
+    """The settings that are chosen for each configuration."""
+    trials = {config.stem: tune.trials(config, root, overlays, settings) for config in configs}
+    runs = [run for tried in trials.values() for candidate in tried for run in candidate]
+    for run in runs:
+        run.check()
+    execute(runs, jobs, console)
+    chosen = {name: tune.best(name, tried) for name, tried in trials.items()}
+    table = tuned_table(chosen, tune.metric)
+    write_file(results.with_suffix(".tuned.md"), table + "\n")
+    console.print(table, soft_wrap=True, markup=False, highlight=False)
+    return {name: candidate for name, (candidate, _) in chosen.items()}
 
 
 def _require_metrics(runs: list[Run], metrics: list[str], figure: Kind | None) -> None:

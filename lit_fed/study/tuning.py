@@ -1,0 +1,133 @@
+"""Tuning: each configuration's settings are chosen among as many candidates, by validation, on seeds of their own."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from lit_fed.study.run import Run
+
+Candidate = list[str]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What is tried for every configuration of a study before its seeds are run.
+
+    Every configuration has the same number of candidates and seeds, so that no arm is tuned more than another.
+
+    Args:
+        candidates: Settings as on the command line, such as ``["--model.optimizer.init_args.lr=0.01"]``, one list a
+            candidate.
+        own: Other candidates of some configurations, by their names, where they have settings of their own, such as
+            a server's learning rate.
+        seeds: Seeds of the trials, none of the study's.
+        metric: A validation metric, of which the last round counts.
+        mode: Whether its largest or its smallest mean over the seeds is best.
+
+    Raises:
+        ValueError: If there are no candidates or seeds, a configuration has more candidates than another, or the
+            metric is a test's.
+    """
+
+    candidates: list[Candidate]
+    own: dict[str, list[Candidate]] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=lambda: [1000])
+    metric: str = "val/accuracy"
+    mode: Literal["max", "min"] = "max"
+
+    def __post_init__(self) -> None:
+        if not self.candidates or not self.seeds:
+            raise ValueError(
+                f"`tune` is expected to have candidates and seeds, but has {len(self.candidates)} and {len(self.seeds)}"
+            )
+        for name, candidates in self.own.items():
+            if len(candidates) != len(self.candidates):
+                raise ValueError(
+                    f"`tune.own` is expected to have as many candidates for {name} as there are for all, "
+                    f"{len(self.candidates)}, but has {len(candidates)}: no arm is to be tuned more than another"
+                )
+        if self.metric.startswith("test"):
+            raise ValueError(
+                f"`tune.metric` is expected to be of validation, but is {self.metric!r}"
+            )
+
+    def trials(
+        self, config: Path, root: Path, overlays: Sequence[Path], settings: Sequence[str]
+    ) -> list[list[Run]]:
+        """The runs that are tried for a configuration, one list a candidate.
+
+        Args:
+            config: The configuration.
+            root: Folder of the study.
+            overlays: Of all runs.
+            settings: Of all runs.
+        """
+        folder = root / config.stem / "tuning"
+        return [
+            [
+                Run(
+                    config,
+                    seed,
+                    folder / str(number) / f"seed_{seed}",
+                    tuple(overlays),
+                    (*settings, *candidate),
+                )
+                for seed in self.seeds
+            ]
+            for number, candidate in enumerate(self.of(config.stem))
+        ]
+
+    def of(self, name: str) -> list[Candidate]:
+        """The candidates of a configuration."""
+        return self.own.get(name, self.candidates)
+
+    def best(self, name: str, trials: Sequence[Sequence[Run]]) -> tuple[Candidate, float]:
+        """The candidate with the best mean of the metric in the last round, the first of equals.
+
+        Args:
+            name: The configuration's name.
+            trials: Its runs, of which those that have not ended do not count.
+
+        Raises:
+            ValueError: If none has the metric.
+        """
+        found: dict[int, float] = {}
+        for number, runs in enumerate(trials):
+            values = [
+                run.history[-1][self.metric]
+                for run in runs
+                if run.summary is not None and self.metric in run.history[-1]
+            ]
+            if len(values) == len(runs):
+                found[number] = statistics.fmean(values)
+        if not found:
+            raise ValueError(
+                f"`tune.metric` {self.metric} is expected in the last round of a trial of {name}, but none that has "
+                "ended has it"
+            )
+        number = (max if self.mode == "max" else min)(found, key=lambda n: found[n])
+        return self.of(name)[number], found[number]
+
+
+def tuned_table(chosen: Mapping[str, tuple[Candidate, float]], metric: str) -> str:
+    """What was chosen, as Markdown.
+
+    Args:
+        chosen: The candidate and its metric, by configuration.
+        metric: The metric's name.
+
+    Example:
+        >>> print(tuned_table({"fedavg": (["--model.lr=0.1"], 0.91)}, "val/accuracy"))
+        | configuration | chosen | val/accuracy |
+        | --- | --- | ---: |
+        | fedavg | `--model.lr=0.1` | 0.9100 |
+    """
+    lines = [f"| configuration | chosen | {metric} |", "| --- | --- | ---: |"]
+    for name, (candidate, value) in chosen.items():
+        told = " ".join(candidate)
+        lines.append(f"| {name} | {f'`{told}`' if told else 'as it is'} | {value:.4f} |")
+    return "\n".join(lines)

@@ -1,0 +1,78 @@
+"""Settings that are chosen by validation, with the same budget for all."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from lit_fed.study import Run, main, study
+from lit_fed.study.tuning import Tuning
+from tests.federation.toy import save_toy_config
+
+RATES = ["--model.optimizer.init_args.lr=0.0", "--model.optimizer.init_args.lr=0.02"]
+
+
+def ended(runs: list[Run], last: float | None) -> None:
+    for run in runs:
+        run.folder.mkdir(parents=True)
+        (run.folder / "summary.json").write_text(json.dumps({"interrupted": last is None}))
+        (run.folder / "metrics.csv").write_text(f"round,val/accuracy\n1,0.99\n2,{last}\n")
+
+
+def test_the_best_mean_of_the_last_round_is_chosen_among_those_that_ended(tmp_path: Path) -> None:
+    tune = Tuning([["--a=1"], ["--a=2"], ["--a=3"], ["--a=4"]], seeds=[7, 8])
+    trials = tune.trials(Path("own.yaml"), tmp_path, (), ("--b=0",))
+    for candidate, runs in zip(tune.candidates, trials, strict=True):
+        assert [run.seed for run in runs] == [7, 8]
+        assert all(run.settings == ("--b=0", *candidate) for run in runs)
+    for runs, values in zip(trials, [(0.4, 0.5), (0.9, 0.3), (0.9, None), (0.6, 0.6)], strict=True):
+        for run, value in zip(runs, values, strict=True):
+            ended([run], value)
+    assert tune.best("own", trials) == (["--a=2"], pytest.approx(0.6))  # the first of equals
+    least = Tuning(tune.candidates, seeds=[7, 8], mode="min")
+    assert least.best("own", trials) == (["--a=1"], pytest.approx(0.45))
+
+
+def test_an_arm_may_have_candidates_of_its_own_but_not_more() -> None:
+    tune = Tuning([["--a=1"], ["--a=2"]], own={"fedadam": [["--b=1"], ["--b=2"]]})
+    assert tune.of("fedadam") == [["--b=1"], ["--b=2"]]
+    assert tune.of("fedavg") == tune.candidates
+    with pytest.raises(ValueError, match=r"as many candidates for fedadam .* 2, but has 1"):
+        Tuning([["--a=1"], ["--a=2"]], own={"fedadam": [["--b=1"]]})
+
+
+def test_what_cannot_tune_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"`tune` is expected to have candidates and seeds, .* 0"):
+        Tuning([])
+    with pytest.raises(ValueError, match=r"`tune\.metric` is expected to be of validation"):
+        Tuning([["--a=1"]], metric="test/accuracy")
+    config = save_toy_config(tmp_path)
+    with pytest.raises(ValueError, match=r"`tune\.seeds` .* none of the study's `seeds`.* holds 3"):
+        study([config], seeds=(3,), root=tmp_path / "root", tune=Tuning([["--a=1"]], seeds=[3]))
+    tune = Tuning([["--a=1"]])
+    with pytest.raises(ValueError, match=r"none that has ended has it"):
+        tune.best("config", tune.trials(config, tmp_path / "root", (), ()))
+
+
+@pytest.mark.slow
+def test_a_study_runs_with_what_was_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, root = save_toy_config(tmp_path), tmp_path / "root"
+    tune = {
+        "candidates": [[rate] for rate in RATES],
+        "seeds": [100],
+        "metric": "val/loss",
+        "mode": "min",
+    }
+    given = {"configs": [str(config)], "seeds": [1], "root": str(root), "tune": tune}
+    (tmp_path / "study.yaml").write_text(json.dumps(given))
+    monkeypatch.setattr(
+        sys, "argv", ["lit-fed-study", "--config", str(tmp_path / "study.yaml"), "--jobs=2"]
+    )
+    main()
+    assert "| config | `--model.optimizer.init_args.lr=0.02` | " in capsys.readouterr().out
+    assert "lr=0.02" in (root / "results.tuned.md").read_text()
+    told = json.loads((root / "config" / "seed_1" / "study.json").read_text())
+    assert told["settings"] == [RATES[1]]
