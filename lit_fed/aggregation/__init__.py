@@ -5,12 +5,25 @@ from typing import TYPE_CHECKING
 from lit_fed.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from lit_fed.aggregation.adaptive_optimizers import FedAdagrad, FedAdam, FedYogi
     from lit_fed.aggregation.aggregation import Aggregation
     from lit_fed.aggregation.local_only import LocalOnly
+    from lit_fed.aggregation.server_optimizer import ServerOptimizer
     from lit_fed.aggregation.server_optimizers import FedAvgM
     from lit_fed.aggregation.weighted_average import WeightedAverage
     from lit_fed.aggregation.weighting import Weighting, client_weights
 else:
     __getattr__, __dir__ = lazy_names(__name__)
 
-__all__ = ["Aggregation", "FedAvgM", "LocalOnly", "WeightedAverage", "Weighting", "client_weights"]
+__all__ = [
+    "Aggregation",
+    "FedAdagrad",
+    "FedAdam",
+    "FedAvgM",
+    "FedYogi",
+    "LocalOnly",
+    "ServerOptimizer",
+    "WeightedAverage",
+    "Weighting",
+    "client_weights",
+]

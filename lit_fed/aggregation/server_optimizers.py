@@ -1,21 +1,15 @@
-"""Server optimizers: the clients' mean change is a gradient of the global model."""
+"""Server momentum: what the clients have changed is added up over the rounds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
 from torch import Tensor
 
-from lit_fed.aggregation.aggregation import Aggregation
-from lit_fed.aggregation.weighted_average import weighted_mean
-from lit_fed.aggregation.weighting import Weighting, client_weights
-from lit_fed.limits import require_fraction, require_positive
-from lit_fed.payload import Payload
-from lit_fed.update import Update
+from lit_fed.aggregation.server_optimizer import ServerOptimizer
+from lit_fed.aggregation.weighting import Weighting
+from lit_fed.limits import require_fraction
 
 
-class FedAvgM(Aggregation):
+class FedAvgM(ServerOptimizer):
     r"""Federated averaging with momentum on the server (FedAvgM).
 
     .. math::
@@ -23,9 +17,9 @@ class FedAvgM(Aggregation):
 
     Hsu et al., "Measuring the Effects of Non-Identical Data Distribution for Federated Visual
     Classification", 2019, §4.3, https://arxiv.org/abs/1909.06335. The momentum is not damped: it is v
-    that is added to, by all of the round's change. With β = 0 and η = 1 it is
-    :class:`~lit_fed.aggregation.WeightedAverage`. It computes in float64 and keeps v in float32, or in the
-    tensor's dtype if that is wider. Integers and strings pass if all clients sent the same.
+    that is added to, by all of the round's change. (OpenFedLLM adds 1 − β of it.) With β = 0 and η = 1 it is
+    :class:`~lit_fed.aggregation.WeightedAverage`. For the rest see
+    :class:`~lit_fed.aggregation.ServerOptimizer`.
 
     Args:
         momentum: β, in [0, 1).
@@ -37,6 +31,9 @@ class FedAvgM(Aggregation):
         ValueError: If ``momentum`` or ``lr`` is out of range.
 
     Example:
+        >>> import torch
+        >>> from lit_fed.payload import Payload
+        >>> from lit_fed.update import Update
         >>> rule = FedAvgM(momentum=0.5)
         >>> sent = [Update("a", Payload({"w": torch.tensor([3.0])}), num_samples=1)]
         >>> first = rule(sent, previous=Payload({"w": torch.tensor([4.0])}))
@@ -51,47 +48,10 @@ class FedAvgM(Aggregation):
         weights: Weighting = "size",
         score: str = "val/accuracy",
     ) -> None:
+        super().__init__(lr, weights, score)
         self.momentum = require_fraction("model.aggregation.momentum", momentum)
-        self.lr = require_positive("model.aggregation.lr", lr)
-        self.weighting: Weighting = weights
-        self.score = score
-        self.needs_validation = weights == "validation"
-        self._velocity = Payload()
 
-    def check_update(self, update: Update) -> None:
-        """The client has to report what its weight follows from; see :class:`~lit_fed.aggregation.Aggregation`."""
-        client_weights([update], self.weighting, self.score)
-
-    def weights(self, updates: Sequence[Update]) -> list[float]:
-        """w_k; see :class:`~lit_fed.aggregation.Aggregation`."""
-        return client_weights(updates, self.weighting, self.score)
-
-    def __call__(self, updates: Sequence[Update], previous: Payload) -> Payload:
-        """Take one step of the server's.
-
-        Raises:
-            ValueError: If there is no update, clients or the broadcast before hold other tensors, or
-                something that has no mean differs.
-        """
-        mean = weighted_mean(updates, self.weights(updates))
-        before = previous.matching(updates[0].payload.tensors, "the broadcast before")
-        velocity: dict[str, Tensor] = {}
-        tensors = dict(mean)
-        for name, old in before.items():
-            if not old.is_floating_point():
-                continue
-            v = old.double() - mean[name]
-            if name in self._velocity.tensors:
-                v += self.momentum * self._velocity.tensors[name].double()
-            tensors[name] = (old.double() - self.lr * v).to(old.dtype)
-            velocity[name] = v.to(torch.promote_types(old.dtype, torch.float32))
-        self._velocity = Payload(velocity)
-        return Payload(tensors, updates[0].payload.strings)
-
-    def state(self) -> Payload:
-        """Give v."""
-        return self._velocity
-
-    def load_state(self, state: Payload) -> None:
-        """Take v back; without one it is 0."""
-        self._velocity = state
+    def step(self, name: str, delta: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """−η v."""
+        v = self.momentum * self.moment(name, delta) - delta
+        return -self.lr * v, {name: v}

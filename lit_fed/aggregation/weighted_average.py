@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lit_fed.aggregation.aggregation import Aggregation
-from lit_fed.aggregation.weighting import Weighting, client_weights
+from lit_fed.aggregation.weighting import Weighting, client_weight, client_weights
 from lit_fed.payload import Payload
 from lit_fed.update import Update
 
@@ -41,7 +41,7 @@ class WeightedAverage(Aggregation):
 
     def check_update(self, update: Update) -> None:
         """The client has to report what its weight follows from; see :class:`~lit_fed.aggregation.Aggregation`."""
-        client_weights([update], self.weighting, self.score)
+        client_weight(update, self.weighting, self.score)
 
     def weights(self, updates: Sequence[Update]) -> list[float]:
         """w_k; see :class:`~lit_fed.aggregation.Aggregation`."""

@@ -23,10 +23,11 @@ def client_weights(
         score: The client metric that is the validation score, larger is better.
 
     Returns:
-        One weight per update. Scores that are all 0 say nothing, so they give equal weights.
+        One weight per update.
 
     Raises:
-        ValueError: If ``updates`` is empty, or a client has no such score or one that is negative or not finite.
+        ValueError: If ``updates`` is empty, what the weights follow from is 0 for all clients, or a client has no such
+            score or one that is negative or not finite.
 
     Example:
         >>> from lit_fed import Payload
@@ -35,19 +36,53 @@ def client_weights(
     """
     if not updates:
         raise ValueError("updates are expected from at least one client, but got none")
+    raw = [client_weight(update, by, score) for update in updates]
+    total = sum(raw)
+    if total <= 0:
+        what = {"size": "sizes", "rounds": "rounds taken part in"}.get(by, f"scores {score!r}")
+        raise ValueError(
+            f"client weights are expected to have a sum above 0, but the {what} of all {len(updates)} clients are 0; "
+            "set `model.aggregation.weights` to uniform, or follow another score"
+        )
+    return [r / total for r in raw]
+
+
+def client_weight(update: Update, by: Weighting = "size", score: str = "val/accuracy") -> float:
+    """What a client's weight is proportional to.
+
+    Args:
+        update: The client's.
+        by: As in :func:`client_weights`.
+        score: As in :func:`client_weights`.
+
+    Returns:
+        A number of at least 0.
+
+    Raises:
+        ValueError: If the client has no such score, or what its weight follows from is negative or not finite.
+
+    Example:
+        >>> from lit_fed import Payload
+        >>> client_weight(Update("a", Payload(), 30))
+        30.0
+    """
     match by:
         case "size":
-            raw = [float(u.num_samples) for u in updates]
+            raw = float(update.num_samples)
         case "uniform":
-            raw = [1.0] * len(updates)
+            raw = 1.0
         case "rounds":
-            raw = [float(u.rounds) for u in updates]
+            raw = float(update.rounds)
         case "validation":
-            raw = [_score(u, score) for u in updates]
+            raw = _score(update, score)
         case _:
             raise ValueError(f"weighting is expected to be one of {Weighting}, but got {by!r}")
-    total = sum(raw)
-    return [r / total for r in raw] if total > 0 else [1 / len(raw)] * len(raw)
+    if not 0 <= raw < math.inf:
+        what = f"validation score {score!r}" if by == "validation" else by
+        raise ValueError(
+            f"{what} is expected to be finite and at least 0, but client {update.client_id!r} reports {raw}"
+        )
+    return raw
 
 
 def _score(update: Update, score: str) -> float:
@@ -55,10 +90,5 @@ def _score(update: Update, score: str) -> float:
         raise ValueError(
             f"weighting by validation expects every client to report {score!r}, but client "
             f"{update.client_id!r} reports {sorted(update.metrics)}; set trainer.validate_clients to true"
-        )
-    if not 0 <= update.metrics[score] < math.inf:
-        raise ValueError(
-            f"validation score {score!r} is expected to be finite and at least 0, but client {update.client_id!r} "
-            f"reports {update.metrics[score]}"
         )
     return update.metrics[score]

@@ -98,6 +98,21 @@ def test_bad_input_is_named() -> None:
         WeightedAverage().load_state(Payload({"w": torch.ones(1)}))
 
 
+def test_moments_of_what_is_not_sent_in_a_round_stay() -> None:
+    """As where a rule lets factors train in turn."""
+    draw = np.random.default_rng(4)
+    first, second, third = (
+        [Update("a", Payload({name: torch.tensor(draw.normal(size=3))}), 1)] for name in "aba"
+    )
+    before = Payload({"a": torch.zeros(3).double(), "b": torch.zeros(3).double()})
+    rule, without = FedAvgM(), FedAvgM()
+    middle = rule(first, before)
+    assert rule(second, before).tensors.keys() == {"b"}  # late, and as if in its first round
+    assert rule.state().tensors.keys() == {"a", "b"}
+    assert without(first, before) == middle
+    assert rule(third, middle) == without(third, middle)
+
+
 class Forgetful(FedAvgM):
     """One whose memory is lost between rounds, as if it had none to give."""
 

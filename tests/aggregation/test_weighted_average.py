@@ -1,9 +1,19 @@
+import math
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from lit_fed import Payload
-from lit_fed.aggregation import WeightedAverage, client_weights
+from lit_fed.aggregation import (
+    FedAdagrad,
+    FedAdam,
+    FedAvgM,
+    FedYogi,
+    WeightedAverage,
+    client_weights,
+)
 from lit_fed.update import Update
 
 BEFORE = Payload()
@@ -68,9 +78,50 @@ def test_half_precision_is_summed_in_full() -> None:
     assert WeightedAverage()(many, BEFORE).tensors["w"].item() == 1.0
 
 
-def test_scores_that_are_all_zero_give_equal_weights() -> None:
-    given = [Update(n, Payload(), 1, metrics={"val/accuracy": 0.0}) for n in "ab"]
-    assert client_weights(given, "validation") == [0.5, 0.5]
+@pytest.mark.parametrize(
+    ("by", "what"),
+    [
+        ("size", "sizes"),
+        ("validation", "scores 'val/accuracy'"),
+        ("rounds", "rounds taken part in"),
+    ],
+)
+def test_weights_that_sum_to_zero_are_refused(by: Any, what: str) -> None:
+    nothing = {"num_samples": 0, "rounds": 0, "metrics": {"val/accuracy": 0.0}}
+    given = [Update(n, Payload({"w": torch.ones(1)}), **nothing) for n in "ab"]
+    with pytest.raises(ValueError, match=rf"sum above 0, but the {what} of all 2 clients are 0; "):
+        client_weights(given, by)
+    rule = WeightedAverage(by)
+    # one client of a weight of 0 is none that cannot be combined: it counts nothing beside others
+    rule.check_update(given[0])
+    some = Update("c", Payload({"w": torch.full((1,), 3.0)}), 5, metrics={"val/accuracy": 0.1})
+    assert rule([*given, some], BEFORE).tensors["w"].item() == 3.0
+    assert client_weights(given, "uniform") == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("rule", [WeightedAverage, FedAvgM, FedAdagrad, FedAdam, FedYogi])
+@pytest.mark.parametrize("by", ["size", "uniform", "rounds", "validation"])
+def test_every_rule_takes_every_weighting(rule: Any, by: Any) -> None:
+    given, expected = updates(), np.array(client_weights(updates(), by))
+    before = Payload({name: torch.zeros_like(t) for name, t in given[0].payload.tensors.items()})
+    made = rule(weights=by)
+    assert made.needs_validation == (by == "validation")
+    assert made.weights(given) == expected.tolist()
+    mean = Payload(
+        {
+            name: torch.einsum(
+                "k,k...->...",
+                torch.tensor(expected),
+                torch.stack([u.payload.tensors[name].double() for u in given]),
+            )
+            for name in before.tensors
+        }
+    )
+    alone = made(given, before), rule()([Update("all", mean, 1)], before)
+    for name, tensor in alone[0].tensors.items():
+        torch.testing.assert_close(
+            tensor.double(), alone[1].tensors[name].double(), rtol=1e-5, atol=0
+        )
 
 
 def test_what_cannot_be_averaged_is_refused_by_name() -> None:
@@ -107,5 +158,8 @@ def test_a_missing_or_negative_score_names_the_client() -> None:
         ValueError, match=r"client 'a' reports .*set trainer.validate_clients to true"
     ):
         client_weights([Update("a", Payload(), 1)], "validation")
-    with pytest.raises(ValueError, match="at least 0, but client 'a' reports -1"):
-        client_weights([Update("a", Payload(), 1, metrics={"val/accuracy": -1.0})], "validation")
+    for score in (-1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=rf"at least 0, but client 'a' reports {score}"):
+            client_weights(
+                [Update("a", Payload(), 1, metrics={"val/accuracy": score})], "validation"
+            )
