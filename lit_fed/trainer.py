@@ -45,6 +45,7 @@ from lit_fed.federation.run.run_folder import (
 from lit_fed.federation.sampling import ClientSampler, UniformSampler
 from lit_fed.federation.validation import (
     check_attachments,
+    check_clients_of_rule,
     check_federation,
     check_method,
     check_parts,
@@ -547,6 +548,7 @@ class FederatedTrainer(LightningCompatibility):
         datamodule.check(model.backbones)
         check_federation(vars(self), datamodule)
         check_attachments(self.attachments, model, datamodule)
+        check_clients_of_rule(model, datamodule)
         self.datamodule = model.datamodule = datamodule
         model.timers = self.timers
         if self.rounds_per_task and not self.fast_dev_run:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from lit_fed.aggregation.adaptive_optimizers import FedAdagrad, FedAdam, FedYogi
     from lit_fed.aggregation.aggregation import Aggregation
     from lit_fed.aggregation.local_only import LocalOnly
+    from lit_fed.aggregation.lora.flexlora import FlexLoRA
     from lit_fed.aggregation.server_optimizer import ServerOptimizer
     from lit_fed.aggregation.server_optimizers import FedAvgM
     from lit_fed.aggregation.weighted_average import WeightedAverage
@@ -21,6 +22,7 @@ __all__ = [
     "FedAdam",
     "FedAvgM",
     "FedYogi",
+    "FlexLoRA",
     "LocalOnly",
     "ServerOptimizer",
     "WeightedAverage",

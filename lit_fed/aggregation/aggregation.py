@@ -111,6 +111,17 @@ class Aggregation(ABC):
         """
         return
 
+    def check_clients(self, ids: Collection[str]) -> None:
+        """Say before training which of the clients that the settings name are not there. Default: nothing.
+
+        Args:
+            ids: Of all clients.
+
+        Raises:
+            ValueError: If one is not.
+        """
+        return
+
     def adapter(self, client: Client | None) -> str:
         """The adapter that a client trains. Default: ``default``.
 

@@ -85,3 +85,21 @@ def lora_scales(model: nn.Module, adapter: str) -> dict[str, float]:
         for name, module in model.named_modules()
         if isinstance(scales := getattr(module, "scaling", None), dict) and adapter in scales
     }
+
+
+def lora_shapes(model: nn.Module, adapter: str) -> dict[str, tuple[int, int, int]]:
+    """What shapes an adapter's factors B [out, r] and A [r, in] have where B·A is the change of the weight itself.
+
+    Args:
+        model: A model in peft's wrapper, or one without adapters.
+        adapter: The name of one.
+
+    Returns:
+        (out, r, in) by the names of the layers, as in :func:`lora_scales`.
+    """
+    modules = dict(model.named_modules())
+    return {
+        name: (modules[name].out_features, modules[name].r[adapter], modules[name].in_features)
+        for name in lora_scales(model, adapter)
+        if all(hasattr(modules[name], of) for of in ("out_features", "r", "in_features"))
+    }

@@ -171,6 +171,21 @@ def check_attachments(
             )
 
 
+def check_clients_of_rule(module: FederatedModule, data: FederatedDataModule) -> None:
+    """Check that the clients that an aggregation rule's settings name are there.
+
+    Args:
+        module: The method.
+        data: The clients' data.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    rule = getattr(module, "aggregation", None)
+    if isinstance(rule, Aggregation):
+        rule.check_clients([client.id for client in data.clients])
+
+
 def check_method(module: FederatedModule, validate_clients: bool) -> None:
     """Check the settings that depend on the method.
 

@@ -11,6 +11,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
 from lit_fed.aggregation import Aggregation, WeightedAverage
+from lit_fed.aggregation.lora.distance import LoRADistance
 from lit_fed.backbones import Backbone
 from lit_fed.client import Client
 from lit_fed.limits import require_instance
@@ -73,6 +74,8 @@ class AveragingMixin(FederatedModule):
         self._last_broadcast: Payload | None = None
         self.aggregation.setup(self.backbone)
         self._adapter = self.aggregation.adapter(None)
+        self._lora_distance = LoRADistance.of(self.backbone, self.aggregation)
+        self._measured: dict[str, float] = {}
         self._choose_what_trains()
 
     def initial_broadcast(self) -> Payload:
@@ -128,11 +131,13 @@ class AveragingMixin(FederatedModule):
         if previous is None:  # nothing has been downloaded, so the module is as it was built
             previous = self.initial_broadcast().main
         weights = [replace(update, payload=update.payload.main) for update in updates]
-        return self.aggregation(weights, previous)
+        combined = self.aggregation(weights, previous)
+        self._measured = self._measure(weights, previous, combined)
+        return combined
 
     def server_metrics(self) -> dict[str, float]:
-        """Server: what the aggregation rule says of the round."""
-        return self.aggregation.metrics()
+        """Server: the distance of LoRA's changes from the clients' mean, and what the aggregation rule says."""
+        return {**self._measured, **self.aggregation.metrics()}
 
     def server_state(self) -> Payload:
         """Server: the memory of the aggregation rule."""
@@ -179,6 +184,17 @@ class AveragingMixin(FederatedModule):
         received = set(self._received)
         chosen = set(self.aggregation.trains(names, None)) - received
         return [name for name in names if name in chosen]
+
+    def _measure(
+        self, updates: Sequence[Update], previous: Payload, combined: Payload
+    ) -> dict[str, float]:
+        """What is told of a round of LoRA; see :class:`~lit_fed.aggregation.lora.distance.LoRADistance`."""
+        if self._lora_distance is None:
+            return {}
+        frozen = {n: w for n, w in self._weights.items() if n not in previous.tensors}
+        before = {**Payload(frozen).tensors, **previous.tensors}
+        weights = self.aggregation.weights(updates)
+        return self._lora_distance.metrics(updates, weights, before, combined)
 
     def _choose_what_trains(self) -> None:
         self.backbone.freeze(self._weights.keys() - set(self._trained), self._adapter)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from torch import Tensor
 
-from lit_fed.backbones.adapter_parameters import lora_scales
+from lit_fed.backbones.adapter_parameters import lora_scales, lora_shapes
 from lit_fed.backbones.adapters import DEFAULT
 
 if TYPE_CHECKING:
@@ -61,6 +61,11 @@ class LoRALayout:
         weights: The factors' names, by the name of the layer in peft's wrapper, such as
             ``base_model.model.bert.encoder.layer.0.attention.self.query``.
 
+    Attributes:
+        a_names: The names of all A.
+        b_names: The names of all B.
+        names: The names of both.
+
     Example:
         >>> import peft, torch
         >>> from lit_fed.backbones import SequenceClassifier
@@ -72,9 +77,9 @@ class LoRALayout:
 
     def __init__(self, weights: Mapping[str, FactorNames]) -> None:
         self.weights = dict(weights)
-        self.names: frozenset[str] = frozenset(
-            name for w in self.weights.values() for name in (w.a, w.b)
-        )
+        self.a_names: frozenset[str] = frozenset(w.a for w in self.weights.values())
+        self.b_names: frozenset[str] = frozenset(w.b for w in self.weights.values())
+        self.names: frozenset[str] = self.a_names | self.b_names
 
     @classmethod
     def of(cls, backbone: Backbone, rule: str, adapter: str = DEFAULT) -> Self:
@@ -87,16 +92,16 @@ class LoRALayout:
 
         Raises:
             ValueError: If the adapter's change is not s·B·A of every weight that it changes: no LoRA, DoRA, a
-                convolution, or a bias of B's own.
+                convolution, a bias of B's own, or factors of blocks, of pooled inputs or of several experts.
         """
-        found = lora_scales(backbone.model, adapter)
+        found, shapes = lora_scales(backbone.model, adapter), lora_shapes(backbone.model, adapter)
         names = backbone.trainable(adapter)
         weights: dict[str, FactorNames] = {}
         for layer, scale in found.items():
             for a, b in _LETTERS:
                 if layer + a in names and layer + b in names:
                     weights[layer] = FactorNames(layer + a, layer + b, scale)
-        if reason := _refusal(names, weights):
+        if reason := _refusal(names, weights) or _misfit(names, weights, shapes):
             raise ValueError(
                 f"`model.aggregation` {rule} expects `model.backbone.peft` to be a LoRA, whose change is s·B·A of "
                 f"every weight, but {reason}"
@@ -116,6 +121,30 @@ class LoRALayout:
             layer: Factors(tensors[w.a], tensors[w.b], w.scale) for layer, w in self.weights.items()
         }
 
+    def require(self, tensors: Mapping[str, Tensor], what: str) -> None:
+        """Say which factors are missing, or do not fit each other.
+
+        Args:
+            tensors: What somebody has sent.
+            what: How an error calls it.
+
+        Raises:
+            ValueError: Naming the first.
+        """
+        for w in self.weights.values():
+            for name in (w.a, w.b):
+                if name not in tensors:
+                    raise ValueError(
+                        f"{what} is expected to hold the factors of {len(self.weights)} weights, but {name} is "
+                        f"missing, as where somebody has other target modules"
+                    )
+            a, b = tensors[w.a], tensors[w.b]
+            if a.ndim != MATRIX or b.ndim != MATRIX or len(a) != b.shape[1]:
+                raise ValueError(
+                    f"{what} is expected to hold {w.a} [r, in] and {w.b} [out, r] of one rank r, but they are "
+                    f"{list(a.shape)} and {list(b.shape)}"
+                )
+
     def others(self, names: Collection[str]) -> list[str]:
         """Those names that are no factors, such as a head's, in their order."""
         return [name for name in names if name not in self.names]
@@ -132,4 +161,18 @@ def _refusal(names: Mapping[str, Tensor], weights: Mapping[str, FactorNames]) ->
     for name in sorted(held):
         if names[name].ndim != MATRIX:
             return f"{name} is no matrix"
+    return None
+
+
+def _misfit(
+    names: Mapping[str, Tensor],
+    weights: Mapping[str, FactorNames],
+    shapes: Mapping[str, tuple[int, int, int]],
+) -> str | None:
+    """Which factors are not of their weight's shape, so that their product is not its change."""
+    for layer, w in weights.items():
+        out, rank, width = shapes.get(layer, (-1, -1, -1))
+        for name, expected in ((w.a, (rank, width)), (w.b, (out, rank))):
+            if tuple(names[name].shape) != expected:
+                return f"{name} is {list(names[name].shape)}, and not {list(expected)} as the weight has it"
     return None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -36,8 +37,8 @@ class Product:
     def sum(cls, terms: Iterable[Factors], coefficients: Iterable[float]) -> Self:
         """Σ c_i·s_i·B_i·A_i, with the factors of all terms beside each other.
 
-        Where there are more columns than the matrix has rows or columns, it is summed up as a matrix, term by term, so
-        that memory does not grow with their number.
+        Where there are more columns than the matrix has rows or columns, it is summed up as a matrix, so that memory
+        does not grow with their number.
 
         Args:
             terms: At least one, of any ranks.
@@ -45,17 +46,20 @@ class Product:
         """
         ps: list[Tensor] = []
         qs: list[Tensor] = []
+        columns = 0
         dense: Tensor | None = None
         for term, coefficient in zip(terms, coefficients, strict=True):
-            p, q = term.b.double() * (coefficient * term.scale), term.a.double()
-            if dense is not None:
-                dense.addmm_(p, q)
-                continue
-            ps.append(p)
-            qs.append(q)
-            if sum(p.shape[1] for p in ps) > min(p.shape[0], q.shape[1]):
-                dense = torch.cat(ps, 1) @ torch.cat(qs)
-        return cls(torch.cat(ps, 1), torch.cat(qs)) if dense is None else cls.of(dense)
+            ps.append(term.b.double() * (coefficient * term.scale))
+            qs.append(term.a.double())
+            columns += ps[-1].shape[1]
+            # as many terms at a time as are together no larger than the matrix: it is written once for all of them
+            if columns > min(ps[-1].shape[0], qs[-1].shape[1]):
+                p, q = torch.cat(ps, 1), torch.cat(qs)
+                dense = p @ q if dense is None else dense.addmm_(p, q)
+                ps, qs, columns = [], [], 0
+        if dense is None:
+            return cls(torch.cat(ps, 1), torch.cat(qs))
+        return cls.of(dense.addmm_(torch.cat(ps, 1), torch.cat(qs)) if ps else dense)
 
     @classmethod
     def of(cls, matrix: Tensor) -> Self:
@@ -117,18 +121,35 @@ class Product:
         return b, a
 
 
-def relative_distance(found: Sequence[Product], exact: Sequence[Product]) -> float:
+def relative_distance(found: Iterable[Product], exact: Iterable[Product]) -> float:
     """‖found − exact‖_F / ‖exact‖_F over all weights together; 0 where both are 0, infinite where the exact one is.
 
     Args:
         found: One per weight.
-        exact: The same weights.
+        exact: The same weights; one is held at a time.
     """
-    off = sum((f - e).norm() ** 2 for f, e in zip(found, exact, strict=True)) ** 0.5
-    of = sum(e.norm() ** 2 for e in exact) ** 0.5
+    off = of = 0.0
+    for f, e in zip(found, exact, strict=True):
+        apart, size = _apart(f, e)
+        off, of = off + apart**2, of + size**2
     if of == 0:
         return 0.0 if off == 0 else float("inf")
-    return float(off / of)
+    return math.sqrt(off / of)
+
+
+def _apart(found: Product, exact: Product) -> tuple[float, float]:
+    """‖found − exact‖_F and ‖exact‖_F."""
+    if max(found.rank, exact.rank) >= min(exact.p.shape[0], exact.q.shape[1]):
+        matrix = exact.dense()
+        size = torch.linalg.matrix_norm(matrix)
+        apart = torch.linalg.matrix_norm(matrix.addmm_(found.p, found.q, alpha=-1))
+        return float(apart), float(size)
+    both = exact - found
+    # The triangle of the first columns is a part of that of all columns.
+    left, right, own = _triangle(both.p), _triangle(both.q.T), exact.rank
+    apart = torch.linalg.matrix_norm(left @ right.T)
+    size = torch.linalg.matrix_norm(left[:, :own] @ right[:, :own].T)
+    return float(apart), float(size)
 
 
 def _triangle(matrix: Tensor) -> Tensor:
