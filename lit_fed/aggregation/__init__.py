@@ -7,10 +7,21 @@ from lit_fed.lazy_names import lazy_names
 if TYPE_CHECKING:
     from lit_fed.aggregation.aggregation import Aggregation
     from lit_fed.aggregation.local_only import LocalOnly
+    from lit_fed.aggregation.lora.fedex_lora import FedExLoRA
+    from lit_fed.aggregation.lora.flora import FLoRA
     from lit_fed.aggregation.server_optimizers import FedAvgM
     from lit_fed.aggregation.weighted_average import WeightedAverage
     from lit_fed.aggregation.weighting import Weighting, client_weights
 else:
     __getattr__, __dir__ = lazy_names(__name__)
 
-__all__ = ["Aggregation", "FedAvgM", "LocalOnly", "WeightedAverage", "Weighting", "client_weights"]
+__all__ = [
+    "Aggregation",
+    "FLoRA",
+    "FedAvgM",
+    "FedExLoRA",
+    "LocalOnly",
+    "WeightedAverage",
+    "Weighting",
+    "client_weights",
+]
