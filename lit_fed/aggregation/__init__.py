@@ -8,7 +8,9 @@ if TYPE_CHECKING:
     from lit_fed.aggregation.adaptive_optimizers import FedAdagrad, FedAdam, FedYogi
     from lit_fed.aggregation.aggregation import Aggregation
     from lit_fed.aggregation.local_only import LocalOnly
+    from lit_fed.aggregation.lora.fedex_lora import FedExLoRA
     from lit_fed.aggregation.lora.flexlora import FlexLoRA
+    from lit_fed.aggregation.lora.flora import FLoRA
     from lit_fed.aggregation.server_optimizer import ServerOptimizer
     from lit_fed.aggregation.server_optimizers import FedAvgM
     from lit_fed.aggregation.weighted_average import WeightedAverage
@@ -18,9 +20,11 @@ else:
 
 __all__ = [
     "Aggregation",
+    "FLoRA",
     "FedAdagrad",
     "FedAdam",
     "FedAvgM",
+    "FedExLoRA",
     "FedYogi",
     "FlexLoRA",
     "LocalOnly",

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 from lit_fed.aggregation.weighting import client_weights
 from lit_fed.client import Client
 from lit_fed.payload import Payload
-from lit_fed.update import Update
+from lit_fed.update import Update, norm_of_change
 
 if TYPE_CHECKING:
     from lit_fed.backbones import Backbone
+    from lit_fed.backbones.folding import WeightChange
+
+BASE_CHANGE: Final = "base_change"
+"""The part of a broadcast that says how a rule has changed the frozen base; see :meth:`Aggregation.base_change`."""
 
 
 class Aggregation(ABC):
@@ -25,8 +29,11 @@ class Aggregation(ABC):
     A rule may also decide what trains and what travels, for instance where one factor of LoRA is frozen.
     It is asked by the names of an adapter's parameters (without a PEFT configuration: the model's) and
     answers with some of them. By default all train and travel. What a client trains and does not download
-    stays with it, as a part of its private state; what it does not train stays as it was built, or as it
-    was downloaded.
+    stays with it, as a part of its private state, unless the rule says that it starts anew; what it does not train
+    stays as it was built, or as it was downloaded.
+
+    A rule may change the frozen base as well: its broadcast has a part that says how, which every client
+    downloads whole.
     """
 
     needs_validation: bool = False
@@ -43,10 +50,11 @@ class Aggregation(ABC):
 
         Args:
             updates: One entry per client that finished the round, in the order of the clients.
-            previous: The broadcast that the clients started from.
+            previous: The broadcast that the clients started from, without what a method exchanges beside it.
 
         Returns:
-            The combined payload, which is the next broadcast.
+            The combined payload, which is the next broadcast; with a part ``base_change`` if the rule changes the
+            frozen base.
         """
 
     def check_update(self, update: Update) -> None:
@@ -71,6 +79,17 @@ class Aggregation(ABC):
             Default: proportional to the clients' sizes.
         """
         return client_weights(updates)
+
+    def update_norm(self, upload: Payload, broadcast: Payload) -> float | None:
+        """How much a client has changed; see :meth:`lit_fed.FederatedModule.update_norm`.
+
+        Default: the norm of the difference over what both hold.
+
+        Args:
+            upload: What the client sends.
+            broadcast: What it has downloaded.
+        """
+        return norm_of_change(upload, broadcast)
 
     def metrics(self) -> dict[str, float]:
         """What is to be logged of the last :meth:`__call__`, such as ``server/lora_distance``. Default: nothing."""
@@ -99,8 +118,8 @@ class Aggregation(ABC):
 
     @property
     def sends_everything(self) -> bool:
-        """Whether all clients train, send and receive all of the ``default`` adapter."""
-        decisions = ("adapter", "trains", "sends", "receives", "broadcast_to")
+        """Whether all clients train, send and receive all of the ``default`` adapter, on the base as it was loaded."""
+        decisions = ("adapter", "trains", "sends", "receives", "broadcast_to", "base_change")
         return all(getattr(type(self), name) is getattr(Aggregation, name) for name in decisions)
 
     def setup(self, backbone: Backbone) -> None:
@@ -157,6 +176,32 @@ class Aggregation(ABC):
             client: The client; None for those that the broadcast holds.
         """
         return names
+
+    def keeps(self, names: Sequence[str], client: Client | None) -> Collection[str]:
+        """Those parameters that stay with a client until its next round. Default: all.
+
+        Args:
+            names: Of the parameters that the client trains in any round and does not download. Those that do not stay
+                start every round as they were built.
+            client: The client.
+        """
+        return names
+
+    def base_change(self, part: Payload) -> Mapping[str, WeightChange]:
+        """The change of the frozen base, as :meth:`lit_fed.backbones.Backbone.fold` takes it. Default: none.
+
+        Args:
+            part: The broadcast's part ``base_change``, which this rule has made; empty where there is none.
+
+        Raises:
+            ValueError: If there is one, and it is not this rule's.
+        """
+        if part:
+            raise ValueError(
+                f"the broadcast is expected to leave the frozen base as it is, which `model.aggregation` "
+                f"{type(self).__name__} does, but changes it: it is another rule's"
+            )
+        return {}
 
     def broadcast_to(self, client: Client, broadcast: Payload) -> Payload:
         """What a client downloads of the broadcast. Default: the broadcast itself, the same object.

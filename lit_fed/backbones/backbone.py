@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -14,14 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from lit_fed.backbones.adaptation import adapt, complete_config, require_saved
-from lit_fed.backbones.adapter_parameters import held_places
+from lit_fed.backbones.adapter_parameters import held_places, lora_scales
 from lit_fed.backbones.adapters import DEFAULT, Adapters, some
 from lit_fed.backbones.anatomy import table_ids, table_positions
+from lit_fed.backbones.folding import Folding, WeightChange
 from lit_fed.backbones.identity import backbone_identity
 from lit_fed.backbones.master_weights import Change, widening
 from lit_fed.backbones.padding import find_side, reads_ahead, trial_rows, undisturbed
 from lit_fed.backbones.prediction import Prediction
 from lit_fed.backbones.pretrained import quiet_transformers
+from lit_fed.backbones.stacking import stack_changes
 from lit_fed.data.known_ids import require_known_ids
 from lit_fed.shards import is_sharded, placed_like, whole
 
@@ -88,6 +90,7 @@ class Backbone(nn.Module, ABC):
             self.model = adapt(self.model, config)
         self._peft_config = config
         self._adapters = Adapters(self.model, config, loaded)
+        self._folding = Folding(self.model)
         if config is not None:
             require_saved(pretrained.initialised, self.trainable())
         base = self._base
@@ -307,8 +310,9 @@ class Backbone(nn.Module, ABC):
         All adapters are frozen there; after it all is as before.
 
         Args:
-            *adapters: Their names. None: the bare base, as it was loaded. Modules that are trained as a whole
-                (``modules_to_save``), such as a classifier's head, are there as they were before training.
+            *adapters: Their names. None: the bare base, as it was loaded, with what is folded into it (:meth:`fold`).
+                Modules that are trained as a whole (``modules_to_save``), such as a classifier's head, are there as
+                they were before training.
 
         Raises:
             KeyError: If there is no such adapter.
@@ -324,6 +328,40 @@ class Backbone(nn.Module, ABC):
         finally:
             adapted.active = before
             adapted.select(before, adapted.trained)
+
+    @property
+    def folded(self) -> Mapping[str, WeightChange]:
+        """What is folded into the frozen weights, by the names of peft's layers."""
+        return self._folding.changes
+
+    def require_foldable(self, layers: Iterable[str], asks: str) -> None:
+        """Refuse layers whose frozen weights cannot be changed; see :meth:`fold`.
+
+        Args:
+            layers: Names of peft's layers.
+            asks: Which setting asks, for the message.
+
+        Raises:
+            ValueError: If a weight is quantised or another module's as well, or the layer is no linear one and no
+                embedding.
+        """
+        self._folding.require(layers, asks)
+
+    def fold(self, changes: Mapping[str, WeightChange]) -> None:
+        """Let frozen weights be the loaded ones plus these changes, whatever was folded into them before.
+
+        The loaded weights are kept, in main memory, so that nothing is rounded twice; without a change they are there
+        again bit for bit. To fold the same again costs a comparison. :attr:`identity` stays that of the loaded ones,
+        and :meth:`save_pretrained` writes an adapter for the loaded model that has the changes in it.
+
+        Args:
+            changes: By the names of peft's layers in the wrapper, as in ``model.get_submodule``; none: the model as it
+                was loaded.
+
+        Raises:
+            ValueError: If there is no such layer, or a shape is not that of its weight. Nothing is changed then.
+        """
+        self._folding.fold(changes)
 
     def layer_states(self, batch: Mapping[str, Tensor]) -> list[Tensor]:
         """The hidden states after each layer of the body, [B, L, d] each; of a decoder where there are two.
@@ -350,9 +388,10 @@ class Backbone(nn.Module, ABC):
             # all of the adapters', also what a rule keeps from training at the moment
             adapters = {id(p) for a in self.adapters for p in self.trainable(a).values()}
             changing = {n: p for n, p in parameters.items() if id(p) in adapters}
-        told = backbone_identity(
-            self.model, self._base.config, self.tokenizer, self._peft_config, changing.values()
-        )
+        with self._folding.lifted():
+            told = backbone_identity(
+                self.model, self._base.config, self.tokenizer, self._peft_config, changing.values()
+            )
         return {"num_labels": self.num_labels, **told}
 
     @property
@@ -376,6 +415,9 @@ class Backbone(nn.Module, ABC):
         Labels are called there as in the data, so that ``AutoModelForSequenceClassification.from_pretrained(
         base_model, config=AutoConfig.from_pretrained(f"{folder}/model_config.json"))`` under the adapter names what
         it says.
+
+        Where frozen weights have been changed (:meth:`fold`), the adapter is one for the model as it was loaded:
+        factors of the changes beside its own, with ranks of their own in ``rank_pattern``.
 
         Args:
             folder: Where to; made if it is not there. None: nowhere, for the processes of a sharded model
@@ -410,6 +452,8 @@ class Backbone(nn.Module, ABC):
                     for file in (folder / adapter).iterdir():
                         file.replace(folder / file.name)
                     (folder / adapter).rmdir()
+                if self.folded:
+                    stack_changes(folder, lora_scales(self.model, adapter), self.folded)
                 # As `config.json`, transformers would look for the whole model beside it.
                 self._base.config.to_json_file(folder / "model_config.json")
             with self._padding_as_loaded():

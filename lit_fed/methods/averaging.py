@@ -11,6 +11,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
 from lit_fed.aggregation import Aggregation, WeightedAverage
+from lit_fed.aggregation.aggregation import BASE_CHANGE
 from lit_fed.aggregation.lora.distance import LoRADistance
 from lit_fed.backbones import Backbone
 from lit_fed.client import Client
@@ -102,10 +103,12 @@ class AveragingMixin(FederatedModule):
         self._choose_what_trains()
 
     def download(self, broadcast: Payload) -> None:
-        """Client: θ_k ← θ_g."""
+        """Client: θ_k ← θ_g, on the base as the rule has changed it."""
+        change = broadcast.parts.get(BASE_CHANGE, Payload())
         if self.client is None:
-            self._last_broadcast = broadcast.main
+            self._last_broadcast = broadcast.main.with_parts({BASE_CHANGE: change})
         self._load(broadcast.tensors, self._received)
+        self.backbone.fold(self.aggregation.base_change(change))
 
     def upload(self) -> Payload:
         """Client: θ_k."""
@@ -120,6 +123,10 @@ class AveragingMixin(FederatedModule):
         if self.client is not None:
             names = set(self.aggregation.sends(self._trained, self.client))
         return Specification.of({n: value for n, value in self._weights.items() if n in names})
+
+    def update_norm(self, upload: Payload, broadcast: Payload) -> float | None:
+        """Server: how much a client has changed, as the aggregation rule says."""
+        return self.aggregation.update_norm(upload, broadcast)
 
     def check_update(self, update: Update) -> None:
         """Server: what the aggregation rule cannot combine."""
@@ -179,10 +186,10 @@ class AveragingMixin(FederatedModule):
 
     @property
     def _kept(self) -> list[str]:
-        """Names of those that train in any round and are not downloaded."""
+        """Names of those that train in any round, are not downloaded, and do not start anew."""
         names = list(self._weights)
-        received = set(self._received)
-        chosen = set(self.aggregation.trains(names, None)) - received
+        own = set(self.aggregation.trains(names, None)) - set(self._received)
+        chosen = set(self.aggregation.keeps([name for name in names if name in own], self.client))
         return [name for name in names if name in chosen]
 
     def _measure(

@@ -20,7 +20,8 @@ class ResidentModule:
 
     K clients share one model. Whoever comes next starts from the values the module was built with,
     so nothing of the one before is left, whatever a method forgets to overwrite. This costs one copy
-    of what trains, not of the frozen base.
+    of what trains, not of the frozen base. What a download folds into the base stays there until the next
+    one, which mostly folds the same; as built, nothing is folded.
 
     Args:
         module: The method, on its device, before it has trained.
@@ -57,6 +58,8 @@ class ResidentModule:
     def act_as_built(self, client: Client) -> None:
         """Be a client with the module as it was built, before anything is downloaded."""
         self._reset(client)
+        for backbone in self.module.backbones.values():
+            backbone.fold({})
 
     def act_as_server(self, broadcast: Payload, server: Payload | None) -> None:
         """Be the server with its last broadcast, which is also the global model.

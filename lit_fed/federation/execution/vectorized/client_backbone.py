@@ -15,6 +15,7 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
 from lit_fed.backbones import Backbone, Prediction
+from lit_fed.backbones.folding import WeightChange
 from lit_fed.federation.execution.vectorized.vectorizable import CannotVectorize
 
 Ask = Callable[[Any], Any]
@@ -126,6 +127,20 @@ class ClientView:
         ]
         self.switched = switched(self.modules)
         self._names = {id(module): name for name, module in facade.named_modules()}
+        self._base = resident._folding.version
+
+    def folded(self) -> None:
+        """Note that what is folded into the shared weights now is what the client has asked for."""
+        self._base = self.resident._folding.version
+
+    def require_own_base(self) -> None:
+        """Refuse clients that train on different weights.
+
+        Raises:
+            CannotVectorize: If another client has folded something else into the shared ones.
+        """
+        if self._base != self.resident._folding.version:
+            self._refuse("clients whose frozen weights differ")
 
     def training_flags(self) -> bytes:
         """Which modules are in training mode."""
@@ -209,6 +224,11 @@ class _Asking:
         """Not possible: continuations grow one token at a time, each client's its own."""
         raise CannotVectorize("`backbone.generate`")
 
+    def fold(self, changes: Mapping[str, WeightChange]) -> None:
+        """Fold into the resident's weights, which all clients share; see :class:`~lit_fed.backbones.Backbone`."""
+        Backbone.fold(self, changes)  # type: ignore[arg-type]  # the class below is one
+        self.view.folded()
+
     def add_adapter(self, name: str, config: Any = None, head: bool = True) -> NoReturn:
         """Not possible: the resident model is shared."""
         raise CannotVectorize(f"adding adapter {name!r} while clients train")
@@ -248,6 +268,7 @@ def client_backbone(
         memo: Of :func:`copy.deepcopy`; what is in it is shared, and the copies are noted in it.
     """
     memo[id(resident.tokenizer)] = resident.tokenizer
+    memo[id(resident._folding)] = resident._folding  # of the frozen weights, which all share
     for parameter in resident.parameters():
         memo[id(parameter)] = own.get(id(parameter), parameter)
     for buffer in resident.buffers():

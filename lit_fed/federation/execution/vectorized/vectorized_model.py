@@ -110,6 +110,8 @@ class VectorizedModel(VectorizedState):
         Returns:
             Each client's prediction, of its own rows and tokens.
         """
+        for request in requests:
+            request.view.require_own_base()
         first = requests[0]
         self._take_modes(first)
         layout, batch = joined(

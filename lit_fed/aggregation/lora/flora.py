@@ -1,0 +1,116 @@
+"""FLoRA: the clients' changes are stacked, and folded into the base."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+
+from lit_fed.aggregation.aggregation import BASE_CHANGE
+from lit_fed.aggregation.lora.base_change import changes_in, grown, part_of
+from lit_fed.aggregation.lora.factors import LoRALayout
+from lit_fed.aggregation.lora.products import Product
+from lit_fed.aggregation.weighted_average import WeightedAverage
+from lit_fed.aggregation.weighting import Weighting
+from lit_fed.backbones import Backbone
+from lit_fed.backbones.folding import WeightChange
+from lit_fed.client import Client
+from lit_fed.payload import Payload
+from lit_fed.update import Update, norm_of_change
+
+
+class FLoRA(WeightedAverage):
+    r"""The exact mean of the clients' changes, added to the frozen base; clients start anew on it (FLoRA).
+
+    .. math::
+        W \leftarrow W + \sum_k w_k s_k B_k A_k
+        = W + \begin{pmatrix} w_1 s_1 B_1 & \dots & w_K s_K B_K \end{pmatrix}
+          \begin{pmatrix} A_1 \\ \vdots \\ A_K \end{pmatrix}, \qquad A_k \leftarrow A_0, \quad B_k \leftarrow 0
+
+    Wang et al., "FLoRA: Federated Fine-Tuning Large Language Models with Heterogeneous Low-Rank Adaptations", 2024,
+    Eqs. 4 to 7, https://arxiv.org/abs/2409.05976. A_0 is A as it was built. The weight and the scale are in one factor
+    alone. What is no factor, such as a head, is the weighted mean, and goes on from it.
+
+    **Exact**: the next global model is the mean of the clients' models, but for roundings.
+
+    **Bytes**: up, a client's factors and head. Down, the head and the sum of all rounds' changes, so that a client
+    that comes late needs nothing else: per weight P [out, R] and Q [R, in], where R grows by the ranks of the round's
+    clients, until they would be larger than the weight, and from then on the change as a matrix [out, in]. After a few
+    rounds a download is therefore as large as the adapted weights themselves. Factors are not downloaded, since
+    they start anew.
+
+    **Server**: time and memory are linear in the clients' factors, and one weight at a time is a matrix.
+
+    The base has to be of floats (not quantised). On a base of bfloat16 what is folded is rounded to it, once and not in
+    each round; the part that is lost is warned of. Optimizer moments that are kept (``keep_optimizer_state``) are those
+    of the factors of the round before.
+
+    Args:
+        weights: What a client's weight w_k is proportional to, as in ``WeightedAverage``.
+        score: The client metric used by ``validation``, larger is better.
+
+    Raises:
+        ValueError: When the method is built, if its adapter is no plain LoRA, or a weight under it is quantised or tied
+            to another one.
+
+    Example:
+        >>> from peft import LoraConfig
+        >>> from lit_fed.backbones import SequenceClassifier
+        >>> backbone = SequenceClassifier(peft=LoraConfig(r=4, lora_alpha=8, target_modules=["query"]))
+        >>> rule = FLoRA()
+        >>> rule.setup(backbone)
+        >>> sent = [Update(name, Payload(backbone.trainable()), num_samples=1) for name in ("a", "b")]
+        >>> change = rule(sent, previous=Payload()).parts["base_change"]
+        >>> sorted({tuple(tensor.shape) for tensor in change.tensors.values()})
+        [(8, 64), (64, 8)]
+    """
+
+    def __init__(self, weights: Weighting = "size", score: str = "val/accuracy") -> None:
+        super().__init__(weights, score)
+        self._layout = LoRALayout({})
+
+    def setup(self, backbone: Backbone) -> None:
+        """Find the factors, and see that the weights that they change can be changed."""
+        self._layout = LoRALayout.of(backbone, "FLoRA")
+        backbone.require_foldable(self._layout.weights, "`model.aggregation` FLoRA")
+
+    def __call__(self, updates: Sequence[Update], previous: Payload) -> Payload:
+        """The mean of what is no factor, and in the part ``base_change`` the sum of all changes so far."""
+        layout, weights = self._layout, self.weights(updates)
+        others = [
+            replace(u, payload=u.payload.select(layout.others(u.payload.tensors))) for u in updates
+        ]
+        sent = [layout.factors(u.payload.tensors) for u in updates]
+        before = changes_in(previous.parts.get(BASE_CHANGE, Payload()))
+        changes: dict[str, WeightChange] = {}
+        for layer in layout.weights:
+            factors = [one[layer] for one in sent]
+            terms = [
+                (f.b.double() * (w * f.scale), f.a.double())
+                for f, w in zip(factors, weights, strict=True)
+            ]
+            dtype = torch.promote_types(factors[0].a.dtype, torch.float32)
+            if (change := grown(before.get(layer), terms, dtype)) is not None:
+                changes[layer] = change
+        mean = super().__call__(others, previous.main)
+        return mean.with_parts({BASE_CHANGE: part_of(changes)})
+
+    def receives(self, names: Sequence[str], client: Client | None) -> Collection[str]:
+        """What is no factor."""
+        return self._layout.others(names)
+
+    def keeps(self, names: Sequence[str], client: Client | None) -> Collection[str]:
+        """No factor: a client's change is in the base."""
+        return self._layout.others(names)
+
+    def base_change(self, part: Payload) -> Mapping[str, WeightChange]:
+        """The sum of all changes so far."""
+        return changes_in(part)
+
+    def update_norm(self, upload: Payload, broadcast: Payload) -> float | None:
+        """‖s·B·A‖ over all weights and the change of what is no factor, together: a client starts from B = 0."""
+        factors = self._layout.factors(upload.tensors).values()
+        rest = norm_of_change(upload, broadcast) or 0.0
+        return math.hypot(rest, *(Product.sum([f], [1.0]).norm() for f in factors))

@@ -1,0 +1,59 @@
+"""Stacking: an adapter's file gets factors of what was folded into the frozen weights beside its own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from lit_fed.backbones.folding import WeightChange
+
+LETTERS: Final = (
+    (".lora_A.weight", ".lora_B.weight"),
+    (".lora_embedding_A", ".lora_embedding_B"),
+)
+"""What peft calls the two factors, in a linear layer and in an embedding."""
+
+_WRAPPER: Final = "base_model.model."
+
+
+def stack_changes(
+    folder: Path, scales: Mapping[str, float], changes: Mapping[str, WeightChange]
+) -> None:
+    """Let a saved LoRA make up for changes that the model without it lacks: A ← [Q; A], B ← [P, s·B], s ← 1.
+
+    It is exact, and as large as the changes: a matrix, which has no factors, takes as many as its shorter side.
+
+    Args:
+        folder: Of the adapter, which is changed.
+        scales: s of each layer, by its name in peft's wrapper.
+        changes: Of some of these layers.
+    """
+    from peft import PeftConfig
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "adapter_model.safetensors"
+    tensors: dict[str, Tensor] = load_file(path)
+    ranks: dict[str, int] = {}
+    for layer, scale in scales.items():
+        a, b = next((layer + a, layer + b) for a, b in LETTERS if layer + a in tensors)
+        downs, ups = [tensors[a]], [scale * tensors[b]]
+        if layer in changes:
+            p, q = changes[layer].factors()
+            downs, ups = [q.to(downs[0]), *downs], [p.to(ups[0]), *ups]
+        tensors[a], tensors[b] = torch.cat(downs), torch.cat(ups, 1)
+        ranks[layer.removeprefix(_WRAPPER)] = len(tensors[a])
+    save_file(tensors, path, metadata={"format": "pt"})
+
+    config: Any = PeftConfig.from_pretrained(str(folder))
+    usual = Counter(ranks.values()).most_common(1)[0][0]
+    # anchored, since peft takes a name for that of every layer that ends so
+    others = {f"^{layer}": rank for layer, rank in ranks.items() if rank != usual}
+    config.r, config.lora_alpha, config.use_rslora = usual, usual, False
+    config.rank_pattern, config.alpha_pattern = others, dict(others)
+    config.save_pretrained(str(folder))
