@@ -15,6 +15,7 @@ from torch import Tensor
 from torchmetrics import MeanMetric, SumMetric
 
 from lit_fed import DDG, FedAvg, FederatedTrainer
+from lit_fed.aggregation import Aggregation, FedExLoRA, FLoRA
 from lit_fed.backbones import CausalLM, SequenceClassifier
 from lit_fed.data import IIDPartitioner
 from lit_fed.federation import (
@@ -226,6 +227,18 @@ def half(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
     return trainer
 
 
+def folding(rule: type[Aggregation]) -> Callable[..., FederatedTrainer]:
+    """A rule that changes the frozen base, of weights in double precision: see ``TOLERANCE``."""
+
+    def fit(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
+        trainer = toy_trainer(root, max_rounds=3, **settings)
+        module = FedAvg(still(model).double(), rule(), optimizer=slow_adamw, warmup_steps=0)
+        trainer.fit(module, toy_data(batch_size=6))
+        return trainer
+
+    return fit
+
+
 CASES: dict[str, Callable[..., FederatedTrainer | str]] = {
     "plain": plain,
     "private": private,
@@ -247,6 +260,10 @@ SHARDED: dict[str, Callable[..., FederatedTrainer | str]] = {
     "failing": failing,
     "malformed": malformed,
 }
+FOLDING: dict[str, Callable[..., FederatedTrainer | str]] = {
+    "flora": folding(FLoRA),
+    "fedex_lora": folding(FedExLoRA),
+}
 
 
 def main() -> None:
@@ -254,7 +271,7 @@ def main() -> None:
     for case in cases:
         execution: ClientExecution | None = EXECUTIONS[name]() if EXECUTIONS[name] else None
         settings = {"execution": execution, "devices": int(devices)}
-        result = {**CASES, **SHARDED}[case](Path(model), Path(folder) / case, **settings)
+        result = {**CASES, **SHARDED, **FOLDING}[case](Path(model), Path(folder) / case, **settings)
         if isinstance(result, str):
             path = Path(folder) / f"{case}.{os.environ.get('LOCAL_RANK', 0)}.txt"
             path.write_text(result)
