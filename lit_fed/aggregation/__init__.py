@@ -7,10 +7,30 @@ from lit_fed.lazy_names import lazy_names
 if TYPE_CHECKING:
     from lit_fed.aggregation.aggregation import Aggregation
     from lit_fed.aggregation.local_only import LocalOnly
+    from lit_fed.aggregation.robust.coordinate_median import CoordinateMedian
+    from lit_fed.aggregation.robust.flame import FLAME
+    from lit_fed.aggregation.robust.geometric_median import GeometricMedian
+    from lit_fed.aggregation.robust.krum import Krum, MultiKrum
+    from lit_fed.aggregation.robust.norm_clipping import NormClipping
+    from lit_fed.aggregation.robust.trimmed_mean import TrimmedMean
     from lit_fed.aggregation.server_optimizers import FedAvgM
     from lit_fed.aggregation.weighted_average import WeightedAverage
     from lit_fed.aggregation.weighting import Weighting, client_weights
 else:
     __getattr__, __dir__ = lazy_names(__name__)
 
-__all__ = ["Aggregation", "FedAvgM", "LocalOnly", "WeightedAverage", "Weighting", "client_weights"]
+__all__ = [
+    "FLAME",
+    "Aggregation",
+    "CoordinateMedian",
+    "FedAvgM",
+    "GeometricMedian",
+    "Krum",
+    "LocalOnly",
+    "MultiKrum",
+    "NormClipping",
+    "TrimmedMean",
+    "WeightedAverage",
+    "Weighting",
+    "client_weights",
+]
