@@ -35,6 +35,7 @@ _CURVES_ADDRESS = "http://localhost:6006/#custom_scalars"
 _LONGEST_NAME = 40
 # of the run's identity, what is too large for any setting to tell
 _DIGEST = re.compile(r"\.(frozen weights|tokenizer)$|^data\.(train|validation|public|test\..*)$")
+_ATTACHMENT = re.compile(r"trainer\.attachments\.(?P<number>\d+)(\.(?P<setting>.+))?")
 _CLIENT_MEAN = re.compile(r"clients/(.+)/mean")
 
 
@@ -83,6 +84,19 @@ def metrics_table(
     return table
 
 
+def _attachments(identity: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What was attached to clients' rounds: the class of each and what it was made with, its clients among it."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, value in identity.items():
+        if parts := _ATTACHMENT.fullmatch(name):
+            found.setdefault(parts["number"], {})[parts["setting"] or "class"] = value
+    return list(found.values())
+
+
+def _clients(names: Sequence[str] | None) -> str:
+    return "all clients" if names is None else ", ".join(map(_short, names))
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -111,7 +125,8 @@ class RunSummary(FederatedCallback):
     """Ends a fit with a table of its results, and writes them to ``summary.json``.
 
     The file holds the metrics of the last round and of the test, bytes, seconds, failures, seed, the machine,
-    digests of models and rows, and the versions of what ran. A run that Ctrl-C broke off is summed up as
+    digests of models and rows, what was attached to clients' rounds, such as an attack, and to whom, and the versions
+    of what ran. A run that Ctrl-C broke off is summed up as
     well, up to its last finished round; one that an error broke off is not.
     """
 
@@ -190,6 +205,7 @@ class RunSummary(FederatedCallback):
             "failures": state.failures,
             "worst_clients": self._worst(),
             "changes": state.changes,
+            "attachments": _attachments(trainer.identity),
             "seed": trainer.seed,
             "machine": machine(),
             "digests": {
@@ -226,6 +242,10 @@ class RunSummary(FederatedCallback):
             "time": f"{total:.1f} s in {state.round} rounds, {seconds:.1f} s in this process",
             "failures": ", ".join(f"{name}: {n}" for name, n in state.failures.items()) or "none",
         }
+        if attached := _attachments(trainer.identity):
+            lines["attached"] = ", ".join(
+                f"{one['class']} to {_clients(one.get('clients'))}" for one in attached
+            )
         if (worst := worst_clients(self._clients)) is not None:
             names = ", ".join(f"{_short(client)} {value:.4f}" for client, value in worst[1].items())
             lines["worst"] = f"{worst[0]} of clients: {names}"

@@ -43,6 +43,14 @@ class Attachment:
         """Whether it acts on a client. Default: on those named in ``clients``."""
         return self.clients is None or client.id in self.clients
 
+    def setup(self, clients: Sequence[str]) -> None:
+        """Make ready before anything trains: the place to choose ``clients`` among all. Default: nothing.
+
+        Args:
+            clients: Ids of all clients of the federation.
+        """
+        return
+
     def rows(self, client: Client, rows: Dataset) -> Dataset:
         """The rows that the client trains on, before the method's own ``local_data``.
 

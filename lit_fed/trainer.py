@@ -49,6 +49,7 @@ from lit_fed.federation.validation import (
     check_federation,
     check_method,
     check_parts,
+    check_rule,
     check_settings,
 )
 from lit_fed.limits import require_at_least, require_folder_name, require_path
@@ -547,6 +548,9 @@ class FederatedTrainer(LightningCompatibility):
         datamodule.setup(stage)
         datamodule.check(model.backbones)
         check_federation(vars(self), datamodule)
+        check_rule(model, self.clients_per_round, datamodule)
+        for attachment in self.attachments:
+            attachment.setup([client.id for client in datamodule.clients])
         check_attachments(self.attachments, model, datamodule)
         check_clients_of_rule(model, datamodule)
         self.datamodule = model.datamodule = datamodule

@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from lit_fed.aggregation.lora.fedex_lora import FedExLoRA
     from lit_fed.aggregation.lora.flexlora import FlexLoRA
     from lit_fed.aggregation.lora.flora import FLoRA
+    from lit_fed.aggregation.robust.coordinate_median import CoordinateMedian
+    from lit_fed.aggregation.robust.flame import FLAME
+    from lit_fed.aggregation.robust.geometric_median import GeometricMedian
+    from lit_fed.aggregation.robust.krum import Krum, MultiKrum
+    from lit_fed.aggregation.robust.norm_clipping import NormClipping
+    from lit_fed.aggregation.robust.trimmed_mean import TrimmedMean
     from lit_fed.aggregation.server_optimizer import ServerOptimizer
     from lit_fed.aggregation.server_optimizers import FedAvgM
     from lit_fed.aggregation.weighted_average import WeightedAverage
@@ -19,7 +25,9 @@ else:
     __getattr__, __dir__ = lazy_names(__name__)
 
 __all__ = [
+    "FLAME",
     "Aggregation",
+    "CoordinateMedian",
     "FLoRA",
     "FedAdagrad",
     "FedAdam",
@@ -27,8 +35,13 @@ __all__ = [
     "FedExLoRA",
     "FedYogi",
     "FlexLoRA",
+    "GeometricMedian",
+    "Krum",
     "LocalOnly",
+    "MultiKrum",
+    "NormClipping",
     "ServerOptimizer",
+    "TrimmedMean",
     "WeightedAverage",
     "Weighting",
     "client_weights",

@@ -42,6 +42,9 @@ class Aggregation(ABC):
     has_global_model: bool = True
     """Whether the broadcast makes a model of its own; else the clients' models are evaluated."""
 
+    fewest_updates: int = 1
+    """How many updates it needs to combine them; a round of fewer clients is refused before training starts."""
+
     # ---------------------------------------------------------------- combining
 
     @abstractmethod
@@ -72,7 +75,7 @@ class Aggregation(ABC):
         """What each client counts for, where a method combines something beside the weights.
 
         Args:
-            updates: As in :meth:`__call__`.
+            updates: As in :meth:`__call__`, which has been called with them: a rule may know it only then.
 
         Returns:
             One weight per update, at least 0, with the sum 1. A client that the rule leaves out has 0.

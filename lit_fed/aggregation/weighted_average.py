@@ -80,6 +80,22 @@ def weighted_mean(updates: Sequence[Update], weights: Sequence[float]) -> dict[s
         >>> weighted_mean([a, b], [0.5, 0.5])
         {'w': tensor([3.], dtype=torch.float64)}
     """
+    sent = alike(updates)
+    return {name: _mean(name, [s[name] for s in sent], weights) for name in sent[0]}
+
+
+def alike(updates: Sequence[Update]) -> list[dict[str, Tensor]]:
+    """The clients' tensors, which have the same names and shapes, beside the same strings.
+
+    Args:
+        updates: At least one.
+
+    Returns:
+        One dictionary per update, each in the order of the first one's.
+
+    Raises:
+        ValueError: If names, shapes or strings differ between clients.
+    """
     first = updates[0]
     sent = [
         u.payload.matching(first.payload.tensors, f"the upload of client {u.client_id!r}")
@@ -97,7 +113,7 @@ def weighted_mean(updates: Sequence[Update], weights: Sequence[float]) -> dict[s
                 f"strings cannot be averaged, but clients {first.client_id!r} and {update.client_id!r} sent "
                 "different ones; the method's aggregate() has to combine them"
             )
-    return {name: _mean(name, [s[name] for s in sent], weights) for name in first.payload.tensors}
+    return sent
 
 
 def _mean(name: str, tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:

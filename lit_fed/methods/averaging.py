@@ -41,8 +41,9 @@ class AveragingMixin(FederatedModule):
             self.consensus.receive(broadcast.parts.get("consensus", Payload()))
 
         def aggregate(self, updates):
+            average = super().aggregate(updates)
             mixed = self.consensus.mix(updates, self.aggregation.weights(updates))
-            return super().aggregate(updates).with_parts({"consensus": mixed})
+            return average.with_parts({"consensus": mixed})
 
     The rule also decides what of the backbone trains and travels; see :class:`~lit_fed.aggregation.Aggregation`.
 
