@@ -123,7 +123,7 @@ class ClientMetrics(FederatedCallback):
         """Take the clients' metrics; they are written when the round is finished."""
         if trainer.is_global_zero:
             self._rows = [
-                {"client": u.client_id, "rows": u.num_samples, "bytes/up": u.payload.nbytes}
+                {"client": u.client_id, "rows": u.num_samples, "bytes/up": u.nbytes}
                 | {name: float(value) for name, value in u.metrics.items()}
                 for u in updates
             ]

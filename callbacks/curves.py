@@ -174,7 +174,7 @@ class FederationCurves(FederatedCallback):
             for name, value in update.metrics.items():
                 self._values.setdefault(f"clients/{name}", []).append(float(value))
             self._values.setdefault("clients/num_samples", []).append(float(update.num_samples))
-            self._values.setdefault("clients/bytes/up", []).append(float(update.payload.nbytes))
+            self._values.setdefault("clients/bytes/up", []).append(float(update.nbytes))
 
     def on_round_evaluation(
         self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]

@@ -20,7 +20,11 @@ class Attachment:
 
     It stands outside of methods, and acts the same in every execution: an element of the trainer's
     ``attachments``, which are gone through in their order. A subclass overrides the points that it is
-    about; the others leave everything as it is.
+    about; the others leave everything as it is. What one does to the form of an upload it undoes when the
+    server has received it, the last one first.
+
+    In :meth:`upload` the global generators of Python, NumPy and torch are seeded for this client, round and
+    attachment.
 
     Args:
         clients: Ids of the clients that it acts on. None: all.
@@ -88,13 +92,30 @@ class Attachment:
         """
         return upload, memory
 
+    def received(self, client: Client, upload: Payload, broadcast: Payload) -> Payload:
+        """Server: what an upload stands for, in names, shapes and kinds as :meth:`upload` was given it.
+
+        Where :meth:`upload` makes a payload smaller, this makes it whole again, after its bytes have been counted and
+        before anything else sees it. It needs nothing that the server has not: of the client, what it was before its
+        round. Default: the upload as it came.
+
+        Args:
+            client: The client.
+            upload: What :meth:`upload` gave, or whatever else a client sends.
+            broadcast: What the client started from.
+
+        Raises:
+            ValueError: If the upload is nothing that this attachment sends; the client is left out.
+        """
+        return upload
+
 
 def overrides(attachment: Attachment, point: str) -> bool:
     """Whether an attachment does something at one of the points.
 
     Args:
         attachment: The attachment.
-        point: ``rows``, ``teacher_prediction`` or ``upload``.
+        point: ``rows``, ``teacher_prediction``, ``upload`` or ``received``.
 
     Example:
         >>> overrides(Attachment(), "rows")

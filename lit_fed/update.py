@@ -21,6 +21,11 @@ class Update:
         rounds: Rounds the client has taken part in, this one included.
         metrics: What the client logged: means of its training metrics and, where clients are
             validated, of its validation metrics.
+        compressed_bytes: Bytes of what has crossed the wire, where an attachment has compressed the payload.
+
+    Example:
+        >>> Update("a", Payload({"w": torch.ones(2)}), num_samples=1).nbytes
+        8
     """
 
     client_id: str
@@ -28,6 +33,12 @@ class Update:
     num_samples: int
     rounds: int = 1
     metrics: Mapping[str, float] = field(default_factory=dict)
+    compressed_bytes: int | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what has crossed the wire."""
+        return self.payload.nbytes if self.compressed_bytes is None else self.compressed_bytes
 
 
 def norm_of_change(upload: Payload, broadcast: Payload) -> float | None:

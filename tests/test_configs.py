@@ -19,9 +19,13 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 OVERLAYS = sorted((CONFIGS / "data").glob("*.yaml"))
 ATTACKS = sorted((CONFIGS / "attacks").glob("*.yaml"))
 BACKBONES = sorted((CONFIGS / "backbones").glob("*.yaml"))
+COMPRESSIONS = sorted((CONFIGS / "compression").glob("*.yaml"))
 CLAIMS = sorted((CONFIGS / "studies").rglob("claims.yaml"))
 STUDIES = sorted(set((CONFIGS / "studies").rglob("*.yaml")) - set(CLAIMS))
-PATHS = sorted(set(CONFIGS.rglob("*.yaml")) - {*OVERLAYS, *ATTACKS, *BACKBONES, *STUDIES, *CLAIMS})
+PATHS = sorted(
+    set(CONFIGS.rglob("*.yaml"))
+    - {*OVERLAYS, *ATTACKS, *BACKBONES, *COMPRESSIONS, *STUDIES, *CLAIMS}
+)
 NAMES = [str(path.relative_to(CONFIGS)) for path in PATHS]
 OVERLAY_NAMES = [str(path.relative_to(CONFIGS)) for path in OVERLAYS]
 CLASSIFIERS = [p for p in sorted(CONFIGS.glob("*.yaml")) if "CausalLM" not in p.read_text("utf-8")]
@@ -93,6 +97,7 @@ def test_there_are_configurations() -> None:
     assert [f"data/{name}.yaml" for name in names] == OVERLAY_NAMES
     assert [path.stem for path in BACKBONES] == ["minilm"]
     assert [path.stem for path in ATTACKS] == ["boosted_update", "random_update", "sign_flip"]
+    assert [path.stem for path in COMPRESSIONS] == ["eight_bit", "half_precision", "top_k"]
     assert [path.stem for path in STUDIES] == ["figure4", "figure5", "table1", "table2"]
     assert "gpu/llama_7b_fsdp.yaml" in NAMES
 
@@ -192,6 +197,23 @@ def test_a_backbone_comes_over_a_method_and_its_data(
     trained = cli.model.backbone.trainable()
     assert any(name.endswith("bert.pooler.dense.weight") for name in trained)
     assert cli.trainer.fabric.strategy.precision.precision == "bf16-mixed"
+
+
+@pytest.mark.parametrize("path", COMPRESSIONS, ids=[path.stem for path in COMPRESSIONS])
+def test_a_compression_comes_over_a_method(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    files = f"--config configs/{METHOD.name} --config configs/compression/{path.name}"
+    assert first == f"# lit-fed fit {files}"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    smaller = ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false"]
+    cli = LitFedCLI(["fit", "--config", str(METHOD), "--config", str(path), *smaller])
+    assert [type(one).__module__ for one in cli.trainer.attachments] == [
+        f"lit_fed.compression.{path.stem}"
+    ]
+    assert 0 < cli.trainer.federation.ledger.up < 0.6 * cli.trainer.federation.ledger.down
 
 
 @pytest.mark.parametrize("method", CLASSIFIERS, ids=[path.stem for path in CLASSIFIERS])

@@ -15,7 +15,8 @@ from lit_fed.client import Client
 from lit_fed.configuration_error import ConfigurationError
 from lit_fed.federation.client.client_state import ClientState
 from lit_fed.federation.client.local_training import LocalTraining
-from lit_fed.federation.client.results import ClientRound, Failed
+from lit_fed.federation.client.received import received
+from lit_fed.federation.client.results import ClientRound, Failed, Finished
 from lit_fed.federation.client_selection import ClientSelection
 from lit_fed.federation.evaluation import act_as_server, spread
 from lit_fed.federation.execution import ClientExecution
@@ -99,13 +100,15 @@ class FederationRound:
         for start, result in zip(starts, results, strict=True):
             client = start.client
             ledger.record(client.id, down=start.broadcast.nbytes)
+            if not isinstance(result, Failed):
+                ledger.record(client.id, up=result.update.nbytes)
+                result = self._received(start, result)
             if isinstance(result, Failed):
                 if isinstance(result.error, ConfigurationError):
                     raise result.error
                 self._leave_out(state, client, result.error, failures)
                 errors.append(result.error)
             else:
-                ledger.record(client.id, up=result.update.payload.nbytes)
                 states[client.id] = store.kept(result.state)
                 finished.append((start, result.update))
                 heap.keep(result.update.payload.nbytes)
@@ -154,6 +157,18 @@ class FederationRound:
             )
             for client in clients
         ]
+
+    def _received(self, start: ClientRound, result: Finished) -> Finished | Failed:
+        """What a client has sent, in the form in which the method takes it."""
+        try:
+            return replace(
+                result,
+                update=received(
+                    self.training.attachments, start.client, result.update, start.broadcast
+                ),
+            )
+        except Exception as error:  # what a client sends must not bring the federation down
+            return Failed(start.client, error)
 
     def _leave_out(
         self, state: FederationState, client: Client, error: Exception, failures: dict[str, int]

@@ -32,6 +32,7 @@ from lit_fed.federation.client.local_optimizer import LocalOptimizer, LocalSched
 from lit_fed.federation.client.local_settings import LocalSettings
 from lit_fed.federation.client.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from lit_fed.federation.client.process_state import undisturbed
+from lit_fed.federation.client.received import received
 from lit_fed.federation.client.resident_module import ResidentModule
 from lit_fed.federation.client.results import ClientRound, Failed, Finished
 from lit_fed.federation.randomness import reseed
@@ -143,7 +144,7 @@ class LocalTraining:
 
     def _run(self, client: Client, broadcast: Payload, before: ClientState) -> Finished:
         # what the method makes of its own copy is checked, and reaches nobody
-        client = copy.deepcopy(client)
+        start, client = client, copy.deepcopy(client)
         id, num_samples, done = client.id, client.num_samples, client.steps
         module, settings, timers = self.module, self.settings, self.module.timers
         if prepares(module) and before.prepared is None:
@@ -187,15 +188,18 @@ class LocalTraining:
         memories: dict[str, Payload] = {}
         for name, attachment in attached:
             memory = before.attachments.parts.get(name, Payload())
+            # whatever training has drawn, which differs between executions
+            reseed(settings.seed, client.round, client.index, 0, 0, int(name))
             sent = attachment.upload(client, upload, broadcast, memory)
             upload, memories[name] = require_payloads(
                 sent, f"upload() of {type(attachment).__name__}"
             )
-        if attached:
-            check_upload(upload, expected, broadcast, what, converted=True)
         require_counts(client, id, done)
         update = Update(id, upload, num_samples, before.rounds + 1, checked_metrics(metrics))
-        module.check_update(update)
+        seen = received(self.attachments, start, update, broadcast)
+        if attached:
+            check_upload(seen.payload, expected, broadcast, what, converted=True)
+        module.check_update(seen)
         state = ClientState(
             client.steps,
             before.rounds + 1,

@@ -17,6 +17,7 @@ from torchmetrics import MeanMetric, SumMetric
 from lit_fed import DDG, FedAvg, FederatedTrainer
 from lit_fed.aggregation import Aggregation, FedExLoRA, FLoRA
 from lit_fed.backbones import CausalLM, SequenceClassifier
+from lit_fed.compression import EightBit, TopK
 from lit_fed.data import IIDPartitioner
 from lit_fed.federation import (
     ClientExecution,
@@ -93,6 +94,14 @@ def metered(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
     """Three clients, of which one process has one more than the other."""
     trainer = toy_trainer(root, max_rounds=2, clients_per_round=3, **settings)
     trainer.fit(Metered(toy_backbone(model), optimizer=fast_adamw, warmup_steps=0), toy_data())
+    return trainer
+
+
+def compressed(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
+    """Uploads of the largest changes in 8 bits, and of predictions in 8 bits."""
+    attachments = [TopK(0.25), EightBit(parts=["consensus"])]
+    trainer = toy_trainer(root, max_rounds=2, attachments=attachments, **settings)
+    trainer.fit(DDG(toy_backbone(model), optimizer=fast_adamw, warmup_steps=0), toy_data())
     return trainer
 
 
@@ -243,6 +252,7 @@ CASES: dict[str, Callable[..., FederatedTrainer | str]] = {
     "plain": plain,
     "private": private,
     "metered": metered,
+    "compressed": compressed,
     "two_models": two_models,
     "failing": failing,
     "malformed": malformed,

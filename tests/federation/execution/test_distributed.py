@@ -17,6 +17,7 @@ from lit_fed.federation.execution.distributed import balanced, local_work
 from tests.federation.execution.agreement import TOLERANCE
 from tests.federation.execution.federation_cases import (
     CASES,
+    compressed,
     failing,
     malformed,
     metered,
@@ -95,6 +96,15 @@ def test_metrics_are_of_their_own_client(
     one, two = last_state(tmp_path / "one"), last_state(two_processes / "metered")
     assert one.history[-1]["val/rows"] == len(toy_rows(40, 1))
     assert any("train/seen" in name for name in one.history[-1])
+    assert_same_state(two, one)
+
+
+def test_compressed_uploads_and_what_waits_go_between_processes(
+    toy_model: Path, two_processes: Path, tmp_path: Path
+) -> None:
+    compressed(toy_model, tmp_path / "one")
+    one, two = last_state(tmp_path / "one"), last_state(two_processes / "compressed")
+    assert all(state.attachments.parts.keys() == {"0"} for state in one.clients.values())
     assert_same_state(two, one)
 
 
