@@ -9,8 +9,11 @@ if TYPE_CHECKING:
     from lit_fed.aggregation.aggregation import Aggregation
     from lit_fed.aggregation.local_only import LocalOnly
     from lit_fed.aggregation.lora.fedex_lora import FedExLoRA
+    from lit_fed.aggregation.lora.fedsa_lora import FedSALoRA
+    from lit_fed.aggregation.lora.ffa_lora import FFALoRA
     from lit_fed.aggregation.lora.flexlora import FlexLoRA
     from lit_fed.aggregation.lora.flora import FLoRA
+    from lit_fed.aggregation.lora.rolora import RoLoRA
     from lit_fed.aggregation.robust.coordinate_median import CoordinateMedian
     from lit_fed.aggregation.robust.flame import FLAME
     from lit_fed.aggregation.robust.geometric_median import GeometricMedian
@@ -28,11 +31,13 @@ __all__ = [
     "FLAME",
     "Aggregation",
     "CoordinateMedian",
+    "FFALoRA",
     "FLoRA",
     "FedAdagrad",
     "FedAdam",
     "FedAvgM",
     "FedExLoRA",
+    "FedSALoRA",
     "FedYogi",
     "FlexLoRA",
     "GeometricMedian",
@@ -40,6 +45,7 @@ __all__ = [
     "LocalOnly",
     "MultiKrum",
     "NormClipping",
+    "RoLoRA",
     "ServerOptimizer",
     "TrimmedMean",
     "WeightedAverage",

@@ -9,7 +9,14 @@ import torch
 from lightning.pytorch import Callback
 
 from lit_fed import FedAvg, Payload
-from lit_fed.aggregation import Aggregation, WeightedAverage
+from lit_fed.aggregation import (
+    Aggregation,
+    FedSALoRA,
+    FFALoRA,
+    FlexLoRA,
+    RoLoRA,
+    WeightedAverage,
+)
 from lit_fed.backbones import Backbone
 from lit_fed.client import Client
 from lit_fed.federation import VectorizedClients
@@ -33,40 +40,6 @@ def factor(names: Sequence[str], *letters: str) -> list[str]:
     ]
 
 
-class FrozenA(WeightedAverage):
-    """FFA-LoRA (Sun et al., 2024, https://arxiv.org/abs/2403.12313): A is frozen, B and the head travel."""
-
-    def trains(self, names: Sequence[str], client: Client | None) -> list[str]:
-        return factor(names, "B", "head")
-
-    def receives(self, names: Sequence[str], client: Client | None) -> list[str]:
-        return factor(names, "B", "head")
-
-
-class Alternating(WeightedAverage):
-    """RoLoRA: B in even rounds, A in odd ones; the other is frozen, and clients start from both."""
-
-    def trains(self, names: Sequence[str], client: Client | None) -> Sequence[str]:
-        if client is None:
-            return names
-        return factor(names, "A" if client.round % 2 else "B", "head")
-
-    def __call__(self, updates: Sequence[Any], previous: Payload) -> Payload:
-        return Payload({**previous.tensors, **super().__call__(updates, previous).tensors})
-
-
-class PrivateB(WeightedAverage):
-    """FedSA-LoRA: A and the head travel, B stays with its client."""
-
-    has_global_model = False
-
-    def sends(self, names: Sequence[str], client: Client) -> list[str]:
-        return factor(names, "A", "head")
-
-    def receives(self, names: Sequence[str], client: Client | None) -> list[str]:
-        return factor(names, "A", "head")
-
-
 class HalfToTheFirst(WeightedAverage):
     """The first client downloads the A factors and the head alone."""
 
@@ -79,6 +52,13 @@ class HalfToTheFirst(WeightedAverage):
         return broadcast.select(self.receives(list(broadcast.tensors), client))
 
 
+class MixedRanks(FlexLoRA):
+    """Two of the clients have other ranks."""
+
+    def __init__(self) -> None:
+        super().__init__(ranks={"client-0": 2, "client-2": 3}, alphas={"client-2": 5})
+
+
 class TwoAdapters(WeightedAverage):
     """Odd clients train an adapter of their own, whose values the server averages with the others'."""
 
@@ -87,6 +67,9 @@ class TwoAdapters(WeightedAverage):
 
     def adapter(self, client: Client | None) -> str:
         return "odd" if client is not None and client.index % 2 else "default"
+
+
+RULES = [FFALoRA, RoLoRA, FedSALoRA, MixedRanks, HalfToTheFirst, TwoAdapters]
 
 
 def method(model: Path, rule: Aggregation, dropout: float = 0.0) -> FedAvg:
@@ -130,12 +113,12 @@ def test_frozen_a_stays_as_it_was_built_and_does_not_travel(
     toy_model: Path, tmp_path: Path
 ) -> None:
     built = {
-        n: p.detach().clone() for n, p in method(toy_model, FrozenA()).backbone.trainable().items()
+        n: p.detach().clone() for n, p in method(toy_model, FFALoRA()).backbone.trainable().items()
     }
     frozen, moving = factor(list(built), "A"), factor(list(built), "B", "head")
     assert frozen
     assert len(frozen) + len(moving) == len(built)
-    trainer, module, seen = run(toy_model, tmp_path / "run", FrozenA)
+    trainer, module, seen = run(toy_model, tmp_path / "run", FFALoRA)
     for weights in (*seen.began, *seen.ended, module.backbone.trainable()):
         assert all(torch.equal(weights[n], built[n]) for n in frozen)
     assert any(not torch.equal(w, built[n]) for one in seen.ended for n, w in one.items())
@@ -145,7 +128,7 @@ def test_frozen_a_stays_as_it_was_built_and_does_not_travel(
     assert trainer.federation.ledger.rounds == [(3 * size, 3 * size)] * 4
 
 
-@pytest.mark.parametrize("rule", [FrozenA, Alternating, PrivateB, HalfToTheFirst, TwoAdapters])
+@pytest.mark.parametrize("rule", RULES)
 def test_any_rule_resumes_bit_for_bit(
     rule: Callable[[], Aggregation], toy_model: Path, tmp_path: Path
 ) -> None:
@@ -160,7 +143,7 @@ def test_any_rule_resumes_bit_for_bit(
     }
 
 
-@pytest.mark.parametrize("rule", [FrozenA, Alternating, PrivateB, HalfToTheFirst, TwoAdapters])
+@pytest.mark.parametrize("rule", RULES)
 def test_any_rule_trains_vectorized_clients_as_it_does_single_ones(
     rule: Callable[[], Aggregation], toy_model: Path, tmp_path: Path
 ) -> None:
@@ -175,7 +158,7 @@ def test_any_rule_trains_vectorized_clients_as_it_does_single_ones(
 
 
 def test_alternating_factors_start_from_both_and_send_one(toy_model: Path, tmp_path: Path) -> None:
-    trainer, module, seen = run(toy_model, tmp_path / "run", Alternating, rounds=2)
+    trainer, module, seen = run(toy_model, tmp_path / "run", RoLoRA, rounds=2)
     names = list(module.backbone.trainable())
     for number, (began, ended, update) in enumerate(
         zip(seen.began, seen.ended, seen.sent, strict=True)
@@ -193,7 +176,7 @@ def test_alternating_factors_start_from_both_and_send_one(toy_model: Path, tmp_p
 
 def test_what_does_not_travel_stays_with_its_client(toy_model: Path, tmp_path: Path) -> None:
     trainer, module, seen = run(
-        toy_model, tmp_path / "run", PrivateB, rounds=2, clients_per_round=4
+        toy_model, tmp_path / "run", FedSALoRA, rounds=2, clients_per_round=4
     )
     names = factor(list(module.backbone.trainable()), "B")
     for number in range(4):  # each client begins its second round as it has ended the first
@@ -265,7 +248,7 @@ def test_an_adapter_of_their_own_serves_clients_as_well(toy_model: Path, tmp_pat
 
 
 def test_a_stock_trainer_freezes_as_well(toy_model: Path, tmp_path: Path) -> None:
-    module = method(toy_model, FrozenA())
+    module = method(toy_model, FFALoRA())
     names = list(module.backbone.trainable())
     optimizer: Any = module.configure_optimizers()
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
@@ -284,7 +267,7 @@ def test_by_default_a_broadcast_is_for_everybody(toy_model: Path) -> None:
 
 
 def test_what_a_rule_does_not_let_travel_is_refused(toy_model: Path) -> None:
-    module = method(toy_model, FrozenA())
+    module = method(toy_model, FFALoRA())
     with pytest.raises(ValueError, match=r"`model.aggregation` lets travel, but holds '.*lora_A"):
         module.download(Payload(module.backbone.trainable()))
     with pytest.raises(ValueError, match=r"lora_B.* are missing"):
@@ -302,7 +285,7 @@ def test_kept_moments_stay_with_the_parameter_that_they_are_of(
     trainer, module, _ = run(
         toy_model,
         tmp_path,
-        Alternating,
+        RoLoRA,
         rounds=3,
         clients_per_round=4,
         keep_optimizer_state=True,
