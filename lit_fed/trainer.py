@@ -45,7 +45,6 @@ from lit_fed.federation.run.run_folder import (
 from lit_fed.federation.sampling import ClientSampler, UniformSampler
 from lit_fed.federation.validation import (
     check_attachments,
-    check_clients_of_rule,
     check_federation,
     check_method,
     check_parts,
@@ -552,7 +551,6 @@ class FederatedTrainer(LightningCompatibility):
         for attachment in self.attachments:
             attachment.setup([client.id for client in datamodule.clients])
         check_attachments(self.attachments, model, datamodule)
-        check_clients_of_rule(model, datamodule)
         self.datamodule = model.datamodule = datamodule
         model.timers = self.timers
         if self.rounds_per_task and not self.fast_dev_run:

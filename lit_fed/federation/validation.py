@@ -143,7 +143,7 @@ def check_federation(settings: Mapping[str, Any], data: FederatedDataModule) -> 
 
 
 def check_rule(module: FederatedModule, clients: int | float, data: FederatedDataModule) -> None:
-    """Check that a round has as many clients as the aggregation rule needs.
+    """Check that a round has as many clients as the aggregation rule needs, and that those it names are there.
 
     Args:
         module: The method.
@@ -151,7 +151,7 @@ def check_rule(module: FederatedModule, clients: int | float, data: FederatedDat
         data: The clients' data.
 
     Raises:
-        ValueError: If it has fewer.
+        ValueError: If it has fewer, or one is not.
     """
     rule = getattr(module, "aggregation", None)
     if not isinstance(rule, Aggregation):
@@ -161,6 +161,7 @@ def check_rule(module: FederatedModule, clients: int | float, data: FederatedDat
             f"`model.aggregation` {type(rule).__name__} combines at least {rule.fewest_updates} clients, but "
             f"`trainer.clients_per_round` {clients} of {len(data.clients)} clients are {count} in a round"
         )
+    rule.check_clients([client.id for client in data.clients])
 
 
 def check_attachments(
@@ -190,21 +191,6 @@ def check_attachments(
                 f"`trainer.attachments` {kind} acts on a teacher's predictions, which expects a method with a "
                 f"teacher, but {type(module).__name__} has none"
             )
-
-
-def check_clients_of_rule(module: FederatedModule, data: FederatedDataModule) -> None:
-    """Check that the clients that an aggregation rule's settings name are there.
-
-    Args:
-        module: The method.
-        data: The clients' data.
-
-    Raises:
-        ValueError: If one is not.
-    """
-    rule = getattr(module, "aggregation", None)
-    if isinstance(rule, Aggregation):
-        rule.check_clients([client.id for client in data.clients])
 
 
 def check_method(module: FederatedModule, validate_clients: bool) -> None:
