@@ -5,11 +5,21 @@ from typing import TYPE_CHECKING
 from lit_fed.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from lit_fed.methods import DDG, DDGMSI, MSI, FedAvg
+    from lit_fed.methods import DDG, DDGMSI, MSI, SCAFFOLD, FedAvg, FedProx
     from lit_fed.module import FederatedModule
     from lit_fed.payload import Payload
     from lit_fed.trainer import FederatedTrainer
 else:
     __getattr__, __dir__ = lazy_names(__name__)
 
-__all__ = ["DDG", "DDGMSI", "MSI", "FedAvg", "FederatedModule", "FederatedTrainer", "Payload"]
+__all__ = [
+    "DDG",
+    "DDGMSI",
+    "MSI",
+    "SCAFFOLD",
+    "FedAvg",
+    "FedProx",
+    "FederatedModule",
+    "FederatedTrainer",
+    "Payload",
+]

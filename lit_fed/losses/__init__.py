@@ -17,6 +17,7 @@ from lit_fed.losses.mean_pool import mean_pool
 from lit_fed.losses.mixture import mixture, mixture_top_k
 from lit_fed.losses.predictions import Predicted, TemperatureMixin, soft_predictions
 from lit_fed.losses.projector import fit_projector
+from lit_fed.losses.proximal import ProximalMixin, proximal
 from lit_fed.losses.stability import StabilityMixin, stability
 from lit_fed.losses.top_k import TopK, top_k
 from lit_fed.losses.weight_regularization import (
@@ -32,6 +33,7 @@ __all__ = [
     "KLDistillMixin",
     "Perturbed",
     "Predicted",
+    "ProximalMixin",
     "RunningMean",
     "StabilityMixin",
     "TemperatureMixin",
@@ -52,6 +54,7 @@ __all__ = [
     "mixture_top_k",
     "own_mean",
     "parts_of_a_batch",
+    "proximal",
     "semantic_deviation",
     "soft_predictions",
     "stability",

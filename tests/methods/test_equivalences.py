@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from lit_fed import DDG, DDGMSI, MSI, FedAvg, FederatedModule
+from lit_fed import DDG, DDGMSI, MSI, FedAvg, FederatedModule, FedProx
 from lit_fed.methods.ddg import ClassConsensus, PeerConsensus, PublicConsensus
 from lit_fed.perturbations import GaussianNoise
 from tests.federation.toy import (
@@ -28,7 +28,12 @@ from tests.methods.toy_methods import (
 )
 
 NO_DDG = {"lambda_distill": 0.0, "lambda_align": 0.0, "lambda_aggregate": 0.0}
-OFF = [(DDG, NO_DDG), (MSI, {"mu": 0.0}), (DDGMSI, NO_DDG | {"mu": 0.0, "inject_every": 1})]
+OFF = [
+    (DDG, NO_DDG),
+    (MSI, {"mu": 0.0}),
+    (DDGMSI, NO_DDG | {"mu": 0.0, "inject_every": 1}),
+    (FedProx, {"mu": 0.0}),
+]
 ON: list[tuple[type[FederatedModule], dict[str, Any]]] = [
     (DDG, {}),
     (DDG, {"center": True, "consensus": lambda: PublicConsensus(server_steps=2)}),
@@ -36,6 +41,7 @@ ON: list[tuple[type[FederatedModule], dict[str, Any]]] = [
     (DDG, {"consensus": PeerConsensus}),
     (MSI, {"inject_every": 3, "perturbation": lambda: GaussianNoise(learn_scale=True)}),
     (DDGMSI, {"inject_every": 3, "center": True}),
+    (FedProx, {"mu": 0.5}),
 ]
 
 

@@ -14,8 +14,8 @@ from peft import LoraConfig
 from torch import Tensor
 from torchmetrics import MeanMetric, SumMetric
 
-from lit_fed import DDG, FedAvg, FederatedTrainer
-from lit_fed.aggregation import Aggregation, FedExLoRA, FLoRA
+from lit_fed import DDG, SCAFFOLD, FedAvg, FederatedTrainer, FedProx
+from lit_fed.aggregation import Aggregation, FedAdam, FedExLoRA, FLoRA
 from lit_fed.backbones import CausalLM, SequenceClassifier
 from lit_fed.compression import EightBit, TopK
 from lit_fed.data import IIDPartitioner
@@ -248,6 +248,21 @@ def folding(rule: type[Aggregation]) -> Callable[..., FederatedTrainer]:
     return fit
 
 
+def corrected(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
+    """Control variates of the clients and of the server."""
+    trainer = toy_trainer(root, max_rounds=2, **settings)
+    trainer.fit(SCAFFOLD(still(model), optimizer=slow_sgd), toy_data(batch_size=6))
+    return trainer
+
+
+def adaptive(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
+    """A server with moments, and clients that stay near its model."""
+    trainer = toy_trainer(root, max_rounds=2, **settings)
+    module = FedProx(toy_backbone(model, dropout=0.1), FedAdam(), optimizer=fast_adamw, mu=0.5)
+    trainer.fit(module, toy_data())
+    return trainer
+
+
 CASES: dict[str, Callable[..., FederatedTrainer | str]] = {
     "plain": plain,
     "private": private,
@@ -258,6 +273,8 @@ CASES: dict[str, Callable[..., FederatedTrainer | str]] = {
     "malformed": malformed,
     "too_few": too_few,
     "vectorized": vectorized,
+    "corrected": corrected,
+    "adaptive": adaptive,
 }
 SHARDED: dict[str, Callable[..., FederatedTrainer | str]] = {
     "sgd": sgd,
@@ -267,6 +284,7 @@ SHARDED: dict[str, Callable[..., FederatedTrainer | str]] = {
     "language": language,
     "half": half,
     "every_weight": every_weight,
+    "corrected": corrected,
     "failing": failing,
     "malformed": malformed,
 }

@@ -17,7 +17,9 @@ from lit_fed.federation.execution.distributed import balanced, local_work
 from tests.federation.execution.agreement import TOLERANCE
 from tests.federation.execution.federation_cases import (
     CASES,
+    adaptive,
     compressed,
+    corrected,
     failing,
     malformed,
     metered,
@@ -138,6 +140,18 @@ def test_whatever_a_client_gives_is_known_to_all_as_its_failure(
     two = last_state(two_processes / "malformed")
     assert two.failures == {"client-1": len(WAYS)}
     assert_same_state(two, last_state(tmp_path / "one"))
+
+
+@pytest.mark.parametrize("case", [corrected, adaptive])
+def test_corrected_clients_and_servers_with_moments_are_the_same_in_two_processes(
+    case: Any, toy_model: Path, two_processes: Path, tmp_path: Path
+) -> None:
+    name = case.__name__
+    case(toy_model, tmp_path / "one")
+    one, two = last_state(tmp_path / "one"), last_state(two_processes / name)
+    memory = one.server.tensors if case is adaptive else one.broadcast.parts["controls"].tensors
+    assert memory
+    assert_same_state(two, one)
 
 
 def test_each_process_may_vectorize_its_clients(

@@ -86,10 +86,12 @@ class GradientRequest:
 
     Attributes:
         loss: A scalar.
+        own: The client's parameters of the backbones, which are parts of the stacked ones, in their order.
         others: The client's parameters outside the backbones.
     """
 
     loss: Tensor
+    own: list[nn.Parameter]
     others: list[nn.Parameter]
 
 

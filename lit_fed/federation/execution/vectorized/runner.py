@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import torch
@@ -130,10 +129,11 @@ class Slot(LocalTraining):
 
     def gradients(self, loss: torch.Tensor) -> list[torch.Tensor]:
         """Client: wait for the gradients."""
-        stacked = {id(p) for view in self.views for p in view.parameters}
+        own = [p for view in self.views for p in view.parameters]
+        stacked = {id(p) for p in own}
         trained = [p for p in self.module.parameters() if p.requires_grad]
         found: list[torch.Tensor] = self.ask(
-            GradientRequest(loss, [p for p in trained if id(p) not in stacked])
+            GradientRequest(loss, own, [p for p in trained if id(p) not in stacked])
         )
         return found
 
@@ -298,7 +298,8 @@ class VectorizedRunner:
     def _gradients(self, requests: dict[int, GradientRequest]) -> list[tuple[int, Any]]:
         """The gradients of all that is asked for in one pass, since no client's loss depends on another's leaves."""
         stacks = [stack for model in self.models for stack in model.stacks]
-        others = [p for request in requests.values() for p in request.others]
+        # the client's own are in the graphs of terms that take weights past the model, as of their norm
+        others = [p for r in requests.values() for p in (*r.own, *r.others) if p.requires_grad]
         total = torch.stack([request.loss.reshape(()) for request in requests.values()]).sum()
         try:
             found = torch.autograd.grad(
@@ -306,11 +307,16 @@ class VectorizedRunner:
             )
         except Exception as error:
             return _alone(requests, error, "a backward pass")
-        own = iter(found[len(stacks) :])
+        direct = {id(p): g for p, g in zip(others, found[len(stacks) :], strict=True)}
         answers: list[tuple[int, Any]] = []
         for number, request in requests.items():
-            taken = [stack[number] for stack in found[: len(stacks)] if stack is not None]
-            taken += [g for g in islice(own, len(request.others)) if g is not None]
+            taken: list[torch.Tensor] = []
+            for stack, parameter in zip(found[: len(stacks)], request.own, strict=True):
+                through = None if stack is None else stack[number]
+                parts = [g for g in (through, direct.get(id(parameter))) if g is not None]
+                if parts:
+                    taken.append(torch.stack(parts).sum(0))
+            taken += [g for p in request.others if (g := direct[id(p)]) is not None]
             answers.append((number, taken))
         return answers
 
