@@ -24,7 +24,8 @@ from lit_fed.backbones import Backbone, Prediction, SequenceClassifier
 from lit_fed.backbones.master_weights import require_wide, widening
 from lit_fed.checkpoint_files import checkpoint_in
 from lit_fed.client import Client
-from lit_fed.limits import require_at_least, require_instance
+from lit_fed.configuration_error import ConfigurationError
+from lit_fed.limits import require_at_least, require_instance, require_positive
 from lit_fed.losses import cross_entropy
 from lit_fed.metric_averager import MetricAverager
 from lit_fed.metrics.running_sums import sum_dtype
@@ -32,6 +33,7 @@ from lit_fed.payload import Payload
 from lit_fed.saved_run import built_from_config, global_state, saved_label_names
 from lit_fed.specification import Specification
 from lit_fed.stage import Stage
+from lit_fed.suggestion import did_you_mean
 from lit_fed.timers import Timers
 from lit_fed.update import Update, norm_of_change
 
@@ -60,10 +62,12 @@ class FederatedModule(LightningModule):
             trained (``peft: null``), 2e-5 is usual.
         warmup_steps: Linear warm-up of the learning rate over the client's first own steps, counted
             across rounds. 0: none.
+        lr_factors: What the learning rate of single clients is multiplied by, by their ids; that of all others
+            is the optimizer's own. None: all have that.
 
     Raises:
         TypeError: If the backbone is no :class:`~lit_fed.backbones.Backbone`, or the optimizer no function.
-        ValueError: If ``warmup_steps`` is negative.
+        ValueError: If ``warmup_steps`` is negative, or a factor not above 0.
 
     Attributes:
         has_global_model: Whether the broadcast makes a model of its own. Where it does not, clients'
@@ -92,6 +96,7 @@ class FederatedModule(LightningModule):
             params, lr=1e-3, weight_decay=0.01
         ),
         warmup_steps: int = 0,
+        lr_factors: dict[str, float] | None = None,
     ) -> None:
         super().__init__()
         if settings := _plain_arguments(inspect.currentframe()):
@@ -106,6 +111,10 @@ class FederatedModule(LightningModule):
         self.backbone = SequenceClassifier() if backbone is None else backbone
         self.make_optimizer = optimizer
         self.warmup_steps = require_at_least("model.warmup_steps", warmup_steps, 0)
+        self.lr_factors = {
+            client: require_positive(f"model.lr_factors.{client}", factor)
+            for client, factor in (lr_factors or {}).items()
+        }
         self.stage = self.stages[0]
         self.client: Client | None = None
         self.prepared = Payload()
@@ -492,18 +501,37 @@ class FederatedModule(LightningModule):
         self.log(f"{split}/accuracy", right / max(count, 1), batch_size=count, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The stage's optimizer of what requires a gradient, with a warm-up counted in the stage's own steps."""
+        """The stage's optimizer of what requires a gradient, with a warm-up counted in the stage's own steps.
+
+        Raises:
+            ConfigurationError: If `lr_factors` name a client that is not there.
+        """
         stage = self.stage
         make = self.make_optimizer if stage.optimizer is None else stage.optimizer
         warmup = self.warmup_steps if stage.warmup_steps is None else stage.warmup_steps
         trained = {name: p for name, p in self.named_parameters() if p.requires_grad}
         require_wide(trained)
         optimizer = make(list(trained.values()))
+        factor = self._lr_factor()
+        for group in optimizer.param_groups:
+            group["lr"] = group["lr"] * factor
         if not warmup:
             return optimizer
         done = self.client.stage_steps.get(stage.name, 0) if self.client else 0
         schedule = LambdaLR(optimizer, lambda step: min(1.0, (done + step + 1) / warmup))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _lr_factor(self) -> float:
+        """What this client's learning rate is multiplied by."""
+        if self.client is None or not self.lr_factors:
+            return 1.0
+        clients = {client.id for client in self.data.clients}
+        if unknown := sorted(self.lr_factors.keys() - clients):
+            raise ConfigurationError(
+                f"`model.lr_factors` is expected to name clients, but got {unknown[0]!r}"
+                f"{did_you_mean(unknown[0], clients)}"
+            )
+        return self.lr_factors.get(self.client.id, 1.0)
 
     def clip_gradients(
         self,

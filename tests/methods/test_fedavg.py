@@ -1,8 +1,10 @@
 from pathlib import Path
+from typing import Any
 
 import lightning
 import pytest
 import torch
+from lightning.pytorch import Callback
 from peft import PeftModel
 from transformers import AutoModelForSequenceClassification
 
@@ -92,3 +94,34 @@ def test_full_fine_tuning_exchanges_every_weight(toy_model: Path, tmp_path: Path
 def test_a_module_without_data_says_so(toy_model: Path) -> None:
     with pytest.raises(RuntimeError, match="FedAvg needs a FederatedDataModule"):
         next(FedAvg(toy_backbone(toy_model)).batches(toy_rows(4, 0)))
+
+
+def test_clients_may_have_learning_rates_of_their_own(toy_model: Path, tmp_path: Path) -> None:
+    def changes(folder: str, **settings: Any) -> dict[str, float]:
+        module = FedAvg(
+            toy_backbone(toy_model),
+            optimizer=lambda p: torch.optim.SGD(p, lr=0.1),
+            warmup_steps=2,
+            **settings,
+        )
+        norms: dict[str, float] = {}
+        start = module.initial_broadcast()
+
+        class Norms(Callback):
+            def on_client_end(self, trainer: Any, module: Any, update: Any) -> None:
+                norms[update.client_id] = module.update_norm(update.payload, start)
+
+        steps = {"max_rounds": 1, "local_steps": 1, "clients_per_round": 4}
+        trainer = toy_trainer(tmp_path / folder, callbacks=[Norms()], **steps)
+        trainer.fit(module, toy_data())
+        return norms
+
+    plain = changes("plain")
+    own = changes("own", lr_factors={"client-1": 0.5, "client-3": 4.0})
+    ratios = {name: own[name] / plain[name] for name in plain}
+    expected = {"client-0": 1.0, "client-1": 0.5, "client-2": 1.0, "client-3": 4.0}
+    assert ratios == pytest.approx(expected, rel=1e-3)
+    with pytest.raises(ValueError, match=r"`model.lr_factors` .* got 'client-9'; did you mean"):
+        changes("unknown", lr_factors={"client-9": 0.5})
+    with pytest.raises(ValueError, match=r"`model.lr_factors.client-1` is expected .* but got 0"):
+        FedAvg(toy_backbone(toy_model), lr_factors={"client-1": 0.0})
