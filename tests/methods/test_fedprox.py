@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from lit_fed import FederatedModule, FedProx
-from lit_fed.aggregation import LocalOnly
+from lit_fed.aggregation import FedSALoRA, FFALoRA, LocalOnly
 from lit_fed.callbacks import TermStrength
 from lit_fed.client import Client
 from lit_fed.federation import ShardedClients, VectorizedClients
-from tests.aggregation.test_rule_that_freezes import FrozenA, PrivateB, factor
+from tests.aggregation.test_rule_that_freezes import factor
 from tests.federation.execution.agreement import assert_same_federation, sgd
 from tests.federation.toy import save_toy_model, toy_backbone, toy_data, toy_trainer
 from tests.methods.plain_loop import local_sgd, recorded, trained, under_names_of_payloads
@@ -74,7 +74,7 @@ def test_a_larger_mu_keeps_clients_nearer(model: Path, tmp_path: Path) -> None:
     assert free > 1.1 * near > 1.2 * still
 
 
-@pytest.mark.parametrize(("rule", "letters"), [(FrozenA, ["B"]), (PrivateB, ["A"])])
+@pytest.mark.parametrize(("rule", "letters"), [(FFALoRA, ["B"]), (FedSALoRA, ["A"])])
 def test_what_is_frozen_or_stays_private_does_not_count(
     rule: Any, letters: list[str], model: Path
 ) -> None:
@@ -166,7 +166,7 @@ def test_bad_settings_are_named(model: Path, tmp_path: Path) -> None:
         trainer.fit(FedProx(toy_backbone(model)), toy_data())
 
 
-@pytest.mark.parametrize("rule", [None, FrozenA])
+@pytest.mark.parametrize("rule", [None, FFALoRA])
 def test_vectorized_clients_give_what_single_ones_do(
     rule: Callable[[], Any] | None, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lit_fed.aggregation.robust.changes import Geometry
 from lit_fed.aggregation.robust.robust_rule import RobustRule
-from lit_fed.aggregation.weighting import Weighting, client_weights
+from lit_fed.aggregation.weighting import Weighting, client_weight, client_weights
 from lit_fed.limits import require_at_least, require_positive
 from lit_fed.payload import Payload
 from lit_fed.update import Update
@@ -63,7 +63,7 @@ class GeometricMedian(RobustRule):
 
     def check_update(self, update: Update) -> None:
         """The client has to report what its weight follows from; see :class:`~lit_fed.aggregation.Aggregation`."""
-        client_weights([update], self.weighting, self.score)
+        client_weight(update, self.weighting, self.score)
 
     def __call__(self, updates: Sequence[Update], previous: Payload) -> Payload:
         """Take the geometric median.

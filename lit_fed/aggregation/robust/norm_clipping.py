@@ -10,7 +10,7 @@ from torch import Tensor
 from lit_fed.aggregation.robust.changes import Geometry
 from lit_fed.aggregation.robust.privacy import PrivacyAccount
 from lit_fed.aggregation.robust.robust_rule import RobustRule
-from lit_fed.aggregation.weighting import Weighting, client_weights
+from lit_fed.aggregation.weighting import Weighting, client_weight, client_weights
 from lit_fed.limits import require_non_negative, require_positive
 from lit_fed.payload import Payload
 from lit_fed.update import Update
@@ -109,7 +109,7 @@ class NormClipping(RobustRule):
 
     def check_update(self, update: Update) -> None:
         """The client has to report what its weight follows from; see :class:`~lit_fed.aggregation.Aggregation`."""
-        client_weights([update], self.weighting, self.score)
+        client_weight(update, self.weighting, self.score)
 
     def __call__(self, updates: Sequence[Update], previous: Payload) -> Payload:
         """Clip, average and add noise.

@@ -153,12 +153,12 @@ def require_mean(rule: Aggregation) -> None:
     name = type(rule).__name__
     same = all(
         getattr(type(rule), part) is getattr(Aggregation, part)
-        for part in ("adapter", "broadcast_to")
+        for part in ("adapter", "broadcast_to", "base_change")
     )
     if not isinstance(rule, WeightedAverage | ServerOptimizer) or not same:
         raise ValueError(
             "`model.aggregation` is expected to be WeightedAverage or a server optimizer with SCAFFOLD, whose control "
-            f"variates are means of gradients by the same parameters for all clients, but got {name}"
+            f"variates are means of gradients by the same parameters of the same base for all clients, but got {name}"
         )
     if rule.needs_validation:
         raise ValueError(
