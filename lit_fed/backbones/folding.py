@@ -153,7 +153,7 @@ class Folding:
         """Fold one; the squared norms of what rounding has taken of it, and of itself, where the type is coarse."""
         weight, transposed = self._weight(layer)
         if layer not in self._loaded:
-            self._loaded[layer] = weight.clone() if is_sharded(weight) else weight.cpu().clone()
+            self._loaded[layer] = _kept(weight)
         wide = torch.float32 if weight.device.type == "mps" else torch.float64
         dense = change.to(weight.device, wide).dense()
         added = placed_like(dense.T.contiguous() if transposed else dense, weight)
@@ -215,3 +215,8 @@ def _same(one: Tensor | None, other: Tensor | None) -> bool:
 
 def _squared(tensor: Tensor) -> float:
     return float(whole(tensor.square().sum()))
+
+
+def _kept(weight: Tensor) -> Tensor:
+    """A copy in main memory; of a sharded weight where it is, since each process has a part."""
+    return weight.clone() if is_sharded(weight) else weight.to("cpu", copy=True)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from lit_fed.aggregation.aggregation import BASE_CHANGE
-from lit_fed.aggregation.lora.base_change import changes_in, grown, part_of
-from lit_fed.aggregation.lora.factors import Factors, LoRALayout
-from lit_fed.aggregation.weighted_average import WeightedAverage
-from lit_fed.aggregation.weighting import Weighting
-from lit_fed.backbones import Backbone
-from lit_fed.backbones.folding import WeightChange
+from lit_fed.aggregation.lora.factors import Factors
+from lit_fed.aggregation.lora.folding_rule import FoldingRule
 from lit_fed.payload import Payload
 from lit_fed.update import Update
 
 
-class FedExLoRA(WeightedAverage):
+class FedExLoRA(FoldingRule):
     r"""The mean of the factors, with the error that it makes added to the frozen base (FedEx-LoRA).
 
     .. math::
@@ -66,31 +62,17 @@ class FedExLoRA(WeightedAverage):
         [(4, 64), (64, 4)]
     """
 
-    def __init__(self, weights: Weighting = "size", score: str = "val/accuracy") -> None:
-        super().__init__(weights, score)
-        self._layout = LoRALayout({})
-
-    def setup(self, backbone: Backbone) -> None:
-        """Find the factors, and see that the weights that they change can be changed."""
-        self._layout = LoRALayout.of(backbone, "FedExLoRA")
-        backbone.require_foldable(self._layout.weights, "`model.aggregation` FedExLoRA")
-
     def __call__(self, updates: Sequence[Update], previous: Payload) -> Payload:
-        """The means, and in the part ``base_change`` the sum of all residuals so far."""
-        mean, weights = super().__call__(updates, previous.main), self.weights(updates)
-        sent = [self._layout.factors(u.payload.tensors) for u in updates]
-        changes = changes_in(previous.parts.get(BASE_CHANGE, Payload()))
-        for layer in self._layout.weights:
-            factors = [one[layer] for one in sent]
-            dtype = torch.promote_types(factors[0].a.dtype, torch.float32)
-            change = grown(changes.get(layer), residual(factors, weights), dtype)
-            if change is not None:
-                changes[layer] = change
-        return mean.with_parts({BASE_CHANGE: part_of(changes)})
+        """The means, and in the part ``base_change`` the sum of all residuals so far.
 
-    def base_change(self, part: Payload) -> Mapping[str, WeightChange]:
-        """The sum of all residuals so far."""
-        return changes_in(part)
+        Raises:
+            ValueError: If there is no update, clients hold other tensors, or something that has no mean differs.
+        """
+        mean = super().__call__(updates, previous)
+        sent = [self.layout.factors(update.payload.tensors) for update in updates]
+        kept = self.layout.factors(mean.tensors)
+        change = self.grow(previous, sent, self.weights(updates), residual, kept)
+        return mean.with_parts({BASE_CHANGE: change})
 
 
 def residual(factors: Sequence[Factors], weights: Sequence[float]) -> list[tuple[Tensor, Tensor]]:

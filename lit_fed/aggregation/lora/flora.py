@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-
-import torch
+from typing import TYPE_CHECKING
 
 from lit_fed.aggregation.aggregation import BASE_CHANGE
-from lit_fed.aggregation.lora.base_change import changes_in, grown, part_of
-from lit_fed.aggregation.lora.factors import LoRALayout
+from lit_fed.aggregation.lora.folding_rule import FoldingRule, stacked
 from lit_fed.aggregation.lora.products import Product
-from lit_fed.aggregation.weighted_average import WeightedAverage
+from lit_fed.aggregation.lora.ranks import ClientAdapters
 from lit_fed.aggregation.weighting import Weighting
-from lit_fed.backbones import Backbone
-from lit_fed.backbones.folding import WeightChange
 from lit_fed.client import Client
 from lit_fed.payload import Payload
 from lit_fed.update import Update, norm_of_change
 
+if TYPE_CHECKING:
+    from lit_fed.backbones import Backbone
 
-class FLoRA(WeightedAverage):
+
+class FLoRA(FoldingRule):
     r"""The exact mean of the clients' changes, added to the frozen base; clients start anew on it (FLoRA).
 
     .. math::
@@ -48,12 +47,14 @@ class FLoRA(WeightedAverage):
     of the factors of the round before.
 
     Args:
+        ranks: r_k of clients by their ids; the others have the backbone's own.
+        alphas: Alpha of clients by their ids; the others have the backbone's own, whatever their rank.
         weights: What a client's weight w_k is proportional to, as in ``WeightedAverage``.
         score: The client metric used by ``validation``, larger is better.
 
     Raises:
-        ValueError: When the method is built, if its adapter is no plain LoRA, or a weight under it is quantised or tied
-            to another one.
+        ValueError: If a rank is below 1, or an alpha is not finite and above 0. When the method is built, if its
+            adapter is no plain LoRA, or a weight under it is quantised or tied to another one.
 
     Example:
         >>> from peft import LoraConfig
@@ -67,50 +68,60 @@ class FLoRA(WeightedAverage):
         [(8, 64), (64, 8)]
     """
 
-    def __init__(self, weights: Weighting = "size", score: str = "val/accuracy") -> None:
+    def __init__(
+        self,
+        ranks: dict[str, int] | None = None,
+        alphas: dict[str, float] | None = None,
+        weights: Weighting = "size",
+        score: str = "val/accuracy",
+    ) -> None:
         super().__init__(weights, score)
-        self._layout = LoRALayout({})
+        self.clients = ClientAdapters(ranks, alphas)
 
     def setup(self, backbone: Backbone) -> None:
-        """Find the factors, and see that the weights that they change can be changed."""
-        self._layout = LoRALayout.of(backbone, "FLoRA")
-        backbone.require_foldable(self._layout.weights, "`model.aggregation` FLoRA")
+        """Find the factors, and add the adapters of other ranks and alphas."""
+        super().setup(backbone)
+        self.clients.setup(backbone, type(self).__name__)
+
+    def check_clients(self, ids: Collection[str]) -> None:
+        """Those with a rank or an alpha of their own have to be there."""
+        self.clients.check(ids)
+
+    def adapter(self, client: Client | None) -> str:
+        """That of the client's rank and alpha."""
+        return self.clients.adapter(client)
 
     def __call__(self, updates: Sequence[Update], previous: Payload) -> Payload:
-        """The mean of what is no factor, and in the part ``base_change`` the sum of all changes so far."""
-        layout, weights = self._layout, self.weights(updates)
-        others = [
-            replace(u, payload=u.payload.select(layout.others(u.payload.tensors))) for u in updates
-        ]
-        sent = [layout.factors(u.payload.tensors) for u in updates]
-        before = changes_in(previous.parts.get(BASE_CHANGE, Payload()))
-        changes: dict[str, WeightChange] = {}
-        for layer in layout.weights:
-            factors = [one[layer] for one in sent]
-            terms = [
-                (f.b.double() * (w * f.scale), f.a.double())
-                for f, w in zip(factors, weights, strict=True)
-            ]
-            dtype = torch.promote_types(factors[0].a.dtype, torch.float32)
-            if (change := grown(before.get(layer), terms, dtype)) is not None:
-                changes[layer] = change
-        mean = super().__call__(others, previous.main)
-        return mean.with_parts({BASE_CHANGE: part_of(changes)})
+        """The mean of what is no factor, and in the part ``base_change`` the sum of all changes so far.
+
+        Raises:
+            ValueError: If there is no update, a factor is missing, what is beside the factors differs between clients
+                in name or shape, or something that has no mean differs.
+        """
+        sent, rest = [], []
+        for update in updates:
+            layout, payload = self.clients.layout(update.client_id), update.payload
+            layout.require(payload.tensors, f"the upload of client {update.client_id!r}")
+            sent.append(layout.factors(payload.tensors))
+            others = layout.others([*payload.tensors, *payload.strings])
+            rest.append(replace(update, payload=payload.select(others)))
+        mean = super().__call__(rest, previous)
+        change = self.grow(previous, sent, self.weights(updates), stacked, kept={})
+        return mean.with_parts({BASE_CHANGE: change})
 
     def receives(self, names: Sequence[str], client: Client | None) -> Collection[str]:
         """What is no factor."""
-        return self._layout.others(names)
+        return self.layout.others(names)
 
     def keeps(self, names: Sequence[str], client: Client | None) -> Collection[str]:
         """No factor: a client's change is in the base."""
-        return self._layout.others(names)
-
-    def base_change(self, part: Payload) -> Mapping[str, WeightChange]:
-        """The sum of all changes so far."""
-        return changes_in(part)
+        return self.layout.others(names)
 
     def update_norm(self, upload: Payload, broadcast: Payload) -> float | None:
-        """‖s·B·A‖ over all weights and the change of what is no factor, together: a client starts from B = 0."""
-        factors = self._layout.factors(upload.tensors).values()
+        """‖s·B·A‖ over all weights and the change of what is no factor, together: a client starts from B = 0.
+
+        s is the server's, also where clients have ranks and alphas of their own.
+        """
+        factors = self.layout.factors(upload.tensors).values()
         rest = norm_of_change(upload, broadcast) or 0.0
         return math.hypot(rest, *(Product.sum([f], [1.0]).norm() for f in factors))

@@ -9,7 +9,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lit_fed.backbones import Backbone, Prediction
+from lit_fed.backbones.adapters import DEFAULT
 from lit_fed.client import Client
+from lit_fed.configuration_error import ConfigurationError
 from lit_fed.methods.teachers.teacher import Teacher, silent
 
 TEACHER: Final = "teacher"
@@ -52,8 +54,18 @@ class AdapterTeacher(Teacher):
         return prediction
 
     def start_round(self, client: Client | None) -> None:
-        """The teacher ← the student, which has downloaded."""
+        """The teacher ← the student, which has downloaded.
+
+        Raises:
+            ConfigurationError: If the client trains an adapter of its own, such as one of another rank.
+        """
         super().start_round(client)
+        active = self._student.active_adapters if self._student is not None else (DEFAULT,)
+        if active != (DEFAULT,):
+            raise ConfigurationError(
+                f"`model.teacher` {type(self).__name__} expects `model.aggregation` to let all clients train the "
+                f"adapter {DEFAULT}, but got {', '.join(active)}"
+            )
         self._copy()
         self._steps_before = client.steps if client else 0
 

@@ -1,6 +1,7 @@
 """Federations whose rule changes the frozen base: every client and every evaluation stands on the right one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,10 @@ from tests.federation.toy import toy_backbone, toy_data, toy_trainer, without_ti
 from tests.methods.toy_methods import save_sober_model
 
 RULES = [FLoRA, FedExLoRA]
+
+
+def mixed() -> FLoRA:
+    return FLoRA({"client-1": 2, "client-2": 6}, {"client-2": 3.0})
 
 
 @pytest.fixture(scope="module")
@@ -87,10 +92,11 @@ class OneFails(FedAvg):
             raise ValueError("no luck")
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("kind", [FedAvg, OneFails, DDG])
+@pytest.mark.parametrize(
+    ("rule", "kind"), [*product(RULES, (FedAvg, OneFails, DDG)), (mixed, FedAvg)]
+)
 def test_every_client_and_the_server_stand_on_the_base_of_the_last_broadcast(
-    rule: type[Aggregation], kind: Any, model: Path, tmp_path: Path
+    rule: Callable[[], Aggregation], kind: Any, model: Path, tmp_path: Path
 ) -> None:
     module = method(model, rule(), kind)
     watching = Watching(bases(module.backbone))
@@ -99,6 +105,7 @@ def test_every_client_and_the_server_stand_on_the_base_of_the_last_broadcast(
     assert len(watching.seen) == 2 * 5
     assert all(watching.seen)
     assert watching.taught == [True] * (8 if kind is DDG else 0)
+    assert all(row["server/lora_distance"] < 1e-6 for row in trainer.federation.history)
     now = bases(module.backbone)
     assert any(not torch.equal(now[n], w) for n, w in watching.loaded.items())
     failed = {"client-1": 2} if kind is OneFails else {}
@@ -117,10 +124,9 @@ def assert_close(ours: FederationState, theirs: FederationState) -> None:
     assert ours.ledger == theirs.ledger
 
 
-@pytest.mark.parametrize("kind", [FedAvg, DDG])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("rule", "kind"), [*product(RULES, (FedAvg, DDG)), (mixed, FedAvg)])
 def test_vectorized_clients_train_as_single_ones(
-    rule: type[Aggregation], kind: Any, model: Path, tmp_path: Path
+    rule: Callable[[], Aggregation], kind: Any, model: Path, tmp_path: Path
 ) -> None:
     single, together = (
         run(method(model, rule(), kind), toy_data(), tmp_path / str(number), execution)
@@ -139,7 +145,7 @@ class Differing(FLoRA):
 
     def base_change(self, part: Payload) -> Mapping[str, WeightChange]:
         self.calls += 1
-        layer = next(iter(self._layout.weights))
+        layer = next(iter(self.layout.weights))
         return {layer: WeightChange(torch.full((32, 32), 0.01 * self.calls))}
 
 
@@ -148,9 +154,9 @@ def test_vectorized_clients_of_different_bases_are_refused(model: Path, tmp_path
         run(method(model, Differing()), toy_data(), tmp_path, VectorizedClients(2))
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [*RULES, mixed])
 def test_a_run_goes_on_bit_for_bit_and_is_loaded_and_exported(
-    rule: type[Aggregation], model: Path, tmp_path: Path
+    rule: Callable[[], Aggregation], model: Path, tmp_path: Path
 ) -> None:
     def fit(folder: str, rounds: int, ckpt_path: str | None = None) -> Any:
         module = method(model, rule())
@@ -224,6 +230,14 @@ def test_what_needs_the_clients_own_models_is_refused_before_training(
         said = rf"lets them all travel, but `model\.aggregation` is {rule.__name__}"
         with pytest.raises(ValueError, match=said):
             toy_trainer(tmp_path / rule.__name__).fit(module, toy_data())
+
+
+def test_a_teacher_on_another_adapter_than_the_clients_is_refused(
+    model: Path, tmp_path: Path
+) -> None:
+    said = r"`model\.teacher` AdapterTeacher expects .* adapter default, but got rank_2_alpha_8"
+    with pytest.raises(ValueError, match=said):
+        toy_trainer(tmp_path, clients_per_round=4).fit(method(model, mixed(), DDG), toy_data())
 
 
 def test_a_fresh_adapter_starts_every_round_as_it_was_built(model: Path, tmp_path: Path) -> None:
