@@ -98,7 +98,8 @@ def test_there_are_configurations() -> None:
     assert [path.stem for path in BACKBONES] == ["minilm"]
     assert [path.stem for path in ATTACKS] == ["boosted_update", "random_update", "sign_flip"]
     assert [path.stem for path in COMPRESSIONS] == ["eight_bit", "half_precision", "top_k"]
-    assert [path.stem for path in STUDIES] == ["figure4", "figure5", "table1", "table2"]
+    zou = ["figure4", "figure5", "table1", "table2"]
+    assert [path.stem for path in STUDIES] == ["robust", "rules", *zou]
     assert "gpu/llama_7b_fsdp.yaml" in NAMES
 
 
@@ -248,8 +249,38 @@ def test_a_study_names_its_command_and_what_there_is(path: Path) -> None:
     assert settings.name == path.stem
     for file in (*settings.configs, *settings.overlays):
         assert find_configuration(str(file)).is_file()
-    reported = {"SRS", "TTA", "RSI", "GuS", "PE"}
-    assert {metric.removeprefix("index/") for metric in settings.metrics} == reported
+    if path.parent.name == "zou2024":
+        reported = {"SRS", "TTA", "RSI", "GuS", "PE"}
+        assert {metric.removeprefix("index/") for metric in settings.metrics} == reported
+
+
+TUNED = [path for path in STUDIES if path.parent.name == "aggregation"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", TUNED, ids=[path.stem for path in TUNED])
+def test_every_arm_takes_its_settings(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    settings = auto_parser(study, as_positional=False).parse_args([f"--config={path}"])
+    overlays = [find_configuration(str(overlay)) for overlay in settings.overlays]
+    tune = settings.tune
+    assert tune is None or set(tune.own) <= {str(config) for config in settings.configs}
+    for config in settings.configs:
+        tried = [[]] if tune is None else tune.own.get(str(config), tune.candidates)
+        for candidate in tried[::2]:
+            words = [f"--config={one}" for one in (find_configuration(str(config)), *overlays)]
+            with pytest.raises(SystemExit) as ended:
+                LitFedCLI(["fit", *words, *settings.set, *candidate, "--print_config"])
+            assert ended.value.code == 0
+            printed = yaml.safe_load(capsys.readouterr().out)
+            for setting in (*settings.set, *candidate):
+                name, _, value = setting.removeprefix("--").partition("=")
+                found = printed
+                for key in name.split("."):
+                    found = found[key] if key in found else found["init_args"][key]
+                assert found == yaml.safe_load(value)
 
 
 @pytest.mark.parametrize("path", CLAIMS, ids=[path.parent.name for path in CLAIMS])
