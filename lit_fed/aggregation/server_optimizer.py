@@ -10,7 +10,12 @@ from torch import Tensor
 
 from lit_fed.aggregation.aggregation import Aggregation
 from lit_fed.aggregation.weighted_average import weighted_mean
-from lit_fed.aggregation.weighting import Weighting, client_weight, client_weights
+from lit_fed.aggregation.weighting import (
+    Weighting,
+    client_weight,
+    client_weights,
+    require_weighting,
+)
 from lit_fed.limits import require_positive
 from lit_fed.payload import Payload
 from lit_fed.update import Update
@@ -36,7 +41,7 @@ class ServerOptimizer(Aggregation):
 
     def __init__(self, lr: float, weights: Weighting = "size", score: str = "val/accuracy") -> None:
         self.lr = require_positive("model.aggregation.lr", lr)
-        self.weighting: Weighting = weights
+        self.weighting = require_weighting(weights)
         self.score = score
         self.needs_validation = weights == "validation"
         self._moments = Payload()

@@ -8,7 +8,12 @@ import torch
 from torch import Tensor
 
 from lit_fed.aggregation.aggregation import Aggregation
-from lit_fed.aggregation.weighting import Weighting, client_weight, client_weights
+from lit_fed.aggregation.weighting import (
+    Weighting,
+    client_weight,
+    client_weights,
+    require_weighting,
+)
 from lit_fed.payload import Payload
 from lit_fed.update import Update
 
@@ -35,7 +40,7 @@ class WeightedAverage(Aggregation):
     """
 
     def __init__(self, weights: Weighting = "size", score: str = "val/accuracy") -> None:
-        self.weighting: Weighting = weights
+        self.weighting = require_weighting(weights)
         self.score = score
         self.needs_validation = weights == "validation"
 

@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from lit_fed.update import Update
 
 Weighting = Literal["size", "uniform", "validation", "rounds"]
+
+
+def require_weighting(by: Weighting) -> Weighting:
+    """A weighting that there is.
+
+    Args:
+        by: As in :func:`client_weights`.
+
+    Raises:
+        ValueError: If there is no such.
+
+    Example:
+        >>> require_weighting("sizes")
+        Traceback (most recent call last):
+        ValueError: `model.aggregation.weights` is expected to be size, uniform, validation or rounds, but got 'sizes'
+    """
+    if by not in get_args(Weighting):
+        raise _unknown(by)
+    return by
 
 
 def client_weights(
@@ -76,13 +95,20 @@ def client_weight(update: Update, by: Weighting = "size", score: str = "val/accu
         case "validation":
             raw = _score(update, score)
         case _:
-            raise ValueError(f"weighting is expected to be one of {Weighting}, but got {by!r}")
+            raise _unknown(by)
     if not 0 <= raw < math.inf:
         what = f"validation score {score!r}" if by == "validation" else by
         raise ValueError(
             f"{what} is expected to be finite and at least 0, but client {update.client_id!r} reports {raw}"
         )
     return raw
+
+
+def _unknown(by: object) -> ValueError:
+    *some, last = get_args(Weighting)
+    return ValueError(
+        f"`model.aggregation.weights` is expected to be {', '.join(some)} or {last}, but got {by!r}"
+    )
 
 
 def _score(update: Update, score: str) -> float:

@@ -11,6 +11,8 @@ from lit_fed.aggregation import (
     FedAdam,
     FedAvgM,
     FedYogi,
+    GeometricMedian,
+    NormClipping,
     WeightedAverage,
     client_weights,
 )
@@ -97,6 +99,12 @@ def test_weights_that_sum_to_zero_are_refused(by: Any, what: str) -> None:
     some = Update("c", Payload({"w": torch.full((1,), 3.0)}), 5, metrics={"val/accuracy": 0.1})
     assert rule([*given, some], BEFORE).tensors["w"].item() == 3.0
     assert client_weights(given, "uniform") == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("rule", [WeightedAverage, FedAdam, NormClipping, GeometricMedian])
+def test_a_weighting_that_there_is_not_is_refused_at_once(rule: Any) -> None:
+    with pytest.raises(ValueError, match=r"size, uniform, validation or rounds, but got 'sizes'"):
+        rule(weights="sizes")
 
 
 @pytest.mark.parametrize("rule", [WeightedAverage, FedAvgM, FedAdagrad, FedAdam, FedYogi])

@@ -9,7 +9,12 @@ from torch import Tensor
 
 from lit_fed.aggregation.robust.changes import Geometry
 from lit_fed.aggregation.robust.robust_rule import RobustRule
-from lit_fed.aggregation.weighting import Weighting, client_weight, client_weights
+from lit_fed.aggregation.weighting import (
+    Weighting,
+    client_weight,
+    client_weights,
+    require_weighting,
+)
 from lit_fed.limits import require_at_least, require_positive
 from lit_fed.payload import Payload
 from lit_fed.update import Update
@@ -57,7 +62,7 @@ class GeometricMedian(RobustRule):
         self.max_iterations = require_at_least(
             "model.aggregation.max_iterations", max_iterations, 1
         )
-        self.weighting: Weighting = weights
+        self.weighting = require_weighting(weights)
         self.score = score
         self.needs_validation = weights == "validation"
 

@@ -10,7 +10,12 @@ from torch import Tensor
 from lit_fed.aggregation.robust.changes import Geometry
 from lit_fed.aggregation.robust.privacy import PrivacyAccount
 from lit_fed.aggregation.robust.robust_rule import RobustRule
-from lit_fed.aggregation.weighting import Weighting, client_weight, client_weights
+from lit_fed.aggregation.weighting import (
+    Weighting,
+    client_weight,
+    client_weights,
+    require_weighting,
+)
 from lit_fed.limits import require_non_negative, require_positive
 from lit_fed.payload import Payload
 from lit_fed.update import Update
@@ -73,7 +78,7 @@ class NormClipping(RobustRule):
     ) -> None:
         super().__init__(geometry)
         self.bound = None if bound is None else require_positive("model.aggregation.bound", bound)
-        self.weighting: Weighting = weights
+        self.weighting = require_weighting(weights)
         self.noise_multiplier = require_non_negative(
             "model.aggregation.noise_multiplier", noise_multiplier
         )
