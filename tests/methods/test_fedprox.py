@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lit_fed import FederatedModule, FedProx
-from lit_fed.aggregation import FedSALoRA, FFALoRA, LocalOnly
+from lit_fed.aggregation import FedSALoRA, FFALoRA, FlexLoRA, FLoRA, LocalOnly
 from lit_fed.callbacks import TermStrength
 from lit_fed.client import Client
 from lit_fed.federation import ShardedClients, VectorizedClients
@@ -110,7 +111,7 @@ class Pulled(FedProx):
     """Keeps the strength of the pull at each step."""
 
     def total_loss(self, task: Tensor, **terms: Tensor) -> Tensor:
-        self.pulls = [*getattr(self, "pulls", []), float(terms["proximal"])]
+        self.pulls = [*getattr(self, "pulls", []), float(terms["proximal"].detach())]
         return super().total_loss(task, **terms)
 
 
@@ -166,7 +167,11 @@ def test_bad_settings_are_named(model: Path, tmp_path: Path) -> None:
         trainer.fit(FedProx(toy_backbone(model)), toy_data())
 
 
-@pytest.mark.parametrize("rule", [None, FFALoRA])
+@pytest.mark.parametrize(
+    "rule",
+    [None, FFALoRA, FLoRA, partial(FlexLoRA, ranks={"client-1": 2})],
+    ids=["average", "ffa", "flora", "mixed ranks"],
+)
 def test_vectorized_clients_give_what_single_ones_do(
     rule: Callable[[], Any] | None, tmp_path: Path
 ) -> None:
