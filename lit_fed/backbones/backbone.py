@@ -352,7 +352,8 @@ class Backbone(nn.Module, ABC):
 
         The loaded weights are kept, in main memory, so that nothing is rounded twice; without a change they are there
         again bit for bit. To fold the same again costs a comparison. :attr:`identity` stays that of the loaded ones,
-        and :meth:`save_pretrained` writes an adapter for the loaded model that has the changes in it.
+        and :meth:`save_pretrained` writes an adapter for the loaded model that has the changes in it. What is folded is
+        no entry of the ``state_dict``, which holds the weights as they are then.
 
         Args:
             changes: By the names of peft's layers in the wrapper, as in ``model.get_submodule``; none: the model as it

@@ -200,8 +200,9 @@ def _refusal(base: Any, held: list[int]) -> str | None:
     if not isinstance(base, nn.Linear | nn.Embedding | Conv1D):
         return f"it is a {type(base).__name__}, expected is a linear layer or an embedding"
     weight = base.weight
-    if not weight.is_floating_point():
-        return f"it is quantised, to {weight.dtype} (`model.backbone.quantization` null is not)"
+    # a quantised one is of a class of its own, which may say that it is of floats
+    if type(weight) is not nn.Parameter or not weight.is_floating_point():
+        return f"it is quantised, in {weight.dtype} (`model.backbone.quantization` null is not)"
     if held.count(id(weight)) > 1:
         return "its weight is another module's as well, which the adapter leaves as it is"
     return None

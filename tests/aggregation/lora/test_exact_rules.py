@@ -275,7 +275,7 @@ def test_weights_that_cannot_be_changed_are_refused(
         if hasattr(module, "get_delta_weight"):
             integers = torch.ones(32, 16, dtype=torch.uint8)
             module.get_base_layer().weight = torch.nn.Parameter(integers, requires_grad=False)
-    with pytest.raises(ValueError, match=r"query: it is quantised, to torch\.uint8"):
+    with pytest.raises(ValueError, match=r"query: it is quantised, in torch\.uint8"):
         FedAvg(packed, rule())
 
 
