@@ -63,6 +63,11 @@ class ParameterChange(FederatedCallback):
                     f"ParameterChange expects clients to exchange what they train, but "
                     f"{type(module).__name__} does not send {missing[0]}"
                 )
+            if other := [name for name in names if after[name].shape != before[name].shape]:
+                raise ValueError(
+                    f"ParameterChange expects clients to send what the server broadcasts, but client "
+                    f"{update.client_id!r} has another shape of {other[0]}, as where LoRA's ranks are mixed"
+                )
             sent = sum(tensor.numel() for tensor in after.values())
             old, new = ({name: side[name] for name in names} for side in (before, after))
             for metric in self._metrics.values():

@@ -22,8 +22,10 @@ from lit_fed.aggregation import (
     WeightedAverage,
 )
 from lit_fed.aggregation.lora.distance import DISTANCE
-from lit_fed.federation import DistributedClients
-from tests.federation.execution.agreement import adamw, assert_same_federation
+from lit_fed.callbacks import ParameterChange
+from lit_fed.federation import DistributedClients, ShardedClients
+from tests.federation.execution.agreement import adamw, assert_same_federation, sgd
+from tests.federation.execution.federation_cases import still
 from tests.federation.execution.launched import last_state, python_m
 from tests.federation.toy import fast_adamw, toy_backbone, toy_data, toy_trainer, without_times
 
@@ -42,6 +44,8 @@ RULES: dict[str, Rule] = {
     "flexlora": FlexLoRA,
     "mixed": mixed,
 }
+DIVIDED = ("ffa", "fedsa", "rolora", "mixed")  # over processes
+SHARDED = ("fedsa", "mixed")
 
 
 def module(folder: Path, rule: Rule, optimizer: Any = fast_adamw) -> FedAvg:
@@ -61,12 +65,19 @@ def test_vectorized_clients_are_single_ones(rule: str, toy_model: Path, tmp_path
     )
 
 
-def test_two_processes_are_one(toy_model: Path, tmp_path: Path) -> None:
-    run = python_m("tests.aggregation.lora.test_federations", str(toy_model), str(tmp_path))
+@pytest.fixture(scope="module")
+def two_processes(toy_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rules in two processes that train different clients, and in two that share each client."""
+    root = tmp_path_factory.mktemp("processes")
+    run = python_m("tests.aggregation.lora.test_federations", str(toy_model), str(root))
     assert run.returncode == 0, run.stderr
-    for name, rule in RULES.items():
-        two_rounds(toy_model, rule, tmp_path / "one" / name)
-        one, two = (last_state(tmp_path / count / name) for count in ("one", "two"))
+    return root
+
+
+def test_two_processes_are_one(toy_model: Path, two_processes: Path) -> None:
+    for name in DIVIDED:
+        two_rounds(toy_model, RULES[name], two_processes / "one" / name)
+        one, two = (last_state(two_processes / count / name) for count in ("one", "two"))
         assert without_times(one.history) == without_times(two.history)
         assert (one.broadcast, one.server, one.clients, one.ledger) == (
             two.broadcast,
@@ -74,6 +85,33 @@ def test_two_processes_are_one(toy_model: Path, tmp_path: Path) -> None:
             two.clients,
             two.ledger,
         )
+
+
+def without_dropout(folder: Path, rule: Rule, root: Path, **settings: Any) -> FederatedTrainer:
+    """Its masks differ where processes share a batch; SGD does not amplify what rounding does to gradients."""
+    trainer = toy_trainer(root, max_rounds=2, local_steps=2, clients_per_round=4, **settings)
+    trainer.fit(FedAvg(still(folder), rule(), optimizer=sgd, warmup_steps=0), toy_data())
+    return trainer
+
+
+def test_sharded_clients_are_whole_ones(toy_model: Path, two_processes: Path) -> None:
+    for name in SHARDED:
+        without_dropout(toy_model, RULES[name], two_processes / "whole" / name)
+        one, two = (last_state(two_processes / count / name) for count in ("whole", "sharded"))
+        assert two.ledger == one.ledger
+        for mine, other in zip(two.history, one.history, strict=True):
+            assert mine.get(DISTANCE, 0.0) == pytest.approx(
+                other.get(DISTANCE, 0.0), rel=1e-3, abs=1e-6
+            )
+        ours, theirs = two.broadcast.tensors, one.broadcast.tensors
+        assert ours.keys() == theirs.keys()
+        for key, tensor in theirs.items():
+            found, b = ours[key], key.replace("lora_A", "lora_B")
+            if "lora_A" in key and b in theirs:  # factors of a decomposition have either sign
+                found, tensor = ours[b] @ found, theirs[b] @ tensor
+            elif "lora_B" in key and key.replace("lora_B", "lora_A") in theirs:
+                continue
+            torch.testing.assert_close(found, tensor, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("rule", ["ffa", "rolora", "flexlora"])
@@ -123,10 +161,23 @@ def test_private_heads_differ_and_shared_ones_do_not(toy_model: Path, tmp_path: 
     assert all("lora_A" in n for n in sent["private"])
 
 
+def test_a_callback_that_compares_weights_says_what_it_expects(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    message = r"ParameterChange expects .* client 'client-0' has another shape of .*lora_A"
+    with pytest.raises(ValueError, match=message):
+        two_rounds(toy_model, mixed, tmp_path, callbacks=[ParameterChange()])
+
+
 def main() -> None:
     model, root = map(Path, sys.argv[1:])
-    for name, rule in RULES.items():
-        two_rounds(model, rule, root / "two" / name, execution=DistributedClients(), devices=2)
+    for name in DIVIDED:
+        two_rounds(
+            model, RULES[name], root / "two" / name, execution=DistributedClients(), devices=2
+        )
+    for name in SHARDED:
+        shares: Any = {"execution": ShardedClients(), "devices": 2}
+        without_dropout(model, RULES[name], root / "sharded" / name, **shares)
 
 
 if __name__ == "__main__":

@@ -89,3 +89,24 @@ def test_nothing_changed_is_no_distance() -> None:
     one = Product.sum([Factors(torch.ones(2, 5), torch.ones(4, 2), 1.0)], [1.0])
     assert relative_distance([zero], [zero]) == 0
     assert relative_distance([one], [zero]) == float("inf")
+
+
+@pytest.mark.parametrize("ranks", [[4, 3], [4] * 8], ids=["factors", "matrix"])
+@pytest.mark.parametrize("off", [1.0, 1e-3, 1e-7, 1e-11])
+def test_a_small_distance_keeps_its_digits(ranks: list[int], off: float) -> None:
+    generator = np.random.default_rng(3)
+    terms = random_factors(generator, ranks, 30, 20)
+    total = Product.sum(terms, [1.0] * len(ranks))
+    (error,) = random_factors(generator, [2], 30, 20)
+    found = total + Product.sum([error], [off])
+    expected = off * np.linalg.norm(dense([error], [1.0])) / total.norm()
+    assert relative_distance([found], [total]) == pytest.approx(expected, rel=1e-3)
+
+
+def test_what_cancels_between_clients_is_told_exactly() -> None:
+    """The clients' sum is far smaller than each of them."""
+    generator = np.random.default_rng(4)
+    (large,), (small,) = (random_factors(generator, [2], 30, 20) for _ in range(2))
+    exact = Product.sum([large, large, small], [1.0, -1.0, 1e-9])
+    half = Product.sum([small], [0.5e-9])
+    assert relative_distance([half], [exact]) == pytest.approx(0.5, rel=1e-5)
