@@ -93,7 +93,7 @@ class LoRACase:
             _save_tiny(self.model, folder)
             return SequenceClassifier(folder, num_labels=3, peft=config).double()
 
-    def drawn(self, client: int, shapes: dict[str, Tensor]) -> dict[str, Tensor]:
+    def drawn(self, client: int, shapes: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What a client sends.
 
         Args:
@@ -116,10 +116,11 @@ class LoRACase:
     def round(self) -> LoRARound:
         """The round as a rule is given it."""
         server = self.backbone()
-        updates = []
-        for client, (rank, alpha) in enumerate(zip(self.ranks, self.alphas, strict=True)):
-            shapes: dict[str, Any] = dict(self.backbone(rank, alpha).trainable())
-            updates.append(self.of_the_case(self.drawn(client, shapes)))
+        of_rank = {rank: self.backbone(rank).trainable() for rank in {*self.ranks}}
+        updates = [
+            self.of_the_case(self.drawn(client, of_rank[rank]))
+            for client, rank in enumerate(self.ranks)
+        ]
         return LoRARound(
             updates=updates,
             weights=self.weights,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 
 from torch import Tensor
@@ -32,8 +33,8 @@ class RuleSubject:
     def run(self, case: LoRACase) -> tuple[LoRARound, LoRAResult, LoRAResult]:
         """Call the rule; see :class:`~lit_fed.conformance.Subject`."""
         known = case.round()
-        results = []
-        for order in (range(len(case.rows)), range(len(case.rows) - 1, -1, -1)):
-            given = case.round().reordered(list(order))
-            results.append(known.result(self.rule(given)))
-        return known, results[0], results[1]
+        backwards = known.reordered(range(len(case.rows) - 1, -1, -1))
+        found, reversed_order = (
+            known.result(self.rule(copy.deepcopy(given))) for given in (known, backwards)
+        )
+        return known, found, reversed_order

@@ -10,7 +10,18 @@ from typing import Any
 import pytest
 import torch
 
-from lit_fed.aggregation import Aggregation, FedAvgM, LocalOnly, WeightedAverage
+from lit_fed.aggregation import (
+    Aggregation,
+    FedAvgM,
+    FedExLoRA,
+    FedSALoRA,
+    FFALoRA,
+    FlexLoRA,
+    FLoRA,
+    LocalOnly,
+    RoLoRA,
+    WeightedAverage,
+)
 from lit_fed.conformance import (
     AggregationSubject,
     Judgement,
@@ -21,7 +32,6 @@ from lit_fed.conformance import (
     lora_cases,
 )
 from lit_fed.conformance.command import main, subject_of
-from tests.aggregation.test_rule_that_freezes import Alternating, FrozenA
 from tests.conformance.wrong_rules import RIGHT, WRONG, exact, first_client, naive, scaled_twice
 
 CASES = {case.name: case for case in lora_cases()}
@@ -92,22 +102,37 @@ def test_the_answer_is_pefts_own() -> None:
         assert found.distance(given.exact()) < 1e-12
 
 
-@pytest.mark.parametrize(
-    ("rule", "name"),
-    [
-        *((rule, name) for rule in (WeightedAverage, FrozenA) for name in CASES),
-        *((rule, "weights 3 : 1") for rule in (Alternating, FedAvgM)),
-    ],
-)
+# What each rule claims, and whether it takes clients of different ranks and alphas.
+CLAIMS: dict[type[Aggregation], tuple[str, bool]] = {
+    WeightedAverage: ("mean of factors", False),
+    FedAvgM: ("mean of factors", False),
+    FlexLoRA: ("nearest of its rank", True),
+    FLoRA: ("exact", True),
+    FedExLoRA: ("exact", False),
+    FFALoRA: ("exact", False),
+    RoLoRA: ("exact", False),
+}
+
+
+@pytest.mark.parametrize("rule", CLAIMS)
+@pytest.mark.parametrize("name", CASES)
 def test_rules_of_this_package_hold(rule: type[Aggregation], name: str) -> None:
     judged = judge(CASES[name], AggregationSubject(rule))
-    if name in MIXED:
+    claim, mixes = CLAIMS[rule]
+    if name in MIXED and not mixes:
         assert judged.verdict == "not offered"
     else:
+        assert judged.verdict in (claim, "exact")
         assert judged.holds
-        assert (judged.verdict == "exact") == (
-            rule in (FrozenA, Alternating) or name in {"one client", "equal clients"}
-        )
+
+
+@pytest.mark.parametrize("rule", [LocalOnly, FedSALoRA])
+def test_a_rule_without_a_global_model_offers_nothing(rule: type[Aggregation]) -> None:
+    judged = judge(CASES["one client"], AggregationSubject(rule))
+    assert (judged.verdict, judged.said) == (
+        "not offered",
+        f"{rule.__name__} makes no global model",
+    )
 
 
 def test_a_rule_of_this_package_that_is_wrong_is_caught() -> None:
@@ -119,7 +144,6 @@ def test_a_rule_of_this_package_that_is_wrong_is_caught() -> None:
     assert judged.verdict == "no"
     uneven = AggregationSubject(WeightedAverage, weights="uniform")
     assert judge(CASES["weights 3 : 1"], uneven).verdict == "no"
-    assert judge(CASES["one client"], AggregationSubject(LocalOnly)).verdict == "not offered"
 
 
 def test_what_depends_on_the_order_alone_is_wrong() -> None:
