@@ -59,7 +59,7 @@ class FedExLoRA(FoldingRule):
         >>> sent = [Update(name, Payload(backbone.trainable()), num_samples=1) for name in ("a", "b")]
         >>> change = rule(sent, previous=Payload()).parts["base_change"]
         >>> sorted({tuple(tensor.shape) for tensor in change.tensors.values()})
-        [(4, 64), (64, 4)]
+        [(4, 128), (128, 4)]
     """
 
     def __call__(self, updates: Sequence[Update], previous: Payload) -> Payload:

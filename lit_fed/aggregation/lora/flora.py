@@ -65,7 +65,7 @@ class FLoRA(FoldingRule):
         >>> sent = [Update(name, Payload(backbone.trainable()), num_samples=1) for name in ("a", "b")]
         >>> change = rule(sent, previous=Payload()).parts["base_change"]
         >>> sorted({tuple(tensor.shape) for tensor in change.tensors.values()})
-        [(8, 64), (64, 8)]
+        [(8, 128), (128, 8)]
     """
 
     def __init__(
