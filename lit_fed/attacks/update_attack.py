@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lit_fed.attachment import Attachment
 from lit_fed.client import Client
+from lit_fed.configuration_error import ConfigurationError
 from lit_fed.limits import require_at_least
 from lit_fed.payload import Payload
 
@@ -18,7 +19,8 @@ class UpdateAttack(Attachment):
     """Malicious clients train as the others do and send something else in place of their change θ_k − θ_g.
 
     Who they are is in the run's summary. An update that is beyond ``trainer.max_update_norm_ratio`` times the round's
-    median norm is left out before any rule sees it: set it to null where a rule is to be tried.
+    median norm is left out before any rule sees it: set it to null where a rule is to be tried. What compresses uploads
+    comes after attacks in ``trainer.attachments``.
 
     Args:
         clients: Ids of the malicious clients.
@@ -74,17 +76,29 @@ class UpdateAttack(Attachment):
     def upload(
         self, client: Client, upload: Payload, broadcast: Payload, memory: Payload
     ) -> tuple[Payload, Payload]:
-        """Send another change of what was downloaded; parts, strings and what was not downloaded stay as they are."""
+        """Send another change of what was downloaded; parts, strings and whole numbers stay as they are.
+
+        Raises:
+            ConfigurationError: If the client sends no weights, or weights that it has not downloaded.
+        """
         before = broadcast.tensors
-        changes = {
-            name: tensor.double() - before[name].double()
-            for name, tensor in upload.tensors.items()
-            if name in before and tensor.is_floating_point()
-        }
-        sent = dict(upload.tensors)
+        sent = {name: t for name, t in upload.tensors.items() if t.is_floating_point()}
+        kind = f"`trainer.attachments` {type(self).__name__}"
+        if not sent:
+            raise ConfigurationError(
+                f"{kind} expects clients to send weights, but {client.id!r} sends none"
+            )
+        for name, tensor in sent.items():
+            if name not in before or before[name].shape != tensor.shape:
+                raise ConfigurationError(
+                    f"{kind} acts on the change of what clients have downloaded, but {client.id!r} sends {name!r}, "
+                    "which it has not downloaded as it is: name attacks before what compresses uploads, and "
+                    "attack no rule whose clients start anew"
+                )
+        changes = {name: tensor.double() - before[name].double() for name, tensor in sent.items()}
         for name, change in self.change(client, changes).items():
             sent[name] = (before[name].double() + change).to(sent[name].dtype)
-        return Payload(sent, upload.strings, upload.parts), memory
+        return Payload({**upload.tensors, **sent}, upload.strings, upload.parts), memory
 
     @abstractmethod
     def change(self, client: Client, changes: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

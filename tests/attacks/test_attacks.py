@@ -8,6 +8,8 @@ import torch
 from lit_fed import Payload
 from lit_fed.attacks import BoostedUpdate, RandomUpdate, SignFlip, UpdateAttack
 from lit_fed.client import Client
+from lit_fed.compression import EightBit, HalfPrecision
+from lit_fed.configuration_error import ConfigurationError
 
 IDS = [f"c{i}" for i in range(10)]
 
@@ -23,7 +25,7 @@ def payloads() -> tuple[Payload, Payload]:
         name: value + torch.randn(value.shape, generator=generator)
         for name, value in before.items()
     }
-    more = {"own": torch.ones(2), "count": torch.tensor([3])}
+    more = {"count": torch.tensor([3])}
     parts = {"consensus": Payload({"probs": torch.ones(2)})}
     return Payload({**after, **more}, {"texts": ["a"]}, parts), Payload(
         {**before, "count": torch.tensor([1])}
@@ -46,12 +48,28 @@ def test_a_change_is_multiplied(attack: UpdateAttack, factor: float) -> None:
         old = before.tensors[name].double()
         expected = (old + factor * (sent.tensors[name].double() - old)).float()
         assert torch.equal(found.tensors[name], expected)
-    # what was not downloaded, what is no floating tensor, and what is no weight
-    assert torch.equal(found.tensors["own"], torch.ones(2))
+    # what is no floating tensor, and what is no weight
     assert int(found.tensors["count"]) == 3
     assert found.parts == sent.parts
     assert found.strings == sent.strings
     assert list(found.tensors) == list(sent.tensors)
+
+
+@pytest.mark.parametrize("kind", [SignFlip, BoostedUpdate, RandomUpdate])
+def test_what_is_no_change_of_the_broadcast_is_refused(kind: Any) -> None:
+    sent, before = payloads()
+    attack = kind(clients=["c0"])
+    with pytest.raises(
+        ConfigurationError, match="expects clients to send weights, but 'c0' sends none"
+    ):
+        attack.upload(client(), Payload(), before, Payload())
+    for other in (before.select(["w"]), Payload({**before.tensors, "v": torch.ones(2)})):
+        with pytest.raises(ConfigurationError, match="'c0' sends 'v', which it has not downloaded"):
+            attack.upload(client(), sent, other, Payload())
+    for compression in (HalfPrecision(), EightBit()):
+        small, _ = compression.upload(client(), sent, before, Payload())
+        with pytest.raises(ConfigurationError, match="name attacks before what compresses uploads"):
+            attack.upload(client(), small, before, Payload())
 
 
 def length(a: Payload, b: Payload) -> float:

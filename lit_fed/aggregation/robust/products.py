@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import torch
+from scipy.sparse.linalg import svds
 from torch import Tensor
 
 from lit_fed.aggregation.lora.factors import Factors, LoRALayout
 from lit_fed.aggregation.lora.products import Product
+from lit_fed.aggregation.lora.rule import require_both_train
 from lit_fed.aggregation.robust.changes import Changes, CoordinateRule, Geometry
 from lit_fed.aggregation.robust.coordinates import CoordinateChanges
 from lit_fed.payload import Payload
@@ -17,6 +20,9 @@ from lit_fed.update import Update
 
 if TYPE_CHECKING:
     from lit_fed.backbones import Backbone
+
+# How many times the rank a matrix is wide where its singular values are not all computed.
+_LARGE: Final = 16
 
 # Values of all clients' changes that are dense at a time.
 _AT_A_TIME: Final = 2**22
@@ -35,8 +41,7 @@ class Products(Geometry):
     adapter, rows of A before take the place of what is missing, with zeros in B, so that all of the rank goes on
     learning.
 
-    Rules of coordinates and noise build one weight after the other as a matrix [out, in], whose decomposition takes
-    out·in·min(out, in) operations.
+    Rules of coordinates and noise build one weight after the other as a matrix [out, in].
     """
 
     def __init__(self) -> None:
@@ -46,7 +51,7 @@ class Products(Geometry):
         """Find the factors.
 
         Raises:
-            ValueError: If the adapter is no plain LoRA, or a scale is not above 0.
+            ValueError: If the adapter is no plain LoRA, trains one of the factors alone, or a scale is not above 0.
         """
         try:
             self._layout = LoRALayout.of(backbone, rule)
@@ -54,6 +59,7 @@ class Products(Geometry):
             raise ValueError(
                 f"{error}; `model.aggregation.geometry` lit_fed.aggregation.robust.Coordinates takes any adapter"
             ) from error
+        require_both_train(self._layout, backbone.trainable(), rule)
         for layer, names in self._layout.weights.items():
             if not names.scale > 0:
                 raise ValueError(
@@ -111,7 +117,8 @@ class ProductChanges(Changes):
             product = Product.sum([f for f, _ in terms], [c for _, c in terms])
             if noise:
                 dense = product.dense()
-                product = Product.of(dense + noise * torch.randn(dense.shape, dtype=dense.dtype))
+                dense += noise * torch.randn(dense.shape, dtype=dense.dtype)
+                product = nearest(dense, before.a.shape[0])
             tensors |= self._factors(layer, product)
         return self._payload(tensors)
 
@@ -129,7 +136,7 @@ class ProductChanges(Changes):
                 dense[rows] += value.view(-1, dense.shape[1])
                 shares += counted
                 size += change.shape[1]
-            tensors |= self._factors(layer, Product.of(dense))
+            tensors |= self._factors(layer, nearest(dense, before.a.shape[0]))
         return self._payload(tensors), shares / max(size, 1)
 
     def _layers(self) -> Iterator[tuple[Factors, list[Factors]]]:
@@ -157,6 +164,24 @@ class ProductChanges(Changes):
     def _payload(self, tensors: dict[str, Tensor]) -> Payload:
         strings = self.others.updates[0].payload.strings
         return Payload({name: tensors[name] for name in self.names}, strings)
+
+
+def nearest(matrix: Tensor, rank: int) -> Product:
+    """The matrix of a rank that is nearest to a dense one (Eckart and Young), or the dense one where that is small.
+
+    Of a large matrix the largest singular values alone are computed, by Lanczos' method to full precision, since the
+    decomposition of all of it would take minutes a weight.
+
+    Args:
+        matrix: [out, in], in float64.
+        rank: At least 1.
+    """
+    if min(matrix.shape) < _LARGE * rank or not bool(matrix.any()):
+        return Product.of(matrix)
+    # a start of its own, so that the result depends on the matrix alone
+    start = np.random.default_rng(0).standard_normal(min(matrix.shape))
+    u, s, vh = svds(matrix.numpy(), k=rank, v0=start)
+    return Product(torch.from_numpy(u * s), torch.from_numpy(vh.copy()))
 
 
 def _change(after: Factors, before: Factors) -> Product:

@@ -1,5 +1,7 @@
 """Federations with robust rules: every execution, resumed, and with what is learnt beside the weights."""
 
+import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,9 @@ from lit_fed.aggregation import (
 from lit_fed.aggregation.robust import Coordinates, Products
 from lit_fed.attacks import BoostedUpdate, RandomUpdate, SignFlip
 from lit_fed.backbones import BottleneckConfig, SequenceClassifier
-from lit_fed.federation import VectorizedClients
+from lit_fed.federation import DistributedClients, VectorizedClients
 from lit_fed.methods.ddg import PublicConsensus
+from tests.federation.execution.launched import last_state, python_m
 from tests.federation.toy import (
     fast_adamw,
     toy_backbone,
@@ -44,6 +47,7 @@ RULES: dict[str, Callable[[], Aggregation]] = {
     "NormClipping with noise on products": lambda: NormClipping(0.1, noise_multiplier=0.5),
     "FLAME": FLAME,
 }
+IN_TWO_PROCESSES = ("MultiKrum", "NormClipping with noise", "FLAME")
 rules = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 
 
@@ -84,6 +88,16 @@ def test_vectorized_clients_are_combined_as_single_ones(
     assert together.ledger == single.ledger
     for name, tensor in single.broadcast.tensors.items():
         torch.testing.assert_close(together.broadcast.tensors[name], tensor, rtol=0, atol=1e-8)
+
+
+def test_two_processes_are_one(toy_model: Path, tmp_path: Path) -> None:
+    done = python_m("tests.aggregation.robust.test_federations", str(toy_model), str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    for name in IN_TWO_PROCESSES:
+        run(toy_model, tmp_path / "one" / name, RULES[name])
+        one, two = (last_state(tmp_path / count / name) for count in ("one", "two"))
+        assert without_times(one.history) == without_times(two.history)
+        assert (one.broadcast, one.server, one.ledger) == (two.broadcast, two.server, two.ledger)
 
 
 def test_ddg_mixes_the_predictions_of_those_that_count(toy_model: Path, tmp_path: Path) -> None:
@@ -160,8 +174,6 @@ def test_too_few_clients_are_refused_before_training(toy_model: Path, tmp_path: 
 
 
 def test_attacks_are_withstood_and_recorded(toy_model: Path, tmp_path: Path) -> None:
-    import json
-
     attacks: list[Any] = [BoostedUpdate(1e4, count=1, seed=3)]
     given: dict[str, Any] = {"max_update_norm_ratio": None, "attachments": attacks, "rounds": 1}
     trainer = run(toy_model, tmp_path / "krum", lambda: MultiKrum(0, 3), **given)
@@ -201,3 +213,13 @@ def test_a_random_update_is_the_same_in_every_execution(
         torch.testing.assert_close(
             found.federation.broadcast.tensors[name], tensor, rtol=0, atol=1e-8
         )
+
+
+def main() -> None:
+    model, root = map(Path, sys.argv[1:])
+    for name in IN_TWO_PROCESSES:
+        run(model, root / "two" / name, RULES[name], execution=DistributedClients(), devices=2)
+
+
+if __name__ == "__main__":
+    main()

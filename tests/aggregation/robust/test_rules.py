@@ -21,6 +21,7 @@ from lit_fed.aggregation import (
     WeightedAverage,
 )
 from lit_fed.aggregation.robust import Coordinates, Geometry, RobustRule
+from lit_fed.aggregation.robust.products import nearest
 from lit_fed.update import Update
 from tests.aggregation.robust.rounds import (
     Round,
@@ -332,6 +333,23 @@ def test_factors_stay_near_those_before(rule: Callable[[Geometry | None], Robust
     found = rule(products())(sent, before)
     for key, value in before.tensors.items():
         torch.testing.assert_close(found.tensors[key], value, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(64, 90), (200, 64)])
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_a_large_matrix_is_brought_to_the_rank_as_a_small_one(
+    shape: tuple[int, int], noise: float
+) -> None:
+    generator = np.random.default_rng(2)
+    matrix = generator.normal(size=(shape[0], 3)) @ generator.normal(size=(3, shape[1]))
+    matrix += noise * generator.normal(size=shape)
+    u, s, vh = np.linalg.svd(matrix)
+    found = nearest(torch.tensor(matrix), 4)
+    assert found.rank == 4
+    expected = u[:, :4] * s[:4] @ vh[:4]
+    np.testing.assert_allclose(found.dense().numpy(), expected, rtol=0, atol=1e-10)
+    assert torch.equal(nearest(torch.tensor(matrix), 4).p, found.p)
+    assert not nearest(torch.zeros(shape, dtype=torch.float64), 4).dense().any()
 
 
 def test_ties_are_shared_and_broken_by_name() -> None:
