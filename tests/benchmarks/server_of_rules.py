@@ -111,7 +111,7 @@ def main(rule: str, clients: int, kind: str, repeats: int, budget: float | None)
                 client = Client(f"client-{k}", k, 10 + k % 7, round=0, rounds=0, steps=0)
                 module.act_as(client)
                 changed = {
-                    name: tensor + 0.01 * torch.randn_like(tensor)
+                    name: tensor.detach() + 0.01 * torch.randn_like(tensor)
                     for name, tensor in module.upload().tensors.items()
                 }
                 upload = uploads.kept(Payload(changed))
