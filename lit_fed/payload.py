@@ -282,6 +282,34 @@ class Payload:
         except TypeError as error:
             raise ValueError(f"payload bytes hold what no payload may: {error}") from error
 
+    def in_file(self, path: Path) -> Payload:
+        """The same content, with tensors that are read from a file whenever they are used.
+
+        The system may give the memory of what has been read to others at any time, and has it back from the file. The
+        file has no name any more when this returns, and its space is free when no tensor is left.
+
+        Args:
+            path: Where it is made, on a disk.
+
+        Example:
+            >>> import tempfile
+            >>> payload = Payload({"w": torch.ones(2)})
+            >>> payload.in_file(Path(tempfile.mkdtemp()) / "upload") == payload
+            True
+        """
+        self.save(path)
+        try:
+            stored = safetensors.torch.load_file(path)
+        finally:
+            path.unlink()
+        parts = {
+            part: self._sharing(
+                {name: stored[f"{part}{_SEPARATOR}{name}"] for name in one.tensors}, one.strings, {}
+            )
+            for part, one in self.parts.items()
+        }
+        return self._sharing({name: stored[name] for name in self.tensors}, self.strings, parts)
+
     def save(self, path: Path) -> None:
         """Write :meth:`to_bytes` to ``path``."""
         path.write_bytes(self.to_bytes())

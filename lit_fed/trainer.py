@@ -101,8 +101,9 @@ class FederatedTrainer(LightningCompatibility):
             global model.
         keep_optimizer_state: Whether a client keeps its optimizer's moments between rounds.
         client_state_mb: Megabytes (2²⁰ bytes) of memory for what stays with the clients between
-            rounds: their private states and moments. What exceeds it lies in files of the run's
-            folder, or of a temporary one. None: there is no bound.
+            rounds: their private states and moments; and as many for the uploads of a round until they
+            are aggregated. What exceeds it lies in files of the run's folder, or of a temporary one.
+            None: there is no bound.
         check_val_every_n_rounds: Rounds between two validations of the global model.
         test_at_end: Whether ``fit`` ends with a test of the global model.
         limit_train_batches: Batches of a client's epoch: an integer is a count, a float a fraction, of which at least

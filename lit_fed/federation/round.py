@@ -91,7 +91,7 @@ class FederationRound:
         ledger, states, failures = state.ledger.copy(), dict(state.clients), dict(state.failures)
         clients = self.selection.select(state)
         self._report("on_round_start", clients)
-        starts, heap = self._starts(state, clients), HeapTrimmer()
+        starts, heap, uploads = self._starts(state, clients), HeapTrimmer(), store.uploads()
 
         ledger.open_round()
         finished: list[tuple[ClientRound, Update]] = []
@@ -110,9 +110,10 @@ class FederationRound:
                 errors.append(result.error)
             else:
                 states[client.id] = store.kept(result.state)
-                finished.append((start, result.update))
-                heap.keep(result.update.payload.nbytes)
-                self._report("on_client_end", result.update)
+                update = replace(result.update, payload=uploads.kept(result.update.payload))
+                finished.append((start, update))
+                heap.keep(update.payload.nbytes)
+                self._report("on_client_end", update)
         norms = self._norms(finished)
         for start, why in self._implausible(state, finished, norms):
             name = start.client.id

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lit_fed.digests import digest_of
 from lit_fed.federation.client.client_state import ClientState
+from lit_fed.federation.run.round_uploads import RoundUploads
 from lit_fed.payload import Payload
 
 
@@ -97,6 +98,10 @@ class ClientStateStore:
             return state
         fitted: dict[str, Any] = {n: self._fit(p) for n, p in _payloads(state).items()}
         return replace(state, **fitted)
+
+    def uploads(self) -> RoundUploads:
+        """Where a round's uploads are kept, with a budget of the same size."""
+        return RoundUploads(self._budget, self._folder)
 
     def _fit(self, payload: Payload) -> Payload:
         size = _in_memory(payload)

@@ -3,11 +3,19 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 
-from lit_fed import Payload
+from lit_fed import DDG, FedAvg, FederatedModule, Payload
 from lit_fed.federation import ClientState
 from lit_fed.federation.run.client_state_store import ClientStateStore, StoredPayload
-from tests.federation.toy import toy_data, toy_module, toy_trainer, without_times
+from tests.federation.toy import (
+    fast_adamw,
+    toy_backbone,
+    toy_data,
+    toy_module,
+    toy_trainer,
+    without_times,
+)
 
 
 def test_a_spilled_payload_is_the_same_and_goes_with_its_file(tmp_path: Path) -> None:
@@ -105,3 +113,77 @@ def test_what_a_killed_run_has_left_is_removed(toy_model: Path, tmp_path: Path) 
 def test_a_negative_budget_is_refused() -> None:
     with pytest.raises(ValueError, match=r"`trainer.client_state_mb` is expected to be at least 0"):
         toy_trainer(Path(), client_state_mb=-1)
+
+
+MAPS = Path("/proc/self/maps")
+
+
+class Where(Callback):
+    """Notes what files there are while uploads are kept, with and without a name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.names: set[str] = set()
+        self.nameless: list[int] = []
+
+    def on_aggregate_end(self, trainer: Any, module: Any, updates: Any) -> None:
+        self.names |= {path.name for path in self.folder.glob("**/.client_states/*")}
+        maps = MAPS.read_text() if MAPS.exists() else ""
+        found = [line.split() for line in maps.splitlines() if line.endswith("(deleted)")]
+        self.nameless.append(len({line[-2] for line in found if str(self.folder) in line[-2]}))
+
+
+@pytest.mark.parametrize("method", [FedAvg, DDG])
+def test_uploads_beyond_the_budget_are_in_files_without_names(
+    method: type[FederatedModule], toy_model: Path, tmp_path: Path
+) -> None:
+    def run(folder: str, budget: float | None) -> tuple[Any, Where]:
+        seen = Where(tmp_path / folder)
+        trainer = toy_trainer(
+            tmp_path / folder,
+            max_rounds=2,
+            local_steps=2,
+            clients_per_round=4,
+            client_state_mb=budget,
+            callbacks=[seen],
+        )
+        trainer.fit(
+            method(toy_backbone(toy_model), optimizer=fast_adamw, warmup_steps=0), toy_data()
+        )
+        return trainer.federation, seen
+
+    whole, _ = run("memory", None)
+    spilling, seen = run("disk", 0.0)
+    assert spilling.broadcast == whole.broadcast
+    assert spilling.ledger == whole.ledger
+    assert without_times(spilling.history) == without_times(whole.history)
+    assert len(seen.names) <= len(whole.clients)  # of what is kept of clients
+    if MAPS.exists():
+        assert seen.nameless == [4, 4]
+
+
+def test_a_budget_of_uploads_is_of_a_round(tmp_path: Path) -> None:
+    store = ClientStateStore(20, tmp_path)
+    for _ in range(2):
+        uploads = store.uploads()
+        sent = [Payload({"w": torch.full((2,), float(k))}) for k in range(4)]
+        kept = [uploads.kept(one) for one in sent]
+        assert [ours is theirs for ours, theirs in zip(kept, sent, strict=True)] == [
+            True,
+            True,
+            False,
+            False,
+        ]
+        assert kept == sent
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_in_a_file_is_the_same_payload(tmp_path: Path) -> None:
+    part = Payload({"w": torch.ones(3).half(), "n": torch.tensor([True])}, {"said": ["是"]})
+    tensors = {"w": torch.arange(6.0).view(2, 3), "empty": torch.zeros(0, 2), "n": torch.tensor(3)}
+    payload = Payload(tensors, {"texts": ["a", "b"]}, {"more": part})
+    there = payload.in_file(tmp_path / "upload")
+    assert there == payload
+    assert (there.nbytes, there.to_bytes()) == (payload.nbytes, payload.to_bytes())
+    assert not list(tmp_path.iterdir())
+    assert Payload().in_file(tmp_path / "nothing") == Payload()
