@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from lit_fed.backbones.adapter_parameters import held_places
@@ -133,11 +132,7 @@ class Folding:
                 lost, total = lost + rounded, total + norm
         if lost > total * _LOST**2 and not self._warned:
             self._warned = True
-            rank_zero_warn(
-                f"the frozen weights are of a type so coarse that {(lost / total) ** 0.5:.0%} of what is folded into "
-                "them (by its norm) is rounded away; it does not add up over rounds, and "
-                "`model.backbone.dtype` float32 keeps it"
-            )
+            _warn_of_rounding((lost / total) ** 0.5)
 
     @contextmanager
     def lifted(self) -> Iterator[None]:
@@ -206,6 +201,15 @@ def _refusal(base: Any, held: list[int]) -> str | None:
     if held.count(id(weight)) > 1:
         return "its weight is another module's as well, which the adapter leaves as it is"
     return None
+
+
+def _warn_of_rounding(share: float) -> None:
+    from lightning.pytorch.utilities import rank_zero_warn
+
+    rank_zero_warn(
+        f"the frozen weights are of a type so coarse that {share:.0%} of what is folded into them (by its norm) is "
+        "rounded away; it does not add up over rounds, and `model.backbone.dtype` float32 keeps it"
+    )
 
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:
