@@ -109,11 +109,11 @@ class MeanControl(SCAFFOLD):
 
 
 def distance_from_the_optimum(
-    method: type[FedAvg | SCAFFOLD], weights: Any, model: Path, rounds: int = 25
+    method: type[FedAvg | SCAFFOLD], weights: Any, model: Path, rounds: int = 30
 ) -> float:
     """Of Σ p_k a_k ‖θ − t_k‖² / 2, when two of four clients have taken five steps in each round."""
     rule = WeightedAverage(weights)
-    module = method(toy_backbone(model), rule, optimizer=lambda p: torch.optim.SGD(p, lr=0.15))
+    module = method(toy_backbone(model), rule, optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
     module.datamodule = data = toy_data()
     data.setup()
     module.gradient_clipper = lambda *_: None
