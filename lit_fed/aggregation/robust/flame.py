@@ -27,7 +27,8 @@ class FLAME(RobustRule):
        there is one at most. Who is not in it is left out.
     2. With :math:`S = \mathrm{median}_k \lVert \Delta_k \rVert` over all clients, each change of the L that are left is
        scaled by :math:`\min(1, S / \lVert \Delta_k \rVert)`, and their mean is added to θ_g.
-    3. Gaussian noise of the standard deviation λ·S is added to every coordinate.
+    3. Gaussian noise of the standard deviation λ·S is added to every coordinate: over LoRA's products to every entry of
+       the weights, as in the paper, of which the truncation takes a part away.
 
     Nguyen et al., "FLAME: Taming Backdoors in Federated Learning", 2022, Algorithm 1,
     https://arxiv.org/abs/2101.02281. It bears less than half of wrong clients. All clients count alike. Clients whose
