@@ -1,8 +1,8 @@
 """What one rule costs the server: ``server_of_rules.py <rule> <clients> <shape> <repeats> <MB in memory or none>``.
 
 Prints seconds of an aggregation, and with what is measured of its result, and by how much the process's own memory
-(RssAnon, what the system cannot have back) rises: while the uploads come, while they are aggregated, and while the
-result is measured.
+(RssAnon and RssShmem, what the system cannot have back) rises: while the uploads come, while they are aggregated, and
+while the result is measured.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def shapes(kind: str) -> Shapes:
 def own_memory() -> int:
     """Bytes that the system cannot have back."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+    # a payload's own mapping counts as shared
+    kinds = ("RssAnon", "RssShmem")
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(kinds))
 
 
 class Peak:
