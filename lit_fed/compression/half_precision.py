@@ -57,7 +57,7 @@ class HalfPrecision(Rounding):
         return (values.to(_DTYPES[self.dtype]),)
 
     def restored(self, what: str, *entries: Tensor) -> Tensor:
-        """The values that were sent.
+        """The values that were sent, in float32, so that nothing that is made of them is of 16 bits.
 
         Raises:
             ValueError: If they are no floating-point numbers.
@@ -65,4 +65,4 @@ class HalfPrecision(Rounding):
         (values,) = entries
         if not values.is_floating_point():
             raise ValueError(f"{what} is expected in {self.dtype}, but came in {values.dtype}")
-        return values
+        return values.to(torch.promote_types(values.dtype, torch.float32))
