@@ -54,7 +54,8 @@ class FLoRA(FoldingRule):
 
     Raises:
         ValueError: If a rank is below 1, or an alpha is not finite and above 0. When the method is built, if its
-            adapter is no plain LoRA, or a weight under it is quantised or tied to another one.
+            adapter is no plain LoRA, changes the model before it has trained, or a weight under it is quantised or
+            tied to another one.
 
     Example:
         >>> from peft import LoraConfig
@@ -79,8 +80,20 @@ class FLoRA(FoldingRule):
         self.clients = ClientAdapters(ranks, alphas)
 
     def setup(self, backbone: Backbone) -> None:
-        """Find the factors, and add the adapters of other ranks and alphas."""
+        """Find the factors, and add the adapters of other ranks and alphas.
+
+        Raises:
+            ValueError: If the adapter is no plain LoRA, changes the model before it has trained, so that a client
+                that starts anew would add that change again, or a weight under it cannot be changed.
+        """
         super().setup(backbone)
+        for layer, factors in self.layout.factors(backbone.trainable()).items():
+            if bool(factors.a.any()) and bool(factors.b.any()):
+                raise ValueError(
+                    f"`model.aggregation` {type(self).__name__} expects `model.backbone.peft` to be a LoRA that "
+                    f"changes nothing before it has trained, as with `init_lora_weights` true or gaussian, since "
+                    f"clients start anew in each round, but B·A of {layer} is not 0"
+                )
         self.clients.setup(backbone, type(self).__name__)
 
     def check_clients(self, ids: Collection[str]) -> None:

@@ -262,6 +262,18 @@ def test_what_is_no_plain_lora_is_refused(
         FedAvg(backbone, rule())
 
 
+@pytest.mark.parametrize("way", [False, "orthogonal"])
+def test_flora_refuses_what_would_be_added_again_each_round(
+    way: bool | str, models: dict[str, Path]
+) -> None:
+    config = {"r": 2, "lora_alpha": ALPHA, "target_modules": ["query"]}
+    peft = LoraConfig(init_lora_weights=way, **config)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"FLoRA expects .*init_lora_weights.*query is not 0"):
+        FedAvg(SequenceClassifier(str(models["bert"]), peft=peft), FLoRA())
+    gaussian = LoraConfig(init_lora_weights="gaussian", **config)
+    FedAvg(SequenceClassifier(str(models["bert"]), peft=gaussian), FLoRA())
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_weights_that_cannot_be_changed_are_refused(
     rule: type[Aggregation], models: dict[str, Path], toy_model: Path
