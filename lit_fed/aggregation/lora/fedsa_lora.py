@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from lit_fed.aggregation.lora.changes import Changes
+from lit_fed.aggregation.lora.frozen_weights import FrozenWeights
 from lit_fed.aggregation.lora.rule import LoRARule
 from lit_fed.aggregation.weighting import Weighting
 from lit_fed.client import Client
+from lit_fed.payload import Payload
+
+if TYPE_CHECKING:
+    from lit_fed.backbones import Backbone
 
 Head = Literal["frozen", "shared", "private"]
 """What becomes of the weights beside the factors."""
@@ -28,7 +33,7 @@ class FedSALoRA(LoRARule):
     Args:
         head: What else the backbone trains, such as a classifier's head. ``shared``: it is averaged as A is.
             ``private``: it stays with its client as B does. ``frozen``: it is as the backbone was built, which suits
-            a head that has been trained before.
+            a head that has been trained before; a run that goes on, or is loaded, with another one is refused.
         weights: What a client's weight w_k is proportional to, as in ``WeightedAverage``.
         score: The client metric used by ``validation``, larger is better.
 
@@ -56,6 +61,14 @@ class FedSALoRA(LoRARule):
                 f"`model.aggregation.head` is expected to be frozen, shared or private, but got {head!r}"
             )
         self.head = head
+        self._frozen: FrozenWeights | None = None
+
+    def setup(self, backbone: Backbone) -> None:
+        """Find the factors; see :class:`~lit_fed.aggregation.lora.rule.LoRARule`."""
+        super().setup(backbone)
+        held = backbone.trainable()
+        if (others := self.layout.others(held)) and self.head == "frozen":
+            self._frozen = FrozenWeights("head", {name: held[name] for name in others})
 
     def trains(self, names: Sequence[str], client: Client | None) -> list[str]:
         """A, B and, unless it is frozen, the head."""
@@ -72,6 +85,21 @@ class FedSALoRA(LoRARule):
     def changes(self) -> Changes | None:
         """None: the server has no B."""
         return None
+
+    def state(self) -> Payload:
+        """A digest of a frozen head, which is in no broadcast."""
+        return Payload() if self._frozen is None else self._frozen.state()
+
+    def load_state(self, state: Payload) -> None:
+        """Compare a frozen head with that of the run.
+
+        Raises:
+            ValueError: If it is another one.
+        """
+        if self._frozen is None:
+            super().load_state(state)
+        else:
+            self._frozen.require(state, type(self).__name__)
 
     def _shared(self, names: Sequence[str]) -> list[str]:
         kept = self.layout.b_names

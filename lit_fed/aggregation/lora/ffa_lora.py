@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from lit_fed.aggregation.lora.frozen_weights import FrozenWeights
 from lit_fed.aggregation.lora.rule import LoRARule
-from lit_fed.aggregation.weighting import Weighting
-from lit_fed.backbones.identity import weights_digest
 from lit_fed.client import Client
 from lit_fed.payload import Payload
 
 if TYPE_CHECKING:
     from lit_fed.backbones import Backbone
-
-_FROZEN: Final = "frozen A"
 
 
 class FFALoRA(LoRARule):
@@ -42,15 +39,13 @@ class FFALoRA(LoRARule):
         ['base_model.model.bert.encoder.layer.0.attention.self.query.lora_B.weight', 'head']
     """
 
-    def __init__(self, weights: Weighting = "size", score: str = "val/accuracy") -> None:
-        super().__init__(weights, score)
-        self._frozen = ""
+    _frozen: FrozenWeights
 
     def setup(self, backbone: Backbone) -> None:
         """Find the factors; see :class:`~lit_fed.aggregation.lora.rule.LoRARule`."""
         super().setup(backbone)
         held = backbone.trainable()
-        self._frozen = weights_digest({name: held[name] for name in self.layout.a_names})
+        self._frozen = FrozenWeights("A", {n: held[n] for n in self.layout.a_names})
 
     def trains(self, names: Sequence[str], client: Client | None) -> list[str]:
         """All but A."""
@@ -62,7 +57,7 @@ class FFALoRA(LoRARule):
 
     def state(self) -> Payload:
         """A digest of A, which is in no broadcast."""
-        return Payload(strings={_FROZEN: [self._frozen]})
+        return self._frozen.state()
 
     def load_state(self, state: Payload) -> None:
         """Compare A with that of the run.
@@ -70,9 +65,4 @@ class FFALoRA(LoRARule):
         Raises:
             ValueError: If it is another one.
         """
-        if state and state.strings.get(_FROZEN) != (self._frozen,):
-            raise ValueError(
-                f"`model.aggregation` {type(self).__name__} expects the frozen factors A of the run, "
-                f"{', '.join(state.strings.get(_FROZEN, ())) or 'which it has not kept'}, but those of "
-                f"`model.backbone` are {self._frozen}: build it with the same `seed_everything`"
-            )
+        self._frozen.require(state, type(self).__name__)

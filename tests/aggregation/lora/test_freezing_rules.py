@@ -132,22 +132,29 @@ def test_another_head_is_refused() -> None:
         FedSALoRA("sent")  # type: ignore[arg-type]
 
 
-def test_a_run_does_not_go_on_with_another_a(toy_model: Path, tmp_path: Path) -> None:
-    """A is in no broadcast: it follows from the seed, which may be another one by mistake."""
+@pytest.mark.parametrize(
+    ("rule", "frozen", "what"),
+    [(FFALoRA(), "lora_A", "A"), (FedSALoRA("frozen"), "classifier", "head")],
+)
+def test_a_run_does_not_go_on_with_other_frozen_weights(
+    rule: LoRARule, frozen: str, what: str, toy_model: Path, tmp_path: Path
+) -> None:
+    """They are in no broadcast: they follow from the seed, which may be another one by mistake."""
 
     def fit(rounds: int, change: float = 0.0) -> None:
         backbone = toy_backbone(toy_model)
         with torch.no_grad():
             for name, value in backbone.trainable().items():
-                if "lora_A" in name:
+                if frozen in name:
                     value.add_(change)
         trainer = toy_trainer(tmp_path, max_rounds=rounds, local_steps=1)
-        module = FedAvg(backbone, FFALoRA(), optimizer=fast_adamw, warmup_steps=0)
+        module = FedAvg(backbone, rule, optimizer=fast_adamw, warmup_steps=0)
         trainer.fit(module, toy_data(), "last" if rounds > 1 else None)
 
     fit(1)
     with pytest.raises(
-        ValueError, match=r"FFALoRA expects the frozen factors A of the run, .* same `seed"
+        ValueError,
+        match=rf"{type(rule).__name__} expects the frozen {what} of the run, .* same `seed",
     ):
         fit(2, change=0.1)
     fit(2)
