@@ -335,6 +335,13 @@ class FederatedModule(LightningModule):
             ValueError: If a term of the loss needs the rows of a batch together.
         """
 
+    def check_scaled(self) -> None:
+        """Say whether gradients can be scaled, and steps be left out, by ``16-mixed`` precision. Default: yes.
+
+        Raises:
+            ValueError: If the method goes by what gradients are, or by how many steps there have been.
+        """
+
     @property
     def backbones(self) -> Mapping[str, Backbone]:
         """Every backbone among the modules by its name, each once.

@@ -544,6 +544,8 @@ class FederatedTrainer(LightningCompatibility):
         if not model.has_global_model:
             self.validate_clients = True
         check_method(model, self.validate_clients)
+        if getattr(fabric.strategy.precision, "scaler", None) is not None:
+            model.check_scaled()
         self._take_callbacks(model)
         datamodule.setup(stage)
         datamodule.check(model.backbones)

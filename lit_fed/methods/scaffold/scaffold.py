@@ -74,6 +74,17 @@ class SCAFFOLD(AveragingMixin):
         require_plain_sgd(self.make_optimizer([self._weights[name] for name in self._trained]))
         self.own_control, self.control = ControlVariate(), Payload()
 
+    def check_scaled(self) -> None:
+        """Refuse scaled gradients, to which a correction is too small, and steps that are left out.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            "`trainer.precision` is expected to scale no gradients with SCAFFOLD, which corrects them and counts the "
+            "learning rates of all steps, as bf16-mixed, bf16-true and 32-true do, but got 16-mixed"
+        )
+
     def act_as(self, client: Client | None) -> None:
         """Be a client, or the server if None, of whose control variates nothing is left until they are loaded."""
         super().act_as(client)

@@ -9,6 +9,7 @@ from typing import Any
 import lightning
 import pytest
 import torch
+from lightning.fabric.plugins.precision import MixedPrecision
 
 from lit_fed import SCAFFOLD, FedAvg, FederatedModule, Payload
 from lit_fed.aggregation import FedAvgM, FedSALoRA, FLoRA, LocalOnly, RoLoRA, WeightedAverage
@@ -273,6 +274,14 @@ def test_other_optimizers_are_refused_before_training(
 ) -> None:
     with pytest.raises(ValueError, match=rf"`model.optimizer` .* mean gradient, but {came}"):
         SCAFFOLD(toy_backbone(model), optimizer=optimizer)
+
+
+def test_scaled_gradients_are_refused_before_training(model: Path, tmp_path: Path) -> None:
+    trainer, scaler = toy_trainer(tmp_path), torch.amp.GradScaler("cpu")
+    # on a CPU Fabric takes bfloat16 for it, which is not scaled
+    trainer.fabric.strategy.precision = MixedPrecision("16-mixed", "cpu", scaler)
+    with pytest.raises(ValueError, match=r"`trainer\.precision` .* with SCAFFOLD, .* 16-mixed"):
+        trainer.fit(SCAFFOLD(toy_backbone(model)), toy_data())
 
 
 def test_rules_that_are_no_means_of_the_same_parameters_are_refused(model: Path) -> None:
