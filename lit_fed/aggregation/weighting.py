@@ -115,6 +115,7 @@ def _score(update: Update, score: str) -> float:
     if score not in update.metrics:
         raise ValueError(
             f"weighting by validation expects every client to report {score!r}, but client "
-            f"{update.client_id!r} reports {sorted(update.metrics)}; set trainer.validate_clients to true"
+            f"{update.client_id!r} reports {sorted(update.metrics)}; set trainer.validate_clients to true, and "
+            "`model.aggregation.score` to one that is then reported"
         )
     return update.metrics[score]

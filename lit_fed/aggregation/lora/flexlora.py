@@ -88,9 +88,15 @@ class FlexLoRA(LoRARule):
         """Find the factors and add the adapters of other ranks.
 
         Raises:
-            ValueError: If the backbone's adapter is no plain LoRA, or a client's rank is above its r.
+            ValueError: If the backbone's adapter is no plain LoRA, its scale is 0, or a client's rank is above its r.
         """
         super().setup(backbone)
+        for layer, names in self.layout.weights.items():
+            if not names.scale:
+                raise ValueError(
+                    f"`model.aggregation` FlexLoRA expects `model.backbone.peft.lora_alpha` to be other than 0, since "
+                    f"the sum of the products is divided by it, but that of {layer} is 0"
+                )
         most = backbone.model.peft_config["default"].r
         for client, rank in self.ranks.items():
             if rank > most:

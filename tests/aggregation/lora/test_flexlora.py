@@ -179,6 +179,13 @@ def test_ranks_above_the_server_s_are_refused(toy_model: Path) -> None:
         FlexLoRA({"b": 5}).setup(toy_backbone(toy_model))
 
 
+def test_an_alpha_of_0_is_refused(toy_model: Path) -> None:
+    peft = LoraConfig(r=2, lora_alpha=0, target_modules=["query"])
+    said = r"FlexLoRA expects `model\.backbone\.peft\.lora_alpha` to be other than 0, .*query is 0"
+    with pytest.raises(ValueError, match=said):
+        FlexLoRA().setup(SequenceClassifier(str(toy_model), peft=peft))
+
+
 def test_factors_of_other_modules_are_refused_by_name(toy_model: Path) -> None:
     backbone = toy_backbone(toy_model)
     rule = FlexLoRA()
