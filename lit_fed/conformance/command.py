@@ -27,7 +27,7 @@ def subject_of(rule: str, init_args: dict[str, Any] | None = None) -> Subject:
         init_args: For the constructor of a class.
 
     Raises:
-        ValueError: If there is no such name, or it is nothing of these.
+        ValueError: If there is no such name, it is nothing of these, or it cannot be made with ``init_args``.
 
     Example:
         >>> subject_of("lit_fed.aggregation.Median")
@@ -47,6 +47,13 @@ def subject_of(rule: str, init_args: dict[str, Any] | None = None) -> Subject:
         ) from error
     arguments = init_args or {}
     if isinstance(found, type) and issubclass(found, Aggregation):
+        try:
+            found(**arguments)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"`rule` and `init_args` are expected to make a rule, but {rule} with {arguments or 'none'} says: "
+                f"{error}"
+            ) from error
         return AggregationSubject(found, **arguments)
     if isinstance(found, type):
         found = found(**arguments)

@@ -211,5 +211,13 @@ def test_the_command_says_what_it_cannot_find() -> None:
     ):
         with pytest.raises(SystemExit, match=said):
             main(["lora", "--rule", rule])
+    for arguments, said in (
+        ("{foo: 1}", "FLoRA with {'foo': 1} says: .*unexpected keyword argument 'foo'"),
+        ("{weights: sizes}", "expected to be size, uniform, validation or rounds, but got 'sizes'"),
+    ):
+        with pytest.raises(SystemExit, match=said):
+            main(["lora", "--rule", "lit_fed.aggregation.FLoRA", "--init_args", arguments])
+    with pytest.raises(SystemExit, match="Aggregation with none says: Can't instantiate abstract"):
+        main(["lora", "--rule", "lit_fed.aggregation.Aggregation"])
     with pytest.raises(ValueError, match="for a class alone"):
         subject_of(f"{first_client.__module__}.first_client", {"by": 1})
