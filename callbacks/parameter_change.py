@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 
 from lit_fed.callbacks.federated_callback import FederatedCallback
 from lit_fed.callbacks.reported_index import report_index
@@ -13,6 +16,7 @@ from lit_fed.metrics.parameter_efficiency import EfficiencyMode
 if TYPE_CHECKING:
     from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
+    from lit_fed.payload import Payload
     from lit_fed.update import Update
 
 
@@ -24,16 +28,16 @@ class ParameterChange(FederatedCallback):
     change in percent of that of the trainable parameters; and the standard errors over the round's clients,
     ``index/<name>/error``.
 
-    It compares what the clients send with the broadcast that they started from, so it is for methods that
-    exchange weights.
+    It compares what the clients send with what they started from; what a rule keeps from training in a round has not
+    changed. Where that cannot be said, because clients keep what they train or have LoRA of different ranks, there
+    is no PE, and a warning says so.
 
     Args:
         mode: See :class:`~lit_fed.metrics.ParameterEfficiency`.
         threshold: Changes up to this part of a tensor's root mean square do not count.
 
     Raises:
-        ValueError: If an argument is out of range; in the first round, if the clients do not send what the
-            backbone trains.
+        ValueError: If an argument is out of range.
     """
 
     def __init__(self, mode: EfficiencyMode = "changed", threshold: float = 1e-3) -> None:
@@ -47,32 +51,26 @@ class ParameterChange(FederatedCallback):
             "PE/relative_change": of_all("relative_change"),
         }
         self._found: dict[str, float] = {}
+        self._said = False
 
     def on_aggregate_end(
         self, trainer: FederationView, module: FederatedModule, updates: Sequence[Update]
     ) -> None:
         """Compare the round's uploads with the broadcast before it."""
-        backbone = module.backbone
-        names, before = backbone.trainable(), trainer.federation.broadcast.tensors
+        self._found = {}
+        before = _start(module, trainer.federation.broadcast)
+        if reason := _unknown(module, before, updates):
+            if not self._said:
+                rank_zero_warn(f"ParameterChange reports no PE: {reason}")
+            self._said = True
+            return
         for metric in self._metrics.values():
             metric.reset()
         for update in updates:
-            after = update.payload.tensors
-            if missing := [name for name in names if name not in after or name not in before]:
-                raise ValueError(
-                    f"ParameterChange expects clients to exchange what they train, but "
-                    f"{type(module).__name__} does not send {missing[0]}"
-                )
-            if other := [name for name in names if after[name].shape != before[name].shape]:
-                raise ValueError(
-                    f"ParameterChange expects clients to send what the server broadcasts, but client "
-                    f"{update.client_id!r} has another shape of {other[0]}, as where LoRA's ranks are mixed"
-                )
-            sent = sum(tensor.numel() for tensor in after.values())
-            old, new = ({name: side[name] for name in names} for side in (before, after))
+            sent = {name: t for name, t in update.payload.tensors.items() if name in before}
+            count = sum(tensor.numel() for tensor in update.payload.tensors.values())
             for metric in self._metrics.values():
-                metric.update(old, new, backbone.num_parameters, sent)
-        self._found = {}
+                metric.update(before, {**before, **sent}, module.backbone.num_parameters, count)
         for name, metric in self._metrics.items():
             report_index(self._found, name, metric.compute(), metric.standard_error())
 
@@ -82,3 +80,26 @@ class ParameterChange(FederatedCallback):
         """Report the round's value; a round without updates has none."""
         metrics |= self._found
         self._found = {}
+
+
+def _start(module: FederatedModule, broadcast: Payload) -> dict[str, Tensor]:
+    """What clients started from: what the server broadcast, and the rest as the backbone was built."""
+    live = module.backbone.trainable()
+    started = {name: value.detach().clone() for name, value in live.items()}
+    return {**started, **{n: t for n, t in broadcast.tensors.items() if n in started}}
+
+
+def _unknown(
+    module: FederatedModule, before: Mapping[str, Tensor], updates: Sequence[Update]
+) -> str | None:
+    """Why the server does not know how much clients have changed; None if it does."""
+    if not module.has_global_model:
+        return f"by {type(module).__name__}'s settings clients keep some of what they train"
+    for update in updates:
+        sent = {name: t for name, t in update.payload.tensors.items() if name in before}
+        if not sent:
+            return f"{type(module).__name__} does not exchange what the backbone trains"
+        for name, tensor in sent.items():
+            if tensor.shape != before[name].shape:
+                return f"client {update.client_id!r} has another shape of {name}, as where LoRA's ranks are mixed"
+    return None

@@ -180,8 +180,9 @@ def nearest(matrix: Tensor, rank: int) -> Product:
         return Product.of(matrix)
     # a start of its own, so that the result depends on the matrix alone
     start = np.random.default_rng(0).standard_normal(min(matrix.shape))
-    u, s, vh = svds(matrix.numpy(), k=rank, v0=start)
-    return Product(torch.from_numpy(u * s), torch.from_numpy(vh.copy()))
+    size = float(matrix.abs().max())  # squares of very small numbers would be 0
+    u, s, vh = svds((matrix / size).numpy(), k=rank, v0=start)
+    return Product(torch.from_numpy(u * (s * size)), torch.from_numpy(vh.copy()))
 
 
 def _change(after: Factors, before: Factors) -> Product:

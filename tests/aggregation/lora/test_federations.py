@@ -18,6 +18,7 @@ from lit_fed.aggregation import (
     FedSALoRA,
     FFALoRA,
     FlexLoRA,
+    FLoRA,
     RoLoRA,
     WeightedAverage,
 )
@@ -161,12 +162,35 @@ def test_private_heads_differ_and_shared_ones_do_not(toy_model: Path, tmp_path: 
     assert all("lora_A" in n for n in sent["private"])
 
 
-def test_a_callback_that_compares_weights_says_what_it_expects(
-    toy_model: Path, tmp_path: Path
+@pytest.mark.parametrize("rule", [FFALoRA, RoLoRA, FLoRA], ids=lambda rule: rule.__name__)
+def test_what_does_not_travel_has_not_changed_for_the_callback(
+    rule: Rule, toy_model: Path, tmp_path: Path
 ) -> None:
-    message = r"ParameterChange expects .* client 'client-0' has another shape of .*lora_A"
-    with pytest.raises(ValueError, match=message):
-        two_rounds(toy_model, mixed, tmp_path, callbacks=[ParameterChange()])
+    trainer = two_rounds(toy_model, rule, tmp_path, callbacks=[ParameterChange()])
+    backbone = toy_backbone(toy_model)
+    trained = {n: p.numel() for n, p in backbone.trainable().items()}
+    without_a = sum(count for name, count in trained.items() if "lora_A" not in name)
+    most = sum(trained.values()) if rule is FLoRA else without_a
+    first = trainer.federation.history[0]["index/PE"]
+    assert 0 < first <= 100 * most / backbone.num_parameters * (1 + 1e-6)  # a float32
+    # AdamW moves every number that has a gradient
+    assert first > 90 * without_a / backbone.num_parameters
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        (FedSALoRA, "clients keep some of what they train"),
+        (mixed, "client 'client-0' has another shape of .*lora_A"),
+    ],
+    ids=["kept", "mixed"],
+)
+def test_a_callback_says_why_it_does_not_know_how_much_clients_have_changed(
+    rule: Rule, reason: str, toy_model: Path, tmp_path: Path
+) -> None:
+    with pytest.warns(UserWarning, match=f"ParameterChange reports no PE: .*{reason}"):
+        trainer = two_rounds(toy_model, rule, tmp_path, callbacks=[ParameterChange()])
+    assert not any("PE" in name for row in trainer.federation.history for name in row)
 
 
 def main() -> None:
