@@ -171,9 +171,8 @@ def require_mean(rule: Aggregation) -> None:
             "`model.aggregation` is expected to be WeightedAverage or a server optimizer with SCAFFOLD, whose control "
             f"variates are means of gradients by the same parameters of the same base for all clients, but got {name}"
         )
-    if rule.needs_validation:
+    if rule.weighting not in ("size", "uniform"):
         raise ValueError(
-            f"`model.aggregation.weights` of {name} is expected to be size, uniform or rounds with SCAFFOLD, whose "
-            "control variate is a mean over all clients, also those without a validation score in this round, but "
-            "got validation"
+            f"`model.aggregation.weights` of {name} is expected to be size or uniform with SCAFFOLD, whose control "
+            f"variate is a mean over all clients, also those that are not in the round, but got {rule.weighting}"
         )

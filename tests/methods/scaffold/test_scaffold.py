@@ -12,7 +12,15 @@ import torch
 from lightning.fabric.plugins.precision import MixedPrecision
 
 from lit_fed import SCAFFOLD, FedAvg, FederatedModule, Payload
-from lit_fed.aggregation import FedAvgM, FedSALoRA, FLoRA, LocalOnly, RoLoRA, WeightedAverage
+from lit_fed.aggregation import (
+    FedAvgM,
+    FedSALoRA,
+    FLoRA,
+    LocalOnly,
+    RoLoRA,
+    WeightedAverage,
+    Weighting,
+)
 from lit_fed.client import Client
 from lit_fed.federation.client.resident_module import ResidentModule
 from lit_fed.federation.state import ClientState
@@ -288,5 +296,7 @@ def test_rules_that_are_no_means_of_the_same_parameters_are_refused(model: Path)
     for rule in (LocalOnly(), TwoAdapters(), HalfToTheFirst(), FLoRA()):
         with pytest.raises(ValueError, match=rf"with SCAFFOLD, .* but got {type(rule).__name__}"):
             SCAFFOLD(toy_backbone(model), rule)
-    with pytest.raises(ValueError, match=r"`model.aggregation.weights` of FedAvgM .* validation"):
-        SCAFFOLD(toy_backbone(model), FedAvgM(weights="validation"))
+    kinds: tuple[Weighting, ...] = ("validation", "rounds")
+    for kind in kinds:
+        with pytest.raises(ValueError, match=rf"`model.aggregation.weights` of FedAvgM .* {kind}"):
+            SCAFFOLD(toy_backbone(model), FedAvgM(weights=kind))
