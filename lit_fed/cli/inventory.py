@@ -47,7 +47,11 @@ KINDS = (
         "lit_fed.federation.execution",
         "ClientExecution",
     ),
+    Kind("Attacks", "trainer.attachments", "lit_fed.attacks", "lit_fed.attacks", "UpdateAttack"),
+    Kind("Compressions", "trainer.attachments", "lit_fed.compression", "lit_fed.compression", "Attachment"),
 )  # fmt: skip
+
+_OVER = ("attacks/", "backbones/", "compression/", "data/")  # folders of configurations
 
 
 def classes(kind: Kind) -> dict[str, str]:
@@ -76,8 +80,14 @@ def classes(kind: Kind) -> dict[str, str]:
     return {
         f"{kind.package}.{name}": (ast.get_docstring(node) or "").partition("\n")[0]
         for name, node in sorted(found.items())
-        if name in public and extends(node)
+        if name in public and extends(node) and not _is_abstract(node)
     }
+
+
+def _is_abstract(node: ast.ClassDef) -> bool:
+    """Whether a class leaves a method of its own to others."""
+    methods = (member for member in node.body if isinstance(member, ast.FunctionDef))
+    return any(ast.unparse(d) == "abstractmethod" for m in methods for d in m.decorator_list)
 
 
 def inventory() -> str:
@@ -85,7 +95,7 @@ def inventory() -> str:
     sections = {f"{kind.title} (`{kind.setting}`)": classes(kind) for kind in KINDS}
     lines = {name: description(path) for name, path in configurations().items()}
     studies = {name: line for name, line in lines.items() if name.startswith("studies/")}
-    over = {name: line for name, line in lines.items() if name.startswith(("backbones/", "data/"))}
+    over = {name: line for name, line in lines.items() if name.startswith(_OVER)}
     sections["Configurations (lit-fed fit --config NAME)"] = {
         name: line for name, line in lines.items() if name not in studies | over
     }

@@ -65,7 +65,7 @@ class Krum(RobustRule):
 
 
 class MultiKrum(RobustRule):
-    r"""The mean of the m clients with the smallest scores of :class:`Krum`.
+    r"""The mean of the m clients whose scores, those of Krum, are smallest.
 
     Blanchard et al., "Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent", 2017, §4 and §6,
     https://arxiv.org/abs/1703.02757. It bears f wrong clients of n ≥ 2f + 3, and loses fewer rows than Krum does. The

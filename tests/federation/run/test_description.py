@@ -36,6 +36,7 @@ ARGUMENTS: dict[str, tuple[Any, Any]] = {
     "inject_every": (2, 3),
     "sites": (["attention"], ["feed_forward"]),
     "warmup_steps": (0, 1),
+    "lr_factors": (None, {"client-0": 0.5}),
     "aggregation": (WeightedAverage(), WeightedAverage("rounds")),
     "consensus": (PublicConsensus(top_k=4), PublicConsensus(top_k=5)),
     "teacher": (AdapterTeacher(), None),
