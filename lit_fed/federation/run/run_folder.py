@@ -132,9 +132,12 @@ def claim_run_folder(ckpt_path: str | None, root: Path | None, name: str) -> Cla
         OSError: If nothing can be written there.
     """
     while True:
-        folder = run_folder(ckpt_path, find_checkpoint(ckpt_path, root, name), root, name)
+        found = find_checkpoint(ckpt_path, root, name)
+        folder = run_folder(ckpt_path, found, root, name)
+        goes_on = ckpt_path == "last" or (found is not None and folder == found.parents[1])
+        # also where another run has made it since: that is no folder to go on in
+        numbered = root is None and not goes_on
         made = tuple(one for one in (folder, *folder.parents) if not one.exists())
-        numbered = root is None and folder in made
         if problem := why_unwritable(folder.parent if numbered else folder):
             raise OSError(problem)
         if numbered:
