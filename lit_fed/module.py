@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, NoneType
@@ -24,7 +24,6 @@ from lit_fed.backbones import Backbone, Prediction, SequenceClassifier
 from lit_fed.backbones.master_weights import require_wide, widening
 from lit_fed.checkpoint_files import checkpoint_in
 from lit_fed.client import Client
-from lit_fed.configuration_error import ConfigurationError
 from lit_fed.limits import require_at_least, require_instance, require_positive
 from lit_fed.losses import cross_entropy
 from lit_fed.metric_averager import MetricAverager
@@ -328,6 +327,22 @@ class FederatedModule(LightningModule):
     def load_server_state(self, state: Payload) -> None:
         """Server: take back what :meth:`server_state` gave. Not called in the first round."""
 
+    def check_clients(self, clients: Collection[str], in_round: int) -> None:
+        """Say before training what the settings ask of clients that are not there.
+
+        Args:
+            clients: Ids of all clients of the federation.
+            in_round: How many of them take part in a round.
+
+        Raises:
+            ValueError: If `lr_factors` name another one.
+        """
+        if unknown := sorted(self.lr_factors.keys() - set(clients)):
+            raise ValueError(
+                f"`model.lr_factors` is expected to name clients, but got {unknown[0]!r}"
+                f"{did_you_mean(unknown[0], clients)}"
+            )
+
     def check_split(self) -> None:
         """Say whether a batch can be split: its loss has to be a masked mean over its rows. Default: yes.
 
@@ -508,18 +523,14 @@ class FederatedModule(LightningModule):
         self.log(f"{split}/accuracy", right / max(count, 1), batch_size=count, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The stage's optimizer of what requires a gradient, with a warm-up counted in the stage's own steps.
-
-        Raises:
-            ConfigurationError: If `lr_factors` name a client that is not there.
-        """
+        """The stage's optimizer of what requires a gradient, with a warm-up counted in the stage's own steps."""
         stage = self.stage
         make = self.make_optimizer if stage.optimizer is None else stage.optimizer
         warmup = self.warmup_steps if stage.warmup_steps is None else stage.warmup_steps
         trained = {name: p for name, p in self.named_parameters() if p.requires_grad}
         require_wide(trained)
         optimizer = make(list(trained.values()))
-        factor = self._lr_factor()
+        factor = self.lr_factors.get(self.client.id, 1.0) if self.client else 1.0
         for group in optimizer.param_groups:
             group["lr"] = group["lr"] * factor
         if not warmup:
@@ -527,18 +538,6 @@ class FederatedModule(LightningModule):
         done = self.client.stage_steps.get(stage.name, 0) if self.client else 0
         schedule = LambdaLR(optimizer, lambda step: min(1.0, (done + step + 1) / warmup))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def _lr_factor(self) -> float:
-        """What this client's learning rate is multiplied by."""
-        if self.client is None or not self.lr_factors:
-            return 1.0
-        clients = {client.id for client in self.data.clients}
-        if unknown := sorted(self.lr_factors.keys() - clients):
-            raise ConfigurationError(
-                f"`model.lr_factors` is expected to name clients, but got {unknown[0]!r}"
-                f"{did_you_mean(unknown[0], clients)}"
-            )
-        return self.lr_factors.get(self.client.id, 1.0)
 
     def clip_gradients(
         self,

@@ -42,13 +42,12 @@ from lit_fed.federation.run.run_folder import (
     last_run_folder,
     run_folder,
 )
-from lit_fed.federation.sampling import ClientSampler, UniformSampler
+from lit_fed.federation.sampling import ClientSampler, UniformSampler, clients_per_round
 from lit_fed.federation.validation import (
     check_attachments,
     check_federation,
     check_method,
     check_parts,
-    check_rule,
     check_settings,
 )
 from lit_fed.limits import require_at_least, require_folder_name, require_path
@@ -550,9 +549,10 @@ class FederatedTrainer(LightningCompatibility):
         datamodule.setup(stage)
         datamodule.check(model.backbones)
         check_federation(vars(self), datamodule)
-        check_rule(model, self.clients_per_round, datamodule)
+        clients = [client.id for client in datamodule.clients]
+        model.check_clients(clients, clients_per_round(self.clients_per_round, len(clients)))
         for attachment in self.attachments:
-            attachment.setup([client.id for client in datamodule.clients])
+            attachment.setup(clients)
         check_attachments(self.attachments, model, datamodule)
         self.datamodule = model.datamodule = datamodule
         model.timers = self.timers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from torch import Tensor, nn
 
@@ -12,6 +12,12 @@ if TYPE_CHECKING:
 # The module that holds a parameter, and its name there. Places rather than parameters are kept, since
 # a sharded or vectorised model replaces its parameters by others.
 Place = tuple[nn.Module, str]
+
+LORA_FACTORS: Final = (
+    (".lora_A.weight", ".lora_B.weight"),
+    (".lora_embedding_A", ".lora_embedding_B"),
+)
+"""What peft calls LoRA's two factors after the layer's name, in a linear layer and in an embedding."""
 
 
 def held_places(model: nn.Module) -> list[Place]:

@@ -10,14 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor
 
+from lit_fed.backbones.adapter_parameters import LORA_FACTORS
+
 if TYPE_CHECKING:
     from lit_fed.backbones.folding import WeightChange
-
-LETTERS: Final = (
-    (".lora_A.weight", ".lora_B.weight"),
-    (".lora_embedding_A", ".lora_embedding_B"),
-)
-"""What peft calls the two factors, in a linear layer and in an embedding."""
 
 _WRAPPER: Final = "base_model.model."
 
@@ -41,7 +37,7 @@ def stack_changes(
     tensors: dict[str, Tensor] = load_file(path)
     ranks: dict[str, int] = {}
     for layer, scale in scales.items():
-        a, b = next((layer + a, layer + b) for a, b in LETTERS if layer + a in tensors)
+        a, b = next((layer + a, layer + b) for a, b in LORA_FACTORS if layer + a in tensors)
         downs, ups = [tensors[a]], [scale * tensors[b]]
         if layer in changes:
             p, q = changes[layer].factors()

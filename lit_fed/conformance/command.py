@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +59,7 @@ def subject_of(rule: str, init_args: dict[str, Any] | None = None) -> Subject:
         found = found(**arguments)
     elif arguments:
         raise ValueError(f"`init_args` are expected for a class alone, but {rule} is none")
-    if not isinstance(found, Callable):  # type: ignore[arg-type]  # a protocol of its own
+    if not callable(found):
         raise ValueError(f"`rule` is expected to be callable, but got {rule!r}")
     return RuleSubject(found)
 

@@ -142,28 +142,6 @@ def check_federation(settings: Mapping[str, Any], data: FederatedDataModule) -> 
         )
 
 
-def check_rule(module: FederatedModule, clients: int | float, data: FederatedDataModule) -> None:
-    """Check that a round has as many clients as the aggregation rule needs, and that those it names are there.
-
-    Args:
-        module: The method.
-        clients: ``trainer.clients_per_round``.
-        data: The clients' data.
-
-    Raises:
-        ValueError: If it has fewer, or one is not.
-    """
-    rule = getattr(module, "aggregation", None)
-    if not isinstance(rule, Aggregation):
-        return
-    if (count := clients_per_round(clients, len(data.clients))) < rule.fewest_updates:
-        raise ValueError(
-            f"`model.aggregation` {type(rule).__name__} combines at least {rule.fewest_updates} clients, but "
-            f"`trainer.clients_per_round` {clients} of {len(data.clients)} clients are {count} in a round"
-        )
-    rule.check_clients([client.id for client in data.clients])
-
-
 def check_attachments(
     attachments: Sequence[Attachment], module: FederatedModule, data: FederatedDataModule
 ) -> None:

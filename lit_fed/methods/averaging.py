@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -128,6 +128,21 @@ class AveragingMixin(FederatedModule):
     def update_norm(self, upload: Payload, broadcast: Payload) -> float | None:
         """Server: how much a client has changed, as the aggregation rule says."""
         return self.aggregation.update_norm(upload, broadcast)
+
+    def check_clients(self, clients: Collection[str], in_round: int) -> None:
+        """What the method's settings, and those of the aggregation rule, ask of clients that are not there.
+
+        Raises:
+            ValueError: If a client that they name is not there, or a round has fewer than the rule combines.
+        """
+        super().check_clients(clients, in_round)
+        self.aggregation.check_clients(clients)
+        if in_round < self.aggregation.fewest_updates:
+            raise ValueError(
+                f"`model.aggregation` {type(self.aggregation).__name__} combines at least "
+                f"{self.aggregation.fewest_updates} clients, but by `trainer.clients_per_round` {in_round} of "
+                f"{len(clients)} take part in a round"
+            )
 
     def check_update(self, update: Update) -> None:
         """Server: what the aggregation rule cannot combine."""

@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Final, Self
 
 from torch import Tensor
 
-from lit_fed.backbones.adapter_parameters import lora_scales, lora_shapes
+from lit_fed.backbones.adapter_parameters import LORA_FACTORS, lora_scales, lora_shapes
 from lit_fed.backbones.adapters import DEFAULT
 
 if TYPE_CHECKING:
     from lit_fed.backbones import Backbone
 
 MATRIX: Final = 2  # dimensions
-
-# What peft calls the two factors, in a linear layer and in an embedding.
-_LETTERS: Final = ((".lora_A.weight", ".lora_B.weight"), (".lora_embedding_A", ".lora_embedding_B"))
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,7 @@ class LoRALayout:
         names = backbone.trainable(adapter)
         weights: dict[str, FactorNames] = {}
         for layer, scale in found.items():
-            for a, b in _LETTERS:
+            for a, b in LORA_FACTORS:
                 if layer + a in names and layer + b in names:
                     weights[layer] = FactorNames(layer + a, layer + b, scale)
         if reason := _refusal(names, weights) or _misfit(names, weights, shapes):

@@ -165,7 +165,7 @@ def test_what_is_no_plain_lora_is_refused_by_name(toy_model: Path) -> None:
 def test_too_few_clients_are_refused_before_training(toy_model: Path, tmp_path: Path) -> None:
     with pytest.raises(
         ValueError,
-        match=r"Krum combines at least 5 clients, but `trainer.clients_per_round` 1.0 of 4 clients are 4 in a round",
+        match=r"Krum combines at least 5 clients, but by `trainer.clients_per_round` 4 of 4 take part in a round",
     ):
         run(toy_model, tmp_path, lambda: Krum(1), clients_per_round=1.0)
 
