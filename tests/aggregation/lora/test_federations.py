@@ -75,6 +75,7 @@ def two_processes(toy_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return root
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(toy_model: Path, two_processes: Path) -> None:
     for name in DIVIDED:
         two_rounds(toy_model, RULES[name], two_processes / "one" / name)

@@ -90,6 +90,7 @@ def test_vectorized_clients_are_combined_as_single_ones(
         torch.testing.assert_close(together.broadcast.tensors[name], tensor, rtol=0, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(toy_model: Path, tmp_path: Path) -> None:
     done = python_m("tests.aggregation.robust.test_federations", str(toy_model), str(tmp_path))
     assert done.returncode == 0, done.stderr

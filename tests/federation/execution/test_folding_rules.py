@@ -18,6 +18,7 @@ def one_process(toy_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("execution", ["distributed", "sharded"])
 def test_two_processes_fold_as_one_does(
     execution: str, toy_model: Path, one_process: Path, tmp_path: Path
