@@ -81,7 +81,7 @@ class Run:
         """Run, or go on from the last checkpoint, in a process of its own.
 
         Args:
-            threads: Threads of that process.
+            threads: Threads of that process, where the environment does not tell (``OMP_NUM_THREADS``).
 
         Returns:
             Its exit status; its output is added to ``log.txt``.
@@ -99,7 +99,7 @@ class Run:
                 command,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+                env=environment(threads),
                 check=False,
             )
         return child.returncode
@@ -108,6 +108,15 @@ class Run:
         """What makes it this run, by the files' contents: a YAML that was changed is another one."""
         texts = [path.read_text(encoding="utf-8") for path in (self.config, *self.overlays)]
         return {"configurations": texts, "settings": list(self.settings)}
+
+
+def environment(threads: int) -> dict[str, str]:
+    """This process' environment, with a number of threads where it does not tell one.
+
+    Args:
+        threads: Threads of a process. More than there are free cores would wait for each other at full load.
+    """
+    return {"OMP_NUM_THREADS": str(threads), **os.environ}
 
 
 def _difference(there: Sequence[str], now: Sequence[str], most: int = 12) -> str:
