@@ -9,7 +9,9 @@ from lit_fed.study.run import environment
 
 
 @pytest.mark.parametrize(("told", "used"), [(None, 3), ("1", 1)])
-def test_threads_that_the_environment_tells_are_kept(monkeypatch, told, used):
+def test_threads_that_the_environment_tells_are_kept(
+    monkeypatch: pytest.MonkeyPatch, told: str | None, used: int
+) -> None:
     if told is None:
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     else:
