@@ -39,6 +39,9 @@ def soft_cross_entropy(
             f"{list(targets.shape)}"
         )
     wide = widen(logits)
+    if mask is not None and mask.shape == wide.shape[:-1]:
+        # where nothing is taken anything may stand, and infinity would come back as a NaN in the gradient
+        wide = wide.masked_fill(~mask.unsqueeze(-1), 0.0)
     nats = F.cross_entropy(
         wide.flatten(0, -2),
         targets.detach().to(wide).flatten(0, -2),
