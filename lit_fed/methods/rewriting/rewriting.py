@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from string import Formatter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -55,7 +55,8 @@ class Rewriting(SelfDistillation):
     Args:
         filter: Where the reference takes the rewriting's place. None: :class:`LeakFilter`.
         hint: What the prompt has more, at the end of what the user says, with ``{reference}`` and, if wanted, columns
-            of the row in braces.
+            of the row in braces. Several by the values of a column, such as one for each language, as a mapping.
+        hint_by: The column whose value says which of several hints a row has. None: there is one hint.
         refresh_every: Every how many rounds all clients rewrite again. None: once.
         greedy: Take the likeliest token each time, instead of sampling.
         temperature: Of the sampling, T > 0.
@@ -67,7 +68,8 @@ class Rewriting(SelfDistillation):
 
     Raises:
         TypeError: If ``filter`` is no filter.
-        ValueError: If a number is out of range, or ``hint`` lacks ``{reference}``.
+        ValueError: If a number is out of range, a hint lacks ``{reference}``, or there are several and no column to
+            choose by.
 
     Example:
         >>> Rewriting(hint="\nGuide: {reference}").hint
@@ -77,7 +79,8 @@ class Rewriting(SelfDistillation):
     def __init__(
         self,
         filter: RewritingFilter | None = None,
-        hint: str = HINT,
+        hint: str | dict[str, str] = HINT,
+        hint_by: str | None = None,
         refresh_every: int | None = None,
         greedy: bool = False,
         temperature: float = 0.95,
@@ -90,7 +93,14 @@ class Rewriting(SelfDistillation):
         require_instance("model.rewriting.filter", filter, RewritingFilter)
         self.filter = LeakFilter() if filter is None else filter
         self.hint = hint
-        self.columns = _columns(hint)
+        self.hint_by = hint_by
+        if isinstance(hint, dict) == (hint_by is None):
+            raise ValueError(
+                "`model.rewriting.hint_by` is expected to name a column where `model.rewriting.hint` has several, and "
+                f"to be null where it is one, but got {hint_by!r} with {hint!r:.80}"
+            )
+        self._hints_by_value = hint if isinstance(hint, dict) else {"": hint}
+        self._columns = _columns(self._hints_by_value.values())
         self.greedy = greedy
         self.temperature = require_positive("model.rewriting.temperature", temperature)
         if not 0 < top_p <= 1:
@@ -119,13 +129,15 @@ class Rewriting(SelfDistillation):
                 f"got {type(module.backbone).__name__}; for one that classifies there is "
                 "lit_fed.methods.rewriting.SoftTargets"
             )
-        rows = module.data.clients[0].rows
-        one = rows.select(range(min(1, len(rows))))
+        encoding = module.data.encoding
         try:
-            for column in self.columns:
-                require_column(one, column, "model.rewriting.hint")
-            module.data.encoding.responses(one)
-            module.data.encoding.with_hints(one, [""] * len(one))
+            for client in module.data.clients:
+                for column in self._columns:
+                    require_column(client.rows, column, "model.rewriting.hint")
+                self._require_hints(client.rows)
+                none = client.rows.select([])
+                encoding.responses(none)
+                encoding.with_hints(none, [])
         except ValueError as error:
             raise ConfigurationError(f"`model.rewriting` cannot rewrite: {error}") from error
 
@@ -217,12 +229,30 @@ class Rewriting(SelfDistillation):
     def _hints(self, rows: Dataset, references: Sequence[str]) -> list[str]:
         columns = {
             name: [text or "" for text in written_values(rows, name, "model.rewriting.hint")]
-            for name in self.columns
+            for name in self._columns
         }
         return [
-            self.hint.format(reference=reference, **{n: texts[i] for n, texts in columns.items()})
-            for i, reference in enumerate(references)
+            self._hints_by_value[value].format(
+                reference=references[i], **{name: texts[i] for name, texts in columns.items()}
+            )
+            for i, value in enumerate(self._hint_values(rows))
         ]
+
+    def _hint_values(self, rows: Dataset) -> list[str]:
+        """Which hint each row has."""
+        if self.hint_by is None:
+            return [""] * len(rows)
+        found = written_values(rows, self.hint_by, "model.rewriting.hint_by")
+        return [value or "" for value in found]
+
+    def _require_hints(self, rows: Dataset) -> None:
+        if self.hint_by is not None:
+            require_column(rows, self.hint_by, "model.rewriting.hint_by")
+        if unknown := set(self._hint_values(rows)) - self._hints_by_value.keys():
+            raise ValueError(
+                f"`model.rewriting.hint` is expected to have a hint for every value of column {self.hint_by!r}, but "
+                f"has none for {sorted(unknown)[0]!r}"
+            )
 
     def _written(
         self, module: FederatedModule, rows: Dataset, references: Sequence[str]
@@ -282,12 +312,16 @@ def _tokenised(module: FederatedModule, texts: Sequence[str]) -> list[list[int]]
     return ids
 
 
-def _columns(hint: str) -> tuple[str, ...]:
-    """The columns that a hint names beside the reference.
+def _columns(hints: Iterable[str]) -> tuple[str, ...]:
+    """The columns that hints name beside the reference.
 
     Raises:
-        ValueError: If it is not well-formed or lacks the reference.
+        ValueError: If one is not well-formed or lacks the reference.
     """
+    return tuple(dict.fromkeys(name for hint in hints for name in _columns_of(hint)))
+
+
+def _columns_of(hint: str) -> list[str]:
     try:
         parsed = [part for part in Formatter().parse(hint) if part[1] is not None]
     except ValueError as error:
@@ -303,4 +337,4 @@ def _columns(hint: str) -> tuple[str, ...]:
             "`model.rewriting.hint` is expected to have {reference} and else plain columns in braces, but got "
             f"{hint!r}"
         )
-    return tuple(dict.fromkeys(name for name in names if name != "reference"))
+    return [name for name in names if name != "reference"]

@@ -22,6 +22,7 @@ from lit_fed.federation.run.description import constructor_arguments, described
 from lit_fed.federation.run.identity import differences, identity_of
 from lit_fed.methods.ddg import ClassConsensus, PublicConsensus
 from lit_fed.methods.rewriting import LeakFilter, NoFilter, Rewriting, SoftTargets
+from lit_fed.methods.rewriting.rewriting import HINT
 from lit_fed.methods.teachers import AdapterTeacher, FrozenTeacher
 from lit_fed.perturbations import DropBlock, GaussianNoise, LowRankReconstruction
 from tests.federation.toy import fast_adamw, save_toy_model, toy_backbone, toy_data, toy_trainer
@@ -121,6 +122,11 @@ def test_a_frozen_teacher_is_told_by_its_weights(toy_model: Path, tmp_path: Path
         (Rewriting(), Rewriting(filter=NoFilter())),
         (Rewriting(), Rewriting(filter=LeakFilter(answer_is_right))),
         (Rewriting(), Rewriting(hint="{reference}")),
+        (Rewriting(), Rewriting(hint={"en": HINT}, hint_by="language")),
+        (
+            Rewriting(hint={"en": HINT}, hint_by="language"),
+            Rewriting(hint={"en": HINT}, hint_by="tongue"),
+        ),
         (Rewriting(), Rewriting(refresh_every=2)),
         (Rewriting(), Rewriting(greedy=True)),
         (Rewriting(), Rewriting(temperature=1.0)),

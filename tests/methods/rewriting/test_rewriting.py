@@ -250,12 +250,30 @@ def test_a_column_of_the_hint_has_to_be_there(model: Path, tmp_path: Path) -> No
         fit(fedsd(model, hint="{other} {reference}"), tmp_path)
 
 
+def test_every_row_has_to_have_a_hint(model: Path, tmp_path: Path) -> None:
+    rows = Dataset.from_dict({"text": ["a"] * 4, "answer": ["bad"] * 4, "in": ["en", "zh"] * 2})
+    given: dict[str, Any] = {"train": rows, "validation": None, "validation_fraction": 0}
+    hints = {"en": " {reference}", "zh": " and {reference}"}
+    module = fedsd(model, hint=hints, hint_by="in")
+    assert module.rewriting._hints(rows, ["x"] * 4) == [" x", " and x"] * 2
+    fit(module, tmp_path / "both", lm_data(**given), max_rounds=1)
+    with pytest.raises(ConfigurationError, match=r"for every value of column 'in', .* 'zh'"):
+        fit(
+            fedsd(model, hint={"en": "{reference}"}, hint_by="in"),
+            tmp_path / "one",
+            lm_data(**given),
+        )
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
         ({"hint": "Say it again."}, r"hint` is expected to have \{reference\}"),
         ({"hint": "{reference} {}"}, r"hint` is expected to have \{reference\} and else plain"),
         ({"hint": "{reference!r}"}, r"hint` is expected to have \{reference\} and else plain"),
+        ({"hint": {"en": "{reference}"}}, r"hint_by` is expected to name a column"),
+        ({"hint_by": "language"}, r"to be null where it is one, but got 'language'"),
+        ({"hint": {"en": "no"}, "hint_by": "a"}, r"hint` is expected to have \{reference\}"),
         ({"hint": "{reference"}, r"hint` is not well-formed"),
         ({"top_p": 0.0}, r"top_p` is expected to be above 0 and at most 1, but got 0\.0"),
         ({"top_k": -1}, r"top_k` is expected to be at least 0"),
