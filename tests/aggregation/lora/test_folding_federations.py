@@ -210,7 +210,7 @@ def test_the_ledger_counts_the_base_s_change_for_every_client(
     assert trainer.federation.ledger.rounds == [(up, 3 * (own + part)) for part in change]
 
 
-def test_as_built_nothing_is_folded(model: Path) -> None:
+def test_what_is_folded_is_the_downloads_alone(model: Path) -> None:
     module = method(model, FLoRA())
     loaded, resident = bases(module.backbone), ResidentModule(module)
     client = Client("a", 0, 8, round=0, rounds=0, steps=0)
@@ -219,8 +219,6 @@ def test_as_built_nothing_is_folded(model: Path) -> None:
     broadcast = module.initial_broadcast().with_parts({"base_change": part})
     resident.act_as_client(client, ClientState(), broadcast)
     assert torch.equal(bases(module.backbone)[layer], loaded[layer] + 1)
-    resident.act_as_built(client)
-    assert torch.equal(bases(module.backbone)[layer], loaded[layer])
     resident.act_as_client(client, ClientState(), module.initial_broadcast())
     assert torch.equal(bases(module.backbone)[layer], loaded[layer])
 
