@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lit_fed.callbacks.curves import FederationCurves
     from lit_fed.callbacks.defaults import default_callbacks
     from lit_fed.callbacks.federated_callback import FederatedCallback
+    from lit_fed.callbacks.generation_evaluation import GenerationEvaluation
     from lit_fed.callbacks.learning_check import LearningCheck
     from lit_fed.callbacks.learning_rate import ClientLearningRate
     from lit_fed.callbacks.lightning_callbacks import check_callbacks, check_loggers
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from lit_fed.callbacks.round_checkpoint import RoundCheckpoint
     from lit_fed.callbacks.round_profiler import RoundProfiler
     from lit_fed.callbacks.run_summary import RunSummary
+    from lit_fed.callbacks.sample_generations import SampleGenerations
     from lit_fed.callbacks.shift_evaluation import ShiftEvaluation
     from lit_fed.callbacks.task_evaluation import TaskEvaluation
     from lit_fed.callbacks.term_strength import TermStrength
@@ -38,6 +40,7 @@ __all__ = [
     "ClientSimilarity",
     "FederatedCallback",
     "FederationCurves",
+    "GenerationEvaluation",
     "LearningCheck",
     "MetricsCSV",
     "MultipleChoice",
@@ -50,6 +53,7 @@ __all__ = [
     "RoundProfiler",
     "RoundProgressBar",
     "RunSummary",
+    "SampleGenerations",
     "ShiftEvaluation",
     "TaskEvaluation",
     "TermStrength",
