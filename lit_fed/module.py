@@ -437,6 +437,12 @@ class FederatedModule(LightningModule):
         return datamodule
 
     @property
+    def template_digest(self) -> str | None:
+        """A digest of how rows are written for the model, which clients have to agree on; None where they need not."""
+        datamodule = self.datamodule or getattr(self._trainer, "datamodule", None)
+        return None if datamodule is None else datamodule.encoding.digest(self.tokenizer)
+
+    @property
     def own_step(self) -> int:
         """Steps taken before this one: by the client in its whole life, or by a stock Trainer."""
         return self.client.steps if self.client else self.global_step

@@ -141,6 +141,14 @@ class Backbone(nn.Module, ABC):
         config.label2id = {name: label for label, name in config.id2label.items()}
 
     @property
+    def packs(self) -> bool:
+        """Whether it reads several rows in one sequence as if each were alone. Default: no."""
+        return False
+
+    def end_with(self, tokens: Sequence[int]) -> None:
+        """Take tokens that end an answer, where it generates. Default: nothing."""
+
+    @property
     def trains(self) -> bool:
         """Whether anything of the model trains."""
         return any(parameter.requires_grad for parameter in self.parameters())
