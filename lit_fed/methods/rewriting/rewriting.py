@@ -47,10 +47,10 @@ class Rewriting(SelfDistillation):
     https://arxiv.org/abs/2402.13669, as Wang et al., "FedSDR: Federated Self-Distillation with Rectification", 2026,
     https://arxiv.org/abs/2605.18028, use it in a federation.
 
-    Of a client's rows is logged, in its metrics of each round: ``rewriting/tokens`` that the model has written,
-    ``rewriting/replaced``, the share whose reference has taken the rewriting's place, and that of each reason:
-    ``rewriting/replaced/empty``, which there is nothing to learn from, whatever the filter; ``…/long``, whose prompt
-    leaves no room for an answer; and those of the filter.
+    Where the filter takes a rewriting back, y takes its place; so it does, whatever the filter, where the rewriting is
+    empty or the prompt leaves no room for one. A client's metrics of each round have ``rewriting/tokens``, how many
+    the model has written, and ``rewriting/replaced``, the share of rows with y. How many there are of each reason, and
+    the seconds, are said when the client has rewritten; :attr:`reasons` are all that there may be.
 
     Args:
         filter: Where the reference takes the rewriting's place. None: :class:`LeakFilter`.
@@ -195,7 +195,7 @@ class Rewriting(SelfDistillation):
                 f"`model.rewriting.hint` in the words of `data.encoding`"
             )
         if reasons:
-            rank_zero_info(f"{len(prepared)} clients have rewritten {self._said(prepared)}")
+            rank_zero_info(f"in all {len(prepared)} clients have rewritten {self._said(prepared)}")
 
     def rows(self, module: FederatedModule, rows: Dataset, prepared: Payload) -> Dataset:
         """Client: its rows with the rewritten responses; see the base class.
@@ -216,14 +216,9 @@ class Rewriting(SelfDistillation):
     def metrics(self, prepared: Payload) -> dict[str, float]:
         """Client: tokens written, and the share of responses that are references; see the class."""
         reasons = prepared.strings[_REASONS]
-        shares = {
-            f"rewriting/replaced/{reason}": reasons.count(reason) / len(reasons)
-            for reason in self.reasons
-        }
         return {
             "rewriting/tokens": float(prepared.tensors[_TOKENS]),
             "rewriting/replaced": sum(map(bool, reasons)) / len(reasons),
-            **shares,
         }
 
     def _hints(self, rows: Dataset, references: Sequence[str]) -> list[str]:
