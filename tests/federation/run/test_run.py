@@ -10,7 +10,7 @@ import torch
 from lit_fed import Payload
 from lit_fed.federation.run.run import Run
 
-CLIENT: Any = SimpleNamespace(index=3, id="north")
+CLIENT: Any = SimpleNamespace(index=3, id="north", round=0)
 
 
 def test_what_a_client_has_prepared_is_damaged_or_what_it_was(tmp_path: Path) -> None:
