@@ -71,6 +71,8 @@ class FederatedModule(LightningModule):
     Attributes:
         has_global_model: Whether the broadcast makes a model of its own. Where it does not, clients'
             models are evaluated instead.
+        has_client_models: Whether clients have models of their own beside the global one, which evaluations report
+            and exports write as well.
         stages: The parts of a client's local training in their order, each with its own rows, optimizer,
             schedule and number of steps.
         stage: The stage under way; the first one in a stock Trainer.
@@ -86,6 +88,7 @@ class FederatedModule(LightningModule):
     """
 
     has_global_model: bool = True
+    has_client_models: bool = False
     stages: tuple[Stage, ...] = (Stage("train"),)
 
     def __init__(
@@ -432,6 +435,12 @@ class FederatedModule(LightningModule):
                 f"{type(self).__name__} needs a FederatedDataModule, but there is none"
             )
         return datamodule
+
+    @property
+    def template_digest(self) -> str | None:
+        """A digest of how rows are written for the model, which clients have to agree on; None where they need not."""
+        datamodule = self.datamodule or getattr(self._trainer, "datamodule", None)
+        return None if datamodule is None else datamodule.encoding.digest(self.tokenizer)
 
     @property
     def own_step(self) -> int:

@@ -227,8 +227,22 @@ def with_texts(rows: Dataset, column: str, texts: Sequence[str | None]) -> Datas
     """
     from datasets import Value
 
+    return _replaced(rows, column, texts, Value("string"))
+
+
+def with_values(rows: Dataset, column: str, values: Sequence[Any]) -> Dataset:
+    """The table with a column that holds other values of the same type.
+
+    >>> from datasets import Dataset
+    >>> with_values(Dataset.from_dict({"said": [["a"]]}), "said", [["b", "c"]])["said"][:]
+    [['b', 'c']]
+    """
+    return _replaced(rows, column, values, rows.features[column])
+
+
+def _replaced(rows: Dataset, column: str, values: Sequence[Any], feature: Any) -> Dataset:
     beside = f"{column} as text"
-    added = rows.add_column(beside, list(texts), feature=Value("string"))
+    added = rows.add_column(beside, list(values), feature=feature)
     order = rows.column_names
     return added.remove_columns(column).rename_column(beside, column).select_columns(order)
 

@@ -18,6 +18,11 @@ from lit_fed.federation.client_selection import ClientSelection
 from lit_fed.federation.compilation import compile_where_faster
 from lit_fed.federation.evaluation import act_as_client, act_as_server, evaluate_federation
 from lit_fed.federation.execution import ClientExecution
+from lit_fed.federation.generation import (
+    GenerationSettings,
+    check_generation,
+    generated_texts,
+)
 from lit_fed.federation.predictions import predicted_rows
 from lit_fed.federation.preparation import prepare_clients
 from lit_fed.federation.round import FederationRound, RoundSettings
@@ -198,8 +203,8 @@ class FederationLoop:
         self,
         sets: Mapping[str, Dataset],
         limit: int | float,
-        client: int | None = None,
-        max_new_tokens: int | None = None,
+        client: int | None,
+        settings: GenerationSettings,
     ) -> Iterator[dict[str, Any]]:
         """What the global model says of each row, see :func:`~lit_fed.federation.predictions.predicted_rows`.
 
@@ -207,14 +212,36 @@ class FederationLoop:
             sets: Rows by name.
             limit: Batches of each set, as a count or a fraction.
             client: The position of the client whose own model it is. None: the global model.
-            max_new_tokens: Tokens at most of a generated text.
+            settings: How texts are generated, where the model does.
         """
+        self._act_as(client)
+        yield from predicted_rows(self.training.evaluation, sets, limit, settings)
+        self.act_as_server()
+
+    def generate(
+        self, rows: Dataset | Sequence[str], settings: GenerationSettings, client: int | None
+    ) -> list[str]:
+        """What the global model, or a client's own, answers to rows or prompts.
+
+        Args:
+            rows: Rows of the data module's kind, or prompts.
+            settings: How texts are generated.
+            client: The position of the client whose own model answers. None: the global model.
+        """
+        self._act_as(client)
+        texts = generated_texts(self.training.evaluation, rows, settings)
+        self.act_as_server()
+        return texts
+
+    def check_generation(self, rows: Dataset | Sequence[str], settings: GenerationSettings) -> None:
+        """Raise where :meth:`generate` would, before anything takes time."""
+        check_generation(self.training.evaluation, rows, settings)
+
+    def _act_as(self, client: int | None) -> None:
         if client is None:
             self.act_as_server()
         else:
             self.act_as_client(client)
-        yield from predicted_rows(self.training.evaluation, sets, limit, max_new_tokens)
-        self.act_as_server()
 
 
 def _copied(state: dict[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,12 @@ KEPT: Final = "kept"
 """The part of a client's private state that holds what it trains and does not download."""
 
 
+FORMAT: Final = "format"
+"""The part of an upload that says how the client's rows are written, where the encoding has a digest of it."""
+
+_TEMPLATE: Final = "template"
+
+
 class AveragingMixin(FederatedModule):
     """Gives a method the exchange of what the backbone trains, combined by an aggregation rule.
 
@@ -202,18 +208,23 @@ class AveragingMixin(FederatedModule):
         self.backbone.fold(self.aggregation.base_change(change))
 
     def upload(self) -> Payload:
-        """Client: θ_k."""
+        """Client: θ_k, and the digest of the template that has written its rows, if there is one."""
         names = set(self._trained)
         if self.client is not None:
             names = set(self.aggregation.sends(self._trained, self.client))
-        return Payload({name: value for name, value in self._weights.items() if name in names})
+        weights = {name: value for name, value in self._weights.items() if name in names}
+        template = self.template_digest
+        told = {} if template is None else {_TEMPLATE: [template]}
+        return Payload(weights, parts={FORMAT: Payload(strings=told)})
 
     def expected_upload(self) -> Specification:
-        """Server: the weights that the rule lets the client send, and no parts; a method that sends more adds them."""
+        """Server: the weights that the rule lets the client send; a method that sends more adds parts."""
         names = set(self._trained)
         if self.client is not None:
             names = set(self.aggregation.sends(self._trained, self.client))
-        return Specification.of({n: value for n, value in self._weights.items() if n in names})
+        weights = Specification.of({n: v for n, v in self._weights.items() if n in names})
+        told = {} if self.template_digest is None else {_TEMPLATE: 1}
+        return weights.with_parts({FORMAT: Specification(strings=told)})
 
     def update_norm(self, upload: Payload, broadcast: Payload) -> float | None:
         """Server: how much a client has changed, as the aggregation rule says."""
@@ -235,7 +246,14 @@ class AveragingMixin(FederatedModule):
             )
 
     def check_update(self, update: Update) -> None:
-        """Server: what the aggregation rule cannot combine."""
+        """Server: what the aggregation rule cannot combine, and rows that were written by another template."""
+        told = update.payload.parts.get(FORMAT, Payload()).strings.get(_TEMPLATE)
+        own = self.template_digest
+        if own is not None and told != (own,):
+            raise ValueError(
+                f"client {update.client_id!r} is expected to write its rows by the template of digest {own}, as "
+                f"`data.encoding` does here, but does so by {', '.join(told or ('none',))}"
+            )
         self.aggregation.check_update(update)
 
     def aggregate(self, updates: Sequence[Update]) -> Payload:
