@@ -12,10 +12,11 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lit_fed.backbones import CausalLM
 from lit_fed.backbones.anatomy import context_length
+from lit_fed.backbones.generation.sampling import Sampling
 from lit_fed.configuration_error import ConfigurationError
 from lit_fed.data.columns import require_column, row_ids, written_values
 from lit_fed.data.encodings.prompt_tokens import border
-from lit_fed.limits import require_at_least, require_instance, require_positive
+from lit_fed.limits import require_at_least, require_instance, require_path, require_positive
 from lit_fed.methods.rewriting.filters import Candidate, LeakFilter, RewritingFilter
 from lit_fed.methods.rewriting.self_distillation import SelfDistillation
 from lit_fed.payload import Payload
@@ -64,7 +65,10 @@ class Rewriting(SelfDistillation):
         top_k: Sample from so many tokens at most. 0: from all.
         max_new_tokens: Tokens of a rewriting at most. None: for each client twice those of its longest reference,
             at least 32 and at most 512.
-        batch_size: Rows at once.
+        batch_size: Rows at once. What is written does not depend on it, but for rounding.
+        cache: A folder that keeps what is written by all that decides it, the model's weights among it, a batch at a
+            time: a run that is broken off while clients rewrite writes nothing again, nor does another run of the
+            same model, rows and seed. None: nothing is kept but what whole clients have written.
 
     Raises:
         TypeError: If ``filter`` is no filter.
@@ -88,6 +92,7 @@ class Rewriting(SelfDistillation):
         top_k: int = 50,
         max_new_tokens: int | None = None,
         batch_size: int = 32,
+        cache: str | None = None,
     ) -> None:
         super().__init__(refresh_every)
         require_instance("model.rewriting.filter", filter, RewritingFilter)
@@ -111,6 +116,8 @@ class Rewriting(SelfDistillation):
         self.top_k = require_at_least("model.rewriting.top_k", top_k, 0)
         self.max_new_tokens = require_at_least("model.rewriting.max_new_tokens", max_new_tokens, 1)
         self.batch_size = require_at_least("model.rewriting.batch_size", batch_size, 1)
+        # by another name than the argument's: what is written does not depend on it, nor does a run's identity
+        self._kept_in = require_path("model.rewriting.cache", cache)
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -265,25 +272,31 @@ class Rewriting(SelfDistillation):
         room = context_length(backbone.model)
         fits = [room is None or len(row) + limit + backbone.virtual_tokens <= room for row in ids]
         asked = [row for row, fit in zip(ids, fits, strict=True) if fit]
-        answers = iter(self._generated(backbone, asked, limit))
+        keys = [str(row) for row, fit in zip(row_ids(rows).tolist(), fits, strict=True) if fit]
+        answers = iter(self._generated(backbone, asked, keys, limit))
         texts = [
             next(answers).removeprefix(border(prompt)[1]).strip() if fit else ""
             for prompt, fit in zip(prompts, fits, strict=True)
         ]
         return texts, fits
 
-    def _generated(self, backbone: Any, prompts: Sequence[Sequence[int]], limit: int) -> list[str]:
-        """The model's continuations of prompts."""
-        sampled: dict[str, Any] = {}
+    def _generated(
+        self, backbone: Any, prompts: Sequence[Sequence[int]], keys: Sequence[str], limit: int
+    ) -> list[str]:
+        """The model's continuations of prompts, each drawn by a seed of the client's and the row's id."""
+        sampling = Sampling()
         if not self.greedy:
-            sampled = {
-                "do_sample": True,
-                "temperature": self.temperature,
-                "top_p": self.top_p,
-                "top_k": self.top_k,
-            }
+            seed = int(
+                torch.randint(2**31, ())
+            )  # of the client and the round, by which torch is seeded
+            sampling = Sampling(self.temperature, self.top_k or None, self.top_p, seed)
         texts: list[str] = backbone.generate(
-            prompts, max_new_tokens=limit, batch_size=self.batch_size, **sampled
+            prompts,
+            max_new_tokens=limit,
+            batch_size=self.batch_size,
+            sampling=sampling,
+            keys=keys,
+            cache=self._kept_in,
         )
         return texts
 

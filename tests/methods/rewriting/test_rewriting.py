@@ -16,6 +16,7 @@ from lit_fed.callbacks import ClientMetrics
 from lit_fed.configuration_error import ConfigurationError
 from lit_fed.data import CausalLMEncoding
 from lit_fed.data.columns import row_ids
+from lit_fed.federation.run.identity import identity_of
 from lit_fed.methods.averaging import REWRITING
 from lit_fed.methods.rewriting import Rewriting, SoftTargets
 from tests.federation.toy import save_toy_model, toy_backbone, toy_data, toy_trainer
@@ -89,6 +90,22 @@ def test_it_is_sampled_by_the_runs_seed(model: Path, tmp_path: Path) -> None:
     assert said(2, seed=1) != first
     greedy = fit(fedsd(model, greedy=True), tmp_path / "greedy", max_rounds=1)
     assert own(greedy, "client-0").strings["responses"] != first[0]
+
+
+def test_the_batch_and_a_cache_change_nothing(model: Path, tmp_path: Path) -> None:
+    def said(number: int, **settings: Any) -> list[Any]:
+        trainer = fit(fedsd(model, **settings), tmp_path / str(number), max_rounds=1)
+        return [own(trainer, f"client-{n}").strings["responses"] for n in range(2)]
+
+    folder = str(tmp_path / "cache")
+    whole = said(0, batch_size=32, cache=folder)
+    assert list(Path(folder).iterdir())
+    assert said(1, batch_size=5) == whole == said(2, cache=folder)
+    described = fedsd(model, cache=folder), fedsd(model)
+    data = lm_data()
+    data.setup()
+    one, other = (identity_of(m, data, vars(toy_trainer(tmp_path))) for m in described)
+    assert one == other
 
 
 def test_the_share_that_is_replaced_is_told_of_each_client(model: Path, tmp_path: Path) -> None:
