@@ -253,7 +253,7 @@ class FederatedModule(LightningModule):
         """Say before training what of all that clients have prepared cannot be trained on. Default: nothing.
 
         Args:
-            prepared: What each client that has just prepared made, by their ids.
+            prepared: What each client has prepared, now or before, by their ids.
 
         Raises:
             ConfigurationError: If the run cannot go on with it.

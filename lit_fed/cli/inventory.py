@@ -49,6 +49,20 @@ KINDS = (
     ),
     Kind("Attacks", "trainer.attachments", "lit_fed.attacks", "lit_fed.attacks", "UpdateAttack"),
     Kind("Compressions", "trainer.attachments", "lit_fed.compression", "lit_fed.compression", "Attachment"),
+    Kind(
+        "Rewritings",
+        "model.rewriting",
+        "lit_fed.methods.rewriting",
+        "lit_fed.methods.rewriting",
+        "SelfDistillation",
+    ),
+    Kind(
+        "Filters of rewritings",
+        "model.rewriting.filter",
+        "lit_fed.methods.rewriting",
+        "lit_fed.methods.rewriting",
+        "RewritingFilter",
+    ),
 )  # fmt: skip
 
 _OVER = ("attacks/", "backbones/", "compression/", "data/")  # folders of configurations

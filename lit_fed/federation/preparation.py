@@ -12,6 +12,7 @@ from lit_fed.client import Client
 from lit_fed.federation.client.client_state import ClientState
 from lit_fed.federation.client.local_training import LocalTraining
 from lit_fed.federation.client.results import ClientRound
+from lit_fed.federation.evaluation import act_as_server
 from lit_fed.federation.execution import ClientExecution
 from lit_fed.federation.run.run import Run
 from lit_fed.federation.state import FederationState
@@ -47,12 +48,9 @@ def prepare_clients(
     module = training.module
     if not module.prepares:
         return state
-    again = module.prepare_every is not None and state.round % module.prepare_every == 0
-    waiting = [
-        client
-        for client in clients
-        if (again and state.round) or _state(state, client).prepared is None
-    ]
+    every = module.prepare_every
+    again = every is not None and state.round > 0 and state.round % every == 0
+    waiting = [c for c in clients if again or _state(state, c).prepared is None]
     if not waiting:
         return state
     started = time.perf_counter()
@@ -71,7 +69,12 @@ def prepare_clients(
         if client.id not in results
     ]
     results |= execution.prepare(training, left, keep)
-    module.check_prepared(results)
+    # what the round's clients download is the server's to say
+    act_as_server(training.resident, state)
+    before_now = {c.id: _state(state, c).prepared for c in clients if c.id not in results}
+    module.check_prepared(
+        {**{name: one for name, one in before_now.items() if one is not None}, **results}
+    )
     store = run.client_state_store(state.clients.values())
     states = dict(state.clients)
     for client in waiting:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from lit_fed import DDG, DDGMSI, MSI, FedAvg, FederatedModule, FedProx
+from lit_fed import DDG, DDGMSI, MSI, FedAvg, FederatedModule, FedProx, FedSD
 from lit_fed.methods.ddg import ClassConsensus, PeerConsensus, PublicConsensus
 from lit_fed.perturbations import GaussianNoise
 from tests.federation.toy import (
@@ -42,6 +42,7 @@ ON: list[tuple[type[FederatedModule], dict[str, Any]]] = [
     (MSI, {"inject_every": 3, "perturbation": lambda: GaussianNoise(learn_scale=True)}),
     (DDGMSI, {"inject_every": 3, "center": True}),
     (FedProx, {"mu": 0.5}),
+    (FedSD, {}),
 ]
 
 

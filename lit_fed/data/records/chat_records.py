@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from lit_fed.data.columns import column_values, row_ids, with_values
+from lit_fed.data.columns import column_values, in_memory_with_values, row_ids, with_values
 from lit_fed.data.records.records import Conversation, Records
 from lit_fed.data.row_error import RowError
 
@@ -124,7 +124,7 @@ class ChatRecords(Records):
                 turn = turns[of_role[-1]]
                 turn[self.content] = change(turn[self.content] or "", text)
             changed.append(turns)
-        return with_values(rows, self.column, changed)
+        return in_memory_with_values(rows, self.column, changed)
 
     def _answers(self, turn: Mapping[str, Any]) -> bool:
         said = (turn[self.content] or "").strip()

@@ -12,17 +12,29 @@ from lit_fed.methods.rewriting.checkable_answer import keeps_answer
 
 Judge = Callable[[Mapping[str, Any], str], bool]
 
-_ABOUT_REWRITING: Final = re.compile(
-    r"\b(?:reference|example|provided|given|original|sample) (?:answer|response|text|reply|solution)s?\b"
-    r"|\b(?:my|your|our|their) own (?:answer|response|words|version|reply|style)\b"
-    r"|\b(?:in|with) (?:my|your) words\b"
-    r"|\b(?:re-?written|re-?worded|re-?phrased|para-?phrased|revised) (?:answer|response|version|text)\b"
-    r"|\b(?:re-?writing|re-?wording|re-?phrasing|para-?phrasing) of\b"
-    r"|\b(?:according to|based on|as in|following|using) the (?:reference|guide)\b"
-    r"|\breference:"
-    r"|参考(?:答案|回答|答复)|参考：|(?:我|你|您)自己的(?:回答|答案|话)|(?:改写|重写)后的",
-    re.IGNORECASE,
+_ABOUT_REWRITING: Final = tuple(
+    (re.compile(told, re.IGNORECASE), re.compile(excused or told, re.IGNORECASE))
+    for told, excused in (
+        (
+            r"\b(?:reference|example|provided|given|original|sample) (?:answer|response|reply)s?\b",
+            "",
+        ),
+        (r"\b(?:my|your) own (?:answer|response|reply|version|words)\b", ""),
+        (r"\bin (?:my|your) words\b", ""),
+        (r"\b(?:according to|based on|as in|following|using) the reference\b", ""),
+        (r"\breference ?:", ""),
+        (
+            r"\b(?:(?:re-?(?:written|worded|phrased)|paraphrased|revised) (?:answer|response|version|text)"
+            r"|(?:re-?(?:writing|wording|phrasing)|paraphras(?:e|ing)) of)\b",
+            r"\b(?:re-?(?:writ|wrote|word|phras)|paraphras|revis|other words|another way)",
+        ),
+        (r"参考(?:答案|回答|答复)|参考：", ""),
+        (r"(?:我|你|您)?自己的(?:回答|答案|话)", ""),
+        (r"(?:改写|重写)后的", r"改写|重写|换一种说法|另一种方式"),
+    )
 )
+"""What speaks of the rewriting, and what in the row itself excuses it; where nothing is said, the same."""
+
 _WORDS: Final = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|[\u4e00-\u9fff]", re.IGNORECASE)
 _PHRASE: Final = 4
 
@@ -123,7 +135,10 @@ class LeakFilter(RewritingFilter):
     def reason(self, candidate: Candidate) -> str | None:
         """Why a rewriting is not to be trained on; see the class."""
         known = f"{candidate.prompt}\n{candidate.reference}"
-        if _leaks(candidate.text) - _leaks(known):
+        if any(
+            told.search(candidate.text) and not excused.search(known)
+            for told, excused in _ABOUT_REWRITING
+        ):
             return "leak"
         asked = _phrases(candidate.request) - _phrases(known)
         if asked & _phrases(candidate.text):
@@ -135,10 +150,6 @@ class LeakFilter(RewritingFilter):
             return keeps_answer(candidate.reference, candidate.text)
         row = candidate.row
         return self.judge(row, candidate.text) or not self.judge(row, candidate.reference)
-
-
-def _leaks(text: str) -> set[str]:
-    return {found.lower() for found in _ABOUT_REWRITING.findall(text)}
 
 
 def _phrases(text: str) -> set[tuple[str, ...]]:

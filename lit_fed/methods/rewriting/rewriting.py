@@ -12,10 +12,11 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lit_fed.backbones import CausalLM
 from lit_fed.backbones.anatomy import context_length
+from lit_fed.backbones.generation.sampling import Sampling
 from lit_fed.configuration_error import ConfigurationError
 from lit_fed.data.columns import require_column, row_ids, written_values
 from lit_fed.data.encodings.prompt_tokens import border
-from lit_fed.limits import require_at_least, require_instance, require_positive
+from lit_fed.limits import require_at_least, require_instance, require_path, require_positive
 from lit_fed.methods.rewriting.filters import Candidate, LeakFilter, RewritingFilter
 from lit_fed.methods.rewriting.self_distillation import SelfDistillation
 from lit_fed.payload import Payload
@@ -47,10 +48,10 @@ class Rewriting(SelfDistillation):
     https://arxiv.org/abs/2402.13669, as Wang et al., "FedSDR: Federated Self-Distillation with Rectification", 2026,
     https://arxiv.org/abs/2605.18028, use it in a federation.
 
-    Of a client's rows is logged, in its metrics of each round: ``rewriting/tokens`` that the model has written,
-    ``rewriting/replaced``, the share whose reference has taken the rewriting's place, and that of each reason:
-    ``rewriting/replaced/empty``, which there is nothing to learn from, whatever the filter; ``…/long``, whose prompt
-    leaves no room for an answer; and those of the filter.
+    Where the filter takes a rewriting back, y takes its place; so it does, whatever the filter, where the rewriting is
+    empty or the prompt leaves no room for one. A client's metrics of each round have ``rewriting/tokens``, how many
+    the model has written, and ``rewriting/replaced``, the share of rows with y. How many there are of each reason, and
+    the seconds, are said when the client has rewritten; :attr:`reasons` are all that there may be.
 
     Args:
         filter: Where the reference takes the rewriting's place. None: :class:`LeakFilter`.
@@ -64,7 +65,10 @@ class Rewriting(SelfDistillation):
         top_k: Sample from so many tokens at most. 0: from all.
         max_new_tokens: Tokens of a rewriting at most. None: for each client twice those of its longest reference,
             at least 32 and at most 512.
-        batch_size: Rows at once.
+        batch_size: Rows at once. What is written does not depend on it, but for rounding.
+        cache: A folder that keeps what is written by all that decides it, the model's weights among it, a batch at a
+            time: a run that is broken off while clients rewrite writes nothing again, nor does another run of the
+            same model, rows and seed. None: nothing is kept but what whole clients have written.
 
     Raises:
         TypeError: If ``filter`` is no filter.
@@ -88,6 +92,7 @@ class Rewriting(SelfDistillation):
         top_k: int = 50,
         max_new_tokens: int | None = None,
         batch_size: int = 32,
+        cache: str | None = None,
     ) -> None:
         super().__init__(refresh_every)
         require_instance("model.rewriting.filter", filter, RewritingFilter)
@@ -111,6 +116,8 @@ class Rewriting(SelfDistillation):
         self.top_k = require_at_least("model.rewriting.top_k", top_k, 0)
         self.max_new_tokens = require_at_least("model.rewriting.max_new_tokens", max_new_tokens, 1)
         self.batch_size = require_at_least("model.rewriting.batch_size", batch_size, 1)
+        # by another name than the argument's: what is written does not depend on it, nor does a run's identity
+        self._kept_in = require_path("model.rewriting.cache", cache)
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -195,7 +202,7 @@ class Rewriting(SelfDistillation):
                 f"`model.rewriting.hint` in the words of `data.encoding`"
             )
         if reasons:
-            rank_zero_info(f"{len(prepared)} clients have rewritten {self._said(prepared)}")
+            rank_zero_info(f"in all {len(prepared)} clients have rewritten {self._said(prepared)}")
 
     def rows(self, module: FederatedModule, rows: Dataset, prepared: Payload) -> Dataset:
         """Client: its rows with the rewritten responses; see the base class.
@@ -216,14 +223,9 @@ class Rewriting(SelfDistillation):
     def metrics(self, prepared: Payload) -> dict[str, float]:
         """Client: tokens written, and the share of responses that are references; see the class."""
         reasons = prepared.strings[_REASONS]
-        shares = {
-            f"rewriting/replaced/{reason}": reasons.count(reason) / len(reasons)
-            for reason in self.reasons
-        }
         return {
             "rewriting/tokens": float(prepared.tensors[_TOKENS]),
             "rewriting/replaced": sum(map(bool, reasons)) / len(reasons),
-            **shares,
         }
 
     def _hints(self, rows: Dataset, references: Sequence[str]) -> list[str]:
@@ -270,25 +272,31 @@ class Rewriting(SelfDistillation):
         room = context_length(backbone.model)
         fits = [room is None or len(row) + limit + backbone.virtual_tokens <= room for row in ids]
         asked = [row for row, fit in zip(ids, fits, strict=True) if fit]
-        answers = iter(self._generated(backbone, asked, limit))
+        keys = [str(row) for row, fit in zip(row_ids(rows).tolist(), fits, strict=True) if fit]
+        answers = iter(self._generated(backbone, asked, keys, limit))
         texts = [
             next(answers).removeprefix(border(prompt)[1]).strip() if fit else ""
             for prompt, fit in zip(prompts, fits, strict=True)
         ]
         return texts, fits
 
-    def _generated(self, backbone: Any, prompts: Sequence[Sequence[int]], limit: int) -> list[str]:
-        """The model's continuations of prompts."""
-        sampled: dict[str, Any] = {}
+    def _generated(
+        self, backbone: Any, prompts: Sequence[Sequence[int]], keys: Sequence[str], limit: int
+    ) -> list[str]:
+        """The model's continuations of prompts, each drawn by a seed of the client's and the row's id."""
+        sampling = Sampling()
         if not self.greedy:
-            sampled = {
-                "do_sample": True,
-                "temperature": self.temperature,
-                "top_p": self.top_p,
-                "top_k": self.top_k,
-            }
+            seed = int(
+                torch.randint(2**31, ())
+            )  # of the client and the round, by which torch is seeded
+            sampling = Sampling(self.temperature, self.top_k or None, self.top_p, seed)
         texts: list[str] = backbone.generate(
-            prompts, max_new_tokens=limit, batch_size=self.batch_size, **sampled
+            prompts,
+            max_new_tokens=limit,
+            batch_size=self.batch_size,
+            sampling=sampling,
+            keys=keys,
+            cache=self._kept_in,
         )
         return texts
 

@@ -10,7 +10,7 @@ import torch
 from lit_fed import Payload
 from lit_fed.federation.run.run import Run
 
-CLIENT: Any = SimpleNamespace(index=3, id="north")
+CLIENT: Any = SimpleNamespace(index=3, id="north", round=0)
 
 
 def test_what_a_client_has_prepared_is_damaged_or_what_it_was(tmp_path: Path) -> None:
@@ -20,6 +20,8 @@ def test_what_a_client_has_prepared_is_damaged_or_what_it_was(tmp_path: Path) ->
     run.keep_prepared(CLIENT, prepared)
     assert run.prepared(CLIENT) == prepared
     assert Run(tmp_path, {"model": "another"}).prepared(CLIENT) is None
+    later = SimpleNamespace(**vars(CLIENT) | {"round": 2})  # whose model is another
+    assert run.prepared(later) is None
     (path,) = (tmp_path / "prepared").iterdir()
     whole = path.read_bytes()
     for place in (0, 30, 64, 80, len(whole) - 1):

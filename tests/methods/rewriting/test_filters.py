@@ -29,6 +29,7 @@ REPEATS = [
 CLEAN = [
     "It rains.",
     "The answer is that it rains, as the text says.",
+    "According to the provided text it rains; the guide to the town says so as well.",
     "He gave the book back, with a guide to the town.",
     "下雨。",
 ]
@@ -60,7 +61,8 @@ def test_words_that_the_row_has_itself_are_no_leak() -> None:
     leak = LeakFilter()
     text = "Here is the rewritten text: it is wet."
     assert leak.reason(candidate(text)) == "leak"
-    assert leak.reason(candidate(text, prompt="Is there a rewritten text?")) is None
+    assert leak.reason(candidate(text, prompt="Rewrite this: it rains.")) is None
+    assert leak.reason(candidate(text, prompt="Say this in other words.")) is None
     assert leak.reason(candidate(text, reference="The rewritten text: it rains.")) is None
     repeated = "Take the reference as a guide."
     asked = candidate(repeated, prompt="Say: take the reference as a guide.")

@@ -14,8 +14,9 @@ from lit_fed import DDG, FedAvg, FederatedModule, FedProx, FedSD, Payload
 from lit_fed.backbones import CausalLM
 from lit_fed.callbacks import ClientMetrics
 from lit_fed.configuration_error import ConfigurationError
-from lit_fed.data import CausalLMEncoding
+from lit_fed.data import CausalLMEncoding, ChatRecords, DialogueTemplate, InstructionEncoding
 from lit_fed.data.columns import row_ids
+from lit_fed.federation.run.identity import identity_of
 from lit_fed.methods.averaging import REWRITING
 from lit_fed.methods.rewriting import Rewriting, SoftTargets
 from tests.federation.toy import save_toy_model, toy_backbone, toy_data, toy_trainer
@@ -91,6 +92,53 @@ def test_it_is_sampled_by_the_runs_seed(model: Path, tmp_path: Path) -> None:
     assert own(greedy, "client-0").strings["responses"] != first[0]
 
 
+def test_the_batch_and_a_cache_change_nothing(model: Path, tmp_path: Path) -> None:
+    def said(number: int, **settings: Any) -> list[Any]:
+        trainer = fit(fedsd(model, **settings), tmp_path / str(number), max_rounds=1)
+        return [own(trainer, f"client-{n}").strings["responses"] for n in range(2)]
+
+    folder = str(tmp_path / "cache")
+    whole = said(0, batch_size=32, cache=folder)
+    assert list(Path(folder).iterdir())
+    assert said(1, batch_size=5) == whole == said(2, cache=folder)
+    described = fedsd(model, cache=folder), fedsd(model)
+    data = lm_data()
+    data.setup()
+    one, other = (identity_of(m, data, vars(toy_trainer(tmp_path))) for m in described)
+    assert one == other
+
+
+def test_rows_that_are_alike_are_drawn_each_by_its_own_seed(model: Path, tmp_path: Path) -> None:
+    rows = Dataset.from_dict({"text": ["a film"] * 16, "answer": ["good"] * 16})
+    data = lm_data(train=rows, validation=None, validation_fraction=0)
+    trainer = fit(fedsd(model), tmp_path, data, max_rounds=1)
+    assert len(set(own(trainer, "client-0").strings["responses"])) > 1
+
+
+def test_chats_are_rewritten_by_their_own_template(model: Path, tmp_path: Path) -> None:
+    turns = [
+        {"role": "user", "content": "the film"},
+        {"role": "assistant", "content": "good"},
+        {"role": "user", "content": "the book"},
+        {"role": "assistant", "content": "bad and cold"},
+    ]
+    rows = Dataset.from_dict({"messages": [turns] * 8})
+    encoding = InstructionEncoding(ChatRecords("messages"), DialogueTemplate())
+    tables: dict[str, Any] = {"train": rows, "validation": None, "test": None, "public": None}
+    data = lm_data(**tables, encoding=encoding, validation_fraction=0, max_length=64)
+    module = fedsd(model, max_new_tokens=2)
+    trainer = fit(module, tmp_path, data, max_rounds=1)
+    client = data.clients[0]
+    prepared = own(trainer, client.id)
+    rewritten = module.rewriting.rows(module, client.rows, prepared)
+    for row, text in zip(rewritten, prepared.strings["responses"], strict=True):
+        assert row["messages"][:3] == turns[:3]
+        assert row["messages"][3] == {"role": "assistant", "content": text}
+    assert encoding.prompts(rewritten) == encoding.prompts(client.rows)
+    (reference,) = set(encoding.prompts(encoding.with_hints(rows, [" the bad"] * 8)))
+    assert "the book the bad" in reference
+
+
 def test_the_share_that_is_replaced_is_told_of_each_client(model: Path, tmp_path: Path) -> None:
     class Half(Rewriting):
         """Whose every second text is empty."""
@@ -106,8 +154,7 @@ def test_the_share_that_is_replaced_is_told_of_each_client(model: Path, tmp_path
         prepared = own(trainer, row["client"])
         reasons = prepared.strings["reasons"]
         assert float(row["rewriting/replaced"]) == sum(map(bool, reasons)) / len(reasons) >= 0.5
-        assert float(row["rewriting/replaced/empty"]) == reasons.count("empty") / len(reasons)
-        assert float(row["rewriting/replaced/leak"]) == 0
+        assert reasons.count("empty") >= len(reasons) // 2
         assert float(row["rewriting/tokens"]) == float(prepared.tensors["tokens"]) > 0
     assert len(table) == 4
     history = trainer.federation.history[0]
