@@ -71,6 +71,8 @@ class FederatedModule(LightningModule):
     Attributes:
         has_global_model: Whether the broadcast makes a model of its own. Where it does not, clients'
             models are evaluated instead.
+        has_client_models: Whether clients have models of their own beside the global one, which evaluations report
+            and exports write as well.
         stages: The parts of a client's local training in their order, each with its own rows, optimizer,
             schedule and number of steps.
         stage: The stage under way; the first one in a stock Trainer.
@@ -86,6 +88,7 @@ class FederatedModule(LightningModule):
     """
 
     has_global_model: bool = True
+    has_client_models: bool = False
     stages: tuple[Stage, ...] = (Stage("train"),)
 
     def __init__(
