@@ -9,7 +9,8 @@ from lit_fed.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from lit_fed.methods.fedsd.fedsd import FedSD
+    from lit_fed.methods.fedsd.fedsdr import FedSDR
 else:
     __getattr__, __dir__ = lazy_names(__name__)
 
-__all__ = ["FedSD"]
+__all__ = ["FedSD", "FedSDR"]
