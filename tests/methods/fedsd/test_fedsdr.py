@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification
 from lit_fed import FedAvg, FederatedTrainer, FedSDR
 from lit_fed.backbones import BitFitConfig, SequenceClassifier
 from lit_fed.configuration_error import ConfigurationError
+from lit_fed.methods.rewriting import SoftTargets
 from tests.federation.execution.agreement import TOLERANCE, adamw, run
 from tests.federation.toy import fast_adamw, toy_backbone, toy_data, toy_trainer, without_times
 from tests.methods.toy_methods import save_sober_model
@@ -276,6 +277,22 @@ def test_a_run_goes_on_bit_for_bit(keep: bool, toy_model: Path, tmp_path: Path) 
         assert (".private." in name) == (stage == "private")
         if name.endswith("/step"):
             assert tensor.item() == state.stage_steps[stage]
+
+
+def test_clients_rewrite_by_the_global_model_without_their_own_adapter(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    def refreshing(model: Path) -> FedSDR:
+        return fedsdr(model, rewriting=SoftTargets(kappa=1.0, refresh_every=1))
+
+    trainer = fit(toy_model, tmp_path, method=refreshing, max_rounds=1, clients_per_round=1.0)
+    trainer._loop.prepare()
+    module = trainer.act_as_server().eval()
+    for client in trainer.datamodule.clients:
+        made = trainer.federation.clients[client.id].prepared.parts["rewriting"]
+        with torch.no_grad():
+            logits = torch.cat([module(batch).logits for batch in module.batches(client.rows)])
+        torch.testing.assert_close(made.tensors["targets"], logits.softmax(-1))
 
 
 # ---------------------------------------------------------------- settings
