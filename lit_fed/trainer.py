@@ -350,7 +350,7 @@ class FederatedTrainer(LightningCompatibility):
         datamodule: FederatedDataModule | None = None,
         ckpt_path: str | None = None,
     ) -> list[dict[str, float]]:
-        """Evaluate on the validation rows: the global model, or every client's where there is none.
+        """Evaluate on the validation rows: the global model, and each client's own where there are such.
 
         Args:
             model: The method.
@@ -374,7 +374,7 @@ class FederatedTrainer(LightningCompatibility):
         datamodule: FederatedDataModule | None = None,
         ckpt_path: str | None = None,
     ) -> list[dict[str, float]]:
-        """Evaluate on every test set: the global model, or every client's where there is none.
+        """Evaluate on every test set: the global model, and each client's own where there are such.
 
         Args:
             model: The method.

@@ -47,6 +47,7 @@ class Adapters:
         self._places: dict[str, dict[str, Place]] = {}
         self._added: list[Place] = []
         self._frozen: dict[str, frozenset[str]] = {}
+        self._summed = False
         # What the method itself never trains, such as one of LoRA's maps, by the names in the file.
         self._fixed: frozenset[str] = frozenset()
         if config is None:
@@ -172,6 +173,11 @@ class Adapters:
     def _switch(self, active: tuple[str, ...]) -> None:
         for layer in self._layers:
             layer.set_adapter(list(active))
+        if self._summed != (len(active) > 1):
+            from lit_fed.backbones.summed_lora import sum_adapters
+
+            self._summed = len(active) > 1
+            sum_adapters(self._layers, self._summed)
         for head in self._heads:
             head.set_adapter([a for a in active if head.check_set_adapter([a])][:1])
         self._model.active_adapter = active[0]

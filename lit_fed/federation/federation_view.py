@@ -141,7 +141,7 @@ class FederationView:
         return bool(self.fabric.is_global_zero)
 
     def evaluate(self, rows: Dataset, labels: Sequence[int] | None = None) -> dict[str, float]:
-        """Test the global model, or every client's where there is none, on any rows.
+        """Test the global model, and each client's own where there are such, on any rows.
 
         Args:
             rows: Rows of the data module's kind, such as those of one task.

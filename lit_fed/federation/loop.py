@@ -183,7 +183,7 @@ class FederationLoop:
         split: Literal["validation", "test"],
         limit: int | float,
     ) -> dict[str, float]:
-        """Evaluate the global model or, where the method has none, every client's own.
+        """Evaluate the global model and, where clients have models of their own, each of these.
 
         Args:
             sets: Rows by name. Metrics of all but the first end in ``/<name>``.

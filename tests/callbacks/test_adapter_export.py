@@ -17,7 +17,7 @@ class _Backbone:
 
     active_adapters = ("default",)
 
-    def save_pretrained(self, folder: Path, adapter: str = "default") -> None:
+    def save_pretrained(self, folder: Path, *adapters: str) -> None:
         folder.mkdir(exist_ok=True)
         (folder / "adapter_config.json").write_text(self.holds)
 
@@ -25,7 +25,9 @@ class _Backbone:
 @pytest.fixture
 def federation(trainer: Any) -> Any:
     backbone = _Backbone()
-    trainer.module = SimpleNamespace(backbone=backbone, has_global_model=True)
+    trainer.module = SimpleNamespace(
+        backbone=backbone, has_global_model=True, has_client_models=False
+    )
     names = ("north/1", "south", "never sampled", "prepared alone")
     trainer.datamodule = SimpleNamespace(clients=[SimpleNamespace(id=name) for name in names])
     trainer.act_as_client = lambda index: setattr(backbone, "holds", f"client {index}")
@@ -55,6 +57,22 @@ def test_without_a_global_model_each_client_that_took_part_is_saved(federation: 
         "adapter/north%2F1/adapter_config.json": "client 0",
         "adapter/south/adapter_config.json": "client 1",
     }
+    assert federation.module.backbone.holds == "server"
+
+
+@pytest.mark.parametrize("clients", [True, False])
+def test_clients_with_models_beside_the_global_one_are_saved_as_well(
+    clients: bool, federation: Any
+) -> None:
+    federation.module.has_client_models = True
+    federation.call([AdapterExport(clients=clients)], "on_fit_end")
+    own = {
+        "client_adapters/north%2F1/adapter_config.json": "client 0",
+        "client_adapters/south/adapter_config.json": "client 1",
+    }
+    assert _files(federation) == {"adapter/adapter_config.json": "server"} | (
+        own if clients else {}
+    )
     assert federation.module.backbone.holds == "server"
 
 

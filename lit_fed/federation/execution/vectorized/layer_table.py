@@ -12,6 +12,7 @@ from torch import nn
 
 from lit_fed.backbones.bitfit import BitFitLayer
 from lit_fed.backbones.bottleneck import BottleneckLayer
+from lit_fed.backbones.summed_lora import SummedLora
 from lit_fed.federation.execution.vectorized.layers import (
     VectorizedBitFit,
     VectorizedLayer,
@@ -68,7 +69,7 @@ def _kind(module: Any, places: Mapping[str, Any]) -> type[VectorizedLayer]:
         return VectorizedLinear
     if type(module) is nn.LayerNorm and len(module.normalized_shape) == 1:
         return VectorizedNorm
-    if type(module) is LoraLinear and not module.lora_variant:
+    if type(module) in (LoraLinear, SummedLora) and not module.lora_variant:
         maps = all(name.startswith(("lora_A.", "lora_B.")) for name in places)
         return VectorizedLora if maps else VectorizedLayer
     if isinstance(module, BitFitLayer):
