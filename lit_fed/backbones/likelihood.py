@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lit_fed.backbones.anatomy import context_length
-from lit_fed.backbones.padding import padded, undisturbed
+from lit_fed.backbones.padding import Side, padded, undisturbed
 from lit_fed.data.encodings.encoding import padding_id
 from lit_fed.data.encodings.prompt_tokens import border, following_tokens, prompt_tokens
 from lit_fed.data.features import IGNORED
@@ -74,7 +74,7 @@ def log_likelihoods(
     found = torch.zeros(len(pairs))
     order = sorted(range(len(pairs)), key=lambda i: sum(map(len, pairs[i])))
     tokenizer = backbone.tokenizer
-    side = "left" if tokenizer.padding_side == "left" else "right"
+    side: Side = "left" if tokenizer.padding_side == "left" else "right"
     pad = padding_id(tokenizer)
     device = next(backbone.parameters()).device
     with undisturbed(backbone):
