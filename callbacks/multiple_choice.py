@@ -56,6 +56,7 @@ class MultipleChoice(PeriodicEvaluation):
         name: What the metrics are called.
         batch_size: Choices at once. None: as in evaluations, ``data.eval_batch_size``.
         max_rows: At most how many questions, the first ones. None: all.
+        cut: Whether a question that is too long for the model loses its beginning; else it is refused.
 
     Raises:
         TypeError: If ``source`` is none; when a fit starts, if the model is no language model.
@@ -73,12 +74,14 @@ class MultipleChoice(PeriodicEvaluation):
         name: str = "multiple_choice",
         batch_size: int | None = None,
         max_rows: int | None = None,
+        cut: bool = False,
     ) -> None:
         super().__init__(every_n_rounds)
         self.source = require_instance("MultipleChoice.source", source, Source)
         self.template, self.choices, self.answer, self.name = template, choices, answer, name
         self.batch_size = require_at_least("MultipleChoice.batch_size", batch_size, 1)
         self.max_rows = require_at_least("MultipleChoice.max_rows", max_rows, 1)
+        self.cut = cut
         self.columns = _columns(template)
         self._questions: list[Question] = []
 
@@ -93,7 +96,13 @@ class MultipleChoice(PeriodicEvaluation):
         if self.max_rows is not None:
             rows = rows.select(range(min(self.max_rows, len(rows))))
         self._questions = self._read(rows)
-        self._pairs(module)
+        try:
+            self._pairs(module)
+        except ValueError as error:
+            raise ValueError(
+                f"`MultipleChoice.source` has a question that cannot be asked (what is too long can be cut by "
+                f"`MultipleChoice.cut`): {error}"
+            ) from error
 
     def on_round_evaluation(
         self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
@@ -141,7 +150,7 @@ class MultipleChoice(PeriodicEvaluation):
         asked = [(prompt, choice) for prompt, choices, _ in self._questions for choice in choices]
         prompts, choices = ([pair[side] for pair in asked] for side in (0, 1))
         backbone: Any = module.backbone
-        return prompt_and_rest(backbone, prompts, choices)
+        return prompt_and_rest(backbone, prompts, choices, self.cut)
 
     def _read(self, rows: Dataset) -> list[Question]:
         several = [self.choices] if isinstance(self.choices, str) else self.choices

@@ -80,7 +80,8 @@ def text_tfidf_cosine(texts: Sequence[Sequence[str]]) -> Tensor:
     for own in told:
         means.append(torch.from_numpy(vectors[start : start + len(own)].mean(axis=0).A1))
         start += len(own)
-    return mean_pairwise_cosine(torch.stack(means)).to(torch.get_default_dtype())
+    cosine = mean_pairwise_cosine(torch.stack(means)).clamp(0, 1)
+    return cosine.to(torch.get_default_dtype())
 
 
 class ClientTexts(CollectedTexts):

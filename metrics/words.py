@@ -7,6 +7,7 @@ from typing import Final
 
 _CJK: Final = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
 _LETTER: Final = rf"[^\W_{_CJK}]"
+_A_LETTER: Final = re.compile(_LETTER)
 _WORD: Final = re.compile(rf"[{_CJK}]|\d+(?:[.,]\d+)+|{_LETTER}+(?:['’]{_LETTER}+)*")
 
 
@@ -47,15 +48,23 @@ def has_phrase(text: str, phrase: str) -> bool:
 
     Args:
         text: The text.
-        phrase: What is looked for; not empty.
+        phrase: What is looked for; more than blanks.
 
     Example:
         >>> has_phrase("I saw  new york.", "New York"), has_phrase("Romeo", "Rome"), has_phrase("在北京市", "北京")
         (True, False, True)
     """
-    before, after = (
-        rf"(?<!{_LETTER})" if re.match(_LETTER, phrase[0]) else "",
-        rf"(?!{_LETTER})" if re.match(_LETTER, phrase[-1]) else "",
-    )
-    pattern = r"\s+".join(map(re.escape, phrase.split()))
-    return re.search(f"{before}{pattern}{after}", text, re.IGNORECASE) is not None
+    whole, wanted = (" ".join(part.lower().split()) for part in (text, phrase))
+    at = whole.find(wanted)
+    while at >= 0:
+        end = at + len(wanted)
+        begins = _apart(whole[at - 1 : at], wanted[0])
+        if begins and _apart(wanted[-1], whole[end : end + 1]):
+            return True
+        at = whole.find(wanted, at + 1)
+    return False
+
+
+def _apart(left: str, right: str) -> bool:
+    """Whether two signs that stand together, of which one may be missing, belong to two words."""
+    return not (_A_LETTER.fullmatch(left) and _A_LETTER.fullmatch(right))

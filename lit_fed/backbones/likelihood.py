@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lit_fed.backbones.anatomy import context_length
-from lit_fed.backbones.padding import padded, undisturbed
+from lit_fed.backbones.padding import Side, padded, undisturbed
 from lit_fed.data.encodings.encoding import padding_id
 from lit_fed.data.encodings.prompt_tokens import border, following_tokens, prompt_tokens
 from lit_fed.data.features import IGNORED
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
 
 def prompt_and_rest(
-    backbone: CausalLM, prompts: Sequence[str], rests: Sequence[str]
+    backbone: CausalLM, prompts: Sequence[str], rests: Sequence[str], cut: bool = False
 ) -> list[tuple[list[int], list[int]]]:
-    """The tokens of prompts and of what follows them, cut as in training and generation.
+    """The tokens of prompts and of what follows them, as they are in training and generation.
 
     Args:
         backbone: The model.
         prompts: The prompts; blanks at their end begin what follows.
         rests: What follows each of them.
+        cut: Whether a prompt that is too long for the model loses its beginning.
 
     Raises:
         ValueError: If nothing follows a prompt, or a text is longer than the model allows.
@@ -42,16 +43,19 @@ def prompt_and_rest(
     ids = [token for head, tail in pairs for token in (*head, *tail)]
     require_known_ids({"input_ids": ids}, backbone, "model.backbone")
     room = context_length(backbone.model)
-    for row, (head, tail) in enumerate(pairs):
+    for prompt, rest, (head, tail) in zip(prompts, rests, pairs, strict=True):
         if not tail:
             raise ValueError(
-                f"the text after prompt {row} is expected to have a token, but is {rests[row]!r:.60}"
+                f"the text after each prompt is expected to have a token, but after {prompt!r:.60} there is {rest!r}"
             )
-        length = len(head) + len(tail) + backbone.virtual_tokens
-        if room is not None and length > room:
+        over = 0 if room is None else len(head) + len(tail) + backbone.virtual_tokens - room
+        # a model predicts from the second token on
+        if cut and 0 < over < len(head):
+            del head[:over]
+        elif over > 0:
             raise ValueError(
-                f"prompt {row} and the text after it are expected to have at most {room} tokens, which the model "
-                f"allows, but have {length}: {prompts[row]!r:.60}"
+                f"a prompt and the text after it are expected to have at most {room} tokens, which the model allows, "
+                f"but have {len(head) + len(tail) + backbone.virtual_tokens}: {prompt!r:.60}"
             )
     return pairs
 
@@ -74,7 +78,7 @@ def log_likelihoods(
     found = torch.zeros(len(pairs))
     order = sorted(range(len(pairs)), key=lambda i: sum(map(len, pairs[i])))
     tokenizer = backbone.tokenizer
-    side = "left" if tokenizer.padding_side == "left" else "right"
+    side: Side = "left" if tokenizer.padding_side == "left" else "right"
     pad = padding_id(tokenizer)
     device = next(backbone.parameters()).device
     with undisturbed(backbone):

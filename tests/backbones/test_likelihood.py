@@ -59,9 +59,19 @@ def test_the_model_is_left_as_it_was(backbone: CausalLM) -> None:
 
 def test_refusals(backbone: CausalLM) -> None:
     with pytest.raises(
-        ValueError, match="the text after prompt 1 is expected to have a token, but"
+        ValueError, match="the text after each prompt is expected to have a token, but after 'b'"
     ):
         prompt_and_rest(backbone, ["a", "b"], ["c", ""])
-    message = f"prompt 0 and the text after it are expected to have at most {ROOM} tokens, which"
+    message = f"a prompt and the text after it are expected to have at most {ROOM} tokens, which"
     with pytest.raises(ValueError, match=message):
         prompt_and_rest(backbone, ["a" * ROOM], ["b"])
+    with pytest.raises(ValueError, match=message):
+        prompt_and_rest(backbone, ["a"], ["b" * ROOM], cut=True)
+
+
+def test_a_prompt_that_is_too_long_is_cut_at_its_beginning(backbone: CausalLM) -> None:
+    long = "x" * 20 + "b" * (ROOM - 2)
+    whole, room = prompt_and_rest(backbone, [long, "b" * (ROOM - 2)], ["cd", "cd"], cut=True)
+    assert whole == room
+    assert len(whole[0]) + len(whole[1]) == ROOM
+    assert log_likelihoods(backbone, [whole]).isfinite().all()

@@ -141,7 +141,7 @@ def test_questions_as_the_hub_has_them(tmp_path: Path) -> None:
         ({"choices": ["a", " "]}, {}, "to give a list of texts, but row 0 has ['a', ' ']"),
         ({}, {"answer": "key"}, "`MultipleChoice.answer` is expected to name a column of the"),
         ({}, {"template": "{asked}"}, "`MultipleChoice.template` is expected to name a column"),
-        ({"query": "a" * 80}, {}, "prompt 0 and the text after it are expected to have at most 64"),
+        ({"query": "a" * 80}, {}, "`MultipleChoice.source` has a question that cannot be asked"),
     ],
 )
 def test_what_cannot_be_asked_is_said_before_training(
