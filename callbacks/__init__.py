@@ -7,6 +7,7 @@ from lit_fed.lazy_names import lazy_names
 if TYPE_CHECKING:
     from lit_fed.callbacks.adapter_export import AdapterExport
     from lit_fed.callbacks.client_metrics import ClientMetrics
+    from lit_fed.callbacks.client_similarity import ClientSimilarity
     from lit_fed.callbacks.curves import FederationCurves
     from lit_fed.callbacks.defaults import default_callbacks
     from lit_fed.callbacks.federated_callback import FederatedCallback
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from lit_fed.callbacks.learning_rate import ClientLearningRate
     from lit_fed.callbacks.lightning_callbacks import check_callbacks, check_loggers
     from lit_fed.callbacks.metrics_csv import MetricsCSV
+    from lit_fed.callbacks.multiple_choice import MultipleChoice
     from lit_fed.callbacks.parameter_change import ParameterChange
     from lit_fed.callbacks.partition_table import PartitionTable
     from lit_fed.callbacks.peak_memory import PeakMemory
@@ -35,11 +37,13 @@ __all__ = [
     "AdapterExport",
     "ClientLearningRate",
     "ClientMetrics",
+    "ClientSimilarity",
     "FederatedCallback",
     "FederationCurves",
     "GenerationEvaluation",
     "LearningCheck",
     "MetricsCSV",
+    "MultipleChoice",
     "ParameterChange",
     "PartitionTable",
     "PeakMemory",

@@ -184,8 +184,9 @@ class GenerationEvaluation(PeriodicEvaluation):
         encoding = trainer.datamodule.encoding
         own = rows.remove_columns([ROW_ID]) if ROW_ID in rows.column_names else rows
         told: dict[str, Any] = {"rows": list(own)}
-        if encoding.answer_column is not None:
-            told["target"] = written_values(rows, encoding.answer_column, "data.encoding")
+        answers = encoding.answers(rows)
+        if answers is not None:
+            told["target"] = [answer or "" for answer in answers]
         hidden = {encoding.answer_column, encoding.weight}
         columns = [self.source] if self.source else dict.fromkeys(encoding.columns.values())
         texts = [

@@ -307,12 +307,14 @@ class FederatedTrainer(LightningCompatibility):
             self.call("on_fit_start")
             if again and self.current_round:
                 self._report(loop)
-            loop.prepare()
+            if self.current_round < self.max_rounds:
+                loop.prepare()
             if self.compile:
                 loop.compile()
             self.events.report_to_callbacks(model, "on_train_start")
             while self.current_round < self.max_rounds and not self._stops():
                 self.start_epoch()
+                loop.prepare()
                 metrics = loop.run_round()
                 self._report(loop)
                 # before the round is kept, so that what callbacks have counted is kept with it

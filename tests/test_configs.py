@@ -30,6 +30,8 @@ NAMES = [str(path.relative_to(CONFIGS)) for path in PATHS]
 OVERLAY_NAMES = [str(path.relative_to(CONFIGS)) for path in OVERLAYS]
 CLASSIFIERS = [p for p in sorted(CONFIGS.glob("*.yaml")) if "CausalLM" not in p.read_text("utf-8")]
 METHOD = CONFIGS / "lora_fedavg.yaml"
+GENERATING = CONFIGS / "lora_fedavg_instructions.yaml"
+INSTRUCTIONS = ("alpaca", "chats", "dolly_clients")
 TABLE_1 = ["fed_pet", "lora_fedavg", "fed_prompt", "fed_adapters", "ddg_msi"]
 
 
@@ -91,9 +93,27 @@ def instructions_and_a_processor(folder: Path) -> list[str]:
     return [*here, f"--model.backbone.model={model}", "--data.max_length=32"]
 
 
+def instruction_files(folder: Path) -> None:
+    """Files of instructions and chats in the three forms, with sentences of our own."""
+    for name in ("dolly", "alpaca", "chats"):
+        (folder / "data" / name).mkdir(parents=True)
+    asked = ["What is six plus three?", "Who has the red boat?", "Say it again."] * 8
+    dolly = [{"instruction": q, "context": "", "response": "It is nine."} for q in asked]
+    for name in ("local_training_0", "local_training_1", "global_test"):
+        (folder / "data" / "dolly" / f"{name}.json").write_text(json.dumps(dolly))
+    alpaca = [{"instruction": q, "input": "Ann has it.", "output": "Ann."} for q in asked]
+    (folder / "data" / "alpaca" / "alpaca_data.json").write_text(json.dumps(alpaca))
+    turns = [("user", "Who?"), ("assistant", "Ann."), ("user", "Why?"), ("assistant", "She ran.")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    chats = [{"author": "abc"[i % 3], "messages": messages[: 2 + i % 3]} for i in range(24)]
+    for name in ("train", "test"):
+        lines = "\n".join(json.dumps(chat) for chat in chats)
+        (folder / "data" / "chats" / f"{name}.jsonl").write_text(lines)
+
+
 def test_there_are_configurations() -> None:
     assert "lora_fedavg.yaml" in NAMES
-    names = ["embedded_tasks", "sst2", "sst2_trec", "tatoeba"]
+    names = ["alpaca", "chats", "dolly_clients", "embedded_tasks", "sst2", "sst2_trec", "tatoeba"]
     assert [f"data/{name}.yaml" for name in names] == OVERLAY_NAMES
     assert [path.stem for path in BACKBONES] == ["minilm"]
     assert [path.stem for path in ATTACKS] == ["boosted_update", "random_update", "sign_flip"]
@@ -124,6 +144,8 @@ def test_runs_at_its_smallest_size(
         sst2_files(tmp_path)
         model = save_toy_model(tmp_path / "model")
         smaller.append(f"--model.backbone.model={model}")
+    if "fedsd" in path.stem:
+        smaller.append("--data.train.init_args.size=60")
     if path.parent.name == "gpu":
         smaller += instructions_and_a_processor(tmp_path)
     main(["fit", "--config", str(path), *smaller, "--trainer.enable_progress_bar=false"])
@@ -134,8 +156,9 @@ def test_an_overlay_changes_the_data_of_a_method(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = path.read_text(encoding="utf-8").splitlines()[0]
+    method = GENERATING if path.stem in INSTRUCTIONS else METHOD
     assert first == (
-        f"# lit-fed fit --config configs/{METHOD.name} --config configs/data/{path.name}"
+        f"# lit-fed fit --config configs/{method.name} --config configs/data/{path.name}"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["lit-fed"])
@@ -147,8 +170,10 @@ def test_an_overlay_changes_the_data_of_a_method(
     elif path.stem == "sst2":
         sst2_files(tmp_path)
         smaller.append("--data.public_size=8")
+    elif path.stem in INSTRUCTIONS:
+        instruction_files(tmp_path)
     overlay = yaml.safe_load(path.read_text(encoding="utf-8"))
-    cli = LitFedCLI(["fit", "--config", str(METHOD), "--config", str(path), *smaller])
+    cli = LitFedCLI(["fit", "--config", str(method), "--config", str(path), *smaller])
     assert type(cli.model).__name__ == "FedAvg"
     data = cli.datamodule
     assert data.tasks == overlay["data"].get("tasks")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,9 +23,12 @@ from lit_fed.backbones.generation.settings import (
     require_stop_strings,
 )
 from lit_fed.backbones.identity import adapter_settings, model_settings
+from lit_fed.backbones.packed_attention import block_mask, reads_packed
+from lit_fed.backbones.padding import trial_rows, undisturbed
 from lit_fed.backbones.prediction import Prediction
 from lit_fed.backbones.pretrained import DType, load_pretrained
 from lit_fed.backbones.text_generator import TextGenerator
+from lit_fed.data.chat_templates.rendering import ends_of_turns
 from lit_fed.data.encodings.prompt_tokens import border, prompt_tokens
 from lit_fed.data.known_ids import require_known_ids
 from lit_fed.limits import require_at_least
@@ -33,6 +37,9 @@ if TYPE_CHECKING:
     from peft import PeftConfig
 
 _NEW_TOKENS = 128
+# Parts of predictions' spread that rounding moves.
+_ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4}
+_COARSE = 0.02
 
 
 class CausalLM(Backbone, TextGenerator):
@@ -103,13 +110,15 @@ class CausalLM(Backbone, TextGenerator):
         self._settle_padding(self._logits)
         # Found out where it is asked for first: whether texts of different lengths may be continued together.
         self._continues_padded: bool | None = None
+        self.end_with(ends_of_turns(self.tokenizer))
 
     def forward(self, batch: Mapping[str, Tensor], output_hidden: bool = False) -> Prediction:
         """Predict the next token at every place.
 
         Args:
             batch: ``input_ids`` [B, L], optional ``attention_mask`` [B, L] and whatever else the
-                model takes; optional ``labels`` [B, L], -100 where there is nothing to learn.
+                model takes; optional ``labels`` [B, L], -100 where there is nothing to learn. Of packed rows also
+                ``segment_ids`` [B, L], the row of each token, and ``position_ids``.
             output_hidden: Whether the prediction has the last hidden state.
 
         Returns:
@@ -126,6 +135,40 @@ class CausalLM(Backbone, TextGenerator):
             return Prediction(logits, None, mask, hidden, attention_mask)
         targets = labels[:, 1:].masked_fill(~within, -100)
         return Prediction(logits, targets, targets != -100, hidden, attention_mask)
+
+    @cached_property
+    def packs(self) -> bool:
+        """Whether it reads several rows in one sequence as if each were alone, which is found by trying.
+
+        Not behind a learnt prompt, nor by a model that takes no positions, nor by one of whose layers some see no
+        further than a window, which a row would have to be longer than to show.
+        """
+        window = getattr(self._base.config.get_text_config(), "sliding_window", None)
+        if self.virtual_tokens or window or "position_ids" not in self._accepted:
+            return False
+        device, dtype = self._base.device, self._base.dtype
+        rows = trial_rows(self.tokenizer, prefix=True)
+
+        def logits(batch: dict[str, Tensor]) -> Tensor:
+            return self._logits({name: field.to(device) for name, field in batch.items()})
+
+        with undisturbed(self):
+            return reads_packed(logits, [rows[0], rows[1], rows[0]], _ROUNDING.get(dtype, _COARSE))
+
+    def end_with(self, tokens: Sequence[int]) -> None:
+        """Take tokens that end an answer, beside the end of sequence and those of the checkpoint.
+
+        They become part of the model's own settings of generation, which an exported model has as well. Those of its
+        tokenizer's chat template are there from the start.
+
+        Args:
+            tokens: Their ids.
+        """
+        own = self._base.generation_config
+        told = own.eos_token_id
+        known = [] if told is None else [told] if isinstance(told, int) else list(told)
+        if new := [t for t in tokens if t not in {*known, self.tokenizer.eos_token_id}]:
+            own.eos_token_id = [*known, *new]
 
     def generate(
         self,
@@ -307,6 +350,23 @@ class CausalLM(Backbone, TextGenerator):
             "autocast": str(torch.get_autocast_dtype(device)) * torch.is_autocast_enabled(device),
         }
         return content_digest(told, weights)
+
+    def _inputs(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
+        """What the model takes of a batch; of packed rows each sees itself alone."""
+        inputs = super()._inputs(batch)
+        if "segment_ids" in batch:
+            inputs["attention_mask"] = self._block_mask(batch["segment_ids"])
+        return inputs
+
+    def _block_mask(self, segments: Tensor) -> Tensor:
+        seen = block_mask(segments)
+        if self._base.config._attn_implementation == "sdpa":
+            return seen
+        # what is added to the scores, as other kinds of attention take it
+        dtype = self._base.dtype
+        return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(
+            ~seen, torch.finfo(dtype).min
+        )
 
     def _logits(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits [B, L, V] at every token, those of a prompt left out."""

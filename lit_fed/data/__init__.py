@@ -6,13 +6,24 @@ from lit_fed.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from lit_fed.data.bucketing import LengthBucketSampler
+    from lit_fed.data.chat_templates import (
+        AlpacaTemplate,
+        ChatMLTemplate,
+        ChatTemplate,
+        DialogueTemplate,
+    )
     from lit_fed.data.client_data import ClientData
     from lit_fed.data.datamodule import FederatedDataModule
     from lit_fed.data.embedded.answers import answer_is_right
     from lit_fed.data.embedded_instructions import EmbeddedInstructions
     from lit_fed.data.embedded_mistakes import EmbeddedMistakes
     from lit_fed.data.embedded_pairs import EmbeddedPairs
-    from lit_fed.data.encodings import CausalLMEncoding, ClassificationEncoding, Encoding
+    from lit_fed.data.encodings import (
+        CausalLMEncoding,
+        ClassificationEncoding,
+        Encoding,
+        InstructionEncoding,
+    )
     from lit_fed.data.features import Features
     from lit_fed.data.partitioners import (
         DirichletPartitioner,
@@ -22,6 +33,7 @@ if TYPE_CHECKING:
         Partitioner,
         QuantitySkewPartitioner,
     )
+    from lit_fed.data.records import ChatRecords, InstructionRecords, Records
     from lit_fed.data.sources import (
         ClientFiles,
         CSVSource,
@@ -38,11 +50,16 @@ else:
     __getattr__, __dir__ = lazy_names(__name__)
 
 __all__ = [
+    "AlpacaTemplate",
     "CSVSource",
     "CausalLMEncoding",
+    "ChatMLTemplate",
+    "ChatRecords",
+    "ChatTemplate",
     "ClassificationEncoding",
     "ClientData",
     "ClientFiles",
+    "DialogueTemplate",
     "DirichletPartitioner",
     "EmbeddedInstructions",
     "EmbeddedMistakes",
@@ -52,6 +69,8 @@ __all__ = [
     "FederatedDataModule",
     "HubSource",
     "IIDPartitioner",
+    "InstructionEncoding",
+    "InstructionRecords",
     "JSONLSource",
     "LabelShardsPartitioner",
     "LengthBucketSampler",
@@ -60,6 +79,7 @@ __all__ = [
     "ParquetSource",
     "Partitioner",
     "QuantitySkewPartitioner",
+    "Records",
     "Source",
     "TSVSource",
     "TaskSources",

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from weakref import WeakKeyDictionary
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -23,6 +24,7 @@ from lit_fed.data.encodings import ClassificationEncoding, Encoding
 from lit_fed.data.feature_cache import FeatureCache
 from lit_fed.data.features import Features, collated
 from lit_fed.data.known_ids import require_known_ids
+from lit_fed.data.packed import packed
 from lit_fed.data.partition_table import partition_table
 from lit_fed.data.partitioners import IIDPartitioner, Partitioner
 from lit_fed.data.reader import PlainReader, Reader
@@ -180,6 +182,7 @@ class FederatedDataModule(LightningDataModule):
         self._unanswered: Mapping[str, frozenset[int]] = {}
         self._said: set[str] = set()
         self._known: tuple[list[str], str] | None = None
+        self._packed: WeakKeyDictionary[Features, Features] = WeakKeyDictionary()
 
     @classmethod
     def from_datasets(
@@ -242,6 +245,8 @@ class FederatedDataModule(LightningDataModule):
         tables = self._load(answered)
         if self._known is not None:
             self.encoding.order_labels(*self._known)
+        for line in tables.left_out:
+            self._say_once(line)
         named, count = tables.clients, self.num_clients
         if named is not None and count not in (None, len(named)):
             raise ValueError(
@@ -367,6 +372,7 @@ class FederatedDataModule(LightningDataModule):
         tokenizer: PreTrainedTokenizerBase,
         seed: int | None = None,
         batch_size: int | None = None,
+        packing: bool = False,
     ) -> DataLoader[Batch]:
         """Batches of rows; they are tokenised once and kept.
 
@@ -377,6 +383,8 @@ class FederatedDataModule(LightningDataModule):
                 None: in order.
             batch_size: Rows of a batch. None: `batch_size` where rows are shuffled, else
                 `eval_batch_size`.
+            packing: Whether the rows are a client's training rows, several of which may be in one sequence where
+                `encoding` packs them. Such batches have no ``index``.
 
         Raises:
             ValueError: If there are no rows, or they cannot be encoded.
@@ -387,6 +395,8 @@ class FederatedDataModule(LightningDataModule):
                 "`rows` of dataloader are expected to be one or more, but there are none"
             )
         features = self._cache.get(rows, tokenizer)
+        if packing and self.encoding.packing:
+            features = self._in_sequences(features)
         features.pad_to_multiple_of = self.pad_to_multiple_of or 1
         features.padding_side = tokenizer.padding_side
         size = batch_size or (self.eval_batch_size if seed is None else self.batch_size)
@@ -402,6 +412,12 @@ class FederatedDataModule(LightningDataModule):
             # Without one, each iteration would draw from the global random state.
             generator=torch.Generator().manual_seed(seed or 0),
         )
+
+    def _in_sequences(self, features: Features) -> Features:
+        """Rows packed into sequences, once."""
+        if features not in self._packed:
+            self._packed[features] = packed(features, self._cache.max_length)
+        return self._packed[features]
 
     def check(self, backbones: Mapping[str, Reader]) -> None:
         """Find everything that can be wrong before training: encodes all rows for all models, and keeps them.
@@ -419,6 +435,13 @@ class FederatedDataModule(LightningDataModule):
         self._cache.capacity = self._capacity * max(1, len(backbones))
         for name, backbone in backbones.items():
             self._check_kind(name, backbone)
+            if self.encoding.packing and not backbone.packs:
+                raise ValueError(
+                    f"`data.encoding.packing` is expected to be false, since `model.{name}`, a "
+                    f"{type(backbone).__name__}, cannot read several rows in one sequence as if each were alone, but "
+                    f"got true"
+                )
+            backbone.end_with(self.encoding.stop_ids(backbone.tokenizer))
         cut: Counter[str] = Counter()
         total: Counter[str] = Counter()
         for where, rows in self._parts():
@@ -517,7 +540,7 @@ class FederatedDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """All clients' rows together, for a stock Trainer."""
         self.check(self._stock_readers())
-        return self.dataloader(self._ready().pooled, self._tokenizer(), seed=self._seed)
+        return self.dataloader(self._ready().pooled, self._tokenizer(), self._seed, packing=True)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """The validation rows, for a stock Trainer."""

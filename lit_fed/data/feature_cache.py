@@ -63,6 +63,7 @@ class FeatureCache:
             tokenizer.bos_token_id,
             tokenizer.truncation_side,
             tokenizer.padding_side,
+            str(tokenizer.chat_template),
         )
         known = self._contents.get(tokenizer)
         if known is not None and known[0] == state:

@@ -28,6 +28,13 @@ class Reader(Protocol):
     def name_labels(self, names: Sequence[str]) -> None:
         """Take names for its first labels, in their order."""
 
+    def end_with(self, tokens: Sequence[int]) -> None:
+        """Take tokens that end an answer, where it generates."""
+
+    @property
+    def packs(self) -> bool:
+        """Whether it reads several rows in one sequence as if each were alone."""
+
     @property
     def trains(self) -> bool:
         """Whether anything of it trains; a frozen model, such as a teacher, keeps its names of labels."""
@@ -57,6 +64,7 @@ class PlainReader:
         id_limits: How many ids it knows, by the fields of a batch.
         label_names: Names of its labels in their order. None: it has none but numbers.
         trains: Whether anything of it trains.
+        packs: Whether it reads several rows in one sequence as if each were alone.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -66,6 +74,10 @@ class PlainReader:
     id_limits: Mapping[str, int] = field(default_factory=dict)
     label_names: list[str] | None = None
     trains: bool = True
+    packs: bool = False
 
     def name_labels(self, names: Sequence[str]) -> None:
         """Nothing: its names are as they were given."""
+
+    def end_with(self, tokens: Sequence[int]) -> None:
+        """Nothing: it does not generate."""

@@ -16,7 +16,6 @@ from lit_fed.data.columns import (
     required_values,
     row_ids,
     select_rows,
-    with_texts,
     written_values,
 )
 from lit_fed.data.encodings import Encoding
@@ -42,6 +41,7 @@ class Tables:
         tests: Tests by name.
         clients: The positions of each client's rows in `train`, by name. None: still to be divided.
         unanswered: The ids of rows that do not say what is to be predicted, of the tests with such rows.
+        left_out: What was left out, in a line for each table of which something was.
     """
 
     train: Dataset
@@ -50,6 +50,7 @@ class Tables:
     tests: dict[str, Dataset]
     clients: dict[str, Positions] | None = None
     unanswered: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
 
 def load_tables(
@@ -80,24 +81,27 @@ def load_tables(
     """
     tests = test if isinstance(test, Mapping) else {} if test is None else {"test": test}
 
+    left_out: list[str] = []
+
     def load(where: str, table: Source | Dataset) -> Dataset:
-        return load_table(where, table, encoding, tasks)
+        return _learnable(where, load_table(where, table, encoding, tasks), encoding, left_out)
 
     clients = None
     if is_of_clients(train):
-        rows, clients = _clients_rows(train, encoding, tasks)
+        rows, owned = _clients_rows(train, encoding, tasks)
+        _kept(rows, owned, "of `data.tasks`")
+        rows = _learnable("data.train", rows, encoding, left_out)
+        clients = _kept(rows, owned, "with something to learn from")
     else:
         rows = load("data.train", train)
     with naming("data.train"):
         encoding.prepare(rows)
     named = {n: f"data.test.{n}" if tests is test else "data.test" for n in tests}
     unanswered: dict[str, frozenset[int]] = {}
-    answer = encoding.answer_column
-    if not answered and answer is not None:
-        (given,) = written_values(rows.select([0]), answer, "data.encoding")
+    if not answered:
         for name, table in tests.items():
             tests = {**tests, name: _read(named[name], table)}
-            tests[name], without = _answered(tests[name], answer, str(given))
+            tests[name], without = encoding.answered(tests[name], rows)
             if without:
                 unanswered[name] = without
     return Tables(
@@ -107,19 +111,44 @@ def load_tables(
         {name: load(where, tests[name]) for name, where in named.items()},
         clients,
         unanswered,
+        tuple(left_out),
     )
 
 
-def _answered(table: Dataset, answer: str, given: str) -> tuple[Dataset, frozenset[int]]:
-    """A table with the given answer where it has none, and the positions of these rows."""
-    if answer not in table.column_names:
-        return table.add_column(answer, [given] * len(table)), frozenset(range(len(table)))
-    values = written_values(table, answer, "data.encoding")
-    without = frozenset(i for i, value in enumerate(values) if value is None or not value.strip())
-    if not without:
-        return table, without
-    texts = [given if i in without else value for i, value in enumerate(values)]
-    return with_texts(table, answer, texts), without
+def _learnable(where: str, rows: Dataset, encoding: Encoding, left_out: list[str]) -> Dataset:
+    """The rows that have something to learn from; what is left out is said in a line.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    found = encoding.learnable(rows)
+    if found is None or found[0].all():
+        return rows
+    has, lack = found
+    first = int(row_ids(rows)[int((~has).argmax())])
+    if not has.any():
+        raise ValueError(
+            f"`{where}` is expected to have rows with {lack}, but none of its {len(rows)} has one: there is nothing "
+            f"to learn from"
+        )
+    left_out.append(
+        f"{where}: {int((~has).sum()):,} of {len(rows):,} rows are left out, the first is row {first}: they have "
+        f"nothing to learn from, which is {lack}"
+    )
+    return select_rows(rows, np.flatnonzero(has))
+
+
+def _kept(rows: Dataset, owned: Mapping[str, Positions], what: str) -> dict[str, Positions]:
+    """The positions of each client's rows in a table of which some rows have been taken out.
+
+    Raises:
+        ValueError: If a client has none left.
+    """
+    kept = row_ids(rows)
+    left = {name: np.flatnonzero(np.isin(kept, own)) for name, own in owned.items()}
+    if without := [name for name, own in left.items() if not len(own)]:
+        raise ValueError(f"`data.train.{without[0]}` is expected to have rows {what}, but has none")
+    return left
 
 
 def is_of_clients(train: object) -> TypeGuard[ClientFiles | Mapping[str, Source | Dataset]]:
@@ -145,23 +174,14 @@ def _clients_rows(
     encoding: Encoding,
     tasks: Sequence[str] | None,
 ) -> tuple[Dataset, dict[str, Positions]]:
-    """The rows of clients that are separate already, as one table, and who has which."""
+    """The rows of clients that are separate already, as one table, and the ids of each one's."""
     with naming("data.train"):
         sources = train.sources() if isinstance(train, ClientFiles) else train
     require_names(sources)
     rows, owned = joined_tables(
         {name: read_table(f"data.train.{name}", one, encoding) for name, one in sources.items()}
     )
-    rows = rows_with_ids(rows, "data.train", tasks)
-    if tasks is None:
-        return rows, owned
-    kept = row_ids(rows)
-    owned = {name: np.flatnonzero(np.isin(kept, own)) for name, own in owned.items()}
-    if without := [name for name, own in owned.items() if not len(own)]:
-        raise ValueError(
-            f"`data.train.{without[0]}` is expected to have rows of `data.tasks`, but has none"
-        )
-    return rows, owned
+    return rows_with_ids(rows, "data.train", tasks), owned
 
 
 def load_table(

@@ -66,6 +66,7 @@ class FederationLoop:
         self.run = run
         self.callbacks = callbacks
         self._round = FederationRound(training, execution, selection, settings)
+        self._prepared_for: int | None = None
 
     @property
     def module(self) -> FederatedModule:
@@ -80,6 +81,7 @@ class FederationLoop:
         broadcast = self.module.initial_broadcast()
         self.module.train()
         self.state = FederationState(0, broadcast)
+        self._prepared_for = None
 
     def load(
         self,
@@ -99,6 +101,7 @@ class FederationLoop:
             ValueError: If it is damaged, of a run that differs, or does not fit the module.
         """
         self.state = self.run.load(path, matters, with_changes)
+        self._prepared_for = None
         try:
             self.act_as_server()
         except (ValueError, KeyError, RuntimeError) as error:
@@ -119,9 +122,13 @@ class FederationLoop:
         self.act_as_server()
 
     def prepare(self) -> None:
-        """Let every client prepare that has not yet."""
-        everyone = self.selection.everyone(self.state)
-        self.state = prepare_clients(self.training, self.execution, everyone, self.run, self.state)
+        """Before a round, let every client prepare that has not yet, or is to prepare again; once a round."""
+        if self._prepared_for != self.state.round:
+            self._prepared_for = self.state.round
+            everyone = self.selection.everyone(self.state)
+            self.state = prepare_clients(
+                self.training, self.execution, everyone, self.run, self.state
+            )
 
     # ---------------------------------------------------------------- rounds
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from lit_fed.data.columns import column_values, row_ids, written_values
+from lit_fed.data.columns import column_values, row_ids
 from lit_fed.federation.client.evaluation_loop import EvaluationLoop
 from lit_fed.federation.client.local_batches import limited
 from lit_fed.federation.generation import GenerationSettings, generated_texts
@@ -75,11 +75,9 @@ def _count(evaluation: EvaluationLoop, rows: Dataset, limit: int | float) -> int
 def _expected(evaluation: EvaluationLoop, rows: Dataset) -> list[Any]:
     """What the table says, labels by their names."""
     encoding = evaluation.data.encoding
-    if encoding.answer_column is None:
-        return [None] * len(rows)
     label_ids = getattr(encoding, "label_ids", None)
     if label_ids is None:
-        return written_values(rows, encoding.answer_column, "data.encoding")
+        return encoding.answers(rows) or [None] * len(rows)
     names = _label_names(evaluation)
     return [names[label] for label in label_ids(rows).tolist()]
 

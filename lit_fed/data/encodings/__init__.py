@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from lit_fed.data.encodings.causal_lm import CausalLMEncoding
     from lit_fed.data.encodings.classification import ClassificationEncoding
     from lit_fed.data.encodings.encoding import Encoding
+    from lit_fed.data.encodings.instruction import InstructionEncoding
 else:
     __getattr__, __dir__ = lazy_names(__name__)
 
-__all__ = ["CausalLMEncoding", "ClassificationEncoding", "Encoding"]
+__all__ = ["CausalLMEncoding", "ClassificationEncoding", "Encoding", "InstructionEncoding"]

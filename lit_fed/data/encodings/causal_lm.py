@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from string import Formatter
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
-
-from lit_fed.data.columns import row_ids
-from lit_fed.data.encodings.encoding import Encoding, column_texts, padding_id, require_tokens
+from lit_fed.data.columns import in_memory_with_texts, row_ids
+from lit_fed.data.encodings.encoding import Encoding, column_texts, padding_id
+from lit_fed.data.encodings.learnt_tokens import cut_row, end_of_sequence, require_learnt, slices
 from lit_fed.data.encodings.prompt_tokens import (
     border,
     following_tokens,
     pieces,
     prompt_tokens,
     special_tokens,
+    tokens_before,
     tokens_of_pieces,
 )
 from lit_fed.data.features import IGNORED, Features
@@ -24,8 +23,6 @@ from lit_fed.data.features import IGNORED, Features
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
-
-_ROWS_AT_ONCE = 1000
 
 
 class CausalLMEncoding(Encoding):
@@ -109,11 +106,32 @@ class CausalLMEncoding(Encoding):
         texts = [border(prompt)[0] for prompt in self.prompts(rows)]
         meant = self._meant(tokenizer)
         ids: list[list[int]] = []
-        for part in _parts(len(texts)):
+        for part in slices(len(texts)):
             ids += prompt_tokens(tokenizer, texts[part], self.split_special_tokens and not meant)
         for row in self._with_typed_tokens(rows, meant):
             ids[row] = self._typed_ids(rows, row, tokenizer, meant)[0]
         return ids
+
+    def with_hints(self, rows: Dataset, hints: Sequence[str]) -> Dataset:
+        """The rows with a text more at the end of the last column before the response; see :class:`Encoding`.
+
+        Where that column is empty, the text stands there alone.
+
+        Raises:
+            ValueError: If the template has no column before the response.
+        """
+        if len(self._parts) < 2:
+            raise ValueError(
+                f"`data.encoding.template` is expected to have a column before the response, whose text a hint can "
+                f"follow, but got {self.template!r}"
+            )
+        column = self._parts[-2][1]
+        texts = column_texts(rows, column, "data.encoding.template", missing="")
+        joined = [
+            f"{text}{hint}" if text.strip() else hint.lstrip()
+            for text, hint in zip(texts, hints, strict=True)
+        ]
+        return in_memory_with_texts(rows, column, joined)
 
     def _response_ids(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
         """The tokens of each row's response and of what the template has after it."""
@@ -121,7 +139,7 @@ class CausalLMEncoding(Encoding):
         responses = column_texts(rows, self.response, "data.encoding.response")
         meant = self._meant(tokenizer)
         ids: list[list[int]] = []
-        for part in _parts(len(prompts)):
+        for part in slices(len(prompts)):
             ids += following_tokens(
                 tokenizer,
                 [text for text, _ in prompts[part]],
@@ -184,28 +202,19 @@ class CausalLMEncoding(Encoding):
             ValueError: If the tokenizer gives no offsets or has no end-of-sequence token.
         """
         self.require_columns(rows)
-        if not tokenizer.is_fast:
-            raise ValueError(
-                f"`data.encoding` needs a fast tokenizer, which gives offsets, but the model's is "
-                f"a {type(tokenizer).__name__}"
-            )
-        if not isinstance(tokenizer.eos_token_id, int):
-            raise ValueError(
-                "`data.encoding` needs a tokenizer with an end-of-sequence token, but the model's "
-                "has none"
-            )
+        eos = end_of_sequence(tokenizer)
         heads = self.prompt_ids(rows, tokenizer)
         tails = self._response_ids(rows, tokenizer)
-        begins = len(_before(tokenizer))
+        begins = len(tokens_before(tokenizer))
         ids: list[list[int]] = []
         labels: list[list[int]] = []
         cut = 0
         for prompt, response in zip(heads, tails, strict=True):
             whole = response
-            if not whole or whole[-1] != tokenizer.eos_token_id:
-                whole = [*whole, tokenizer.eos_token_id]
+            if not whole or whole[-1] != eos:
+                whole = [*whole, eos]
             cut += len(prompt) + len(whole) > max_length
-            head, tail = self._cut(prompt, whole, begins, max_length)
+            head, tail = cut_row(prompt, whole, begins, max_length, self.truncation == "end")
             ids.append(head + tail)
             labels.append([IGNORED] * len(head) + tail)
         return Features(
@@ -217,34 +226,10 @@ class CausalLMEncoding(Encoding):
 
     def check(self, features: Features, num_labels: int | None) -> None:
         """Raise where a row has nothing to learn from, see :class:`Encoding`."""
-        require_tokens(features)
-        learnt = (features.tokens["labels"] != IGNORED).astype(np.int64)
-        # A model predicts from the second token on.
-        learnt[features.offsets[:-1]] = 0
-        counts: npt.NDArray[np.int64] = np.add.reduceat(learnt, features.offsets[:-1])
-        if nothing := int((counts == 0).sum()):
-            row = int(features.rows["index"][int((counts == 0).argmax())])
-            raise ValueError(
-                f"{nothing} of {len(features)} rows have nothing to learn from, the first is row "
-                f"{row}: their response is cut off; raise `data.max_length` or set "
-                f"`data.encoding.truncation` to prompt"
-            )
-
-    def _cut(
-        self, head: list[int], tail: list[int], bos: int, max_length: int
-    ) -> tuple[list[int], list[int]]:
-        """Cut the prompt and the response to `max_length`.
-
-        The prompt keeps its first `bos` tokens.
-        """
-        if len(head) + len(tail) <= max_length:
-            return head, tail
-        if self.truncation == "end":
-            head = head[:max_length]
-            return head, tail[: max_length - len(head)]
-        room = max(max_length - bos, 0)
-        kept = min(len(head) - bos, max(room - len(tail), room // 4))
-        return head[:bos] + head[len(head) - kept :], tail[: room - kept]
+        require_learnt(
+            features,
+            "their response is cut off; raise `data.max_length` or set `data.encoding.truncation` to prompt",
+        )
 
 
 def _parse(template: str, response: str) -> tuple[list[tuple[str, str]], str]:
@@ -280,15 +265,3 @@ def _parse(template: str, response: str) -> tuple[list[tuple[str, str]], str]:
             f"`data.encoding.response`, once and as its last, but got {template!r}"
         )
     return parts, literals
-
-
-def _parts(count: int) -> Iterator[slice]:
-    """Slices of rows that are tokenised at once."""
-    return (slice(first, first + _ROWS_AT_ONCE) for first in range(0, count, _ROWS_AT_ONCE))
-
-
-def _before(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The special tokens that the tokenizer puts before a text."""
-    encoded = tokenizer("a", return_special_tokens_mask=True)
-    ids: list[int] = encoded["input_ids"]
-    return ids[: encoded["special_tokens_mask"].index(0)]

@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from lit_fed.data.columns import (
+    in_memory_with_texts,
     number,
     require_column,
     require_values,
     required_values,
     row_ids,
+    with_texts,
     written_values,
 )
 from lit_fed.data.features import Features
@@ -36,11 +38,13 @@ class Encoding(ABC):
         names: The labels' names in the order of their numbers; None where they have none.
         classifies: Whether a row has one label, for models that classify, or one for each token. None: for
             any model.
+        packing: Whether a training batch's sequences hold several rows each.
     """
 
     optional: ClassVar[frozenset[str]] = frozenset({"weight"})
     names: list[str] | None = None
     classifies: ClassVar[bool | None] = None
+    packing: bool = False
 
     def __init__(self, weight: str | None = None) -> None:
         self.weight = weight
@@ -68,6 +72,86 @@ class Encoding(ABC):
         self, rows: Dataset, tokenizer: PreTrainedTokenizerBase
     ) -> list[list[int]] | None:
         """The tokens of :meth:`prompts`, as they are in training. None: those of the texts."""
+        return None
+
+    def responses(self, rows: Dataset) -> list[str]:
+        """The texts that are learnt: the rows' answers, as they are written.
+
+        Raises:
+            ValueError: If the encoding has none, or one is missing.
+        """
+        if self.prompts(rows.select([])) is None or self.answer_column is None:
+            raise ValueError(
+                f"`data.encoding` is expected to be one with a response, such as CausalLMEncoding, but got "
+                f"{type(self).__name__}"
+            )
+        return column_texts(rows, self.answer_column, "data.encoding.response")
+
+    def with_responses(self, rows: Dataset, texts: Sequence[str]) -> Dataset:
+        """The rows with other texts to learn, and all else as it was.
+
+        Args:
+            rows: N rows.
+            texts: N texts, in the place of :meth:`responses`.
+        """
+        self.responses(rows.select([]))
+        return in_memory_with_texts(rows, str(self.answer_column), texts)
+
+    def with_hints(self, rows: Dataset, hints: Sequence[str]) -> Dataset:
+        """The rows with a text more in each prompt, at the end of what the user says.
+
+        Args:
+            rows: N rows.
+            hints: N texts, which begin with the blanks or line breaks between them and what is there.
+
+        Raises:
+            ValueError: If the encoding's prompts have no place for one.
+        """
+        raise ValueError(
+            f"`data.encoding` is expected to be one whose prompts can have a text more, such as CausalLMEncoding, but "
+            f"got {type(self).__name__}"
+        )
+
+    def answers(self, rows: Dataset) -> list[str | None] | None:
+        """What is to be predicted, as texts; None of a row without. None: nothing is."""
+        if self.answer_column is None:
+            return None
+        return written_values(rows, self.answer_column, "data.encoding")
+
+    def answered(self, rows: Dataset, like: Dataset) -> tuple[Dataset, frozenset[int]]:
+        """Rows of which those that do not say what is to be predicted have something there, to be read like others.
+
+        Args:
+            rows: A table as it was loaded, perhaps without the column.
+            like: The training table, whose first value is taken.
+
+        Returns:
+            The table, and the positions of these rows.
+        """
+        answer = self.answer_column
+        if answer is None:
+            return rows, frozenset()
+        (given,) = written_values(like.select([0]), answer, "data.encoding")
+        if answer not in rows.column_names:
+            filled = rows.add_column(answer, [str(given)] * len(rows))
+            return filled, frozenset(range(len(rows)))
+        values = written_values(rows, answer, "data.encoding")
+        without = frozenset(i for i, v in enumerate(values) if v is None or not v.strip())
+        if not without:
+            return rows, without
+        texts = [str(given) if i in without else value for i, value in enumerate(values)]
+        return with_texts(rows, answer, texts), without
+
+    def learnable(self, rows: Dataset) -> tuple[npt.NDArray[np.bool_], str] | None:
+        """Which rows [N] have something to learn from, and what the others lack. None: all have, or it is an error."""
+        return None
+
+    def stop_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        """The tokens that end an answer beside the end of sequence, as they are learnt. Default: none."""
+        return []
+
+    def digest(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
+        """A digest of how rows are written for a model, which clients have to agree on. None: they need not."""
         return None
 
     def require_columns(self, rows: Dataset, where: str = "") -> None:

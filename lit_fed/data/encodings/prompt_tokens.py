@@ -29,7 +29,10 @@ def border(prompt: str) -> tuple[str, str]:
 
 
 def prompt_tokens(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], split_special_tokens: bool = False
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    split_special_tokens: bool = False,
+    add_special_tokens: bool = True,
 ) -> list[list[int]]:
     """The tokens of prompts, from which a model goes on.
 
@@ -40,8 +43,12 @@ def prompt_tokens(
         tokenizer: The tokenizer.
         prompts: The texts, without blanks at their end (:func:`border`).
         split_special_tokens: Whether special tokens in the texts are read as plain text.
+        add_special_tokens: Whether the tokenizer puts its own before a text. False: the texts have all there are, as
+            those of chat templates.
     """
-    encoded = _encoded(tokenizer, prompts, split_special_tokens)
+    encoded = _encoded(
+        tokenizer, prompts, split_special_tokens, add_special_tokens=add_special_tokens
+    )
     found = []
     for ids, special in zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True):
         end = max((i + 1 for i, is_special in enumerate(special) if not is_special), default=0)
@@ -121,16 +128,45 @@ def tokens_of_pieces(
         prompt: The prompt's pieces (:func:`pieces`), the last without blanks at its end.
         rest: The pieces of what follows.
     """
-    (begun,) = prompt_tokens(tokenizer, ["a"])
-    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
-    head = begun[: len(begun) - len(plain)]
-    for piece in prompt:
-        head += [piece] if isinstance(piece, int) else _alone(tokenizer, piece, True)
-    before, after = str(prompt[-1]), str(rest[0])
-    (tail,) = following_tokens(tokenizer, [before], [after], True) if after else [[]]
-    for piece in rest[1:]:
-        tail += [piece] if isinstance(piece, int) else _alone(tokenizer, piece, True)
-    return head, tail
+    head, tail = tokens_of_stretches(tokenizer, [prompt, rest])
+    return tokens_before(tokenizer) + head, tail
+
+
+def tokens_of_stretches(
+    tokenizer: PreTrainedTokenizerBase, stretches: Sequence[Sequence[Piece]]
+) -> list[list[int]]:
+    """The tokens of a text's stretches, one after another, of which special tokens in texts are plain text.
+
+    Each is cut without what follows it, as where a model goes on from there.
+
+    Args:
+        tokenizer: A tokenizer that gives offsets.
+        stretches: The pieces of each (:func:`pieces`).
+    """
+    found = []
+    before = ""
+    for number, stretch in enumerate(stretches):
+        ids: list[int] = []
+        for place, piece in enumerate(stretch):
+            if isinstance(piece, int):
+                ids.append(piece)
+                before = ""
+                continue
+            if number and not place:
+                (own,) = following_tokens(tokenizer, [before], [piece], True) if piece else [[]]
+                ids += own
+            else:
+                ids += _alone(tokenizer, piece, True)
+            before += piece
+        found.append(ids)
+    return found
+
+
+def tokens_before(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The special tokens that a tokenizer puts before a text."""
+    encoded = tokenizer("a", return_special_tokens_mask=True)
+    ids: list[int] = encoded["input_ids"]
+    return ids[: encoded["special_tokens_mask"].index(0)]
 
 
 def make_typed_unknown(
@@ -175,6 +211,8 @@ def _alone(tokenizer: PreTrainedTokenizerBase, text: str, split: bool) -> list[i
 def _encoded(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], split: bool, **settings: bool
 ) -> Mapping[str, Any]:
+    if not texts:
+        return {"input_ids": [], "special_tokens_mask": [], "offset_mapping": []}
     encoded: Mapping[str, Any] = tokenizer(
         list(texts),
         return_special_tokens_mask=True,

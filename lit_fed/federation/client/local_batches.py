@@ -114,7 +114,7 @@ def local_batches(
     taken = 0
     for epoch in count() if epochs is None else range(epochs):
         seed = derive_seed(settings.seed, client.round, client.index, number, epoch)
-        loader = data.dataloader(rows, tokenizer, seed=seed)
+        loader = data.dataloader(rows, tokenizer, seed=seed, packing=True)
         batches = limited(len(loader), settings.limit_train_batches)
         if batches == 0:
             raise ValueError(
