@@ -22,7 +22,12 @@ from lit_fed.aggregation import LocalOnly
 from lit_fed.backbones import Sampling
 from lit_fed.callbacks import GenerationEvaluation, SampleGenerations
 from lit_fed.cli import main
-from lit_fed.data import NaturalPartitioner
+from lit_fed.data import (
+    ChatRecords,
+    DialogueTemplate,
+    InstructionEncoding,
+    NaturalPartitioner,
+)
 from tests.federation.toy import toy_data, toy_module, toy_trainer, without_times
 from tests.methods.toy_methods import continue_text, lm_data, lm_rows, save_toy_lm
 
@@ -316,3 +321,42 @@ def test_both_are_named_in_yaml(lm: Path, tmp_path: Path, monkeypatch: pytest.Mo
     main(["fit", "--config=run/config.yaml", "--trainer.default_root_dir=again"])
     (again,) = csv.DictReader(Path("again/metrics.csv").read_text().splitlines())
     assert again["test/chrf"] == row["test/chrf"]
+
+
+def test_chats_are_answered_from_their_last_turn(lm: Path, tmp_path: Path) -> None:
+    def chats(count: int, seed: int) -> Dataset:
+        rows = lm_rows(count, seed)
+        return Dataset.from_dict(
+            {
+                "messages": [
+                    [
+                        {"role": "user", "content": text},
+                        {"role": "assistant", "content": answer},
+                    ]
+                    for text, answer in zip(rows["text"], rows["answer"], strict=True)
+                ]
+            }
+        )
+
+    told = Told()
+    callbacks = (
+        GenerationEvaluation({"cer": CharErrorRate(), "count": told}, **SETTINGS),
+        SampleGenerations(rows=1, **SETTINGS),
+    )
+    trainer = trainer_with(tmp_path, *callbacks, loggers=True, max_rounds=1)
+    data = lm_data(
+        train=chats(48, 0),
+        validation=chats(4, 1),
+        test=chats(4, 2),
+        public=None,
+        encoding=InstructionEncoding(ChatRecords(), template=DialogueTemplate()),
+    )
+    trainer.fit(continue_text(FedAvg, lm), data)
+    (row,) = trainer.federation.history
+    rows = lm_rows(4, 2)
+    assert told.seen[0]["source"] == rows["text"][:]
+    expected = CharErrorRate()(told.seen[0]["preds"], rows["answer"][:])
+    assert row["test/cer"] == pytest.approx(float(expected))
+    (shown,) = texts_of(trainer.log_dir).values()
+    assert f"**prompt**\n\n    {lm_rows(4, 1)['text'][0]}\n\n**answer**" in shown
+    assert shown.endswith(f"**expected**\n\n    {lm_rows(4, 1)['answer'][0]}")
