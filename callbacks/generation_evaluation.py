@@ -106,6 +106,8 @@ class GenerationEvaluation(PeriodicEvaluation):
                 if column is not None:
                     require_column(rows, column, f"{type(self).__name__}.{setting}")
             trainer.check_generation(rows, self.settings)
+        if self.own_column is not None:
+            self._require_own(trainer, self.personalised or not module.has_global_model)
 
     def on_round_evaluation(
         self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
@@ -128,6 +130,21 @@ class GenerationEvaluation(PeriodicEvaluation):
                 f"{taken[0]} is there"
             )
         metrics |= found
+
+    def _require_own(self, trainer: FederationView, asked: bool) -> None:
+        """Raise unless clients' own models are asked, and some client has rows of its own."""
+        setting = f"`{type(self).__name__}.own_column`"
+        if not asked:
+            raise ValueError(
+                f"{setting} is expected to be null where `personalised` is false, so that no client's own model "
+                f"answers, but got {self.own_column!r}"
+            )
+        clients = trainer.datamodule.clients
+        if not any(self._sets(trainer, index) for index in range(len(clients))):
+            raise ValueError(
+                f"{setting} is expected to name a column of clients' ids, such as {clients[0].id}, but "
+                f"{self.own_column} of `data.{self.split}` has none of them"
+            )
 
     def _sets(self, trainer: FederationView, client: int | None = None) -> dict[str, Dataset]:
         """The rows by the name of their set, of all or of a client."""

@@ -244,6 +244,12 @@ def test_what_cannot_be_answered_is_said_before_a_client_trains(
     refused(evaluation(), ValueError, "expects `data.test` to have rows", test=None)
     refused(evaluation(source="abstract"), ValueError, "`GenerationEvaluation.source` .*'abstract'")
     refused(evaluation(own_column="who"), ValueError, "`GenerationEvaluation.own_column` .*'who'")
+    refused(evaluation(own_column="text"), ValueError, "expected to be null where `personalised`")
+    refused(
+        evaluation(own_column="text", personalised=True),
+        ValueError,
+        "a column of clients' ids, such as client-0, but text of `data.test` has none of them",
+    )
     long = "`max_new_tokens` is 60 and the longest prompt has .* the model allows 64 together"
     refused(evaluation(max_new_tokens=60), ValueError, long)
     refused(SampleGenerations(max_new_tokens=60), ValueError, long)
