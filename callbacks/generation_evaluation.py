@@ -18,6 +18,7 @@ from lit_fed.metric_averager import of_this_process
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from lit_fed.data import Encoding
     from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
 
@@ -42,7 +43,7 @@ class GenerationEvaluation(PeriodicEvaluation):
             does.
         rows: Rows at most of each set (and client), evenly spread. None: all.
         source: The column of what a text is about, such as a document to be summarised. None: all columns that the
-            encoding reads but the expected answer, a line each.
+            encoding reads but the expected answer, a line each; of chats what is said before the answer.
         every_n_rounds: Evaluate after every so many rounds as well. None: not.
         max_new_tokens: Tokens at most of an answer. None: 128, or as many as the model has room for.
         sampling: How each token is chosen.
@@ -105,6 +106,8 @@ class GenerationEvaluation(PeriodicEvaluation):
                 if column is not None:
                     require_column(rows, column, f"{type(self).__name__}.{setting}")
             trainer.check_generation(rows, self.settings)
+        if self.own_column is not None:
+            self._require_own(trainer, self.personalised or not module.has_global_model)
 
     def on_round_evaluation(
         self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
@@ -127,6 +130,21 @@ class GenerationEvaluation(PeriodicEvaluation):
                 f"{taken[0]} is there"
             )
         metrics |= found
+
+    def _require_own(self, trainer: FederationView, asked: bool) -> None:
+        """Raise unless clients' own models are asked, and some client has rows of its own."""
+        setting = f"`{type(self).__name__}.own_column`"
+        if not asked:
+            raise ValueError(
+                f"{setting} is expected to be null where `personalised` is false, so that no client's own model "
+                f"answers, but got {self.own_column!r}"
+            )
+        clients = trainer.datamodule.clients
+        if not any(self._sets(trainer, index) for index in range(len(clients))):
+            raise ValueError(
+                f"{setting} is expected to name a column of clients' ids, such as {clients[0].id}, but "
+                f"{self.own_column} of `data.{self.split}` has none of them"
+            )
 
     def _sets(self, trainer: FederationView, client: int | None = None) -> dict[str, Dataset]:
         """The rows by the name of their set, of all or of a client."""
@@ -187,16 +205,20 @@ class GenerationEvaluation(PeriodicEvaluation):
         answers = encoding.answers(rows)
         if answers is not None:
             told["target"] = [answer or "" for answer in answers]
-        hidden = {encoding.answer_column, encoding.weight}
-        columns = [self.source] if self.source else dict.fromkeys(encoding.columns.values())
-        texts = [
-            written_values(rows, column, "data.encoding")
-            for column in columns
-            if column not in hidden
-        ]
-        told["source"] = [
-            "\n".join(text for text in row if text) for row in zip(*texts, strict=True)
-        ]
-        if not texts:
-            told["source"] = [""] * len(rows)
+        told["source"] = self._sources(encoding, rows)
         return told
+
+    def _sources(self, encoding: Encoding, rows: Dataset) -> list[str]:
+        """What each row is about."""
+        from datasets import ClassLabel, Value  # which takes a second
+
+        hidden = {encoding.answer_column, encoding.weight}
+        read = [
+            column for column in dict.fromkeys(encoding.columns.values()) if column not in hidden
+        ]
+        columns = read if self.source is None else [self.source]
+        if not all(isinstance(rows.features[column], Value | ClassLabel) for column in columns):
+            # such as turns of a chat, of which the last one may be the answer
+            return encoding.prompts(rows) or []
+        texts = [written_values(rows, column, "data.encoding") for column in columns]
+        return ["\n".join(filter(None, (text[i] for text in texts))) for i in range(len(rows))]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from lit_fed.backbones import Sampling
 from lit_fed.callbacks.curves import tensorboard_writers
 from lit_fed.callbacks.federated_callback import FederatedCallback
-from lit_fed.data.columns import written_values
 from lit_fed.federation.generation import GenerationSettings
 from lit_fed.limits import require_at_least
 
@@ -88,10 +87,8 @@ class SampleGenerations(FederatedCallback):
         trainer.check_generation(self._asked, self.settings)
         if self.prompts is None:
             encoding = trainer.datamodule.encoding
-            expected: Sequence[str | None] = [None] * len(self._asked)
-            if encoding.answer_column is not None:
-                expected = written_values(self._asked, encoding.answer_column, "data.encoding")
-            self._shown = list(zip(encoding.prompts(self._asked), expected, strict=True))
+            answers = encoding.answers(self._asked) or [None] * len(self._asked)
+            self._shown = list(zip(encoding.prompts(self._asked), answers, strict=True))
 
     def on_round_evaluation(
         self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from datasets import Dataset
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
@@ -19,7 +21,13 @@ from lit_fed import FedAvg
 from lit_fed.aggregation import LocalOnly
 from lit_fed.backbones import Sampling
 from lit_fed.callbacks import GenerationEvaluation, SampleGenerations
-from lit_fed.data import NaturalPartitioner
+from lit_fed.cli import main
+from lit_fed.data import (
+    ChatRecords,
+    DialogueTemplate,
+    InstructionEncoding,
+    NaturalPartitioner,
+)
 from tests.federation.toy import toy_data, toy_module, toy_trainer, without_times
 from tests.methods.toy_methods import continue_text, lm_data, lm_rows, save_toy_lm
 
@@ -236,6 +244,12 @@ def test_what_cannot_be_answered_is_said_before_a_client_trains(
     refused(evaluation(), ValueError, "expects `data.test` to have rows", test=None)
     refused(evaluation(source="abstract"), ValueError, "`GenerationEvaluation.source` .*'abstract'")
     refused(evaluation(own_column="who"), ValueError, "`GenerationEvaluation.own_column` .*'who'")
+    refused(evaluation(own_column="text"), ValueError, "expected to be null where `personalised`")
+    refused(
+        evaluation(own_column="text", personalised=True),
+        ValueError,
+        "a column of clients' ids, such as client-0, but text of `data.test` has none of them",
+    )
     long = "`max_new_tokens` is 60 and the longest prompt has .* the model allows 64 together"
     refused(evaluation(max_new_tokens=60), ValueError, long)
     refused(SampleGenerations(max_new_tokens=60), ValueError, long)
@@ -266,3 +280,89 @@ def test_a_metric_of_a_rounds_own_name_or_of_several_numbers(lm: Path, tmp_path:
         trainer = trainer_with(tmp_path / name, callback, max_rounds=1)
         with pytest.raises(ValueError, match=said):
             trainer.fit(continue_text(FedAvg, lm), lm_data())
+
+
+def test_both_are_named_in_yaml(lm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lm_rows(24, 0).to_csv("rows.csv")
+    evaluation = {
+        "metrics": {
+            "cer": {"class_path": "torchmetrics.text.CharErrorRate"},
+            "chrf": {
+                "class_path": "torchmetrics.text.CHRFScore",
+                "init_args": {"n_char_order": 4},
+            },
+        },
+        "sampling": {"temperature": 0.5, "top_p": 0.9},
+        "rows": 4,
+        "max_new_tokens": 3,
+    }
+    shown = {"prompts": ["good"], "stop": ["cold"], "max_new_tokens": 3}
+    backbone = {"class_path": "lit_fed.backbones.CausalLM", "init_args": {"model": str(lm)}}
+    rows = {"class_path": "lit_fed.data.CSVSource", "init_args": {"path": "rows.csv"}}
+    encoding = {
+        "class_path": "lit_fed.data.CausalLMEncoding",
+        "init_args": {"template": "text : {text} is : {answer}", "response": "answer"},
+    }
+    config = {
+        "model": {"class_path": "lit_fed.FedAvg", "init_args": {"backbone": backbone}},
+        "data": {"train": rows, "test": rows, "encoding": encoding, "num_clients": 2},
+        "trainer": {
+            "accelerator": "cpu",
+            "max_rounds": 1,
+            "default_root_dir": "run",
+            "callbacks": [
+                {"class_path": "lit_fed.callbacks.GenerationEvaluation", "init_args": evaluation},
+                {"class_path": "lit_fed.callbacks.SampleGenerations", "init_args": shown},
+            ],
+        },
+    }
+    Path("lm.yaml").write_text(yaml.safe_dump(config))
+    main(["fit", "--config=lm.yaml"])
+    (row,) = csv.DictReader(Path("run/metrics.csv").read_text().splitlines())
+    assert 0 <= float(row["test/chrf"]) <= 1
+    assert float(row["test/cer"]) > 0
+    assert list(texts_of(tmp_path / "run")) == [1]
+    # what it has saved makes the same callbacks again
+    main(["fit", "--config=run/config.yaml", "--trainer.default_root_dir=again"])
+    (again,) = csv.DictReader(Path("again/metrics.csv").read_text().splitlines())
+    assert again["test/chrf"] == row["test/chrf"]
+
+
+def test_chats_are_answered_from_their_last_turn(lm: Path, tmp_path: Path) -> None:
+    def chats(count: int, seed: int) -> Dataset:
+        rows = lm_rows(count, seed)
+        return Dataset.from_dict(
+            {
+                "messages": [
+                    [
+                        {"role": "user", "content": text},
+                        {"role": "assistant", "content": answer},
+                    ]
+                    for text, answer in zip(rows["text"], rows["answer"], strict=True)
+                ]
+            }
+        )
+
+    told = Told()
+    callbacks = (
+        GenerationEvaluation({"cer": CharErrorRate(), "count": told}, **SETTINGS),
+        SampleGenerations(rows=1, **SETTINGS),
+    )
+    trainer = trainer_with(tmp_path, *callbacks, loggers=True, max_rounds=1)
+    data = lm_data(
+        train=chats(48, 0),
+        validation=chats(4, 1),
+        test=chats(4, 2),
+        public=None,
+        encoding=InstructionEncoding(ChatRecords(), template=DialogueTemplate()),
+    )
+    trainer.fit(continue_text(FedAvg, lm), data)
+    (row,) = trainer.federation.history
+    rows = lm_rows(4, 2)
+    assert told.seen[0]["source"] == rows["text"][:]
+    expected = CharErrorRate()(told.seen[0]["preds"], rows["answer"][:])
+    assert row["test/cer"] == pytest.approx(float(expected))
+    (shown,) = texts_of(trainer.log_dir).values()
+    assert f"**prompt**\n\n    {lm_rows(4, 1)['text'][0]}\n\n**answer**" in shown
+    assert shown.endswith(f"**expected**\n\n    {lm_rows(4, 1)['answer'][0]}")

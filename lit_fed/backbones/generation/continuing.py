@@ -45,7 +45,9 @@ def continued(
     for prompts in batches:
         inputs = padded([prompt.tokens for prompt in prompts], pad, "left")
         start = inputs["input_ids"].shape[1]
-        criteria = StoppingCriteriaList([Watch(progress, start, ends, pad)])
+        criteria = StoppingCriteriaList()
+        if progress.moves:
+            criteria.append(Watch(progress, start, ends, pad))
         if stop:
             blanks = [prompt.blanks for prompt in prompts]
             criteria.append(StopStrings(tokenizer, stop, start, blanks))

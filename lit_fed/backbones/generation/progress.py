@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -56,7 +57,12 @@ class GenerationProgress:
             line = f"generated {self._total} answers, {self.tokens:,} tokens, {self._rate(self.tokens)}"
             print(line, file=sys.stderr, flush=True)
 
-    def look(self, lengths: Any) -> None:
+    @property
+    def moves(self) -> bool:
+        """Whether there is a bar, which moves within a batch as well."""
+        return self._bar is not None
+
+    def look(self, lengths: Callable[[], list[int]]) -> None:
         """Show how many tokens the batch under way has by now, if it is time to.
 
         Args:

@@ -119,3 +119,22 @@ def test_in_the_words_of_transformers_the_seed_is_torchs(tiny_model: Models) -> 
 def test_numbers_out_of_range(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Sampling(**settings)
+
+
+def test_generated_tokens_are_those_of_the_models_softmax(tiny_model: Models) -> None:
+    """The first token of many answers to one prompt, by keys, against a pass of the model."""
+    backbone = CausalLM(tiny_model("llama"))
+    change(backbone)
+    count = 4000
+    answers = backbone.generate(
+        ["a b c"] * count, 1, 500, Sampling(1.5), keys=[str(i) for i in range(count)]
+    )
+    batch = backbone.tokenizer(["a b c a"], return_tensors="pt")
+    with torch.no_grad():
+        logits = backbone.eval()(dict(batch)).logits[0, -1]
+    expected = torch.softmax(logits.double() / 1.5, -1)
+    words = [backbone.tokenizer.decode([i], skip_special_tokens=True) for i in range(30)]
+    for word in set(words):  # special tokens are all the empty answer
+        share = sum(p for p, one in zip(expected.tolist(), words, strict=True) if one == word)
+        error = 4 * (share * (1 - share) / count) ** 0.5
+        assert answers.count(word) / count == pytest.approx(share, abs=error + 1e-3)
