@@ -7,13 +7,16 @@ from lit_fed.lazy_names import lazy_names
 if TYPE_CHECKING:
     from lit_fed.callbacks.adapter_export import AdapterExport
     from lit_fed.callbacks.client_metrics import ClientMetrics
+    from lit_fed.callbacks.client_similarity import ClientSimilarity
     from lit_fed.callbacks.curves import FederationCurves
     from lit_fed.callbacks.defaults import default_callbacks
     from lit_fed.callbacks.federated_callback import FederatedCallback
+    from lit_fed.callbacks.generation_evaluation import GenerationEvaluation
     from lit_fed.callbacks.learning_check import LearningCheck
     from lit_fed.callbacks.learning_rate import ClientLearningRate
     from lit_fed.callbacks.lightning_callbacks import check_callbacks, check_loggers
     from lit_fed.callbacks.metrics_csv import MetricsCSV
+    from lit_fed.callbacks.multiple_choice import MultipleChoice
     from lit_fed.callbacks.parameter_change import ParameterChange
     from lit_fed.callbacks.partition_table import PartitionTable
     from lit_fed.callbacks.peak_memory import PeakMemory
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from lit_fed.callbacks.round_checkpoint import RoundCheckpoint
     from lit_fed.callbacks.round_profiler import RoundProfiler
     from lit_fed.callbacks.run_summary import RunSummary
+    from lit_fed.callbacks.sample_generations import SampleGenerations
     from lit_fed.callbacks.shift_evaluation import ShiftEvaluation
     from lit_fed.callbacks.task_evaluation import TaskEvaluation
     from lit_fed.callbacks.term_strength import TermStrength
@@ -33,10 +37,13 @@ __all__ = [
     "AdapterExport",
     "ClientLearningRate",
     "ClientMetrics",
+    "ClientSimilarity",
     "FederatedCallback",
     "FederationCurves",
+    "GenerationEvaluation",
     "LearningCheck",
     "MetricsCSV",
+    "MultipleChoice",
     "ParameterChange",
     "PartitionTable",
     "PeakMemory",
@@ -46,6 +53,7 @@ __all__ = [
     "RoundProfiler",
     "RoundProgressBar",
     "RunSummary",
+    "SampleGenerations",
     "ShiftEvaluation",
     "TaskEvaluation",
     "TermStrength",

@@ -49,10 +49,12 @@ class AdapterExport(FederatedCallback):
     PEFT it holds the whole model, for ``from_pretrained`` of transformers. A method without a
     global model (``has_global_model`` is false) leaves one such folder per client,
     ``adapter/<client>``, of those that have taken part; the client's name is percent-encoded and, where that
-    is long or differs from another's in upper and lower case only, followed by the client's position.
+    is long or differs from another's in upper and lower case only, followed by the client's position. Where clients
+    have models of their own beside the global one (``has_client_models``), these are in ``client_adapters/<client>``;
+    one of several adapters, such as FedSDR's, is saved as one.
 
     Args:
-        clients: Whether the clients' models are saved where there is no global one.
+        clients: Whether the clients' own models are saved.
     """
 
     def __init__(self, clients: bool = True) -> None:
@@ -67,22 +69,27 @@ class AdapterExport(FederatedCallback):
         if not module.has_global_model and not self.clients:
             rank_zero_info(f"no adapter is saved: {type(module).__name__} has no global model")
             return
-        if folder is None:
-            _save(trainer, module, None)
-            return
-        with whole_folder(folder / "adapter") as writing:
-            _save(trainer, module, writing)
+        both = module.has_global_model and module.has_client_models and self.clients
+        kinds = {"adapter": _save_global if module.has_global_model else _save_clients}
+        kinds |= {"client_adapters": _save_clients} if both else {}
+        for name, save in kinds.items():
+            if folder is None:
+                save(trainer, module, None)
+                continue
+            with whole_folder(folder / name) as writing:
+                save(trainer, module, writing)
 
 
-def _save(trainer: FederationView, module: FederatedModule, folder: Path | None) -> None:
-    if module.has_global_model:
-        module.backbone.save_pretrained(folder)
-        return
+def _save_global(trainer: FederationView, module: FederatedModule, folder: Path | None) -> None:
+    module.backbone.save_pretrained(folder)
+
+
+def _save_clients(trainer: FederationView, module: FederatedModule, folder: Path | None) -> None:
     states = trainer.federation.clients
     names = folder_names([client.id for client in trainer.datamodule.clients])
     for index, client in enumerate(trainer.datamodule.clients):
         if client.id in states and states[client.id].rounds:
             trainer.act_as_client(index)
             own = folder and folder / names[index]
-            module.backbone.save_pretrained(own, module.backbone.active_adapters[0])
+            module.backbone.save_pretrained(own, *module.backbone.active_adapters)
     trainer.act_as_server()

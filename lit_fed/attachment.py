@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
@@ -29,6 +29,9 @@ class Attachment:
     Args:
         clients: Ids of the clients that it acts on. None: all.
 
+    Attributes:
+        acts_on_changes: Whether it needs, of each weight that a client sends, what the client has downloaded of it.
+
     Example:
         >>> import torch
         >>> class Boosted(Attachment):
@@ -39,6 +42,8 @@ class Attachment:
         >>> sent.tensors["w"]
         tensor([2.])
     """
+
+    acts_on_changes: ClassVar[bool] = False
 
     def __init__(self, clients: Sequence[str] | None = None) -> None:
         self.clients = None if clients is None else frozenset(clients)

@@ -48,8 +48,8 @@ class FederatedModule(LightningModule):
     One module plays every part in turn. For a client, the trainer resets all trainable values to
     those the module was built with and calls :meth:`act_as`, then :meth:`load_private_state` (if the
     client has been here before), :meth:`download`, per stage :meth:`start_stage`, :meth:`local_data`
-    and the training steps, :meth:`upload` and :meth:`private_state`. Before round 0 a client may
-    :meth:`prepare`. For the server it resets and calls
+    and the training steps, :meth:`upload` and :meth:`private_state`. Before its first round a client may
+    :meth:`prepare`, from the same start. For the server it resets and calls
     :meth:`act_as`, :meth:`load_server_state`, :meth:`download` with the last broadcast,
     :meth:`aggregate` and :meth:`server_state`. So a method never sees what another client left
     behind, and everything that lasts is a :class:`~lit_fed.Payload`.
@@ -71,6 +71,8 @@ class FederatedModule(LightningModule):
     Attributes:
         has_global_model: Whether the broadcast makes a model of its own. Where it does not, clients'
             models are evaluated instead.
+        has_client_models: Whether clients have models of their own beside the global one, which evaluations report
+            and exports write as well.
         stages: The parts of a client's local training in their order, each with its own rows, optimizer,
             schedule and number of steps.
         stage: The stage under way; the first one in a stock Trainer.
@@ -86,6 +88,7 @@ class FederatedModule(LightningModule):
     """
 
     has_global_model: bool = True
+    has_client_models: bool = False
     stages: tuple[Stage, ...] = (Stage("train"),)
 
     def __init__(
@@ -223,16 +226,38 @@ class FederatedModule(LightningModule):
             if isinstance(part, FederatedModule):
                 part.client, part.datamodule = client, self.datamodule
 
-    def prepare(self, rows: Dataset) -> Payload:
-        """Client: what it makes of its rows once, before its first round. Default: nothing.
+    @property
+    def prepares(self) -> bool:
+        """Whether clients prepare at all. Default: where :meth:`prepare` is the method's own."""
+        return type(self).prepare is not FederatedModule.prepare
 
-        For instance rewritten rows, a fitted projector, or embedded references. The module is as it was
-        built. The result stays with the client as :attr:`prepared` and is part of checkpoints.
+    @property
+    def prepare_every(self) -> int | None:
+        """Every how many rounds all clients prepare again. Default: never, once is enough."""
+        return None
+
+    def prepare(self, rows: Dataset) -> Payload:
+        """Client: what it makes of its rows before its first round. Default: nothing.
+
+        For instance rewritten rows, a fitted projector, or embedded references. The client has downloaded the
+        broadcast of that moment: before round 0 the initial one, later, as where a client could not prepare
+        before or prepares again (:attr:`prepare_every`), the last one. The result stays with it as
+        :attr:`prepared`, until it prepares again, and is part of checkpoints.
 
         Args:
             rows: The client's rows.
         """
         return Payload()
+
+    def check_prepared(self, prepared: Mapping[str, Payload]) -> None:
+        """Say before training what of all that clients have prepared cannot be trained on. Default: nothing.
+
+        Args:
+            prepared: What each client that has just prepared made, by their ids.
+
+        Raises:
+            ConfigurationError: If the run cannot go on with it.
+        """
 
     @abstractmethod
     def download(self, broadcast: Payload) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -14,6 +14,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_fed.attachment import Attachment
+from lit_fed.backbones import Sampling
 from lit_fed.backbones.master_weights import require_wide
 from lit_fed.callbacks import check_callbacks, check_loggers, default_callbacks
 from lit_fed.data import FederatedDataModule
@@ -24,6 +25,7 @@ from lit_fed.federation.client.resident_module import ResidentModule
 from lit_fed.federation.client_selection import ClientSelection
 from lit_fed.federation.execution import ClientExecution, SequentialClients
 from lit_fed.federation.fabric import make_fabric
+from lit_fed.federation.generation import GenerationSettings
 from lit_fed.federation.lightning_compatibility import LightningCompatibility
 from lit_fed.federation.loop import FederationLoop
 from lit_fed.federation.randomness import resolve_seed
@@ -50,7 +52,7 @@ from lit_fed.federation.validation import (
     check_parts,
     check_settings,
 )
-from lit_fed.limits import require_at_least, require_folder_name, require_path
+from lit_fed.limits import require_folder_name, require_path
 from lit_fed.module import FederatedModule
 from lit_fed.suggestion import did_you_mean
 from lit_fed.timers import Timers
@@ -305,12 +307,14 @@ class FederatedTrainer(LightningCompatibility):
             self.call("on_fit_start")
             if again and self.current_round:
                 self._report(loop)
-            loop.prepare()
+            if self.current_round < self.max_rounds:
+                loop.prepare()
             if self.compile:
                 loop.compile()
             self.events.report_to_callbacks(model, "on_train_start")
             while self.current_round < self.max_rounds and not self._stops():
                 self.start_epoch()
+                loop.prepare()
                 metrics = loop.run_round()
                 self._report(loop)
                 # before the round is kept, so that what callbacks have counted is kept with it
@@ -420,13 +424,17 @@ class FederatedTrainer(LightningCompatibility):
         ckpt_path: str | None = None,
         client: str | None = None,
         max_new_tokens: int | None = None,
+        sampling: Sampling | None = None,
+        stop: Sequence[str] = (),
+        cache: str | None = None,
+        progress: bool = False,
     ) -> Iterator[dict[str, Any]]:
         """A dictionary for every row of the test sets, one after the other, as ``lit-fed predict`` writes them.
 
         It has ``set`` and ``row`` (its position in that table), the columns that the model reads, and
         ``expected``, what the table says, if it has that column: rows to be predicted need none. Of a
         classifier it has the ``label`` and the ``probabilities`` by label; of a language model the
-        ``generated`` text, of its likeliest tokens.
+        ``generated`` text.
 
         Args:
             model: The method.
@@ -434,12 +442,17 @@ class FederatedTrainer(LightningCompatibility):
             ckpt_path: As for :meth:`fit`. None: the model as it is, which is said where it is untrained.
             client: The client whose own model predicts. None: the global model does.
             max_new_tokens: Tokens at most of a generated text. None: 128, or as many as the model has room for.
+            sampling: How each token of a text is chosen. None: the likeliest one is taken.
+            stop: Texts that end a generated text, and are cut off it.
+            cache: A folder in which generated texts are kept by all that decides them, the model's weights among it:
+                what is there is not generated again. None: nothing is kept.
+            progress: Whether a bar shows how many texts are done, and the tokens a second.
 
         Raises:
             ValueError: If the method has no global model and `client` is None, there is no such client,
                 or there are no test rows.
         """
-        require_at_least("max_new_tokens", max_new_tokens, 1)
+        settings = GenerationSettings(max_new_tokens, sampling or Sampling(), stop, cache, progress)
         self._prepare_to_predict(model, datamodule, ckpt_path, client)
         ids = [one.id for one in self.datamodule.clients]
         if client is not None and client not in ids:
@@ -449,7 +462,7 @@ class FederatedTrainer(LightningCompatibility):
             )
         index = None if client is None else ids.index(client)
         rows = self._loop.predicted_rows(
-            self.datamodule.tests, self.limit_predict_batches, index, max_new_tokens
+            self.datamodule.tests, self.limit_predict_batches, index, settings
         )
         return self._until_teardown(rows)
 

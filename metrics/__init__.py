@@ -7,7 +7,19 @@ number which could be taken for a result; a model which never learnt anything sc
 """
 
 from lit_fed.metrics.client_fairness import ClientFairness, client_spread, jain_index
+from lit_fed.metrics.client_text_similarity import (
+    ClientJensenShannon,
+    ClientTfidfCosine,
+    text_jensen_shannon,
+    text_tfidf_cosine,
+)
 from lit_fed.metrics.communication_volume import CommunicationVolume, communication_volume
+from lit_fed.metrics.compression_ratio import CompressionRatio, compressed_size
+from lit_fed.metrics.distinct_n import DistinctN, distinct_ngrams
+from lit_fed.metrics.duplicate_ngram_rate import DuplicateNgramRate, duplicate_ngrams
+from lit_fed.metrics.entailment_rate import EntailmentRate
+from lit_fed.metrics.entities_in_text import entities_in
+from lit_fed.metrics.filler_rate import FillerRate, filler_words
 from lit_fed.metrics.generalization_under_shift import (
     GeneralizationUnderShift,
     macro_accuracy,
@@ -15,14 +27,21 @@ from lit_fed.metrics.generalization_under_shift import (
     worst_accuracy,
 )
 from lit_fed.metrics.learning_accuracy import LearningAccuracy, learning_accuracy
+from lit_fed.metrics.length_ratio import LengthRatio
 from lit_fed.metrics.linear_cka import debiased_linear_cka
+from lit_fed.metrics.multiple_choice_accuracy import MultipleChoiceAccuracy, likeliest_choice
+from lit_fed.metrics.numbers_in_text import numbers_in
 from lit_fed.metrics.output_similarity import jensen_shannon_similarity, sentence_cosine
+from lit_fed.metrics.pairwise_cosine import mean_pairwise_cosine
 from lit_fed.metrics.parameter_efficiency import (
     ParameterEfficiency,
     changed_share,
     relative_change,
 )
+from lit_fed.metrics.perplexity import Perplexity
 from lit_fed.metrics.representation_stability_index import RepresentationStabilityIndex
+from lit_fed.metrics.right_answers import RightAnswers
+from lit_fed.metrics.rouge_l import RougeL
 from lit_fed.metrics.sampling_error import sampling_error
 from lit_fed.metrics.semantic_retention_score import (
     SemanticRetentionScore,
@@ -31,6 +50,12 @@ from lit_fed.metrics.semantic_retention_score import (
     retention_since_learnt,
     semantic_retention,
 )
+from lit_fed.metrics.source_fidelity import (
+    EntityFidelity,
+    NumberFidelity,
+    matching_entities,
+    matching_numbers,
+)
 from lit_fed.metrics.task_matrix import TaskMatrix
 from lit_fed.metrics.task_metric import TaskMetric, above_chance, mean_matrix
 from lit_fed.metrics.task_transfer_accuracy import (
@@ -38,14 +63,29 @@ from lit_fed.metrics.task_transfer_accuracy import (
     forward_transfer,
     task_transfer,
 )
+from lit_fed.metrics.words import words
 
 __all__ = [
     "ClientFairness",
+    "ClientJensenShannon",
+    "ClientTfidfCosine",
     "CommunicationVolume",
+    "CompressionRatio",
+    "DistinctN",
+    "DuplicateNgramRate",
+    "EntailmentRate",
+    "EntityFidelity",
+    "FillerRate",
     "GeneralizationUnderShift",
     "LearningAccuracy",
+    "LengthRatio",
+    "MultipleChoiceAccuracy",
+    "NumberFidelity",
     "ParameterEfficiency",
+    "Perplexity",
     "RepresentationStabilityIndex",
+    "RightAnswers",
+    "RougeL",
     "SemanticRetentionScore",
     "TaskMatrix",
     "TaskMetric",
@@ -55,13 +95,23 @@ __all__ = [
     "changed_share",
     "client_spread",
     "communication_volume",
+    "compressed_size",
     "debiased_linear_cka",
+    "distinct_ngrams",
+    "duplicate_ngrams",
+    "entities_in",
+    "filler_words",
     "forward_transfer",
     "jain_index",
     "jensen_shannon_similarity",
     "learning_accuracy",
+    "likeliest_choice",
     "macro_accuracy",
+    "matching_entities",
+    "matching_numbers",
     "mean_matrix",
+    "mean_pairwise_cosine",
+    "numbers_in",
     "relative_change",
     "retained_similarity",
     "retention_since_learnt",
@@ -70,5 +120,8 @@ __all__ = [
     "sentence_cosine",
     "shift_ratio",
     "task_transfer",
+    "text_jensen_shannon",
+    "text_tfidf_cosine",
+    "words",
     "worst_accuracy",
 ]

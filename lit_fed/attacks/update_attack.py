@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -31,6 +32,8 @@ class UpdateAttack(Attachment):
     Raises:
         ValueError: If not exactly one of ``clients`` and ``count`` is given, or ``count`` is out of range.
     """
+
+    acts_on_changes: ClassVar[bool] = True
 
     def __init__(
         self,

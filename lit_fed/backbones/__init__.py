@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lit_fed.backbones.bitfit import BitFitConfig
     from lit_fed.backbones.bottleneck import BottleneckConfig
     from lit_fed.backbones.causal_lm import CausalLM
+    from lit_fed.backbones.generation.sampling import Sampling
     from lit_fed.backbones.prediction import Prediction
     from lit_fed.backbones.sequence_classifier import SequenceClassifier
     from lit_fed.backbones.text_generator import TextGenerator
@@ -24,6 +25,7 @@ __all__ = [
     "BottleneckConfig",
     "CausalLM",
     "Prediction",
+    "Sampling",
     "SequenceClassifier",
     "TextGenerator",
 ]

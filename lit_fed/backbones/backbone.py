@@ -23,7 +23,7 @@ from lit_fed.backbones.master_weights import Change, widening
 from lit_fed.backbones.padding import find_side, reads_ahead, trial_rows, undisturbed
 from lit_fed.backbones.prediction import Prediction
 from lit_fed.backbones.pretrained import quiet_transformers
-from lit_fed.backbones.stacking import stack_changes
+from lit_fed.backbones.stacking import stack_changes, with_adapters
 from lit_fed.data.known_ids import require_known_ids
 from lit_fed.shards import is_sharded, placed_like, whole
 
@@ -414,7 +414,7 @@ class Backbone(nn.Module, ABC):
         """Whether each process holds a part of the weights only."""
         return any(is_sharded(parameter) for parameter in self.trainable().values())
 
-    def save_pretrained(self, folder: Path | None, adapter: str = DEFAULT) -> None:
+    def save_pretrained(self, folder: Path | None, *adapters: str) -> None:
         """Write an adapter, or without a PEFT configuration the model, and the tokenizer.
 
         The folder loads with plain ``peft.PeftModel.from_pretrained(base_model, folder)``. Beside the
@@ -426,17 +426,21 @@ class Backbone(nn.Module, ABC):
         it says.
 
         Where frozen weights have been changed (:meth:`fold`), the adapter is one for the model as it was loaded:
-        factors of the changes beside its own, with ranks of their own in ``rank_pattern``.
+        factors of the changes beside its own, with ranks of their own in ``rank_pattern``. Several adapters, which have
+        to be LoRAs, are written as one likewise, which changes the model as all of them together do.
 
         Args:
             folder: Where to; made if it is not there. None: nowhere, for the processes of a sharded model
                 that do not write; all of them have to call this at the same time.
-            adapter: The adapter's name.
+            *adapters: The adapter's name; or several, of which the first gives the head. None: ``default``.
 
         Raises:
             KeyError: If there is no such adapter.
+            ValueError: If one of several is no LoRA of the layers of the first.
         """
-        self._adapters.require(adapter)
+        adapter, *others = adapters or (DEFAULT,)
+        self._adapters.require(adapter, *others)
+        changes = with_adapters(self.model, self.folded, {n: self.trainable(n) for n in others})
         # A file holds whole tensors; peft and transformers would write this process's part.
         values: dict[str, Tensor] | None = None
         if self.is_sharded:
@@ -461,8 +465,8 @@ class Backbone(nn.Module, ABC):
                     for file in (folder / adapter).iterdir():
                         file.replace(folder / file.name)
                     (folder / adapter).rmdir()
-                if self.folded:
-                    stack_changes(folder, lora_scales(self.model, adapter), self.folded)
+                if changes:
+                    stack_changes(folder, lora_scales(self.model, adapter), changes)
                 # As `config.json`, transformers would look for the whole model beside it.
                 self._base.config.to_json_file(folder / "model_config.json")
             with self._padding_as_loaded():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -12,14 +12,26 @@ from torch import Tensor
 
 from lit_fed.backbones.anatomy import context_length
 from lit_fed.backbones.backbone import Backbone
+from lit_fed.backbones.generation.answer_cache import AnswerCache
+from lit_fed.backbones.generation.batches import batches
+from lit_fed.backbones.generation.content import content_digest, tokenizer_content
+from lit_fed.backbones.generation.prompt import Prompt
+from lit_fed.backbones.generation.sampling import Sampling
+from lit_fed.backbones.generation.settings import (
+    chosen_sampling,
+    require_settings,
+    require_stop_strings,
+)
+from lit_fed.backbones.identity import adapter_settings, model_settings
 from lit_fed.backbones.packed_attention import block_mask, reads_packed
-from lit_fed.backbones.padding import continues_padded, trial_rows, undisturbed
+from lit_fed.backbones.padding import trial_rows, undisturbed
 from lit_fed.backbones.prediction import Prediction
 from lit_fed.backbones.pretrained import DType, load_pretrained
 from lit_fed.backbones.text_generator import TextGenerator
 from lit_fed.data.chat_templates.rendering import ends_of_turns
 from lit_fed.data.encodings.prompt_tokens import border, prompt_tokens
 from lit_fed.data.known_ids import require_known_ids
+from lit_fed.limits import require_at_least
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -158,15 +170,22 @@ class CausalLM(Backbone, TextGenerator):
         if new := [t for t in tokens if t not in {*known, self.tokenizer.eos_token_id}]:
             own.eos_token_id = [*known, *new]
 
-    @torch.no_grad()
     def generate(
         self,
         prompts: Sequence[str | Sequence[int]],
         max_new_tokens: int | None = 128,
         batch_size: int = 16,
+        sampling: Sampling | None = None,
+        stop: Sequence[str] = (),
+        keys: Sequence[str] | None = None,
+        cache: str | Path | None = None,
+        progress: bool = False,
         **settings: Any,
     ) -> list[str]:
         """Continue texts with the active adapters, without dropout, padded on the left.
+
+        A text's continuation is the same, but for rounding, in whatever batch and order it is asked for, also where
+        tokens are drawn.
 
         Args:
             prompts: The texts, which may be of any number and length, or their tokens. Special tokens in a text
@@ -175,83 +194,162 @@ class CausalLM(Backbone, TextGenerator):
             max_new_tokens: Tokens at most in each continuation. None: 128, or what the longest prompt leaves
                 of those that the model allows.
             batch_size: Texts at once.
-            **settings: Of a ``transformers.GenerationConfig``, for instance ``do_sample=True``.
-                Greedy by default, whatever the model's own settings are; of these only the tokens that end a
-                text are used, beside the tokenizer's.
+            sampling: How each token is chosen. None: the likeliest one is taken.
+            stop: Texts that end a continuation, and are cut off it.
+            keys: A key for each prompt, by which its tokens are drawn in the place of the prompt itself, as for several
+                answers to one prompt. None: prompts have none.
+            cache: A folder in which continuations are kept by all that decides them, the values of all weights among
+                it. What is there is not generated again; each batch is there when it is done. None: nothing is kept.
+            progress: Whether a bar shows how many are done, and the tokens a second.
+            **settings: Of a ``transformers.GenerationConfig``, for instance ``repetition_penalty=1.2``. With
+                ``do_sample=True``, ``temperature``, ``top_k`` and ``top_p`` stand for a ``sampling`` whose seed
+                torch draws. Of the model's own settings only the tokens that end a text are used, beside the
+                tokenizer's.
 
         Returns:
             The continuations, without the prompts and without special tokens.
 
         Raises:
-            ValueError: If a prompt and its continuation are longer than the model allows.
+            TypeError: If a text stands where a list of them is expected.
+            ValueError: If a prompt and its continuation are longer than the model allows, the model has no token that
+                ends a text, or a setting is out of range.
         """
         from transformers import GenerationConfig
 
-        base, tokenizer = self._base, self.tokenizer
-        ids, blanks = self._prompts(prompts)
-        require_known_ids({"input_ids": [i for row in ids for i in row]}, self, "model.backbone")
-        longest = max(map(len, ids), default=0)
-        if max_new_tokens is None:
-            room = context_length(base)
-            left = _NEW_TOKENS if room is None else room - longest - self.virtual_tokens
-            max_new_tokens = max(1, min(_NEW_TOKENS, left))
-        self._require_room(longest, max_new_tokens)
-        greedy = {
+        from lit_fed.backbones.generation.continuing import continued, settled
+        from lit_fed.backbones.generation.progress import GenerationProgress
+
+        require_at_least("batch_size", batch_size, 1)
+        sampling, settings = chosen_sampling(sampling, settings)
+        stop = require_stop_strings(stop)
+        asked = self._asked(prompts, None if sampling.greedy else keys)
+        given = self._settings(asked, max_new_tokens, sampling.greedy, settings)
+        kept = None
+        if cache is not None:
+            kept = AnswerCache(Path(cache), self._content({**given, **sampling.told, "stop": stop}))
+        known = {one: answer for one in asked if kept and (answer := kept.get(one)) is not None}
+        new = [one for one in dict.fromkeys(asked) if one not in known]
+        if not new:
+            return [known[one] for one in asked]
+        lengths = [len(one.tokens) for one in new]
+        rows = batches(lengths, batch_size, self._may_pad(len(set(lengths)) > 1))
+        config = GenerationConfig(**given)
+        holders = list({id(m): m for m in (self._base, self._active_model)}.values())
+        with settled(self, holders, config), GenerationProgress(len(new), progress) as shown:
+            for answers in continued(
+                self._active_model,
+                self.tokenizer,
+                ([new[i] for i in batch] for batch in rows),
+                config,
+                sampling,
+                stop,
+                shown,
+            ):
+                if kept is not None:
+                    kept.add(answers)
+                known |= answers
+        return [known[one] for one in asked]
+
+    def check_prompts(
+        self, prompts: Sequence[str | Sequence[int]], max_new_tokens: int | None = 128
+    ) -> None:
+        """Raise where :meth:`generate` would, before anything takes time.
+
+        Args:
+            prompts: As there.
+            max_new_tokens: As there.
+
+        Raises:
+            ValueError: If a prompt and its continuation are longer than the model allows, or the model has no token
+                that ends a text.
+        """
+        self._settings(self._asked(prompts, None), max_new_tokens, True, {})
+
+    def _settings(
+        self,
+        asked: Sequence[Prompt],
+        max_new_tokens: int | None,
+        greedy: bool,
+        settings: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """All that a ``transformers.GenerationConfig`` is made of."""
+        require_at_least("max_new_tokens", max_new_tokens, 1)
+        require_settings(settings, greedy)
+        ids = [token for one in asked for token in one.tokens]
+        require_known_ids({"input_ids": ids}, self, "model.backbone")
+        return {
             "do_sample": False,
             "num_beams": 1,
-            "pad_token_id": tokenizer.pad_token_id,
-            "eos_token_id": self._ends() or None,
-            "max_new_tokens": max_new_tokens,
+            "pad_token_id": self.tokenizer.pad_token_id,
             "use_cache": True,
+            **settings,
+            "eos_token_id": self._ends(settings.get("eos_token_id")),
+            "max_new_tokens": self._room(
+                max((len(one.tokens) for one in asked), default=0), max_new_tokens
+            ),
         }
-        config = GenerationConfig(**(greedy | settings))
-        answers = [""] * len(ids)
-        together = self._may_pad(len({len(row) for row in ids}) > 1)
-        training = self.training
-        self.eval()
-        # what `config` leaves open, transformers would take from the model's own, and peft from its copy of it
-        holders = list({id(m): m for m in (base, self._active_model)}.values())
-        own = [holder.generation_config for holder in holders]
-        try:
-            for holder in holders:
-                holder.generation_config = config
-            for rows in self._batches([len(row) for row in ids], batch_size, together):
-                inputs = tokenizer.pad(
-                    {"input_ids": [ids[i] for i in rows]}, padding_side="left", return_tensors="pt"
-                ).to(base.device)
-                output = self._active_model.generate(
-                    input_ids=inputs["input_ids"],
-                    attention_mask=inputs["attention_mask"],
-                    generation_config=config,
-                )
-                new = output[:, inputs["input_ids"].shape[1] :]
-                texts = tokenizer.batch_decode(new, skip_special_tokens=True)
-                for i, text in zip(rows, texts, strict=True):
-                    answers[i] = text.removeprefix(blanks[i])
-        finally:
-            for holder, before in zip(holders, own, strict=True):
-                holder.generation_config = before
-            self.train(training)
-        return answers
 
-    def _prompts(self, prompts: Sequence[str | Sequence[int]]) -> tuple[list[list[int]], list[str]]:
+    def _asked(
+        self, prompts: Sequence[str | Sequence[int]], keys: Sequence[str] | None
+    ) -> list[Prompt]:
         """The prompts' tokens, and the blanks at the end of each text, which belong to what follows."""
-        texts = [prompt if isinstance(prompt, str) else "" for prompt in prompts]
-        split = [border(text) for text in texts]
+        if isinstance(prompts, str):
+            raise TypeError(
+                f"`prompts` is expected to be a list of texts, but got a text: {prompts!r:.80}"
+            )
+        if keys is not None and len(keys) != len(prompts):
+            raise ValueError(
+                f"`keys` is expected to have one for each of {len(prompts)} prompts, but has {len(keys)}"
+            )
+        split = [border(prompt if isinstance(prompt, str) else "") for prompt in prompts]
         found = prompt_tokens(self.tokenizer, [text for text, _ in split]) if split else []
-        ids = [
-            own if isinstance(prompt, str) else list(prompt)
-            for prompt, own in zip(prompts, found, strict=True)
+        return [
+            Prompt(tuple(own if isinstance(prompt, str) else prompt), blanks, key)
+            for prompt, own, (_, blanks), key in zip(
+                prompts, found, split, keys or [""] * len(prompts), strict=True
+            )
         ]
-        return ids, [blanks for _, blanks in split]
 
-    def _ends(self) -> list[int]:
-        """The tokens that end a text: the tokenizer's, which is trained, and those of the checkpoint."""
-        told = self._base.generation_config.eos_token_id
-        checkpoint = [] if told is None else [told] if isinstance(told, int) else list(told)
-        return list(
-            dict.fromkeys(t for t in (self.tokenizer.eos_token_id, *checkpoint) if t is not None)
-        )
+    def _ends(self, asked: int | Sequence[int] | None = None) -> list[int]:
+        """The tokens that end a text: those asked for, else the tokenizer's, which is trained, and the checkpoint's."""
+        told = self._base.generation_config.eos_token_id if asked is None else asked
+        ends = [] if told is None else [told] if isinstance(told, int) else list(told)
+        if asked is None and self.tokenizer.eos_token_id is not None:
+            ends = [self.tokenizer.eos_token_id, *ends]
+        if not ends:
+            raise ValueError(
+                f"`model.backbone.model` is {self._base.name_or_path}, which is expected to have a token that ends a "
+                f"text, such as `eos_token` in its tokenizer_config.json, but has none: its answers would not end"
+            )
+        return list(dict.fromkeys(ends))
+
+    def _content(self, settings: Mapping[str, Any]) -> str:
+        """A digest of all that decides a continuation, but the prompt: settings, tokenizer and every weight."""
+        if self.is_sharded:
+            raise ValueError(
+                "`cache` is expected to be null where the model is divided among processes, which would each read "
+                "what another writes"
+            )
+        adapters = [] if self.is_bare or self._peft_config is None else list(self.active_adapters)
+        every = self.adapters if self._peft_config is not None else ()
+        of_adapters = {id(p) for name in every for p in self.trainable(name).values()}
+        weights = {
+            name: tensor
+            for named in (self.model.named_parameters(), self.model.named_buffers())
+            for name, tensor in named
+            if id(tensor) not in of_adapters
+        }
+        for place, name in enumerate(adapters):
+            weights |= {f"{place} {n}": p for n, p in self.trainable(name).items()}
+        device = self._base.device.type
+        told = {
+            "settings": settings,
+            "tokenizer": tokenizer_content(self.tokenizer),
+            "config": model_settings(self._base.config),
+            "adapters": [adapter_settings(self.model.peft_config[name]) for name in adapters],
+            "autocast": str(torch.get_autocast_dtype(device)) * torch.is_autocast_enabled(device),
+        }
+        return content_digest(told, weights)
 
     def _inputs(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
         """What the model takes of a batch; of packed rows each sees itself alone."""
@@ -283,40 +381,20 @@ class CausalLM(Backbone, TextGenerator):
         if self.virtual_tokens or not differ:
             return not self.virtual_tokens
         if self._continues_padded is None:
-            base, pad = self._base, self.tokenizer.pad_token_id
-            rows = trial_rows(self.tokenizer, prefix=True)
+            from lit_fed.backbones.generation.continuing import may_be_padded
 
-            def first(batch: dict[str, Tensor]) -> Tensor:
-                inputs = {name: field.to(base.device) for name, field in batch.items()}
-                given: dict[str, Any] = {"return_dict_in_generate": True, "output_logits": True}
-                output = self._active_model.generate(
-                    **inputs,
-                    max_new_tokens=1,
-                    do_sample=False,
-                    num_beams=1,
-                    pad_token_id=pad,
-                    **given,
-                )
-                logits: Tensor = output.logits[0]
-                return logits
-
-            with undisturbed(self):
-                self._continues_padded = continues_padded(first, *rows, pad)
+            self._continues_padded = may_be_padded(self, self._active_model, self.tokenizer)
         return self._continues_padded
 
-    def _batches(self, lengths: list[int], size: int, padded: bool) -> Iterator[list[int]]:
-        """Rows of similar length together, which saves padding; of the same length where none may be padded."""
-        order = sorted(range(len(lengths)), key=lengths.__getitem__)
-        groups = groupby(order, key=lambda i: 0 if padded else lengths[i])
-        for _, group in groups:
-            rows = list(group)
-            yield from (rows[i : i + size] for i in range(0, len(rows), size))
-
-    def _require_room(self, longest: int, max_new_tokens: int) -> None:
-        room = context_length(self._base)
-        longest += self.virtual_tokens
+    def _room(self, longest: int, max_new_tokens: int | None) -> int:
+        """Tokens at most in each continuation, for which the longest prompt leaves room."""
+        room, longest = context_length(self._base), longest + self.virtual_tokens
+        if max_new_tokens is None:
+            left = _NEW_TOKENS if room is None else room - longest
+            max_new_tokens = max(1, min(_NEW_TOKENS, left))
         if longest and room is not None and longest + max_new_tokens > room:
             raise ValueError(
                 f"`max_new_tokens` is {max_new_tokens} and the longest prompt has {longest} tokens, but "
                 f"the model allows {room} together"
             )
+        return max_new_tokens

@@ -56,6 +56,11 @@ class WeightChange:
             return self.p, torch.eye(width, dtype=self.p.dtype)
         return torch.eye(out, dtype=self.p.dtype), self.p
 
+    def plus(self, other: WeightChange) -> WeightChange:
+        """The sum with another change, as one product, on this one's device."""
+        (p, q), (p2, q2) = self.factors(), other.factors()
+        return WeightChange(torch.cat([p, p2.to(p)], 1), torch.cat([q, q2.to(q)]))
+
     def same(self, other: WeightChange | None) -> bool:
         """Whether it is the same in the same form, value for value."""
         return other is not None and _same(self.p, other.p) and _same(self.q, other.q)

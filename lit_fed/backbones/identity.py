@@ -60,15 +60,14 @@ def backbone_identity(
         # peft's copy of a head as it was before training is as random as the head
         if not known or (id(parameter) not in known and "original_module" not in name)
     }
-    own = {k: v for k, v in config.to_diff_dict().items() if k not in _ELSEWHERE}
     adapter: dict[str, Any] = {"peft": None if peft is None else type(peft).__name__}
     if peft is not None:
-        adapter |= {f"peft.{name}": value for name, value in _settings(peft).items()}
+        adapter |= {f"peft.{name}": value for name, value in adapter_settings(peft).items()}
     return {
         "frozen weights": weights_digest(frozen),
         "tokenizer": _tokenizer_digest(tokenizer),
         **adapter,
-        **{f"config.{name}": value for name, value in own.items()},
+        **{f"config.{name}": value for name, value in model_settings(config).items()},
     }
 
 
@@ -105,8 +104,13 @@ def _tokenizer_digest(tokenizer: Any) -> str:
     return f"{size:,} tokens, {hashlib.blake2b(content, digest_size=8).hexdigest()}"
 
 
-def _settings(config: PeftConfig) -> dict[str, Any]:
-    """The fields, without those that are off or empty: another version of peft may have more of them."""
+def model_settings(config: Any) -> dict[str, Any]:
+    """What is not the default of a model's configuration, without where it lies and by what version it was written."""
+    return {k: v for k, v in config.to_diff_dict().items() if k not in _ELSEWHERE}
+
+
+def adapter_settings(config: PeftConfig) -> dict[str, Any]:
+    """The fields of an adapter's configuration, without those that are off or empty: another peft may have more."""
     values = {one.name: getattr(config, one.name) for one in fields(config)}
     off: tuple[Any, ...] = (None, False, "", [], {}, set())
     return {

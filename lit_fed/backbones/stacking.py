@@ -1,19 +1,18 @@
-"""Stacking: an adapter's file gets factors of what was folded into the frozen weights beside its own."""
+"""Stacking: an adapter's file gets factors of other changes beside its own: folded ones, and other adapters'."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from lit_fed.backbones.adapter_parameters import LORA_FACTORS
-
-if TYPE_CHECKING:
-    from lit_fed.backbones.folding import WeightChange
+from lit_fed.backbones.adapter_parameters import LORA_FACTORS, lora_scales
+from lit_fed.backbones.folding import WeightChange
+from lit_fed.shards import whole
 
 _WRAPPER: Final = "base_model.model."
 
@@ -29,10 +28,17 @@ def stack_changes(
         folder: Of the adapter, which is changed.
         scales: s of each layer, by its name in peft's wrapper.
         changes: Of some of these layers.
+
+    Raises:
+        ValueError: If one is of another layer.
     """
     from peft import PeftConfig
     from safetensors.torch import load_file, save_file
 
+    if unknown := sorted(changes.keys() - scales.keys()):
+        raise ValueError(
+            f"`adapters` are expected to be LoRAs of the layers of the first one, but {unknown[0]} is none of them"
+        )
     path = folder / "adapter_model.safetensors"
     tensors: dict[str, Tensor] = load_file(path)
     ranks: dict[str, int] = {}
@@ -53,3 +59,32 @@ def stack_changes(
     config.r, config.lora_alpha, config.use_rslora = usual, usual, False
     config.rank_pattern, config.alpha_pattern = others, dict(others)
     config.save_pretrained(str(folder))
+
+
+def with_adapters(
+    model: Any, changes: Mapping[str, WeightChange], adapters: Mapping[str, Mapping[str, Tensor]]
+) -> dict[str, WeightChange]:
+    """Changes of frozen weights, and s·B·A of LoRAs besides.
+
+    Args:
+        model: In peft's wrapper.
+        changes: By the names of peft's layers in the wrapper.
+        adapters: The LoRAs' parameters by the names in their files, by the names of the LoRAs; sharded ones are
+            gathered, for which all processes call this.
+
+    Raises:
+        ValueError: If an adapter is something else than a LoRA.
+    """
+    total = dict(changes)
+    for adapter, held in adapters.items():
+        left = set(held)
+        for layer, scale in lora_scales(model, adapter).items():
+            a, b = next((layer + a, layer + b) for a, b in LORA_FACTORS if layer + a in held)
+            left -= {a, b}
+            own = WeightChange(scale * whole(held[b].detach()), whole(held[a].detach()))
+            total[layer] = total[layer].plus(own) if layer in total else own
+        if left:
+            raise ValueError(
+                f"`adapters` are expected to be LoRAs where they are written as one, but {adapter!r} has {min(left)}"
+            )
+    return total

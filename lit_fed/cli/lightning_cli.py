@@ -22,6 +22,7 @@ from lightning.pytorch.cli import (
 
 from lit_fed import aggregation, callbacks, data, federation, methods, perturbations
 from lit_fed.atomic_files import whole_file, write_file
+from lit_fed.backbones import Sampling
 from lit_fed.callbacks.run_summary import metrics_table
 from lit_fed.cli.commands import RUNS
 from lit_fed.cli.parser import LitFedParser
@@ -33,18 +34,37 @@ from lit_fed.federation.run.identity import RunDiffers
 from lit_fed.module import FederatedModule
 from lit_fed.trainer import FederatedTrainer
 
-_PREDICT: dict[str, tuple[Any, str]] = {
+_PREDICT: dict[str, tuple[Any, Any, str]] = {
     "output": (
         str | None,
+        None,
         "A new file for the predictions, a line of JSON for each row. null: they are printed.",
     ),
     "client": (
         str | None,
+        None,
         "The client whose own model predicts. null: the global model does.",
     ),
     "max_new_tokens": (
         int | None,
+        None,
         "Tokens at most of a generated text. null: 128, or as many as the model has room for.",
+    ),
+    "sampling": (
+        Sampling,
+        Sampling(),
+        "How each token of a generated text is chosen.",
+    ),
+    "stop": (
+        list[str] | None,
+        None,
+        "Texts that end a generated text, and are cut off it.",
+    ),
+    "cache": (
+        str | None,
+        None,
+        "A folder in which generated texts are kept, each batch when it is done: what is there is not generated "
+        "again, as after a crash. null: nothing is kept.",
     ),
 }
 
@@ -109,8 +129,8 @@ class LitFedCLI(LightningCLI):
         """Add what the command takes beside its method of the trainer."""
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if subcommand == "predict":
-            for name, (kind, help_) in _PREDICT.items():
-                parser.add_argument(f"--{name}", type=kind, default=None, help=help_)
+            for name, (kind, default, help_) in _PREDICT.items():
+                parser.add_argument(f"--{name}", type=kind, default=default, help=help_)
             self._subcommand_method_arguments[subcommand] += _PREDICT
         return parser
 
@@ -157,11 +177,22 @@ class LitFedCLI(LightningCLI):
         output: str | None = None,
         client: str | None = None,
         max_new_tokens: int | None = None,
+        sampling: Sampling | None = None,
+        stop: list[str] | None = None,
+        cache: str | None = None,
         **kwargs: Any,
     ) -> None:
         """Write a line of JSON for every row of the test sets, see :meth:`~lit_fed.FederatedTrainer.predictions`."""
         trainer: Any = self.trainer  # LightningCLI types it as Lightning's
-        rows = trainer.predictions(client=client, max_new_tokens=max_new_tokens, **kwargs)
+        rows = trainer.predictions(
+            client=client,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            stop=stop or (),
+            cache=cache,
+            progress=self._get(self.config, "trainer").enable_progress_bar,
+            **kwargs,
+        )
         lines = (json.dumps(row, ensure_ascii=False) for row in rows)
         if not trainer.is_global_zero:
             for _ in lines:  # of a sharded model each process computes a part

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final
+from typing import ClassVar, Final
 
 import torch
 from torch import Tensor
@@ -49,6 +49,8 @@ class TopK(Attachment):
         >>> memory.tensors["w"]
         tensor([0.1000, 0.0000, 0.2000, 0.0000])
     """
+
+    acts_on_changes: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Evaluation of the federation: the global model or, where there is none, every client's own."""
+"""Evaluation of the federation: the global model and, where clients have models of their own, each of these."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def evaluate_federation(
     split: Literal["validation", "test"],
     limit: int | float,
 ) -> dict[str, float]:
-    """Evaluate the global model or, where the method has none, every client's own.
+    """Evaluate the global model and, where clients have models of their own, each of these.
 
     Args:
         evaluation: Runs the resident module over rows.
@@ -70,7 +70,7 @@ def evaluate_federation(
         limit: Batches of each set, as a count or a fraction.
 
     Returns:
-        Metrics by name; without a global model their :func:`spread` over the clients.
+        Metrics by name of the global model, if there is one; of the clients' own their :func:`spread`.
     """
 
     def over_sets() -> dict[str, float]:
@@ -82,12 +82,15 @@ def evaluate_federation(
         return metrics
 
     resident = evaluation.resident
+    common: dict[str, float] = {}
     if resident.module.has_global_model:
         act_as_server(resident, state)
-        return over_sets()
+        common = over_sets()
+        if not resident.module.has_client_models:
+            return common
     per_client = []
     for client in clients:
         act_as_client(resident, state, client)
         per_client.append(over_sets())
     act_as_server(resident, state)
-    return spread(per_client)
+    return common | spread(per_client)

@@ -14,6 +14,7 @@ from lit_fed.data import FederatedDataModule
 from lit_fed.federation.callback_events import CallbackEvents
 from lit_fed.federation.client.local_settings import LocalSettings
 from lit_fed.federation.execution import ClientExecution
+from lit_fed.federation.generation import GenerationSettings
 from lit_fed.federation.loop import FederationLoop
 from lit_fed.federation.state import FederationState
 from lit_fed.module import FederatedModule
@@ -158,6 +159,30 @@ class FederationView:
             )
         with self.lightning_module.predicting(labels):
             return self._loop.evaluate({"test": rows}, "test", self.limit_test_batches)
+
+    def generate(
+        self,
+        rows: Dataset | Sequence[str],
+        settings: GenerationSettings,
+        client: int | None = None,
+    ) -> list[str]:
+        """What the global model, or a client's own, answers to rows or prompts.
+
+        Args:
+            rows: Rows of the data module's kind, or prompts as the model gets them.
+            settings: How texts are generated.
+            client: The position among all clients of the one whose own model answers. None: the global model.
+
+        Raises:
+            TypeError: If the model does not generate.
+            ValueError: If a prompt and its answer are longer than the model allows, or it has no token that ends a
+                text.
+        """
+        return self._loop.generate(rows, settings, client)
+
+    def check_generation(self, rows: Dataset | Sequence[str], settings: GenerationSettings) -> None:
+        """Raise where :meth:`generate` would, before anything takes time."""
+        self._loop.check_generation(rows, settings)
 
     @property
     def _loop(self) -> FederationLoop:

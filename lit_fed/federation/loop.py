@@ -18,6 +18,11 @@ from lit_fed.federation.client_selection import ClientSelection
 from lit_fed.federation.compilation import compile_where_faster
 from lit_fed.federation.evaluation import act_as_client, act_as_server, evaluate_federation
 from lit_fed.federation.execution import ClientExecution
+from lit_fed.federation.generation import (
+    GenerationSettings,
+    check_generation,
+    generated_texts,
+)
 from lit_fed.federation.predictions import predicted_rows
 from lit_fed.federation.preparation import prepare_clients
 from lit_fed.federation.round import FederationRound, RoundSettings
@@ -61,6 +66,7 @@ class FederationLoop:
         self.run = run
         self.callbacks = callbacks
         self._round = FederationRound(training, execution, selection, settings)
+        self._prepared_for: int | None = None
 
     @property
     def module(self) -> FederatedModule:
@@ -75,6 +81,7 @@ class FederationLoop:
         broadcast = self.module.initial_broadcast()
         self.module.train()
         self.state = FederationState(0, broadcast)
+        self._prepared_for = None
 
     def load(
         self,
@@ -94,6 +101,7 @@ class FederationLoop:
             ValueError: If it is damaged, of a run that differs, or does not fit the module.
         """
         self.state = self.run.load(path, matters, with_changes)
+        self._prepared_for = None
         try:
             self.act_as_server()
         except (ValueError, KeyError, RuntimeError) as error:
@@ -114,9 +122,13 @@ class FederationLoop:
         self.act_as_server()
 
     def prepare(self) -> None:
-        """Let every client prepare that has not yet."""
-        everyone = self.selection.everyone(self.state)
-        self.state = prepare_clients(self.training, self.execution, everyone, self.run, self.state)
+        """Before a round, let every client prepare that has not yet, or is to prepare again; once a round."""
+        if self._prepared_for != self.state.round:
+            self._prepared_for = self.state.round
+            everyone = self.selection.everyone(self.state)
+            self.state = prepare_clients(
+                self.training, self.execution, everyone, self.run, self.state
+            )
 
     # ---------------------------------------------------------------- rounds
 
@@ -191,8 +203,8 @@ class FederationLoop:
         self,
         sets: Mapping[str, Dataset],
         limit: int | float,
-        client: int | None = None,
-        max_new_tokens: int | None = None,
+        client: int | None,
+        settings: GenerationSettings,
     ) -> Iterator[dict[str, Any]]:
         """What the global model says of each row, see :func:`~lit_fed.federation.predictions.predicted_rows`.
 
@@ -200,14 +212,36 @@ class FederationLoop:
             sets: Rows by name.
             limit: Batches of each set, as a count or a fraction.
             client: The position of the client whose own model it is. None: the global model.
-            max_new_tokens: Tokens at most of a generated text.
+            settings: How texts are generated, where the model does.
         """
+        self._act_as(client)
+        yield from predicted_rows(self.training.evaluation, sets, limit, settings)
+        self.act_as_server()
+
+    def generate(
+        self, rows: Dataset | Sequence[str], settings: GenerationSettings, client: int | None
+    ) -> list[str]:
+        """What the global model, or a client's own, answers to rows or prompts.
+
+        Args:
+            rows: Rows of the data module's kind, or prompts.
+            settings: How texts are generated.
+            client: The position of the client whose own model answers. None: the global model.
+        """
+        self._act_as(client)
+        texts = generated_texts(self.training.evaluation, rows, settings)
+        self.act_as_server()
+        return texts
+
+    def check_generation(self, rows: Dataset | Sequence[str], settings: GenerationSettings) -> None:
+        """Raise where :meth:`generate` would, before anything takes time."""
+        check_generation(self.training.evaluation, rows, settings)
+
+    def _act_as(self, client: int | None) -> None:
         if client is None:
             self.act_as_server()
         else:
             self.act_as_client(client)
-        yield from predicted_rows(self.training.evaluation, sets, limit, max_new_tokens)
-        self.act_as_server()
 
 
 def _copied(state: dict[str, Any]) -> dict[str, Any]:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from lit_fed.backbones import CausalLM, TextGenerator
 from lit_fed.data.columns import column_values, row_ids
-from lit_fed.data.encodings.prompt_tokens import border
 from lit_fed.federation.client.evaluation_loop import EvaluationLoop
 from lit_fed.federation.client.local_batches import limited
+from lit_fed.federation.generation import GenerationSettings, generated_texts
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -24,7 +23,7 @@ def predicted_rows(
     evaluation: EvaluationLoop,
     sets: Mapping[str, Dataset],
     limit: int | float,
-    max_new_tokens: int | None = None,
+    settings: GenerationSettings,
 ) -> Iterator[dict[str, Any]]:
     """What the resident module, whoever it acts as, says of each row.
 
@@ -32,7 +31,7 @@ def predicted_rows(
         evaluation: Runs the module over rows.
         sets: Rows by name.
         limit: Batches of each set, as a count or a fraction.
-        max_new_tokens: Tokens at most of a generated text. None: 128, or as many as the model has room for.
+        settings: How texts are generated, where the model does.
 
     Yields:
         For each row ``set``, ``row``, the columns that the encoding reads (one of a field's name with ``_`` behind
@@ -47,15 +46,12 @@ def predicted_rows(
         if not count:
             continue
         rows = rows.select(range(count))
-        prompts = encoding.prompts(rows)
-        if prompts is None:
+        if encoding.prompts(rows) is None:
             names = _label_names(evaluation)
             answers = _labelled(evaluation, rows, names)
         else:
-            answers = [
-                {"generated": text}
-                for text in _generated(evaluation, rows, prompts, max_new_tokens)
-            ]
+            texts = generated_texts(evaluation, rows, settings)
+            answers = [{"generated": text} for text in texts]
         hidden = {encoding.answer_column, encoding.weight}
         columns = [c for c in dict.fromkeys(encoding.columns.values()) if c not in hidden]
         held = {f"{c}_" if c in _FIELDS else c: column_values(rows, c) for c in columns}
@@ -109,28 +105,3 @@ def _labelled(evaluation: EvaluationLoop, rows: Dataset, names: list[str]) -> li
         }
         for row in probabilities
     ]
-
-
-def _generated(
-    evaluation: EvaluationLoop, rows: Dataset, prompts: list[str], max_new_tokens: int | None
-) -> list[str]:
-    """What the model answers to each prompt."""
-    backbone = evaluation.resident.module.backbone
-    with evaluation.fabric.autocast():
-        if isinstance(backbone, CausalLM):
-            size = evaluation.data.eval_batch_size
-            ids = evaluation.data.encoding.prompt_ids(rows, backbone.tokenizer)
-            texts = backbone.generate(
-                prompts if ids is None else ids, max_new_tokens=max_new_tokens, batch_size=size
-            )
-            # the blanks at a prompt's end are given to the answer
-            return [
-                text.removeprefix(border(prompt)[1])
-                for text, prompt in zip(texts, prompts, strict=True)
-            ]
-        if isinstance(backbone, TextGenerator):
-            return backbone.generate(prompts)
-    raise TypeError(
-        f"predict expects `model.backbone` to be a TextGenerator, such as CausalLM, where `data.encoding` is a "
-        f"{type(evaluation.data.encoding).__name__}, but got a {type(backbone).__name__}"
-    )

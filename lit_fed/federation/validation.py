@@ -10,6 +10,7 @@ from lightning.pytorch import Callback
 
 from lit_fed.aggregation import Aggregation
 from lit_fed.attachment import Attachment, overrides
+from lit_fed.client import Client
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation.execution import ClientExecution
 from lit_fed.federation.sampling import ClientSampler, clients_per_round
@@ -153,8 +154,8 @@ def check_attachments(
         data: The clients' data.
 
     Raises:
-        ValueError: If one names a client that there is not, or acts on the predictions of a teacher where
-            the method has none.
+        ValueError: If one names a client that there is not, acts on the predictions of a teacher where the method
+            has none, or on changes where a client sends weights that it has not downloaded.
     """
     ids = {client.id for client in data.clients}
     for attachment in attachments:
@@ -169,6 +170,30 @@ def check_attachments(
                 f"`trainer.attachments` {kind} acts on a teacher's predictions, which expects a method with a "
                 f"teacher, but {type(module).__name__} has none"
             )
+        if attachment.acts_on_changes:
+            _require_downloaded(attachment, module, data)
+
+
+def _require_downloaded(
+    attachment: Attachment, module: FederatedModule, data: FederatedDataModule
+) -> None:
+    """Raise where a client sends weights that it does not download, such as factors that start anew each round."""
+    broadcast = module.initial_broadcast()
+    for index, own in enumerate(data.clients):
+        client = Client(own.id, index, len(own.rows), round=0, rounds=0, steps=0)
+        if not attachment.acts_on(client):
+            continue
+        downloaded = module.broadcast_to(client, broadcast).tensors
+        module.act_as(client)
+        expected = module.expected_upload()
+        module.act_as(None)
+        for name, tensor in ({} if expected is None else expected.tensors).items():
+            known = downloaded.get(name)
+            if tensor.dtype.is_floating_point and (known is None or known.shape != tensor.shape):
+                raise ValueError(
+                    f"`trainer.attachments` {type(attachment).__name__} acts on the change of what clients have "
+                    f"downloaded, but by `model.aggregation` {own.id!r} sends {name!r}, which it does not download"
+                )
 
 
 def check_method(module: FederatedModule, validate_clients: bool) -> None:

@@ -18,6 +18,7 @@ from lit_fed.losses.mixture import mixture, mixture_top_k
 from lit_fed.losses.predictions import Predicted, TemperatureMixin, soft_predictions
 from lit_fed.losses.projector import fit_projector
 from lit_fed.losses.proximal import ProximalMixin, proximal
+from lit_fed.losses.soft_cross_entropy import soft_cross_entropy
 from lit_fed.losses.stability import StabilityMixin, stability
 from lit_fed.losses.top_k import TopK, top_k
 from lit_fed.losses.weight_regularization import (
@@ -56,6 +57,7 @@ __all__ = [
     "parts_of_a_batch",
     "proximal",
     "semantic_deviation",
+    "soft_cross_entropy",
     "soft_predictions",
     "stability",
     "top_k",

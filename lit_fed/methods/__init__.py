@@ -1,4 +1,4 @@
-"""Federated methods: six of them, and in folders the parts that they have.
+"""Federated methods: eight of them, and in folders the parts that they have.
 
 A method knows its paper, never the round loop; methods do not inherit from one another.
 """
@@ -13,9 +13,20 @@ if TYPE_CHECKING:
     from lit_fed.methods.ddg_msi import DDGMSI
     from lit_fed.methods.fedavg import FedAvg
     from lit_fed.methods.fedprox import FedProx
+    from lit_fed.methods.fedsd import FedSD, FedSDR
     from lit_fed.methods.msi import MSI
     from lit_fed.methods.scaffold import SCAFFOLD
 else:
     __getattr__, __dir__ = lazy_names(__name__)
 
-__all__ = ["DDG", "DDGMSI", "MSI", "SCAFFOLD", "AveragingMixin", "FedAvg", "FedProx"]
+__all__ = [
+    "DDG",
+    "DDGMSI",
+    "MSI",
+    "SCAFFOLD",
+    "AveragingMixin",
+    "FedAvg",
+    "FedProx",
+    "FedSD",
+    "FedSDR",
+]

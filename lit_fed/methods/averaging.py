@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -13,13 +13,22 @@ from torch import Tensor
 from lit_fed.aggregation import Aggregation, WeightedAverage
 from lit_fed.aggregation.aggregation import BASE_CHANGE
 from lit_fed.aggregation.lora.distance import LoRADistance
-from lit_fed.backbones import Backbone
+from lit_fed.backbones import Backbone, Prediction
 from lit_fed.client import Client
+from lit_fed.configuration_error import ConfigurationError
 from lit_fed.limits import require_instance
+from lit_fed.losses import cross_entropy, soft_cross_entropy
+from lit_fed.methods.rewriting import SelfDistillation
 from lit_fed.module import FederatedModule
 from lit_fed.payload import Payload
 from lit_fed.specification import Specification
 from lit_fed.update import Update
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+REWRITING: Final = "rewriting"
+"""The part of what a client has prepared that its rewriting has made."""
 
 KEPT: Final = "kept"
 """The part of a client's private state that holds what it trains and does not download."""
@@ -59,6 +68,8 @@ class AveragingMixin(FederatedModule):
         optimizer: Makes the client's optimizer of the trainable parameters. The default's learning rate
             fits adapters; where all weights are trained (``peft: null``), 2e-5 is usual.
         warmup_steps: Linear warm-up of the learning rate over the client's first own steps.
+        rewriting: What clients make of their rows' targets by the model itself before they train on them, such as
+            :class:`~lit_fed.methods.rewriting.Rewriting`. None: nothing.
         **kwargs: For the next class.
     """
 
@@ -70,11 +81,14 @@ class AveragingMixin(FederatedModule):
             params, lr=1e-3, weight_decay=0.01
         ),
         warmup_steps: int = 0,
+        rewriting: SelfDistillation | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
             backbone=backbone, optimizer=optimizer, warmup_steps=warmup_steps, **kwargs
         )
+        require_instance("model.rewriting", rewriting, SelfDistillation)
+        self.rewriting = rewriting
         require_instance("model.aggregation", aggregation, Aggregation)
         self.aggregation = aggregation or WeightedAverage()
         if not self.aggregation.has_global_model:
@@ -92,6 +106,82 @@ class AveragingMixin(FederatedModule):
         weights = self.backbone.trainable(adapter)
         names = set(self.aggregation.receives(list(weights), None))
         return Payload({name: value for name, value in weights.items() if name in names})
+
+    def setup(self, stage: str) -> None:
+        """Say before a federation trains what its rewriting needs and is not there.
+
+        Args:
+            stage: ``fit`` where it is going to train.
+
+        Raises:
+            ConfigurationError: If something is missing, or in a stock Trainer, where nobody prepares.
+        """
+        super().setup(stage)
+        if self.rewriting is None or stage != "fit":
+            return
+        if self._trainer is not None:
+            raise ConfigurationError(
+                f"`model.rewriting` is expected to be null in a stock Trainer, which has no clients that prepare, but "
+                f"got {type(self.rewriting).__name__}: train by a FederatedTrainer"
+            )
+        self.rewriting.check(self)
+
+    @property
+    def prepares(self) -> bool:
+        """Whether clients prepare: where there is a rewriting, or the method has a ``prepare`` of its own."""
+        return self.rewriting is not None or type(self).prepare is not AveragingMixin.prepare
+
+    @property
+    def prepare_every(self) -> int | None:
+        """Every how many rounds all clients rewrite again."""
+        return None if self.rewriting is None else self.rewriting.refresh_every
+
+    def prepare(self, rows: Dataset) -> Payload:
+        """Client: rewrite the targets by the model that it has downloaded; a method that prepares more adds parts."""
+        if self.rewriting is None:
+            return Payload()
+        return Payload(parts={REWRITING: self.rewriting.prepare(self, rows)})
+
+    def check_prepared(self, prepared: Mapping[str, Payload]) -> None:
+        """Say before training that nobody can train on what all have rewritten.
+
+        Raises:
+            ConfigurationError: If nobody can.
+        """
+        super().check_prepared(prepared)
+        if self.rewriting is not None:
+            held = {client: one.parts.get(REWRITING, Payload()) for client, one in prepared.items()}
+            self.rewriting.check_prepared(held)
+
+    def local_data(self, rows: Dataset, stage: str) -> Dataset:
+        """Client: its rows, with the targets that it has rewritten; a stage that trains on others asks not for these.
+
+        What is to be told of the rewriting is logged here, for the client's metrics of the round.
+        """
+        if self.rewriting is None:
+            return rows
+        for name, value in self.rewriting.metrics(self._rewritten).items():
+            self.log(name, value)
+        return self.rewriting.rows(self, rows, self._rewritten)
+
+    def task_loss(self, student: Prediction, batch: Mapping[str, Tensor]) -> Tensor:
+        """CE, the cross-entropy of the task: with the batch's labels, or the soft ones that the rewriting has made.
+
+        Args:
+            student: The client's pass.
+            batch: The batch, perhaps with the rows' ``weight`` [B].
+
+        Returns:
+            A scalar in nats.
+        """
+        weight, soft = batch.get("weight"), None
+        if self.rewriting is not None and self.training:
+            soft = self.rewriting.soft_targets(batch, self._rewritten)
+        if soft is not None:
+            return soft_cross_entropy(student.logits, soft, student.mask, weight)
+        if student.targets is None:
+            raise ValueError("`batch` is expected to have `labels`, but has none")
+        return cross_entropy(student.logits, student.targets, student.mask, weight)
 
     def broadcast_to(self, client: Client, broadcast: Payload) -> Payload:
         """Server: what the rule lets a client download of θ_g, and all that is exchanged beside it."""
@@ -198,6 +288,11 @@ class AveragingMixin(FederatedModule):
         super().load_private_state(state)
         if KEPT in state.parts:
             self._load(state.parts[KEPT].tensors, self._kept)
+
+    @property
+    def _rewritten(self) -> Payload:
+        """What the rewriting has made for whoever the module is."""
+        return self.prepared.parts.get(REWRITING, Payload())
 
     @property
     def _weights(self) -> dict[str, torch.nn.Parameter]:

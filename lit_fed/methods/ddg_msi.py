@@ -17,7 +17,6 @@ from lit_fed.losses import (
     KLDistillMixin,
     StabilityMixin,
     WeightRegularizationMixin,
-    cross_entropy,
 )
 from lit_fed.methods.averaging import AveragingMixin
 from lit_fed.methods.ddg import (
@@ -100,6 +99,7 @@ class DDGMSI(
 
     def setup(self, stage: str) -> None:
         """As in :class:`~lit_fed.DDG`."""
+        super().setup(stage)
         if stage == "fit":
             self.teacher.forget()
             if self._trainer is None:
@@ -134,7 +134,7 @@ class DDGMSI(
             with self.timers("teacher"):
                 teacher = self.teacher(batch, hidden=self.lambda_align > 0)
         return self.total_loss(
-            cross_entropy(clean.logits, clean.targets, clean.mask, weight),
+            self.task_loss(clean, batch),
             distill=self.kl_distill_loss(clean, teacher, weight),
             align=self.alignment_loss(clean, teacher, weight),
             aggregate=self.aggregate_kl_loss(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lit_fed.losses import cross_entropy
 from lit_fed.methods.averaging import AveragingMixin
 
 
@@ -28,6 +27,4 @@ class FedAvg(AveragingMixin):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The cross-entropy of the task."""
         student = self(batch)
-        return self.total_loss(
-            cross_entropy(student.logits, student.targets, student.mask, batch.get("weight"))
-        )
+        return self.total_loss(self.task_loss(student, batch))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lit_fed.aggregation import Aggregation
 from lit_fed.backbones import Backbone
-from lit_fed.losses import ProximalMixin, cross_entropy
+from lit_fed.losses import ProximalMixin
 from lit_fed.methods.averaging import AveragingMixin
 from lit_fed.payload import Payload
 
@@ -76,7 +76,7 @@ class FedProx(ProximalMixin, AveragingMixin):
         """L = CE + μ/2 ‖θ_k − θ_g‖²."""
         student = self(batch)
         return self.total_loss(
-            cross_entropy(student.logits, student.targets, student.mask, batch.get("weight")),
+            self.task_loss(student, batch),
             proximal=self.proximal_loss(self._weights, self._anchors),
         )
 

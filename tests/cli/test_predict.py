@@ -9,6 +9,7 @@ import yaml
 
 from lit_fed.cli import main
 from tests.federation.toy import save_toy_config
+from tests.methods.toy_methods import lm_rows, save_toy_lm
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +82,59 @@ def test_a_method_without_a_global_model(
     assert "FedAvg has none: name the client whose model predicts as `client`" in error_of(both)
     main(["predict", *both, "--client=client-1"])
     assert len(capsys.readouterr().out.splitlines()) == 80
+
+
+@pytest.mark.filterwarnings("ignore:.*this trainer has not trained")
+def test_texts_are_sampled_stopped_and_kept(
+    tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path_factory.mktemp("lm")
+    save_toy_lm(folder / "model")
+    lm_rows(6, 2).to_csv(folder / "test.csv")
+    backbone = {
+        "class_path": "lit_fed.backbones.CausalLM",
+        "init_args": {"model": str(folder / "model")},
+    }
+    source = {
+        "class_path": "lit_fed.data.CSVSource",
+        "init_args": {"path": str(folder / "test.csv")},
+    }
+    encoding = {
+        "class_path": "lit_fed.data.CausalLMEncoding",
+        "init_args": {"template": "text : {text} is : {answer}", "response": "answer"},
+    }
+    config = {
+        "model": {"class_path": "lit_fed.FedAvg", "init_args": {"backbone": backbone}},
+        "data": {"train": source, "test": source, "encoding": encoding, "num_clients": 2},
+        "trainer": {"accelerator": "cpu"},
+    }
+    Path("lm.yaml").write_text(yaml.safe_dump(config))
+    given = ["--config=lm.yaml", "--max_new_tokens=6", "--cache=kept"]
+    hot = ["--sampling.temperature=2.0", "--sampling.top_k=5", "--sampling.seed=1"]
+
+    def said(*further: str) -> tuple[list[str], str]:
+        main(["predict", *given, *further])
+        out, err = capsys.readouterr()
+        return [json.loads(line)["generated"] for line in out.splitlines()], err
+
+    greedy, err = said()
+    assert "generated 6 answers, " in err
+    assert "tokens/s" in err
+    again, err = said()
+    assert again == greedy
+    assert "generated" not in err
+    sampled, err = said(*hot)
+    assert sampled != greedy
+    assert "generated 6 answers" in err
+    word = sampled[0].split()[1]
+    stopped, _ = said(*hot, f"--stop=[{word}]", "--trainer.enable_progress_bar=false")
+    assert stopped == [text.partition(word)[0] for text in sampled]
+    assert len(list(Path("kept").iterdir())) == 3
+    for wrong, message in (
+        (
+            "--sampling.top_p=2",
+            "`sampling.top_p` is expected to be above 0 and at most 1, but got 2",
+        ),
+        ("--stop=['']", "`stop` is expected to have no empty text"),
+    ):
+        assert message in error_of([*given, *hot, wrong])

@@ -1,6 +1,6 @@
 """Each metric with a few updates, for the tests of what all of them have to do."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -8,15 +8,45 @@ from torchmetrics import Metric
 
 from lit_fed.metrics import (
     ClientFairness,
+    ClientJensenShannon,
+    ClientTfidfCosine,
     CommunicationVolume,
+    CompressionRatio,
+    DistinctN,
+    DuplicateNgramRate,
+    EntityFidelity,
+    FillerRate,
     GeneralizationUnderShift,
     LearningAccuracy,
+    LengthRatio,
+    MultipleChoiceAccuracy,
+    NumberFidelity,
     ParameterEfficiency,
+    Perplexity,
     RepresentationStabilityIndex,
+    RightAnswers,
+    RougeL,
     SemanticRetentionScore,
     TaskMatrix,
     TaskTransferAccuracy,
 )
+
+PREDS = [
+    ["It took Ann 3 days in Paris, and 3 days in Rome.", "", "Of course it is very, very 42."],
+    ["我们 在 12 点 出发, in order to win", "one two three one two three one two three"],
+    ["Then Bob met Carl.", "7", "So it was: 1,000 men and ninety ships, actually."],
+]
+TARGET = [
+    ["It took Ann 3 days in Paris.", "Yes.", "42"],
+    ["我们在十二点出发", "One, two, three."],
+    ["Then Bob met Dora and Carl.", "8", "A thousand men and 90 ships."],
+]
+
+
+def has_the_answer(row: Mapping[str, Any], text: str) -> bool:
+    """Judges an answer; pickle finds it here."""
+    return row["answer"] in text
+
 
 METRICS: dict[str, Callable[[], Metric]] = {
     "matrix": lambda: TaskMatrix(2),
@@ -38,7 +68,40 @@ METRICS: dict[str, Callable[[], Metric]] = {
     "communicated": lambda: ParameterEfficiency("communicated"),
     "fairness": lambda: ClientFairness(3),
     "volume": lambda: CommunicationVolume(reference=100),
+    "distinct": lambda: DistinctN(2),
+    "duplicates": lambda: DuplicateNgramRate(3),
+    "compression": lambda: CompressionRatio(),
+    "length": lambda: LengthRatio(),
+    "characters": lambda: LengthRatio("characters"),
+    "filler": lambda: FillerRate(),
+    "numbers": lambda: NumberFidelity(),
+    "entities": lambda: EntityFidelity("target"),
+    "right": lambda: RightAnswers(has_the_answer),
+    "rouge": lambda: RougeL(),
+    "perplexity": lambda: Perplexity(),
+    "choice": lambda: MultipleChoiceAccuracy(),
+    "words of clients": lambda: ClientJensenShannon(3),
+    "tf-idf of clients": lambda: ClientTfidfCosine(3),
 }
+
+OF_TEXTS = (
+    *("distinct", "duplicates", "compression", "length", "characters", "filler"),
+    *("numbers", "entities", "right", "rouge"),
+)
+"""Those that a collection can be given the same texts for."""
+
+
+def text_updates() -> list[dict[str, Any]]:
+    """Texts and all that may stand beside them."""
+    return [
+        {
+            "preds": preds,
+            "target": target,
+            "source": target,
+            "rows": [{"answer": text[:2]} for text in target],
+        }
+        for preds, target in zip(PREDS, TARGET, strict=True)
+    ]
 
 
 def updates(name: str) -> list[dict[str, Any]]:
@@ -75,6 +138,25 @@ def updates(name: str) -> list[dict[str, Any]]:
                 "communicated": 50 * n * n,
             }
             for n in (1, 2, 3)
+        ]
+    if name in OF_TEXTS:
+        return [METRICS[name]()._filter_kwargs(**call) for call in text_updates()]
+    if name == "perplexity":
+        targets = torch.tensor([[1, 5, -100], [2, 0, 6]])
+        return [{"preds": normal(2, 3, 7), "target": targets} for _ in range(3)]
+    if name == "choice":
+        return [
+            {
+                "log_likelihood": [normal(3) - 5, normal(4) - 5],
+                "lengths": [torch.tensor([2, 3, 4]), torch.tensor([1, 2, 3, 4])],
+                "answer": [n % 3, n],
+            }
+            for n in range(4)
+        ]
+    if name in ("words of clients", "tf-idf of clients"):
+        return [
+            {"texts": texts, "client": client}
+            for client, texts in zip((0, 1, 2, 0, 1), [*PREDS, *TARGET[:2]], strict=True)
         ]
     if name == "fairness":
         return [{"value": right(), "client": client} for client in (0, 1, 2, 1, 0)]

@@ -10,7 +10,7 @@ from torchmetrics import MetricCollection
 
 import lit_fed.metrics
 from lit_fed.metrics import SemanticRetentionScore, TaskMatrix, TaskTransferAccuracy
-from tests.metrics.every_metric import METRICS, updates
+from tests.metrics.every_metric import METRICS, OF_TEXTS, text_updates, updates
 
 matplotlib.use("Agg")
 
@@ -137,6 +137,28 @@ def test_collection_shares_one_matrix() -> None:
             metric.update(**call)
     assert len(collection.compute_groups) == 1
     same(collection.compute(), {name: metric.compute() for name, metric in alone.items()})
+
+
+def test_collection_of_texts_gives_each_metric_its_own() -> None:
+    # of empty texts all shares are 0 of as many, by which torchmetrics would take metrics for the same
+    empty = {
+        "preds": ["", ""],
+        "target": ["", ""],
+        "source": ["", ""],
+        "rows": [{"answer": "a"}] * 2,
+    }
+    calls = [empty, *text_updates()]
+    collection = MetricCollection({name: METRICS[name]() for name in OF_TEXTS})
+    expected: dict[str, Any] = {}
+    for call in calls:
+        collection.update(**call)
+    for name in OF_TEXTS:
+        metric = METRICS[name]()
+        for call in calls:
+            metric.update(**metric._filter_kwargs(**call))
+        value = metric.compute()
+        expected |= value if isinstance(value, dict) else {name: value}
+    same(collection.compute(), expected)
 
 
 def test_different_settings_do_not_share() -> None:

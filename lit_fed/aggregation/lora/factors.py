@@ -79,13 +79,20 @@ class LoRALayout:
         self.names: frozenset[str] = self.a_names | self.b_names
 
     @classmethod
-    def of(cls, backbone: Backbone, rule: str, adapter: str = DEFAULT) -> Self:
+    def of(
+        cls,
+        backbone: Backbone,
+        rule: str,
+        adapter: str = DEFAULT,
+        setting: str = "model.aggregation",
+    ) -> Self:
         """The layout of a backbone's adapter.
 
         Args:
             backbone: The backbone.
             rule: The class that asks, for the message.
             adapter: The adapter's name.
+            setting: The setting that names this class.
 
         Raises:
             ValueError: If the adapter's change is not s·B·A of every weight that it changes: no LoRA, DoRA, a
@@ -98,10 +105,12 @@ class LoRALayout:
             for a, b in LORA_FACTORS:
                 if layer + a in names and layer + b in names:
                     weights[layer] = FactorNames(layer + a, layer + b, scale)
-        if reason := _refusal(names, weights) or _misfit(names, weights, shapes):
+        config = getattr(backbone.model, "peft_config", {}).get(adapter)
+        kind = "null" if config is None else type(config).__name__
+        if reason := _refusal(names, weights, kind) or _misfit(names, weights, shapes):
             raise ValueError(
-                f"`model.aggregation` {rule} expects `model.backbone.peft` to be a LoRA, whose change is s·B·A of "
-                f"every weight, but {reason}"
+                f"`{setting}` {rule} expects `model.backbone.peft` to be a LoRA, whose change is s·B·A of every "
+                f"weight, but {reason}"
             )
         return cls(weights)
 
@@ -147,11 +156,13 @@ class LoRALayout:
         return [name for name in names if name not in self.names]
 
 
-def _refusal(names: Mapping[str, Tensor], weights: Mapping[str, FactorNames]) -> str | None:
+def _refusal(
+    names: Mapping[str, Tensor], weights: Mapping[str, FactorNames], kind: str
+) -> str | None:
     """Why an adapter's change is something else than factors and weights that are trained as a whole."""
     held = {name for w in weights.values() for name in (w.a, w.b)}
     if not weights:
-        return "it has no factors A and B"
+        return f"it has no factors A and B ({kind})"
     for name in names:
         if name not in held and "lora_" in name:
             return f"it has {name} besides"

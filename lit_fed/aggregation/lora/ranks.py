@@ -77,7 +77,7 @@ class ClientAdapters:
         own = backbone.model.peft_config[DEFAULT]
         for client in {**self.ranks, **self.alphas}:
             rank, alpha = self.ranks.get(client), self.alphas.get(client, own.lora_alpha)
-            config = _config(own, rank, alpha)
+            config = resized(own, rank, alpha)
             if all(getattr(config, name) == getattr(own, name) for name in _SIZES):
                 continue
             name = ("" if rank is None else f"rank_{rank}_") + f"alpha_{alpha:g}".replace(".", "_")
@@ -116,7 +116,7 @@ class ClientAdapters:
         return self._layouts[name]
 
 
-def _config(own: Any, rank: int | None, alpha: float) -> Any:
+def resized(own: Any, rank: int | None, alpha: float) -> Any:
     """The backbone's LoRA with another alpha and, where there is one, rank."""
     config = copy.deepcopy(own)
     config.modules_to_save = None  # those of the backbone's own adapter are added

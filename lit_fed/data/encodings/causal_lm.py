@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from string import Formatter
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from lit_fed.data.columns import row_ids
+from lit_fed.data.columns import in_memory_with_texts, row_ids
 from lit_fed.data.encodings.encoding import Encoding, column_texts, padding_id
 from lit_fed.data.encodings.learnt_tokens import cut_row, end_of_sequence, require_learnt, slices
 from lit_fed.data.encodings.prompt_tokens import (
@@ -111,6 +111,27 @@ class CausalLMEncoding(Encoding):
         for row in self._with_typed_tokens(rows, meant):
             ids[row] = self._typed_ids(rows, row, tokenizer, meant)[0]
         return ids
+
+    def with_hints(self, rows: Dataset, hints: Sequence[str]) -> Dataset:
+        """The rows with a text more at the end of the last column before the response; see :class:`Encoding`.
+
+        Where that column is empty, the text stands there alone.
+
+        Raises:
+            ValueError: If the template has no column before the response.
+        """
+        if len(self._parts) < 2:
+            raise ValueError(
+                f"`data.encoding.template` is expected to have a column before the response, whose text a hint can "
+                f"follow, but got {self.template!r}"
+            )
+        column = self._parts[-2][1]
+        texts = column_texts(rows, column, "data.encoding.template", missing="")
+        joined = [
+            f"{text}{hint}" if text.strip() else hint.lstrip()
+            for text, hint in zip(texts, hints, strict=True)
+        ]
+        return in_memory_with_texts(rows, column, joined)
 
     def _response_ids(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
         """The tokens of each row's response and of what the template has after it."""

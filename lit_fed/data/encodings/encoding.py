@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lit_fed.data.columns import (
+    in_memory_with_texts,
     number,
     require_column,
     require_values,
@@ -72,6 +73,44 @@ class Encoding(ABC):
     ) -> list[list[int]] | None:
         """The tokens of :meth:`prompts`, as they are in training. None: those of the texts."""
         return None
+
+    def responses(self, rows: Dataset) -> list[str]:
+        """The texts that are learnt: the rows' answers, as they are written.
+
+        Raises:
+            ValueError: If the encoding has none, or one is missing.
+        """
+        if self.prompts(rows.select([])) is None or self.answer_column is None:
+            raise ValueError(
+                f"`data.encoding` is expected to be one with a response, such as CausalLMEncoding, but got "
+                f"{type(self).__name__}"
+            )
+        return column_texts(rows, self.answer_column, "data.encoding.response")
+
+    def with_responses(self, rows: Dataset, texts: Sequence[str]) -> Dataset:
+        """The rows with other texts to learn, and all else as it was.
+
+        Args:
+            rows: N rows.
+            texts: N texts, in the place of :meth:`responses`.
+        """
+        self.responses(rows.select([]))
+        return in_memory_with_texts(rows, str(self.answer_column), texts)
+
+    def with_hints(self, rows: Dataset, hints: Sequence[str]) -> Dataset:
+        """The rows with a text more in each prompt, at the end of what the user says.
+
+        Args:
+            rows: N rows.
+            hints: N texts, which begin with the blanks or line breaks between them and what is there.
+
+        Raises:
+            ValueError: If the encoding's prompts have no place for one.
+        """
+        raise ValueError(
+            f"`data.encoding` is expected to be one whose prompts can have a text more, such as CausalLMEncoding, but "
+            f"got {type(self).__name__}"
+        )
 
     def answers(self, rows: Dataset) -> list[str | None] | None:
         """What is to be predicted, as texts; None of a row without. None: nothing is."""

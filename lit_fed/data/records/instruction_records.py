@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from string import Formatter
 from typing import TYPE_CHECKING, ClassVar
 
-from lit_fed.data.columns import require_values, with_texts, written_values
+from lit_fed.data.columns import in_memory_with_texts, require_values, written_values
 from lit_fed.data.records.records import Conversation, Message, Records
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class InstructionRecords(Records):
 
     def with_responses(self, rows: Dataset, texts: Sequence[str]) -> Dataset:
         """The rows with other answers."""
-        return with_texts(rows, self.response, texts)
+        return in_memory_with_texts(rows, self.response, texts)
 
     def with_hints(self, rows: Dataset, hints: Sequence[str]) -> Dataset:
         """The rows with a text more at the end of the instruction, or of the context where that comes last."""
@@ -119,12 +119,14 @@ class InstructionRecords(Records):
             column = self.context
         texts = _texts(rows, column, "instruction")
         if column == self.instruction:
-            return with_texts(rows, column, [t + h for t, h in zip(texts, hints, strict=True)])
+            return in_memory_with_texts(
+                rows, column, [t + h for t, h in zip(texts, hints, strict=True)]
+            )
         joined = [
             f"{text}{hint}" if text.strip() else hint.lstrip()
             for text, hint in zip(texts, hints, strict=True)
         ]
-        return with_texts(rows, column, joined)
+        return in_memory_with_texts(rows, column, joined)
 
     def _asked(self, instruction: str, context: str) -> str:
         if context.strip():

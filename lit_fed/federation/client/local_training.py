@@ -147,7 +147,7 @@ class LocalTraining:
         start, client = client, copy.deepcopy(client)
         id, num_samples, done = client.id, client.num_samples, client.steps
         module, settings, timers = self.module, self.settings, self.module.timers
-        if prepares(module) and before.prepared is None:
+        if module.prepares and before.prepared is None:
             raise RuntimeError(f"client {client.id!r} is expected to have prepared, but it has not")
         reseed(settings.seed, client.round, client.index)
         attached = [(str(n), a) for n, a in enumerate(self.attachments) if a.acts_on(client)]
@@ -211,14 +211,15 @@ class LocalTraining:
         )
         return Finished(update, state)
 
-    def prepare(self, client: Client) -> Payload:
-        """What the method's ``prepare`` makes of a client's rows, with the module as it was built.
+    def prepare(self, start: ClientRound) -> Payload:
+        """What the method's ``prepare`` makes of a client's rows, from where its next round starts.
 
         Args:
-            client: The client.
+            start: The client, what it downloads, and what has lasted of it.
         """
-        reseed(self.settings.seed, 0, client.index, 0)
-        self.resident.act_as_built(client)
+        client = copy.deepcopy(start.client)
+        reseed(self.settings.seed, client.round, client.index, 0)
+        self.resident.act_as_client(client, start.before, start.broadcast)
         # of all tasks, since it prepares once
         rows = self.data.client_data(client.id).rows
         for attachment in self.attachments:
@@ -421,11 +422,6 @@ class LocalTraining:
     def update(self, optimizer: Any) -> None:
         """Let an optimizer change the client's parameters."""
         optimizer.step()
-
-
-def prepares(module: FederatedModule) -> bool:
-    """Whether a method's clients prepare at all."""
-    return type(module).prepare is not FederatedModule.prepare
 
 
 class _Once:

@@ -21,7 +21,7 @@ class ResidentModule:
     K clients share one model. Whoever comes next starts from the values the module was built with,
     so nothing of the one before is left, whatever a method forgets to overwrite. This costs one copy
     of what trains, not of the frozen base. What a download folds into the base stays there until the next
-    one, which mostly folds the same; as built, nothing is folded.
+    one, which mostly folds the same.
 
     Args:
         module: The method, on its device, before it has trained.
@@ -54,12 +54,6 @@ class ResidentModule:
         if state.rounds:
             self.module.load_private_state(state.private)
         self.module.download(broadcast)
-
-    def act_as_built(self, client: Client) -> None:
-        """Be a client with the module as it was built, before anything is downloaded."""
-        self._reset(client)
-        for backbone in self.module.backbones.values():
-            backbone.fold({})
 
     def act_as_server(self, broadcast: Payload, server: Payload | None) -> None:
         """Be the server with its last broadcast, which is also the global model.

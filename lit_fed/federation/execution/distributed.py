@@ -112,16 +112,16 @@ class DistributedClients(MultiProcessExecution):
             yield results.pop(position)
 
     def prepare(
-        self, training: LocalTraining, clients: Sequence[Client], prepared: Prepared
+        self, training: LocalTraining, starts: Sequence[ClientRound], prepared: Prepared
     ) -> dict[str, Payload]:
         """Let this process's share prepare and get the others'; see :class:`ClientExecution`.
 
         Raises:
             ProcessLost: If another process has died.
         """
-        fabric = training.fabric
+        fabric, clients = training.fabric, [start.client for start in starts]
         shares = balanced([float(client.num_samples) for client in clients], fabric.world_size)
-        mine = [clients[position] for position in shares[fabric.global_rank]]
+        mine = [starts[position] for position in shares[fabric.global_rank]]
         results = self.each.prepare(training, mine, prepared)
         if is_alone():
             return results

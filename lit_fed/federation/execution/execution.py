@@ -60,25 +60,26 @@ class ClientExecution(ABC):
         """
 
     def prepare(
-        self, training: LocalTraining, clients: Sequence[Client], prepared: Prepared
+        self, training: LocalTraining, starts: Sequence[ClientRound], prepared: Prepared
     ) -> dict[str, Payload]:
-        """Let clients prepare, each before its first round. Default: one after the other.
+        """Let clients prepare, each before a round. Default: one after the other.
 
         A client that fails is named, and is not in the result.
 
         Args:
             training: Runs a client's preparation on the resident module.
-            clients: The clients.
+            starts: What each client starts from.
             prepared: Is called in the process in which a client has prepared, as soon as it has.
 
         Returns:
             What they prepared, by their ids.
         """
         results = {}
-        for client in clients:
+        for start in starts:
+            client = start.client
             try:
                 with undisturbed(training.fabric.device.type):
-                    results[client.id] = training.prepare(client)
+                    results[client.id] = training.prepare(start)
             except Exception as error:
                 if error is training.events.raised:
                     raise

@@ -190,9 +190,10 @@ class Run:
     def _prepared_path(self, client: Client) -> Path | None:
         if self.folder is None:
             return None
-        # another run's rows or seed would have made something else of it
+        # another run's rows or seed would have made something else of it, and so would another round's model
         digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:16]
-        return self.folder / "prepared" / f"client={client.index:04d}-{digest}.prepared"
+        name = f"client={client.index:04d}-round={client.round:04d}-{digest}.prepared"
+        return self.folder / "prepared" / name
 
 
 def run_loggers(

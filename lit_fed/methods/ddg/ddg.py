@@ -11,7 +11,7 @@ from torch import Tensor
 from lit_fed.aggregation import Aggregation
 from lit_fed.backbones import Backbone
 from lit_fed.limits import require_instance
-from lit_fed.losses import AggregateKLMixin, AlignmentMixin, KLDistillMixin, cross_entropy
+from lit_fed.losses import AggregateKLMixin, AlignmentMixin, KLDistillMixin
 from lit_fed.methods.averaging import AveragingMixin
 from lit_fed.methods.ddg.consensus import PART, Consensus, NoConsensus, log_alpha
 from lit_fed.methods.ddg.public_consensus import PublicConsensus
@@ -109,6 +109,7 @@ class DDG(KLDistillMixin, AlignmentMixin, AggregateKLMixin, AveragingMixin):
         Raises:
             ValueError: If something is missing.
         """
+        super().setup(stage)
         if stage == "fit":
             self.teacher.forget()
             if self._trainer is None:
@@ -135,7 +136,7 @@ class DDG(KLDistillMixin, AlignmentMixin, AggregateKLMixin, AveragingMixin):
             with self.timers("teacher"):
                 teacher = self.teacher(batch, hidden=self.lambda_align > 0)
         return self.total_loss(
-            cross_entropy(student.logits, student.targets, student.mask, weight),
+            self.task_loss(student, batch),
             distill=self.kl_distill_loss(student, teacher, weight),
             align=self.alignment_loss(student, teacher, weight),
             aggregate=self.aggregate_kl_loss(

@@ -10,7 +10,7 @@ from torch import Tensor
 from lit_fed.aggregation import Aggregation
 from lit_fed.backbones import Backbone
 from lit_fed.limits import require_instance
-from lit_fed.losses import StabilityMixin, WeightRegularizationMixin, cross_entropy
+from lit_fed.losses import StabilityMixin, WeightRegularizationMixin
 from lit_fed.methods.averaging import AveragingMixin
 from lit_fed.methods.msi.injection import StructureInjection
 from lit_fed.perturbations import GaussianNoise, Perturbation, Site
@@ -80,7 +80,7 @@ class MSI(StabilityMixin, WeightRegularizationMixin, AveragingMixin):
             clean = self(batch)
         perturbed, injected = self.injection.perturbed(self, batch, randomness)
         return self.total_loss(
-            cross_entropy(clean.logits, clean.targets, clean.mask, weight),
+            self.task_loss(clean, batch),
             **self.injection.terms(
                 self.stability_loss(clean, perturbed, weight),
                 self.weight_regularization_loss(injected),

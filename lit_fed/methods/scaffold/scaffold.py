@@ -12,7 +12,6 @@ from torch.optim import SGD, Optimizer
 from lit_fed.aggregation import Aggregation, ServerOptimizer, WeightedAverage
 from lit_fed.backbones import Backbone
 from lit_fed.client import Client
-from lit_fed.losses import cross_entropy
 from lit_fed.methods.averaging import AveragingMixin
 from lit_fed.methods.scaffold.control_variate import ControlVariate, added, require_plain_sgd
 from lit_fed.payload import Payload
@@ -103,9 +102,7 @@ class SCAFFOLD(AveragingMixin):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The cross-entropy of the task."""
         student = self(batch)
-        return self.total_loss(
-            cross_entropy(student.logits, student.targets, student.mask, batch.get("weight"))
-        )
+        return self.total_loss(self.task_loss(student, batch))
 
     def configure_gradient_clipping(
         self,

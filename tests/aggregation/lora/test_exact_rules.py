@@ -109,7 +109,7 @@ def assert_exact(
     loaded = weights_of(backbone)  # B is 0
     module = FedAvg(backbone, rule)
     resident, broadcast = ResidentModule(module), module.initial_broadcast()
-    base = dict(loaded)
+    first, base = broadcast, dict(loaded)
     for number in range(rounds):
         count = 2 + number % 2
         clients = [Client(f"{i}", i, 1, round=number, rounds=0, steps=0) for i in range(count)]
@@ -143,7 +143,7 @@ def assert_exact(
             assert 0 < numbers <= before.size
     assert bool(others) == isinstance(backbone, SequenceClassifier)
     backbone.fold({})
-    resident.act_as_built(client=None)  # type: ignore[arg-type]  # as the server
+    resident.act_as_server(first, None)
     after = weights_of(backbone)
     assert all((after[layer] == w).all() for layer, w in loaded.items())
 

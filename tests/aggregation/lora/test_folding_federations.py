@@ -15,9 +15,12 @@ from transformers import AutoModelForSequenceClassification
 from lit_fed import DDG, FedAvg, FederatedModule, Payload
 from lit_fed.aggregation import Aggregation, FedExLoRA, FLoRA
 from lit_fed.aggregation.lora.base_change import changes_in
+from lit_fed.attachment import Attachment
+from lit_fed.attacks import SignFlip
 from lit_fed.backbones import Backbone
 from lit_fed.backbones.folding import WeightChange
 from lit_fed.client import Client
+from lit_fed.compression import TopK
 from lit_fed.federation import FederationState, VectorizedClients
 from lit_fed.federation.client.client_state import ClientState
 from lit_fed.federation.client.resident_module import ResidentModule
@@ -207,7 +210,7 @@ def test_the_ledger_counts_the_base_s_change_for_every_client(
     assert trainer.federation.ledger.rounds == [(up, 3 * (own + part)) for part in change]
 
 
-def test_as_built_nothing_is_folded(model: Path) -> None:
+def test_what_is_folded_is_the_downloads_alone(model: Path) -> None:
     module = method(model, FLoRA())
     loaded, resident = bases(module.backbone), ResidentModule(module)
     client = Client("a", 0, 8, round=0, rounds=0, steps=0)
@@ -216,8 +219,6 @@ def test_as_built_nothing_is_folded(model: Path) -> None:
     broadcast = module.initial_broadcast().with_parts({"base_change": part})
     resident.act_as_client(client, ClientState(), broadcast)
     assert torch.equal(bases(module.backbone)[layer], loaded[layer] + 1)
-    resident.act_as_built(client)
-    assert torch.equal(bases(module.backbone)[layer], loaded[layer])
     resident.act_as_client(client, ClientState(), module.initial_broadcast())
     assert torch.equal(bases(module.backbone)[layer], loaded[layer])
 
@@ -256,3 +257,18 @@ def test_a_fresh_adapter_starts_every_round_as_it_was_built(model: Path, tmp_pat
     for weights in beginning.weights:
         assert weights
         assert all(torch.equal(w, built[n]) for n, w in weights.items())
+
+
+@pytest.mark.parametrize("attachment", [TopK(0.5), SignFlip(count=1)])
+def test_what_acts_on_changes_is_refused_before_training_where_factors_start_anew(
+    model: Path, tmp_path: Path, attachment: Attachment
+) -> None:
+    kind = type(attachment).__name__
+    trainer = toy_trainer(tmp_path / "refused", attachments=[attachment])
+    with pytest.raises(ValueError, match=rf"{kind} acts on the change .* which it does not down"):
+        trainer.fit(method(model, FLoRA()), toy_data())
+    assert not (tmp_path / "refused").exists()
+    # where they are downloaded, it is not
+    trainer = toy_trainer(tmp_path / "taken", attachments=[attachment], max_rounds=1)
+    trainer.fit(method(model, FedExLoRA()), toy_data())
+    assert len(trainer.federation.history) == 1

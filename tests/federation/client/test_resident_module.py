@@ -24,7 +24,6 @@ def test_whoever_comes_next_starts_from_what_was_built(toy_model: Path) -> None:
     first, second = (Client(f"client-{n}", n, 3, round=0, rounds=0, steps=0) for n in range(2))
     for become in (
         lambda: resident.act_as_client(second, ClientState(), Payload()),
-        lambda: resident.act_as_built(second),
         lambda: resident.act_as_server(Payload(), None),
     ):
         resident.act_as_client(first, ClientState(), Payload())

@@ -10,12 +10,19 @@ from lit_fed import DDGMSI
 from lit_fed.aggregation import FedAvgM, WeightedAverage
 from lit_fed.attachment import Attachment
 from lit_fed.backbones import SequenceClassifier
-from lit_fed.data import ClassificationEncoding, DirichletPartitioner, NaturalPartitioner
+from lit_fed.data import (
+    ClassificationEncoding,
+    DirichletPartitioner,
+    NaturalPartitioner,
+    answer_is_right,
+)
 from lit_fed.data.partitioners import LabelShardsPartitioner, QuantitySkewPartitioner
 from lit_fed.federation import FixedOrderSampler
 from lit_fed.federation.run.description import constructor_arguments, described
 from lit_fed.federation.run.identity import differences, identity_of
 from lit_fed.methods.ddg import ClassConsensus, PublicConsensus
+from lit_fed.methods.rewriting import LeakFilter, NoFilter, Rewriting, SoftTargets
+from lit_fed.methods.rewriting.rewriting import HINT
 from lit_fed.methods.teachers import AdapterTeacher, FrozenTeacher
 from lit_fed.perturbations import DropBlock, GaussianNoise, LowRankReconstruction
 from tests.federation.toy import fast_adamw, save_toy_model, toy_backbone, toy_data, toy_trainer
@@ -37,6 +44,7 @@ ARGUMENTS: dict[str, tuple[Any, Any]] = {
     "sites": (["attention"], ["feed_forward"]),
     "warmup_steps": (0, 1),
     "lr_factors": (None, {"client-0": 0.5}),
+    "rewriting": (None, SoftTargets()),
     "aggregation": (WeightedAverage(), WeightedAverage("rounds")),
     "consensus": (PublicConsensus(top_k=4), PublicConsensus(top_k=5)),
     "teacher": (AdapterTeacher(), None),
@@ -109,6 +117,22 @@ def test_a_frozen_teacher_is_told_by_its_weights(toy_model: Path, tmp_path: Path
         ),
         (DropBlock(block_size=3), DropBlock(block_size=4)),
         (LowRankReconstruction(rank=2), LowRankReconstruction(rank=3)),
+        (SoftTargets(kappa=0.5), SoftTargets(kappa=0.25)),
+        (SoftTargets(temperature=1.0), SoftTargets(temperature=2.0)),
+        (Rewriting(), Rewriting(filter=NoFilter())),
+        (Rewriting(), Rewriting(filter=LeakFilter(answer_is_right))),
+        (Rewriting(), Rewriting(hint="{reference}")),
+        (Rewriting(), Rewriting(hint={"en": HINT}, hint_by="language")),
+        (
+            Rewriting(hint={"en": HINT}, hint_by="language"),
+            Rewriting(hint={"en": HINT}, hint_by="tongue"),
+        ),
+        (Rewriting(), Rewriting(refresh_every=2)),
+        (Rewriting(), Rewriting(greedy=True)),
+        (Rewriting(), Rewriting(temperature=1.0)),
+        (Rewriting(), Rewriting(top_p=1.0)),
+        (Rewriting(), Rewriting(top_k=0)),
+        (Rewriting(), Rewriting(max_new_tokens=8)),
     ],
     ids=lambda one: type(one).__name__,
 )

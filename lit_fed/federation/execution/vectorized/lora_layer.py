@@ -50,33 +50,41 @@ class VectorizedLora(VectorizedLayer):
         return result.to(dtype)
 
     def _is_simple(self, x: Tensor, leaves: Leaves) -> bool:
-        """Whether it is one adapter on a plain frozen map, all in one dtype."""
+        """Whether it is adapters on a plain frozen map, all in one dtype, and no two with dropout of their own."""
         module: Any = self.module
-        base = module.base_layer
+        base, active = module.base_layer, module.active_adapters
         return (
             type(base) is nn.Linear
             and not base._forward_hooks
             and not base.weight.requires_grad
             and not module.disable_adapters
-            and len(module.active_adapters) == 1
-            and module.active_adapters[0] in module.lora_A
-            and f"lora_B.{module.active_adapters[0]}.bias" not in leaves
+            and all(one in module.lora_A and f"lora_B.{one}.bias" not in leaves for one in active)
+            and (len(active) == 1 or not any(map(self._drops, active)))
             and not torch.is_autocast_enabled(x.device.type)
             and x.dtype == base.weight.dtype == next(iter(leaves.values())).dtype
         )
 
+    def _drops(self, adapter: str) -> bool:
+        module: Any = self.module
+        return module.training and not isinstance(module.lora_dropout[adapter], nn.Identity)
+
     def _at_once(self, state: VectorizedState, x: Tensor, leaves: Leaves) -> Tensor:
         module: Any = self.module
-        (adapter,) = module.active_adapters
+        active = module.active_adapters
         blocks = state.layout.blocks(x, self.name)
         flat = blocks.flatten(1, -2)
         dropped = flat
-        if module.training and not isinstance(module.lora_dropout[adapter], nn.Identity):
-            dropped = module.lora_dropout[adapter](x)
+        if self._drops(active[0]):
+            dropped = module.lora_dropout[active[0]](x)
             dropped = state.layout.blocks(dropped, self.name).flatten(1, -2)
-        base = module.base_layer
-        down, up = leaves[f"lora_A.{adapter}.weight"], leaves[f"lora_B.{adapter}.weight"]
+        base, scaling = module.base_layer, module.scaling[active[0]]
+        down, up = leaves[f"lora_A.{active[0]}.weight"], leaves[f"lora_B.{active[0]}.weight"]
+        if len(active) > 1:
+            # a sum of products is the product of the factors side by side
+            scaled = [leaves[f"lora_B.{one}.weight"] * module.scaling[one] for one in active]
+            down = torch.cat([leaves[f"lora_A.{one}.weight"] for one in active], 1)
+            up, scaling = torch.cat(scaled, 2), 1.0
         y: Tensor = LoraProduct.apply(  # type: ignore[no-untyped-call]
-            flat, dropped, base.weight, base.bias, down, up, module.scaling[adapter]
+            flat, dropped, base.weight, base.bias, down, up, scaling
         )
         return y.view(*blocks.shape[:-1], -1).flatten(0, 1)

@@ -1,0 +1,202 @@
+"""Metrics of what the model generates for rows: the global model's and clients' own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from torchmetrics import Metric, MetricCollection
+
+from lit_fed.backbones import Sampling
+from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
+from lit_fed.data.columns import ROW_ID, require_column, written_values
+from lit_fed.federation.evaluation import spread
+from lit_fed.federation.generation import GenerationSettings
+from lit_fed.limits import require_at_least
+from lit_fed.metric_averager import of_this_process
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from lit_fed.federation.federation_view import FederationView
+    from lit_fed.module import FederatedModule
+
+
+class GenerationEvaluation(PeriodicEvaluation):
+    """Generates answers to rows after the last round, and what metrics say of them.
+
+    A round's row of the history gets ``test/<metric>`` (or ``val/<metric>``) of the global model; of test sets after
+    the first ``test/<metric>/<set>``. With ``personalised``, and where the method has no global model, it gets
+    ``clients/test/<metric>/mean``, ``/std``, ``/min`` and ``/max`` over the clients' own models, each as it is at the
+    start of the client's next round.
+
+    Args:
+        metrics: Metrics by name. Each is updated by those of these keyword arguments that its ``update`` takes:
+            ``preds`` (generated texts), ``target`` (expected ones), ``source`` (what they are about) and ``rows`` (the
+            rows as dictionaries). One that computes several numbers names them.
+        split: The rows: ``test`` (all sets) or ``validation``.
+        personalised: Whether each client's own model answers as well, as is meant for methods whose clients keep
+            weights of their own.
+        own_column: A column whose value says to which client a row belongs, by the client's id: clients' own models
+            answer these rows alone. None: all, or of the validation those that a client holds out itself, where it
+            does.
+        rows: Rows at most of each set (and client), evenly spread. None: all.
+        source: The column of what a text is about, such as a document to be summarised. None: all columns that the
+            encoding reads but the expected answer, a line each.
+        every_n_rounds: Evaluate after every so many rounds as well. None: not.
+        max_new_tokens: Tokens at most of an answer. None: 128, or as many as the model has room for.
+        sampling: How each token is chosen.
+        stop: Texts that end an answer, and are cut off it. None: there are none.
+        cache: A folder in which answers are kept, so that a run that goes on generates none twice. None: none are.
+
+    Raises:
+        TypeError: If something else than a metric is given.
+        ValueError: If a number is out of range or there are no metrics; when a fit starts, if there are no rows or no
+            such column, or the model cannot answer the rows.
+    """
+
+    def __init__(
+        self,
+        metrics: dict[str, Metric],
+        split: Literal["test", "validation"] = "test",
+        personalised: bool = False,
+        own_column: str | None = None,
+        rows: int | None = 100,
+        source: str | None = None,
+        every_n_rounds: int | None = None,
+        max_new_tokens: int | None = None,
+        sampling: Sampling = Sampling(),  # noqa: B008 (it is frozen)
+        stop: list[str] | None = None,
+        cache: str | None = None,
+    ) -> None:
+        super().__init__(every_n_rounds)
+        name = type(self).__name__
+        if not metrics:
+            raise ValueError(f"`{name}.metrics` is expected to have one or more, but is empty")
+        if wrong := [key for key, one in metrics.items() if not isinstance(one, Metric)]:
+            raise TypeError(
+                f"`{name}.metrics.{wrong[0]}` is expected to be a torchmetrics.Metric, but got "
+                f"{metrics[wrong[0]]!r:.80}"
+            )
+        if split not in ("test", "validation"):
+            raise ValueError(
+                f"`{name}.split` is expected to be test or validation, but got {split!r}"
+            )
+        # each on its own: groups of equal state are found by what the first update has done
+        self.metrics = MetricCollection(dict(metrics), compute_groups=False)
+        self.split = split
+        self.personalised = personalised
+        self.own_column = own_column
+        self.rows = require_at_least(f"{name}.rows", rows, 1)
+        self.source = source
+        self.settings = GenerationSettings(max_new_tokens, sampling, stop or (), cache)
+        self._prefix = {"test": "test", "validation": "val"}[split]
+
+    def on_fit_start(self, trainer: Any, module: Any) -> None:
+        """Say what cannot be evaluated before anything is trained."""
+        sets = self._sets(trainer)
+        if not sets:
+            raise ValueError(
+                f"{type(self).__name__} expects `data.{self.split}` to have rows, but there are none"
+            )
+        for rows in sets.values():
+            for setting in ("source", "own_column"):
+                column = getattr(self, setting)
+                if column is not None:
+                    require_column(rows, column, f"{type(self).__name__}.{setting}")
+            trainer.check_generation(rows, self.settings)
+
+    def on_round_evaluation(
+        self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
+    ) -> None:
+        """Generate and evaluate where it is due."""
+        if not self.is_due(trainer):
+            return
+        found: dict[str, float] = {}
+        if module.has_global_model:
+            found = self._evaluated(trainer, self._sets(trainer), None)
+        if self.personalised or not module.has_global_model:
+            own = [
+                self._evaluated(trainer, self._sets(trainer, index), index)
+                for index in range(len(trainer.datamodule.clients))
+            ]
+            found |= spread(own)
+        if taken := sorted(found.keys() & metrics.keys()):
+            raise ValueError(
+                f"`{type(self).__name__}.metrics` is expected to have names that a round has no metric of yet, but "
+                f"{taken[0]} is there"
+            )
+        metrics |= found
+
+    def _sets(self, trainer: FederationView, client: int | None = None) -> dict[str, Dataset]:
+        """The rows by the name of their set, of all or of a client."""
+        data = trainer.datamodule
+        sets: Mapping[str, Dataset | None] = data.tests
+        if self.split == "validation":
+            held = None if client is None else data.clients[client].validation
+            sets = {"validation": data.validation if held is None else held}
+        chosen = {}
+        for name, rows in sets.items():
+            if rows is None:
+                continue
+            if client is not None and self.own_column is not None:
+                values = map(str, rows[self.own_column])
+                own = data.clients[client].id
+                rows = rows.select([i for i, value in enumerate(values) if value == own])
+            if len(rows):
+                chosen[name] = self._some(trainer, rows)
+        return chosen
+
+    def _some(self, trainer: FederationView, rows: Dataset) -> Dataset:
+        """As many as are asked for, evenly spread."""
+        count = len(rows) if self.rows is None else min(self.rows, len(rows))
+        if trainer.fast_dev_run:
+            count = min(count, trainer.fast_dev_run * trainer.datamodule.eval_batch_size)
+        return rows.select([i * len(rows) // count for i in range(count)])
+
+    def _evaluated(
+        self, trainer: FederationView, sets: Mapping[str, Dataset], client: int | None
+    ) -> dict[str, float]:
+        """Metrics by name of one model."""
+        found: dict[str, float] = {}
+        for number, (name, rows) in enumerate(sets.items()):
+            self.metrics.reset()
+            self.metrics.to(trainer.fabric.device)
+            # each process has all rows
+            with of_this_process(self.metrics.values()):
+                self.metrics.update(
+                    preds=trainer.generate(rows, self.settings, client), **self._told(trainer, rows)
+                )
+                values = self.metrics.compute()
+            suffix = f"/{name}" if number else ""
+            for metric, value in values.items():
+                if getattr(value, "numel", lambda: 1)() != 1:
+                    raise ValueError(
+                        f"`{type(self).__name__}.metrics` is expected to give single numbers, but {metric} is "
+                        f"of shape {list(value.shape)}"
+                    )
+                found[f"{self._prefix}/{metric}{suffix}"] = float(value)
+        self.metrics.reset()
+        return found
+
+    def _told(self, trainer: FederationView, rows: Dataset) -> dict[str, Any]:
+        """What metrics may ask for beside the generated texts."""
+        encoding = trainer.datamodule.encoding
+        own = rows.remove_columns([ROW_ID]) if ROW_ID in rows.column_names else rows
+        told: dict[str, Any] = {"rows": list(own)}
+        answers = encoding.answers(rows)
+        if answers is not None:
+            told["target"] = [answer or "" for answer in answers]
+        hidden = {encoding.answer_column, encoding.weight}
+        columns = [self.source] if self.source else dict.fromkeys(encoding.columns.values())
+        texts = [
+            written_values(rows, column, "data.encoding")
+            for column in columns
+            if column not in hidden
+        ]
+        told["source"] = [
+            "\n".join(text for text in row if text) for row in zip(*texts, strict=True)
+        ]
+        if not texts:
+            told["source"] = [""] * len(rows)
+        return told

@@ -1,0 +1,204 @@
+"""Accuracy in multiple choice, by which choice the language model holds for likeliest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from string import Formatter
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lit_fed.backbones import CausalLM
+from lit_fed.backbones.likelihood import log_likelihoods, prompt_and_rest
+from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
+from lit_fed.data.columns import column_values, require_column
+from lit_fed.data.sources import Source
+from lit_fed.limits import require_at_least, require_instance
+from lit_fed.metrics import MultipleChoiceAccuracy
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from lit_fed.federation.federation_view import FederationView
+    from lit_fed.module import FederatedModule
+
+Question = tuple[str, list[str], int]
+"""A prompt, the choices after it, and the position of the right one."""
+
+
+class MultipleChoice(PeriodicEvaluation):
+    r"""Asks the global model questions with choices and takes the choice that it holds for likeliest.
+
+    A round's row of the history gets ``<name>/accuracy``, by the log-likelihood of a choice's tokens after the
+    question, and ``<name>/accuracy_normalized``, by that divided by the choice's characters; both are shares from 0
+    to 1 (:class:`~lit_fed.metrics.MultipleChoiceAccuracy`). Guessing gives one over the number of choices. Where a
+    method has no global model, every client is asked, and the row has ``clients/<name>/accuracy/mean`` and so on.
+
+    The settings for some data sets, as they are on the Hugging Face hub:
+
+    ============  ===================================  ===========================  =============
+    data          template                             choices                      answer
+    ============  ===================================  ===========================  =============
+    ARC           ``Question: {question}\nAnswer: ``   ``choices``                  ``answerKey``
+    OpenBookQA    ``{question_stem} ``                 ``choices``                  ``answerKey``
+    COPA          ``{premise} ``                       ``[choice1, choice2]``       ``label``
+    ============  ===================================  ===========================  =============
+
+    Args:
+        source: Where the questions are.
+        template: The prompt, with columns in braces; the choice follows. A blank at its end is read as the choice's
+            beginning, as in training.
+        choices: The column of the choices, as a list of texts or as ``text`` and ``label``; or the columns, one for
+            each choice.
+        answer: The column of the right choice: its position from 0, or its label.
+        every_n_rounds: Ask after every so many rounds, beside after each task and the last. None: not.
+        name: What the metrics are called.
+        batch_size: Choices at once. None: as in evaluations, ``data.eval_batch_size``.
+        max_rows: At most how many questions, the first ones. None: all.
+
+    Raises:
+        TypeError: If ``source`` is none; when a fit starts, if the model is no language model.
+        ValueError: If a number is out of range or the template is not well-formed; when a fit starts, if a column is
+            not there, a row has no choices or no right one, or is too long for the model.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        template: str = "{query} ",
+        choices: str | list[str] = "choices",
+        answer: str = "gold",
+        every_n_rounds: int | None = None,
+        name: str = "multiple_choice",
+        batch_size: int | None = None,
+        max_rows: int | None = None,
+    ) -> None:
+        super().__init__(every_n_rounds)
+        self.source = require_instance("MultipleChoice.source", source, Source)
+        self.template, self.choices, self.answer, self.name = template, choices, answer, name
+        self.batch_size = require_at_least("MultipleChoice.batch_size", batch_size, 1)
+        self.max_rows = require_at_least("MultipleChoice.max_rows", max_rows, 1)
+        self.columns = _columns(template)
+        self._questions: list[Question] = []
+
+    def on_fit_start(self, trainer: Any, module: Any) -> None:
+        """Read the questions, and say what cannot be asked."""
+        if not isinstance(module.backbone, CausalLM):
+            raise TypeError(
+                "MultipleChoice expects `model.backbone` to be a CausalLM, but got a "
+                f"{type(module.backbone).__name__}"
+            )
+        rows = self.source.load()
+        if self.max_rows is not None:
+            rows = rows.select(range(min(self.max_rows, len(rows))))
+        self._questions = self._read(rows)
+        self._pairs(module)
+
+    def on_round_evaluation(
+        self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
+    ) -> None:
+        """Ask where it is due."""
+        if not self.is_due(trainer):
+            return
+        if module.has_global_model:
+            found = self._ask(trainer, trainer.act_as_server())
+            metrics |= {f"{self.name}/{key}": value for key, value in found.items()}
+            return
+        count = len(trainer.datamodule.clients)
+        each = [self._ask(trainer, trainer.act_as_client(index)) for index in range(count)]
+        for key in each[0]:
+            values = [one[key] for one in each]
+            mean = math.fsum(values) / count
+            metrics[f"clients/{self.name}/{key}/mean"] = mean
+            metrics[f"clients/{self.name}/{key}/min"] = min(values)
+            metrics[f"clients/{self.name}/{key}/max"] = max(values)
+
+    def _ask(self, trainer: FederationView, module: FederatedModule) -> dict[str, float]:
+        """The two accuracies of the model that the module is now."""
+        backbone = module.backbone
+        if not isinstance(backbone, CausalLM):  # a method whose clients differ may have others
+            raise TypeError(
+                "MultipleChoice expects every client to have a CausalLM, but one has a "
+                f"{type(backbone).__name__}"
+            )
+        size = self.batch_size or trainer.datamodule.eval_batch_size
+        with module.timers("multiple choice"), trainer.fabric.autocast():
+            nats = log_likelihoods(backbone, self._pairs(module), size)
+        counts = [len(choices) for _, choices, _ in self._questions]
+        lengths = [torch.tensor([*map(len, choices)]) for _, choices, _ in self._questions]
+        accuracy = MultipleChoiceAccuracy(sync_on_compute=False)  # all processes ask alike
+        answers = [right for _, _, right in self._questions]
+        accuracy.update(list(nats.split(counts)), lengths, answers)
+        values = accuracy.compute()
+        return {
+            "accuracy": float(values["choice_accuracy"]) / 100,
+            "accuracy_normalized": float(values["choice_accuracy_normalized"]) / 100,
+        }
+
+    def _pairs(self, module: FederatedModule) -> list[tuple[list[int], list[int]]]:
+        """The tokens of each prompt and each choice after it."""
+        asked = [(prompt, choice) for prompt, choices, _ in self._questions for choice in choices]
+        prompts, choices = ([pair[side] for pair in asked] for side in (0, 1))
+        backbone: Any = module.backbone
+        return prompt_and_rest(backbone, prompts, choices)
+
+    def _read(self, rows: Dataset) -> list[Question]:
+        several = [self.choices] if isinstance(self.choices, str) else self.choices
+        named = [("template", c) for c in self.columns] + [("choices", c) for c in several]
+        for setting, column in [*named, ("answer", self.answer)]:
+            require_column(rows, column, f"MultipleChoice.{setting}", "the questions")
+        if not len(rows):
+            raise ValueError("`MultipleChoice.source` is expected to have questions, but has none")
+        table = {column: column_values(rows, column) for column in rows.column_names}
+        return [
+            self._question({column: values[row] for column, values in table.items()}, row)
+            for row in range(len(rows))
+        ]
+
+    def _question(self, record: dict[str, Any], row: int) -> Question:
+        if isinstance(self.choices, str):
+            held = record[self.choices]
+            texts, labels = (
+                (held.get("text"), held.get("label")) if isinstance(held, dict) else (held, None)
+            )
+        else:
+            texts, labels = [record[column] for column in self.choices], None
+        if (
+            not isinstance(texts, list)
+            or not texts
+            or not all(isinstance(text, str) and text.strip() for text in texts)
+        ):
+            raise ValueError(
+                f"`MultipleChoice.choices` is expected to give a list of texts, but row {row} has {texts!r:.60}"
+            )
+        prompt = self.template.format(**{column: record[column] for column in self.columns})
+        return prompt, texts, self._right(record[self.answer], texts, labels, row)
+
+    def _right(self, answer: Any, texts: Sequence[str], labels: Any, row: int) -> int:
+        """The position of the right choice."""
+        if labels and answer in labels:
+            return int(labels.index(answer))
+        if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(texts):
+            return answer
+        known = f"one of {labels}" if labels else f"a position from 0 to {len(texts) - 1}"
+        raise ValueError(
+            f"`MultipleChoice.answer` is expected to give {known}, but row {row} has {answer!r:.60}"
+        )
+
+
+def _columns(template: str) -> list[str]:
+    """The columns in a template's braces."""
+    try:
+        parsed = list(Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(
+            f"`MultipleChoice.template` is not well-formed: {error}, in {template!r}"
+        ) from None
+    names = [name for _, name, _, _ in parsed if name is not None]
+    if not names or not all(name.isidentifier() for name in names):
+        raise ValueError(
+            "`MultipleChoice.template` is expected to have plain columns such as {question} in braces, but got "
+            f"{template!r}"
+        )
+    return names

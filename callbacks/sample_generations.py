@@ -1,0 +1,146 @@
+"""A few prompts and what the model answers to them, round by round, in TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lit_fed.backbones import Sampling
+from lit_fed.callbacks.curves import tensorboard_writers
+from lit_fed.callbacks.federated_callback import FederatedCallback
+from lit_fed.data.columns import written_values
+from lit_fed.federation.generation import GenerationSettings
+from lit_fed.limits import require_at_least
+
+if TYPE_CHECKING:
+    from lit_fed.federation.federation_view import FederationView
+    from lit_fed.module import FederatedModule
+
+
+class SampleGenerations(FederatedCallback):
+    """Shows a few prompts' answers in TensorBoard's text tab, as ``generations``.
+
+    The answers are the global model's or, where the method has none, the first client's. They are generated after a
+    round and kept in its checkpoint until they are published.
+
+    Args:
+        prompts: The prompts, as the model gets them. None: those of validation rows (of test rows, where there are
+            none), whose expected answers are shown beside them.
+        rows: How many rows, where there are no prompts.
+        every_n_rounds: Rounds between two of them.
+        max_new_tokens: Tokens at most of an answer. None: 128, or as many as the model has room for.
+        sampling: How each token is chosen.
+        stop: Texts that end an answer, and are cut off it. None: there are none.
+
+    Raises:
+        TypeError: If ``prompts`` or ``stop`` is no list of texts.
+        ValueError: If a number is out of range or ``prompts`` is empty; when a fit starts, if there are no rows, or
+            the model cannot answer them.
+    """
+
+    def __init__(
+        self,
+        prompts: list[str] | None = None,
+        rows: int = 4,
+        every_n_rounds: int = 1,
+        max_new_tokens: int | None = None,
+        sampling: Sampling = Sampling(),  # noqa: B008 (it is frozen)
+        stop: list[str] | None = None,
+    ) -> None:
+        name = type(self).__name__
+        if prompts is not None and (
+            isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts)
+        ):
+            raise TypeError(
+                f"`{name}.prompts` is expected to be a list of texts, but got {prompts!r:.80}"
+            )
+        if prompts is not None and not prompts:
+            raise ValueError(
+                f"`{name}.prompts` is expected to have one or more, or to be null for those of validation rows, but is "
+                "empty"
+            )
+        self.prompts = prompts
+        self.rows = require_at_least(f"{name}.rows", rows, 1)
+        self.every_n_rounds = require_at_least(f"{name}.every_n_rounds", every_n_rounds, 1)
+        self.settings = GenerationSettings(max_new_tokens, sampling, stop or ())
+        self._asked: Any = None
+        self._shown: Sequence[tuple[str, str | None]] = ()
+        self._round = 0
+        self._text = ""
+        self._loaded: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The answers of the last round that has some, which may not have been published when the run is broken off."""
+        return {"round": self._round, "text": self._text} if self._round else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what :meth:`state_dict` gave, at the start of the fit."""
+        self._loaded = state_dict
+
+    def on_fit_start(self, trainer: Any, module: Any) -> None:
+        """Choose the rows; what cannot be answered is said now."""
+        kept, self._loaded = self._loaded, {}
+        self._round, self._text = kept.get("round", 0), kept.get("text", "")
+        if self.prompts is not None:
+            self._asked, self._shown = self.prompts, [(prompt, None) for prompt in self.prompts]
+        else:
+            self._asked = self._rows_of(trainer)
+        trainer.check_generation(self._asked, self.settings)
+        if self.prompts is None:
+            encoding = trainer.datamodule.encoding
+            expected: Sequence[str | None] = [None] * len(self._asked)
+            if encoding.answer_column is not None:
+                expected = written_values(self._asked, encoding.answer_column, "data.encoding")
+            self._shown = list(zip(encoding.prompts(self._asked), expected, strict=True))
+
+    def on_round_evaluation(
+        self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
+    ) -> None:
+        """Generate where it is due."""
+        if not self._is_due(trainer):
+            return
+        client = None if module.has_global_model else 0
+        answers = trainer.generate(self._asked, self.settings, client)
+        self._round, self._text = trainer.current_round, self._markdown(answers)
+
+    def on_round_report(
+        self, trainer: FederationView, module: FederatedModule, metrics: Mapping[str, float]
+    ) -> None:
+        """Publish the round's answers."""
+        for writer in tensorboard_writers(trainer) if self._round == trainer.current_round else ():
+            writer.add_text("generations", self._text, self._round)
+
+    def _is_due(self, trainer: FederationView) -> bool:
+        finished = trainer.current_round
+        return finished % self.every_n_rounds == 0 or finished >= trainer.max_rounds
+
+    def _rows_of(self, trainer: FederationView) -> Any:
+        data = trainer.datamodule
+        rows = (
+            data.validation
+            if data.validation is not None
+            else next(iter(data.tests.values()), None)
+        )
+        if rows is None or not len(rows):
+            raise ValueError(
+                f"`{type(self).__name__}.prompts` is expected where `data.validation` and `data.test` have no rows, "
+                "but is null"
+            )
+        return rows.select(range(min(self.rows, len(rows))))
+
+    def _markdown(self, answers: Sequence[str]) -> str:
+        """Prompt, answer and what was expected, each as it is, without Markdown of its own."""
+        parts = []
+        for (prompt, expected), answer in zip(self._shown, answers, strict=True):
+            told = {"prompt": prompt, "answer": answer}
+            if expected is not None:
+                told["expected"] = expected
+            parts.append(
+                "\n\n".join(f"**{name}**\n\n{_verbatim(text)}" for name, text in told.items())
+            )
+        return "\n\n---\n\n".join(parts)
+
+
+def _verbatim(text: str) -> str:
+    """A text as Markdown shows it as it is: a block of code."""
+    return "\n".join(f"    {line}" for line in text.split("\n"))

@@ -1,0 +1,340 @@
+"""Rewriting of responses: the model says in its own words what the reference says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from string import Formatter
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+
+from lit_fed.backbones import CausalLM
+from lit_fed.backbones.anatomy import context_length
+from lit_fed.configuration_error import ConfigurationError
+from lit_fed.data.columns import require_column, row_ids, written_values
+from lit_fed.data.encodings.prompt_tokens import border
+from lit_fed.limits import require_at_least, require_instance, require_positive
+from lit_fed.methods.rewriting.filters import Candidate, LeakFilter, RewritingFilter
+from lit_fed.methods.rewriting.self_distillation import SelfDistillation
+from lit_fed.payload import Payload
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from lit_fed.module import FederatedModule
+
+HINT: Final = (
+    "\n\nReference answer: {reference}\n\n"
+    "Take the reference answer as a guide and write your own response. Give the response alone."
+)
+"""What a prompt has more where the model is to rewrite; in our own words, after Yang et al. (2024)."""
+
+_ROWS, _RESPONSES, _REASONS, _TOKENS = "rows", "responses", "reasons", "tokens"
+_EMPTY, _LONG = "empty", "long"
+_LEAST_TOKENS, _MOST_TOKENS = 32, 512
+
+
+class Rewriting(SelfDistillation):
+    r"""Clients rewrite their responses by the model that they have downloaded, and train on what it writes.
+
+    .. math:: \tilde y \sim f_\theta(\cdot \mid x, y), \qquad L = -\log f_{\theta_k}(\tilde y \mid x)
+
+    θ is the initial global model; of a client that comes later or, with ``refresh_every``, of all, the global model
+    of that moment. The reference y stands in the prompt of the rewriting alone, never in that of the training.
+    Yang et al., "Self-Distillation Bridges Distribution Gap in Language Model Fine-Tuning", 2024,
+    https://arxiv.org/abs/2402.13669, as Wang et al., "FedSDR: Federated Self-Distillation with Rectification", 2026,
+    https://arxiv.org/abs/2605.18028, use it in a federation.
+
+    Of a client's rows is logged, in its metrics of each round: ``rewriting/tokens`` that the model has written,
+    ``rewriting/replaced``, the share whose reference has taken the rewriting's place, and that of each reason:
+    ``rewriting/replaced/empty``, which there is nothing to learn from, whatever the filter; ``…/long``, whose prompt
+    leaves no room for an answer; and those of the filter.
+
+    Args:
+        filter: Where the reference takes the rewriting's place. None: :class:`LeakFilter`.
+        hint: What the prompt has more, at the end of what the user says, with ``{reference}`` and, if wanted, columns
+            of the row in braces. Several by the values of a column, such as one for each language, as a mapping.
+        hint_by: The column whose value says which of several hints a row has. None: there is one hint.
+        refresh_every: Every how many rounds all clients rewrite again. None: once.
+        greedy: Take the likeliest token each time, instead of sampling.
+        temperature: Of the sampling, T > 0.
+        top_p: Sample from the likeliest tokens that have this mass.
+        top_k: Sample from so many tokens at most. 0: from all.
+        max_new_tokens: Tokens of a rewriting at most. None: for each client twice those of its longest reference,
+            at least 32 and at most 512.
+        batch_size: Rows at once.
+
+    Raises:
+        TypeError: If ``filter`` is no filter.
+        ValueError: If a number is out of range, a hint lacks ``{reference}``, or there are several and no column to
+            choose by.
+
+    Example:
+        >>> Rewriting(hint="\nGuide: {reference}").hint
+        '\nGuide: {reference}'
+    """
+
+    def __init__(
+        self,
+        filter: RewritingFilter | None = None,
+        hint: str | dict[str, str] = HINT,
+        hint_by: str | None = None,
+        refresh_every: int | None = None,
+        greedy: bool = False,
+        temperature: float = 0.95,
+        top_p: float = 0.7,
+        top_k: int = 50,
+        max_new_tokens: int | None = None,
+        batch_size: int = 32,
+    ) -> None:
+        super().__init__(refresh_every)
+        require_instance("model.rewriting.filter", filter, RewritingFilter)
+        self.filter = LeakFilter() if filter is None else filter
+        self.hint = hint
+        self.hint_by = hint_by
+        if isinstance(hint, dict) == (hint_by is None):
+            raise ValueError(
+                "`model.rewriting.hint_by` is expected to name a column where `model.rewriting.hint` has several, and "
+                f"to be null where it is one, but got {hint_by!r} with {hint!r:.80}"
+            )
+        self._hints_by_value = hint if isinstance(hint, dict) else {"": hint}
+        self._columns = _columns(self._hints_by_value.values())
+        self.greedy = greedy
+        self.temperature = require_positive("model.rewriting.temperature", temperature)
+        if not 0 < top_p <= 1:
+            raise ValueError(
+                f"`model.rewriting.top_p` is expected to be above 0 and at most 1, but got {top_p!r}"
+            )
+        self.top_p = top_p
+        self.top_k = require_at_least("model.rewriting.top_k", top_k, 0)
+        self.max_new_tokens = require_at_least("model.rewriting.max_new_tokens", max_new_tokens, 1)
+        self.batch_size = require_at_least("model.rewriting.batch_size", batch_size, 1)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why a reference may have taken its rewriting's place."""
+        return (_EMPTY, _LONG, *self.filter.reasons)
+
+    def check(self, module: FederatedModule) -> None:
+        """Say before training that the model cannot write, or that the rows have no response; see the base class.
+
+        Raises:
+            ConfigurationError: If so.
+        """
+        if not isinstance(module.backbone, CausalLM):
+            raise ConfigurationError(
+                f"`model.rewriting` Rewriting expects `model.backbone` to be one that generates, such as CausalLM, but "
+                f"got {type(module.backbone).__name__}; for one that classifies there is "
+                "lit_fed.methods.rewriting.SoftTargets"
+            )
+        encoding = module.data.encoding
+        try:
+            for client in module.data.clients:
+                for column in self._columns:
+                    require_column(client.rows, column, "model.rewriting.hint")
+                self._require_hints(client.rows)
+                none = client.rows.select([])
+                encoding.responses(none)
+                encoding.with_hints(none, [])
+        except ValueError as error:
+            raise ConfigurationError(f"`model.rewriting` cannot rewrite: {error}") from error
+
+    def prepare(self, module: FederatedModule, rows: Dataset) -> Payload:
+        """Client: rewrite its responses; see the base class.
+
+        Returns:
+            ``rows`` [N], their ids; ``responses`` and ``reasons``, N strings each, the latter empty where the response
+            is a rewriting; ``tokens``, how many the model has written.
+        """
+        began = time.perf_counter()
+        encoding = module.data.encoding
+        references, prompts = encoding.responses(rows), encoding.prompts(rows)
+        if prompts is None:
+            raise ConfigurationError("`data.encoding` is expected to have prompts")
+        hinted = encoding.with_hints(rows, self._hints(rows, references))
+        texts, fits = self._written(module, hinted, references)
+        requests = self._hints(rows, [""] * len(rows))
+        responses, reasons = [], []
+        for i, text in enumerate(texts):
+            if not fits[i]:
+                reason: str | None = _LONG
+            elif not text.strip():
+                reason = _EMPTY
+            else:
+                candidate = Candidate(text, references[i], rows[i], prompts[i], requests[i])
+                reason = self.filter.reason(candidate)
+            responses.append(text if reason is None else references[i])
+            reasons.append(reason or "")
+        tokens = sum(len(ids) for ids in _tokenised(module, texts))
+        prepared = Payload(
+            {_ROWS: torch.from_numpy(row_ids(rows).copy()), _TOKENS: torch.tensor(tokens)},
+            {_RESPONSES: responses, _REASONS: reasons},
+        )
+        took = time.perf_counter() - began
+        name = module.client.id if module.client else "the server"
+        rank_zero_info(
+            f"{name!r} has rewritten {self._said({name: prepared})} in {took:.1f} s, {tokens / max(took, 1e-9):,.0f} "
+            "tokens a second"
+        )
+        return prepared
+
+    def check_prepared(self, prepared: Mapping[str, Payload]) -> None:
+        """Tell how much all have rewritten, and refuse to train where the model has written nothing at all.
+
+        Raises:
+            ConfigurationError: If all rewritings of all clients are empty.
+        """
+        reasons = [reason for one in prepared.values() for reason in one.strings.get(_REASONS, ())]
+        if reasons and all(reason in (_EMPTY, _LONG) for reason in reasons):
+            empty, long = reasons.count(_EMPTY), reasons.count(_LONG)
+            raise ConfigurationError(
+                f"`model.rewriting` is expected to give texts, but of the {len(reasons)} rows of all clients {empty} "
+                f"rewritings are empty and {long} prompts leave no room for one: see whether the model answers "
+                f"`model.rewriting.hint` in the words of `data.encoding`"
+            )
+        if reasons:
+            rank_zero_info(f"{len(prepared)} clients have rewritten {self._said(prepared)}")
+
+    def rows(self, module: FederatedModule, rows: Dataset, prepared: Payload) -> Dataset:
+        """Client: its rows with the rewritten responses; see the base class.
+
+        Raises:
+            RuntimeError: If a row has not been rewritten.
+        """
+        known = dict(
+            zip(prepared.tensors[_ROWS].tolist(), prepared.strings[_RESPONSES], strict=True)
+        )
+        ids = row_ids(rows).tolist()
+        if missing := [row for row in ids if row not in known]:
+            raise RuntimeError(
+                f"all rows of a client are expected to have been rewritten, but row {missing[0]} has not"
+            )
+        return module.data.encoding.with_responses(rows, [known[row] for row in ids])
+
+    def metrics(self, prepared: Payload) -> dict[str, float]:
+        """Client: tokens written, and the share of responses that are references; see the class."""
+        reasons = prepared.strings[_REASONS]
+        shares = {
+            f"rewriting/replaced/{reason}": reasons.count(reason) / len(reasons)
+            for reason in self.reasons
+        }
+        return {
+            "rewriting/tokens": float(prepared.tensors[_TOKENS]),
+            "rewriting/replaced": sum(map(bool, reasons)) / len(reasons),
+            **shares,
+        }
+
+    def _hints(self, rows: Dataset, references: Sequence[str]) -> list[str]:
+        columns = {
+            name: [text or "" for text in written_values(rows, name, "model.rewriting.hint")]
+            for name in self._columns
+        }
+        return [
+            self._hints_by_value[value].format(
+                reference=references[i], **{name: texts[i] for name, texts in columns.items()}
+            )
+            for i, value in enumerate(self._hint_values(rows))
+        ]
+
+    def _hint_values(self, rows: Dataset) -> list[str]:
+        """Which hint each row has."""
+        if self.hint_by is None:
+            return [""] * len(rows)
+        found = written_values(rows, self.hint_by, "model.rewriting.hint_by")
+        return [value or "" for value in found]
+
+    def _require_hints(self, rows: Dataset) -> None:
+        if self.hint_by is not None:
+            require_column(rows, self.hint_by, "model.rewriting.hint_by")
+        if unknown := set(self._hint_values(rows)) - self._hints_by_value.keys():
+            raise ValueError(
+                f"`model.rewriting.hint` is expected to have a hint for every value of column {self.hint_by!r}, but "
+                f"has none for {sorted(unknown)[0]!r}"
+            )
+
+    def _written(
+        self, module: FederatedModule, rows: Dataset, references: Sequence[str]
+    ) -> tuple[list[str], list[bool]]:
+        """What the model answers to each row, and whether there was room for it."""
+        backbone, encoding = module.backbone, module.data.encoding
+        prompts = encoding.prompts(rows) or []
+        ids = encoding.prompt_ids(rows, module.tokenizer)
+        if ids is None:
+            ids = _tokenised(module, [border(prompt)[0] for prompt in prompts])
+        limit = self.max_new_tokens
+        if limit is None:
+            longest = max(map(len, _tokenised(module, references)), default=0)
+            limit = min(max(2 * longest, _LEAST_TOKENS), _MOST_TOKENS)
+        room = context_length(backbone.model)
+        fits = [room is None or len(row) + limit + backbone.virtual_tokens <= room for row in ids]
+        asked = [row for row, fit in zip(ids, fits, strict=True) if fit]
+        answers = iter(self._generated(backbone, asked, limit))
+        texts = [
+            next(answers).removeprefix(border(prompt)[1]).strip() if fit else ""
+            for prompt, fit in zip(prompts, fits, strict=True)
+        ]
+        return texts, fits
+
+    def _generated(self, backbone: Any, prompts: Sequence[Sequence[int]], limit: int) -> list[str]:
+        """The model's continuations of prompts."""
+        sampled: dict[str, Any] = {}
+        if not self.greedy:
+            sampled = {
+                "do_sample": True,
+                "temperature": self.temperature,
+                "top_p": self.top_p,
+                "top_k": self.top_k,
+            }
+        texts: list[str] = backbone.generate(
+            prompts, max_new_tokens=limit, batch_size=self.batch_size, **sampled
+        )
+        return texts
+
+    def _said(self, prepared: Mapping[str, Payload]) -> str:
+        """How many rows have been rewritten and how many are references, in words."""
+        reasons = [reason for one in prepared.values() for reason in one.strings[_REASONS]]
+        tokens = sum(int(one.tensors[_TOKENS]) for one in prepared.values())
+        found = {r: reasons.count(r) for r in self.reasons if r in reasons}
+        replaced = sum(found.values())
+        why = ", ".join(f"{reason} {count}" for reason, count in found.items())
+        return (
+            f"{len(reasons)} rows with {tokens:,} tokens, {replaced} of them back to the reference"
+            + (f" ({why})" if why else "")
+        )
+
+
+def _tokenised(module: FederatedModule, texts: Sequence[str]) -> list[list[int]]:
+    if not texts:
+        return []
+    ids: list[list[int]] = module.tokenizer(list(texts), verbose=False)["input_ids"]
+    return ids
+
+
+def _columns(hints: Iterable[str]) -> tuple[str, ...]:
+    """The columns that hints name beside the reference.
+
+    Raises:
+        ValueError: If one is not well-formed or lacks the reference.
+    """
+    return tuple(dict.fromkeys(name for hint in hints for name in _columns_of(hint)))
+
+
+def _columns_of(hint: str) -> list[str]:
+    try:
+        parsed = [part for part in Formatter().parse(hint) if part[1] is not None]
+    except ValueError as error:
+        raise ValueError(
+            f"`model.rewriting.hint` is not well-formed: {error}, in {hint!r}"
+        ) from None
+    names = [str(name) for _, name, _, _ in parsed]
+    plain = all(
+        name.isidentifier() and not spec and not how for _, name, spec, how in parsed if name
+    )
+    if "reference" not in names or "" in names or not plain:
+        raise ValueError(
+            "`model.rewriting.hint` is expected to have {reference} and else plain columns in braces, but got "
+            f"{hint!r}"
+        )
+    return [name for name in names if name != "reference"]

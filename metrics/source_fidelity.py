@@ -1,0 +1,220 @@
+"""Whether the numbers and the names of a text are those of its source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Literal
+
+from torch import Tensor
+
+from lit_fed.metrics.arguments import one_of
+from lit_fed.metrics.entities_in_text import entities_in
+from lit_fed.metrics.numbers_in_text import numbers_in
+from lit_fed.metrics.running_ratio import RunningRatio, import_path
+from lit_fed.metrics.text_arguments import require_pairs
+from lit_fed.metrics.words import has_phrase
+
+Against = Literal["source", "target"]
+
+
+def matching_numbers(pred: str, source: str, number_words: bool = True) -> tuple[int, int, int]:
+    """Counts the different numbers of two texts.
+
+    Args:
+        pred: A text.
+        source: What it is compared with.
+        number_words: Whether English words count, see :func:`~lit_fed.metrics.numbers_in`.
+
+    Returns:
+        Those of both, those of ``pred``, those of ``source``.
+
+    Example:
+        >>> matching_numbers("It is 68 or 70.", "Add 23 and 45: sixty-eight.")
+        (1, 2, 3)
+    """
+    told, known = (numbers_in(text, number_words) for text in (pred, source))
+    return len(told & known), len(told), len(known)
+
+
+def matching_entities(
+    pred: str, source: str, entities: Callable[[str], Collection[str]] = entities_in
+) -> tuple[int, int, int, int]:
+    """Counts the names of two texts; a name is found where the other text has it as whole words, in any case.
+
+    Args:
+        pred: A text.
+        source: What it is compared with.
+        entities: Gives a text's names.
+
+    Returns:
+        Names of ``pred`` that ``source`` has, names of ``pred``; names of ``source`` that ``pred`` has, names of
+        ``source``. Each name counts once a text.
+
+    Example:
+        >>> matching_entities("Here Ann met Bob.", "Ann wrote. In Paris, Ann and Carl met.")
+        (1, 2, 1, 3)
+    """
+    told, known = (
+        list(dict.fromkeys(filter(str.strip, entities(text)))) for text in (pred, source)
+    )
+    return (
+        sum(has_phrase(source, name) for name in told),
+        len(told),
+        sum(has_phrase(pred, name) for name in known),
+        len(known),
+    )
+
+
+class NumberFidelity(RunningRatio):
+    """Precision and recall of the numbers of texts against their sources, from 0 to 100; higher is more faithful.
+
+    Precision: the share of a text's numbers that its source has; what is missing was made up. Recall: the share
+    of the source's numbers that the text has. A number counts once a text, however often it is there, and the
+    shares are of all texts' numbers together. What a number is tells :func:`~lit_fed.metrics.numbers_in`.
+
+    A text without numbers made none up, and adds to recall alone; so does an empty one. NaN (nothing to tell): the
+    precision where no text has a number, the recall where no source has one.
+
+    Args:
+        against: What the numbers are compared with: ``source``, the context, or ``target``, the reference answer.
+        number_words: Whether English words for numbers count.
+        kwargs: Arguments of :class:`torchmetrics.Metric`.
+
+    Returns of ``compute``:
+        A dict of scalars: ``number_precision`` and ``number_recall``.
+
+    Raises:
+        ValueError: If ``against`` is something else.
+
+    Example:
+        >>> metric = NumberFidelity()
+        >>> metric.update(preds=["It took 3 days and 1,000 men."], source=["a thousand men, 3 days, 2 ships, 1 king"])
+        >>> {name: value.item() for name, value in metric.compute().items()}
+        {'number_precision': 100.0, 'number_recall': 50.0}
+    """
+
+    higher_is_better = True
+    plot_lower_bound = 0.0
+    plot_upper_bound = 100.0
+
+    def __init__(
+        self, against: Against = "source", number_words: bool = True, **kwargs: Any
+    ) -> None:
+        one_of("against", against, ("source", "target"))
+        super().__init__([against, number_words], size=2, **kwargs)
+        self.against: Against = against
+        self.number_words = number_words
+
+    def update(
+        self,
+        preds: Sequence[str],
+        source: Sequence[str] | None = None,
+        target: Sequence[str] | None = None,
+    ) -> None:
+        """Adds texts and what they are compared with.
+
+        Args:
+            preds: The texts.
+            source: A text for each, with ``against="source"``.
+            target: A text for each, with ``against="target"``.
+
+        Raises:
+            TypeError: If one is no sequence of texts.
+            ValueError: If what they are compared with is missing, or they differ in number.
+        """
+        for text, known in zip(*_compared(preds, source, target, self.against), strict=True):
+            both, told, there = matching_numbers(text, known, self.number_words)
+            self.add([both, both], [told, there])
+
+    def compute(self) -> dict[str, Tensor]:
+        """The two shares by name, scalars."""
+        precision, recall = self.ratio()
+        return {"number_precision": precision, "number_recall": recall}
+
+
+class EntityFidelity(RunningRatio):
+    """Precision and recall of the names in texts against their sources, from 0 to 100; higher is more faithful.
+
+    Precision: the share of a text's names that its source has as whole words, in any case; what is missing was
+    made up. Recall: the share of the source's names that the text has. A name counts once a text, and the shares
+    are of all texts' names together. What a name is tells :func:`~lit_fed.metrics.entities_in`, a rule by capitals, or
+    a recogniser that is given instead.
+
+    A text without names made none up, and adds to recall alone; so does an empty one. NaN (nothing to tell): the
+    precision where no text has a name, the recall where no source has one.
+
+    Args:
+        against: What the names are compared with: ``source``, the context, or ``target``, the reference answer.
+        entities: Gives a text's names, for instance by a model that recognises them; in YAML, the path of a
+            function. None: :func:`~lit_fed.metrics.entities_in`.
+        kwargs: Arguments of :class:`torchmetrics.Metric`.
+
+    Returns of ``compute``:
+        A dict of scalars: ``entity_precision`` and ``entity_recall``.
+
+    Raises:
+        TypeError: If ``entities`` is no function.
+        ValueError: If ``against`` is something else.
+
+    Example:
+        >>> metric = EntityFidelity()
+        >>> metric.update(preds=["There Ann met Bob."], source=["In Paris, Ann and Carl met."])
+        >>> {name: round(value.item(), 1) for name, value in metric.compute().items()}
+        {'entity_precision': 50.0, 'entity_recall': 33.3}
+    """
+
+    higher_is_better = True
+    plot_lower_bound = 0.0
+    plot_upper_bound = 100.0
+
+    def __init__(
+        self,
+        against: Against = "source",
+        entities: Callable[[str], Collection[str]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        one_of("against", against, ("source", "target"))
+        given = entities_in if entities is None else entities
+        if not callable(given):
+            raise TypeError(
+                f"`entities` is expected to be a function of a text, but got {type(given).__name__}"
+            )
+        super().__init__([against, import_path(given)], size=2, **kwargs)
+        self.against: Against = against
+        self.entities = given
+
+    def update(
+        self,
+        preds: Sequence[str],
+        source: Sequence[str] | None = None,
+        target: Sequence[str] | None = None,
+    ) -> None:
+        """Adds texts and what they are compared with.
+
+        Args:
+            preds: The texts.
+            source: A text for each, with ``against="source"``.
+            target: A text for each, with ``against="target"``.
+
+        Raises:
+            TypeError: If one is no sequence of texts.
+            ValueError: If what they are compared with is missing, or they differ in number.
+        """
+        for text, known in zip(*_compared(preds, source, target, self.against), strict=True):
+            true, told, kept, there = matching_entities(text, known, self.entities)
+            self.add([true, kept], [told, there])
+
+    def compute(self) -> dict[str, Tensor]:
+        """The two shares by name, scalars."""
+        precision, recall = self.ratio()
+        return {"entity_precision": precision, "entity_recall": recall}
+
+
+def _compared(
+    preds: Sequence[str],
+    source: Sequence[str] | None,
+    target: Sequence[str] | None,
+    against: Against,
+) -> tuple[list[str], list[str]]:
+    other = source if against == "source" else target
+    return require_pairs(preds, other, against, f'against="{against}"')

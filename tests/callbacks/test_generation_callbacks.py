@@ -1,0 +1,268 @@
+"""Callbacks that generate: answers in TensorBoard, and metrics of them in a round's row."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.text import CharErrorRate
+
+from lit_fed import FedAvg
+from lit_fed.aggregation import LocalOnly
+from lit_fed.backbones import Sampling
+from lit_fed.callbacks import GenerationEvaluation, SampleGenerations
+from lit_fed.data import NaturalPartitioner
+from tests.federation.toy import toy_data, toy_module, toy_trainer, without_times
+from tests.methods.toy_methods import continue_text, lm_data, lm_rows, save_toy_lm
+
+# what no answer of a random model is without
+SETTINGS: dict[str, Any] = {"max_new_tokens": 3}
+
+
+class Told(Metric):
+    """Keeps what it is told."""
+
+    full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("count", torch.tensor(0), "sum")
+        self.seen: list[dict[str, Any]] = []
+
+    def update(
+        self, preds: Sequence[str], source: Sequence[str], rows: Sequence[Mapping[str, Any]]
+    ) -> None:
+        self.seen.append({"preds": preds, "source": source, "rows": rows})
+        self.count += len(preds)
+
+    def compute(self) -> Tensor:
+        return self.count.float()
+
+
+@pytest.fixture(scope="module")
+def lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_toy_lm(tmp_path_factory.mktemp("lm") / "model")
+
+
+def trainer_with(root: Path, *callbacks: Any, **settings: Any) -> Any:
+    given = {"max_rounds": 2, "clients_per_round": 1.0, "callbacks": list(callbacks)}
+    return toy_trainer(root, **given | settings)
+
+
+def texts_of(root: Path) -> dict[int, str]:
+    events = EventAccumulator(str(root), {"tensors": 0}).Reload()
+    return {
+        event.step: event.tensor_proto.string_val[0].decode()
+        for event in events.Tensors("generations/text_summary")
+    }
+
+
+def test_answers_of_validation_rows_stand_in_tensorboard(lm: Path, tmp_path: Path) -> None:
+    module = continue_text(FedAvg, lm)
+    trainer = trainer_with(tmp_path, SampleGenerations(rows=2, **SETTINGS), loggers=True)
+    trainer.fit(module, lm_data())
+    shown = texts_of(trainer.log_dir)
+    assert list(shown) == [1, 2]
+    rows = lm_rows(8, 1)
+    trainer.act_as_server()
+    for text, expected in itertools.islice(zip(rows["text"], rows["answer"], strict=True), 2):
+        prompt = f"text : {text} is : "
+        (answer,) = module.backbone.generate([prompt], **SETTINGS)
+        said = f"**prompt**\n\n    {prompt}\n\n**answer**\n\n    {answer}\n\n**expected**\n\n    {expected}"
+        assert said in shown[2]
+    assert shown[2].count("**prompt**") == 2
+
+
+def test_prompts_of_ones_own_every_second_round(lm: Path, tmp_path: Path) -> None:
+    callback = SampleGenerations(
+        ["good", "bad and"], every_n_rounds=2, sampling=Sampling(1.0, seed=2), **SETTINGS
+    )
+    trainer = trainer_with(tmp_path, callback, loggers=True, max_rounds=3)
+    trainer.fit(continue_text(FedAvg, lm), lm_data())
+    shown = texts_of(trainer.log_dir)
+    assert list(shown) == [2, 3]  # and the last one
+    assert "**prompt**\n\n    bad and\n\n**answer**\n\n" in shown[3]
+    assert "expected" not in shown[3]
+
+
+def test_a_rounds_row_has_what_metrics_say(lm: Path, tmp_path: Path) -> None:
+    told = Told()
+    callback = GenerationEvaluation({"cer": CharErrorRate(), "count": told}, **SETTINGS)
+    module = continue_text(FedAvg, lm)
+    trainer = trainer_with(tmp_path, callback)
+    trainer.fit(module, lm_data(test={"near": lm_rows(6, 2), "far": lm_rows(4, 3)}))
+    first, last = trainer.federation.history
+    assert not any(name.startswith("test/c") for name in first)
+    rows = lm_rows(6, 2)
+    prompts = [f"text : {text} is : " for text in rows["text"]]
+    trainer.act_as_server()
+    answers = module.backbone.generate(prompts, **SETTINGS)
+    assert told.seen[0] == {"preds": answers, "source": rows["text"][:], "rows": list(rows)}
+    expected = CharErrorRate()(answers, rows["answer"][:])
+    assert last["test/cer"] == pytest.approx(float(expected))
+    assert (last["test/count"], last["test/count/far"]) == (6, 4)
+    assert not any(name.startswith("clients/test/") for name in last)
+
+
+def test_clients_own_models_answer_their_own_rows(lm: Path, tmp_path: Path) -> None:
+    def of(count: int, seed: int) -> Dataset:
+        rows = lm_rows(count, seed)
+        return rows.add_column("author", [("ann", "bo")[i % 2] for i in range(count)])
+
+    told = Told()
+    callback = GenerationEvaluation(
+        {"count": told}, own_column="author", rows=2, source="author", every_n_rounds=1, **SETTINGS
+    )
+    module = continue_text(FedAvg, lm, aggregation=LocalOnly())
+    data = lm_data(
+        train=of(48, 0), test=of(8, 2), partitioner=NaturalPartitioner("author"), num_clients=None
+    )
+    trainer = trainer_with(tmp_path, callback)
+    trainer.fit(module, data)
+    for row in trainer.federation.history:
+        own = {name: value for name, value in row.items() if name.startswith("clients/test/count")}
+        assert own == {
+            f"clients/test/count/{of}": value
+            for of, value in {"mean": 2, "std": 0, "min": 2, "max": 2}.items()
+        }
+        assert "test/count" not in row
+    rows = of(8, 2)
+    for index, (name, seen) in enumerate(zip(("ann", "bo"), told.seen[2:], strict=True)):
+        assert seen["source"] == [name] * 2
+        assert [one["text"] for one in seen["rows"]] == [
+            rows[index]["text"],
+            rows[index + 4]["text"],
+        ]
+        trainer.act_as_client(index)
+        prompts = [f"text : {one['text']} is : " for one in seen["rows"]]
+        assert seen["preds"] == module.backbone.generate(prompts, **SETTINGS)
+
+
+def test_global_and_personalised_beside_each_other(lm: Path, tmp_path: Path) -> None:
+    callback = GenerationEvaluation(
+        {"count": Told()}, split="validation", personalised=True, **SETTINGS
+    )
+    trainer = trainer_with(tmp_path, callback, max_rounds=1)
+    # 24 rows a client, of which it holds 6 out
+    trainer.fit(continue_text(FedAvg, lm), lm_data(client_validation_fraction=0.25))
+    (row,) = trainer.federation.history
+    assert (row["val/count"], row["clients/val/count/mean"]) == (8, 6)
+
+
+def test_a_run_that_goes_on_equals_one_that_went_through(lm: Path, tmp_path: Path) -> None:
+    def callbacks() -> list[Any]:
+        sampling = Sampling(1.0, top_p=0.9, seed=1)
+        evaluation = GenerationEvaluation(
+            {"cer": CharErrorRate()}, every_n_rounds=1, sampling=sampling, **SETTINGS
+        )
+        return [evaluation, SampleGenerations(rows=2, sampling=sampling, **SETTINGS)]
+
+    whole = trainer_with(tmp_path / "whole", *callbacks(), loggers=True)
+    whole.fit(continue_text(FedAvg, lm), lm_data())
+    begun = trainer_with(tmp_path / "parts", *callbacks(), loggers=True, max_rounds=1)
+    begun.fit(continue_text(FedAvg, lm), lm_data())
+    resumed = trainer_with(tmp_path / "parts", *callbacks(), loggers=True)
+    resumed.fit(continue_text(FedAvg, lm), lm_data(), ckpt_path="last")
+    assert without_times(resumed.federation.history) == without_times(whole.federation.history)
+    assert all("test/cer" in row for row in resumed.federation.history)
+    assert texts_of(tmp_path / "parts") == texts_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "said"),
+    [
+        (
+            lambda: SampleGenerations([]),
+            ValueError,
+            "`SampleGenerations.prompts` is expected to have",
+        ),
+        (
+            lambda: SampleGenerations("good"),
+            TypeError,
+            "`SampleGenerations.prompts` .* list of texts",
+        ),
+        (lambda: SampleGenerations(rows=0), ValueError, "`SampleGenerations.rows` .* at least 1"),
+        (lambda: SampleGenerations(stop=[""]), ValueError, "`stop` is expected to have no empty"),
+        (
+            lambda: GenerationEvaluation({}),
+            ValueError,
+            "`GenerationEvaluation.metrics` .* is empty",
+        ),
+        (
+            lambda: GenerationEvaluation({"cer": CharErrorRate}),  # type: ignore[dict-item]  # the fault
+            TypeError,
+            "`GenerationEvaluation.metrics.cer` is expected to be a torchmetrics.Metric",
+        ),
+        (
+            lambda: GenerationEvaluation({"cer": CharErrorRate()}, split="val"),  # type: ignore[arg-type]  # the fault
+            ValueError,
+            "`GenerationEvaluation.split` is expected to be test or validation, but got 'val'",
+        ),
+        (
+            lambda: GenerationEvaluation({"cer": CharErrorRate()}, max_new_tokens=0),
+            ValueError,
+            "`max_new_tokens` is expected to be at least 1",
+        ),
+    ],
+)
+def test_settings_that_cannot_be(make: Any, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
+        make()
+
+
+def evaluation(**settings: Any) -> GenerationEvaluation:
+    return GenerationEvaluation({"cer": CharErrorRate()}, **settings)
+
+
+def test_what_cannot_be_answered_is_said_before_a_client_trains(
+    lm: Path, toy_model: Path, tmp_path: Path
+) -> None:
+    names = (str(number) for number in itertools.count())
+
+    def refused(callback: Any, error: type[Exception], said: str, **data: Any) -> None:
+        trainer = trainer_with(tmp_path / next(names), callback)
+        with pytest.raises(error, match=said):
+            trainer.fit(continue_text(FedAvg, lm), lm_data(**data))
+        assert trainer.current_round == 0
+
+    refused(evaluation(), ValueError, "expects `data.test` to have rows", test=None)
+    refused(evaluation(source="abstract"), ValueError, "`GenerationEvaluation.source` .*'abstract'")
+    refused(evaluation(own_column="who"), ValueError, "`GenerationEvaluation.own_column` .*'who'")
+    long = "`max_new_tokens` is 60 and the longest prompt has .* the model allows 64 together"
+    refused(evaluation(max_new_tokens=60), ValueError, long)
+    refused(SampleGenerations(max_new_tokens=60), ValueError, long)
+    nothing: dict[str, Any] = {"validation": None, "test": None, "validation_fraction": 0.0}
+    refused(SampleGenerations(), ValueError, "`SampleGenerations.prompts` is expected", **nothing)
+    for callback in (SampleGenerations(), evaluation()):
+        trainer = trainer_with(tmp_path / next(names), callback)
+        with pytest.raises(TypeError, match=r"`model.backbone` to be a TextGenerator"):
+            trainer.fit(toy_module(toy_model), toy_data())
+    module = continue_text(FedAvg, lm)
+    module.backbone._base.generation_config.eos_token_id = None
+    module.tokenizer.eos_token = None
+    trainer = trainer_with(tmp_path / next(names), evaluation(rows=1))
+    with pytest.raises(ValueError, match=r"end-of-sequence token|a token that ends a text"):
+        trainer.fit(module, lm_data())
+
+
+def test_a_metric_of_a_rounds_own_name_or_of_several_numbers(lm: Path, tmp_path: Path) -> None:
+    class Several(Told):
+        def compute(self) -> Tensor:
+            return torch.zeros(2)
+
+    for name, metric, said in (
+        ("loss", Told(), "names that a round has no metric of yet, but val/loss is there"),
+        ("two", Several(), r"two is of shape \[2\]"),
+    ):
+        callback = GenerationEvaluation({name: metric}, split="validation", rows=2, **SETTINGS)
+        trainer = trainer_with(tmp_path / name, callback, max_rounds=1)
+        with pytest.raises(ValueError, match=said):
+            trainer.fit(continue_text(FedAvg, lm), lm_data())

@@ -1,0 +1,302 @@
+"""Rewriting by the model that a client has downloaded: what it writes, when, and what is told of it."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+
+from lit_fed import DDG, FedAvg, FederatedModule, FedProx, FedSD, Payload
+from lit_fed.backbones import CausalLM
+from lit_fed.callbacks import ClientMetrics
+from lit_fed.configuration_error import ConfigurationError
+from lit_fed.data import CausalLMEncoding
+from lit_fed.data.columns import row_ids
+from lit_fed.methods.averaging import REWRITING
+from lit_fed.methods.rewriting import Rewriting, SoftTargets
+from tests.federation.toy import save_toy_model, toy_backbone, toy_data, toy_trainer
+from tests.methods.rewriting.rewriting_cases import fedavg, fedsd, fit, rewriting
+from tests.methods.toy_methods import continue_text, lm_data, lm_rows, save_toy_lm
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_toy_lm(tmp_path_factory.mktemp("lm") / "model")
+
+
+def plain_greedy(backbone: CausalLM, prompt: str, new: int) -> str:
+    """What the model says most likely, one token after the other, without a cache."""
+    tokens = backbone.tokenizer(prompt)["input_ids"]
+    begin = len(tokens)
+    with torch.no_grad():
+        while len(tokens) < begin + new:
+            tokens.append(int(backbone.model(torch.tensor([tokens])).logits[0, -1].argmax()))
+            if tokens[-1] == backbone.tokenizer.eos_token_id:
+                break
+    return str(backbone.tokenizer.decode(tokens[begin:], skip_special_tokens=True)).strip()
+
+
+def own(trainer: Any, client: str) -> Payload:
+    return trainer.federation.clients[client].prepared.parts[REWRITING]
+
+
+def test_clients_train_on_what_the_initial_model_says_of_prompt_and_reference(
+    model: Path, tmp_path: Path
+) -> None:
+    module = fedsd(model, greedy=True)
+    seen: list[list[str]] = []
+    encode = CausalLMEncoding.encode
+
+    class Spy(CausalLMEncoding):
+        def encode(self, rows: Dataset, *args: Any) -> Any:
+            seen.append(rows["answer"][:])
+            return encode(self, rows, *args)
+
+    data = lm_data(encoding=Spy("text : {text} is : {answer}", response="answer"))
+    trainer = fit(module, tmp_path, data)
+    fresh = fedavg(model).backbone.eval()
+    for client in data.clients:
+        prepared = own(trainer, client.id)
+        assert prepared.tensors["rows"].tolist() == row_ids(client.rows).tolist()
+        for row, text, why in zip(
+            client.rows,
+            prepared.strings["responses"],
+            prepared.strings["reasons"],
+            strict=True,
+        ):
+            written = plain_greedy(fresh, f"text : {row['text']} the {row['answer']} and is :", 6)
+            assert (text, why) == ((written, "") if written else (row["answer"], "empty"))
+        rewritten = module.rewriting.rows(module, client.rows, prepared)
+        assert data.encoding.prompts(rewritten) == data.encoding.prompts(client.rows)
+        assert row_ids(rewritten).tolist() == row_ids(client.rows).tolist()
+        assert rewritten["answer"][:] == list(prepared.strings["responses"])
+        assert rewritten["answer"][:] in seen  # this is what has been trained on
+        again = module.rewriting.rows(module, client.rows, prepared)
+        assert again._fingerprint == rewritten._fingerprint  # so that it is encoded once
+
+
+def test_it_is_sampled_by_the_runs_seed(model: Path, tmp_path: Path) -> None:
+    def said(number: int, **settings: Any) -> list[Any]:
+        trainer = fit(fedsd(model), tmp_path / str(number), max_rounds=1, **settings)
+        return [own(trainer, f"client-{n}").strings["responses"] for n in range(2)]
+
+    first = said(0)
+    assert said(1) == first
+    assert said(2, seed=1) != first
+    greedy = fit(fedsd(model, greedy=True), tmp_path / "greedy", max_rounds=1)
+    assert own(greedy, "client-0").strings["responses"] != first[0]
+
+
+def test_the_share_that_is_replaced_is_told_of_each_client(model: Path, tmp_path: Path) -> None:
+    class Half(Rewriting):
+        """Whose every second text is empty."""
+
+        def _generated(self, *args: Any) -> list[str]:
+            return [text * (i % 2) for i, text in enumerate(super()._generated(*args))]
+
+    module = continue_text(FedSD, model, rewriting=Half(hint=" {reference}", max_new_tokens=6))
+    trainer = fit(module, tmp_path, callbacks=[ClientMetrics()])
+    with (tmp_path / "clients.csv").open() as file:
+        table = list(csv.DictReader(file))
+    for row in table:
+        prepared = own(trainer, row["client"])
+        reasons = prepared.strings["reasons"]
+        assert float(row["rewriting/replaced"]) == sum(map(bool, reasons)) / len(reasons) >= 0.5
+        assert float(row["rewriting/replaced/empty"]) == reasons.count("empty") / len(reasons)
+        assert float(row["rewriting/replaced/leak"]) == 0
+        assert float(row["rewriting/tokens"]) == float(prepared.tensors["tokens"]) > 0
+    assert len(table) == 4
+    history = trainer.federation.history[0]
+    assert history["clients/rewriting/replaced/mean"] >= 0.5
+    references = {id: a for r in trainer.datamodule.clients for id, a in told(r.rows)}
+    prepared = own(trainer, "client-0")
+    for id, text, reason in zip(
+        prepared.tensors["rows"].tolist(),
+        prepared.strings["responses"],
+        prepared.strings["reasons"],
+        strict=True,
+    ):
+        assert (text == references[id]) or not reason
+
+
+def told(rows: Dataset) -> list[tuple[int, str]]:
+    return list(zip(row_ids(rows).tolist(), rows["answer"][:], strict=True))
+
+
+class Notes(Rewriting):
+    """Notes in which round who rewrites, and by what weights."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.made: list[tuple[int, str, Payload]] = []
+        self.fails = ""
+
+    def prepare(self, module: FederatedModule, rows: Dataset) -> Payload:
+        client = module.client
+        if client.id == self.fails and client.round == 0:
+            raise RuntimeError("not yet")
+        weights = {n: p.detach() for n, p in module.backbone.trainable().items()}
+        self.made.append((client.round, client.id, Payload(weights)))
+        return super().prepare(module, rows)
+
+
+def notes(model: Path, **settings: Any) -> FederatedModule:
+    given = {"hint": " {reference}", "max_new_tokens": 2}
+    return continue_text(FedSD, model, rewriting=Notes(**given | settings))
+
+
+def test_all_rewrite_again_by_the_global_model_of_that_moment(model: Path, tmp_path: Path) -> None:
+    module = notes(model, refresh_every=2)
+    fit(module, tmp_path / "whole", max_rounds=1)
+    fit(module := notes(model, refresh_every=2), tmp_path / "four", max_rounds=4)
+    made = module.rewriting.made
+    assert [(number, who) for number, who, _ in made] == [
+        (0, "client-0"),
+        (0, "client-1"),
+        (2, "client-0"),
+        (2, "client-1"),
+    ]
+    after_two = fit(notes(model, refresh_every=2), tmp_path / "two").federation.broadcast
+    assert made[0][2] == fedavg(model).initial_broadcast()
+    assert made[2][2] == made[3][2] == after_two.main != made[0][2]
+
+
+def test_a_late_client_rewrites_by_the_global_model_of_that_moment(
+    model: Path, tmp_path: Path
+) -> None:
+    module = notes(model)
+    module.rewriting.fails = "client-1"
+    with (
+        pytest.warns(UserWarning, match="'client-1' could not prepare: not yet"),
+        pytest.warns(UserWarning, match="'client-1' is left out"),
+    ):
+        fit(module, tmp_path, max_rounds=2, min_clients=1)
+    (early, late) = module.rewriting.made
+    assert early[:2] == (0, "client-0")
+    assert late[:2] == (1, "client-1")
+    assert late[2] != early[2]
+
+
+def test_without_a_rewriting_nothing_is_prepared(model: Path, tmp_path: Path) -> None:
+    assert not fedavg(model).prepares
+    assert fedsd(model).prepares
+    trainer = fit(fedavg(model), tmp_path, max_rounds=1)
+    assert all(one.prepared is None for one in trainer.federation.clients.values())
+
+
+@pytest.mark.parametrize("method", [FedProx, DDG])
+def test_other_methods_have_it_as_well(
+    method: type[FederatedModule], model: Path, tmp_path: Path
+) -> None:
+    trainer = fit(continue_text(method, model, rewriting=rewriting()), tmp_path, max_rounds=1)
+    alike = fit(fedsd(model), tmp_path / "fedsd", max_rounds=1)
+    assert own(trainer, "client-1") == own(alike, "client-1")
+
+
+def test_a_prompt_without_room_for_an_answer_keeps_its_reference(
+    model: Path, tmp_path: Path
+) -> None:
+    rows = Dataset.from_dict({"text": ["good " * 58, "a film"] * 4, "answer": ["bad"] * 8})
+    data = lm_data(train=rows, validation=None, public=None, validation_fraction=0, max_length=64)
+    trainer = fit(fedsd(model), tmp_path, data, max_rounds=1)
+    for client in data.clients:
+        reasons = own(trainer, client.id).strings["reasons"]
+        long = [len(text) > 10 for text in client.rows["text"]]
+        assert [reason == "long" for reason in reasons] == long
+
+
+# ---------------------------------------------------------------- bad input
+
+
+def test_rewritings_that_are_all_empty_are_an_error_before_training(
+    model: Path, tmp_path: Path
+) -> None:
+    module = fedsd(model, greedy=True)
+    with torch.no_grad():  # all tokens are as likely, and the first one is padding
+        module.backbone.model.get_base_model().model.norm.weight.zero_()
+    with pytest.raises(
+        ConfigurationError, match=r"of the 48 rows of all clients 48 rewritings are empty"
+    ):
+        fit(module, tmp_path)
+
+
+def test_a_model_that_cannot_write_is_refused(tmp_path: Path) -> None:
+    module = FedAvg(toy_backbone(save_toy_model(tmp_path / "m")), rewriting=Rewriting())
+    with pytest.raises(
+        ConfigurationError, match=r"to be one that generates, .* SequenceClassifier"
+    ):
+        toy_trainer(tmp_path / "run").fit(module, toy_data())
+
+
+def test_an_encoding_without_a_place_for_the_reference_is_refused(
+    model: Path, tmp_path: Path
+) -> None:
+    data = lm_data(encoding=CausalLMEncoding("text : {answer}", response="answer"))
+    with pytest.raises(ConfigurationError, match=r"to have a column before the response"):
+        fit(fedsd(model), tmp_path, data)
+
+
+def test_a_model_that_writes_gets_no_soft_targets(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"one that classifies, .* CausalLM"):
+        fit(continue_text(FedAvg, model, rewriting=SoftTargets()), tmp_path)
+
+
+def test_a_column_of_the_hint_has_to_be_there(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"hint` is expected to name a column .*'other'"):
+        fit(fedsd(model, hint="{other} {reference}"), tmp_path)
+
+
+def test_every_row_has_to_have_a_hint(model: Path, tmp_path: Path) -> None:
+    rows = Dataset.from_dict({"text": ["a"] * 4, "answer": ["bad"] * 4, "in": ["en", "zh"] * 2})
+    given: dict[str, Any] = {"train": rows, "validation": None, "validation_fraction": 0}
+    hints = {"en": " {reference}", "zh": " and {reference}"}
+    module = fedsd(model, hint=hints, hint_by="in")
+    assert module.rewriting._hints(rows, ["x"] * 4) == [" x", " and x"] * 2
+    fit(module, tmp_path / "both", lm_data(**given), max_rounds=1)
+    with pytest.raises(ConfigurationError, match=r"for every value of column 'in', .* 'zh'"):
+        fit(
+            fedsd(model, hint={"en": "{reference}"}, hint_by="in"),
+            tmp_path / "one",
+            lm_data(**given),
+        )
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"hint": "Say it again."}, r"hint` is expected to have \{reference\}"),
+        ({"hint": "{reference} {}"}, r"hint` is expected to have \{reference\} and else plain"),
+        ({"hint": "{reference!r}"}, r"hint` is expected to have \{reference\} and else plain"),
+        ({"hint": {"en": "{reference}"}}, r"hint_by` is expected to name a column"),
+        ({"hint_by": "language"}, r"to be null where it is one, but got 'language'"),
+        ({"hint": {"en": "no"}, "hint_by": "a"}, r"hint` is expected to have \{reference\}"),
+        ({"hint": "{reference"}, r"hint` is not well-formed"),
+        ({"top_p": 0.0}, r"top_p` is expected to be above 0 and at most 1, but got 0\.0"),
+        ({"top_k": -1}, r"top_k` is expected to be at least 0"),
+        ({"temperature": 0.0}, r"temperature` is expected to be finite and above 0"),
+        ({"refresh_every": 0}, r"refresh_every` is expected to be at least 1"),
+        ({"batch_size": 0}, r"batch_size` is expected to be at least 1"),
+        ({"max_new_tokens": 0}, r"max_new_tokens` is expected to be at least 1"),
+    ],
+)
+def test_settings_out_of_range_are_named(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Rewriting(**settings)
+
+
+def test_a_filter_has_to_be_one() -> None:
+    with pytest.raises(TypeError, match=r"rewriting\.filter` is expected to be an instance"):
+        Rewriting(filter="leak")  # type: ignore[arg-type]
+
+
+def test_hints_stand_alone_where_the_column_is_empty() -> None:
+    encoding = CausalLMEncoding("{text}\n{context}: {answer}", response="answer")
+    rows = Dataset.from_dict({"text": ["a", "b"], "context": ["c", None], "answer": ["d", "e"]})
+    hinted = encoding.with_hints(rows, ["\nx", "\ny"])
+    assert encoding.prompts(hinted) == ["a\nc\nx: ", "b\ny: "]
+    assert hinted["answer"][:] == ["d", "e"]
+    assert encoding.prompts(lm_rows(0, 0).add_column("context", [])) == []
