@@ -39,6 +39,14 @@ KINDS = (
     ),
     Kind("Backbones", "model.backbone", "lit_fed.backbones", "lit_fed.backbones", "Backbone"),
     Kind("Encodings", "data.encoding", "lit_fed.data", "lit_fed.data.encodings", "Encoding"),
+    Kind("Records", "data.encoding.records", "lit_fed.data", "lit_fed.data.records", "Records"),
+    Kind(
+        "Chat templates",
+        "data.encoding.template",
+        "lit_fed.data",
+        "lit_fed.data.chat_templates",
+        "ChatTemplate",
+    ),
     Kind("Partitioners", "data.partitioner", "lit_fed.data", "lit_fed.data.partitioners", "Partitioner"),
     Kind(
         "Executions",
@@ -76,7 +84,7 @@ def classes(kind: Kind) -> dict[str, str]:
 
     Example:
         >>> sorted(classes(KINDS[3]))
-        ['lit_fed.data.CausalLMEncoding', 'lit_fed.data.ClassificationEncoding']
+        ['lit_fed.data.CausalLMEncoding', 'lit_fed.data.ClassificationEncoding', 'lit_fed.data.InstructionEncoding']
     """
     (folder,) = import_module(kind.folder).__path__
     found = {

@@ -74,13 +74,18 @@ class Rendering:
     Args:
         tokenizer: The tokenizer.
         text: The template's text.
-        text_start: The special tokens that the tokenizer puts before a text.
+        variables: What the template gets beside the conversation.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, text: str, text_start: str = "") -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        text: str,
+        variables: Mapping[str, Any] | None = None,
+    ) -> None:
         self._tokenizer = tokenizer
         self._text = text
-        self._text_start = text_start
+        self._variables = dict(variables or {})
         added = [token.content for token in tokenizer.added_tokens_decoder.values()]
         special = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
         self.special = sorted(special, key=len, reverse=True)
@@ -206,7 +211,7 @@ class Rendering:
                     chat_template=self._text,
                     tokenize=False,
                     add_generation_prompt=generating,
-                    text_start=self._text_start,
+                    **self._variables,
                 )
             except (JinjaError, TypeError, ValueError) as error:
                 reason = " ".join(str(error).split())
@@ -235,7 +240,7 @@ def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
     return next(number for number, one in added if one.content == token)
 
 
-def template_digest(text: str, wording: Mapping[str, str]) -> str:
+def template_digest(text: str, wording: Mapping[str, Any]) -> str:
     """A digest of a template and what is written around a record's texts: 16 hexadecimal digits.
 
     >>> template_digest("{{ messages }}", {})

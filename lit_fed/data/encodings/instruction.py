@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -62,6 +62,8 @@ class InstructionEncoding(Encoding):
         records: How a row is a conversation. None: instruction, context and response in columns of these names.
         template: How a conversation is written. None: by the chat template of the model's tokenizer or, where it
             has none, by :class:`~lit_fed.data.AlpacaTemplate`, which is said.
+        variables: What the template gets beside the conversation, such as ``enable_thinking: false``, or
+            ``date_string`` where it would write the day. None: nothing.
         drop: Whether rows without anything to learn from are left out. False: they are an error.
         packing: Whether a training batch's sequences hold several rows each, up to ``data.max_length``; no row sees
             another one, and positions begin anew. ``data.batch_size`` then counts these sequences.
@@ -87,6 +89,7 @@ class InstructionEncoding(Encoding):
         self,
         records: Records | None = None,
         template: ChatTemplate | None = None,
+        variables: dict[str, Any] | None = None,
         drop: bool = True,
         packing: bool = False,
         weight: str | None = None,
@@ -101,6 +104,7 @@ class InstructionEncoding(Encoding):
             )
         self.records = InstructionRecords() if records is None else records
         self.template = template
+        self.variables = variables or {}
         self.drop = drop
         self.packing = packing
         self._renderings: WeakKeyDictionary[
@@ -199,7 +203,8 @@ class InstructionEncoding(Encoding):
 
     def digest(self, tokenizer: PreTrainedTokenizerBase) -> str:
         """A digest of the template's text and of what the records write around their columns."""
-        return template_digest(self._written_by(tokenizer)[0], self.records.wording)
+        written = {**self.variables, **self.records.wording}
+        return template_digest(self._written_by(tokenizer)[0], written)
 
     def require_values(self, rows: Dataset) -> None:
         """Raise where a value is missing or a chat is none, see :class:`Encoding`."""
@@ -282,7 +287,8 @@ class InstructionEncoding(Encoding):
                 )
                 text = AlpacaTemplate().text
             start = "".join(tokenizer.convert_ids_to_tokens(tokens_before(tokenizer)))
-            known = state, text, Rendering(tokenizer, text, start)
+            given = {"text_start": start, **self.variables}
+            known = state, text, Rendering(tokenizer, text, given)
             self._renderings[tokenizer] = known
         return known[1:]
 
@@ -398,7 +404,7 @@ def _pieces(text: str, typed: Mapping[str, str], meant: Mapping[str, int]) -> li
 
 def _since_special(text: str, meant: Mapping[str, int]) -> str:
     """The end of a text from its last special token on, before which nothing matters for how a text is cut."""
-    return text[max((text.rfind(token) for token in meant), default=0) :] if text else text
+    return text[max([0, *(text.rfind(token) for token in meant)]) :]
 
 
 def _length(stretches: Sequence[Sequence[int]]) -> int:

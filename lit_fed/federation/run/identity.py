@@ -6,7 +6,8 @@ Part of it, each by its value or by a digest:
   included; the optimizer by its class and hyperparameters, as it is built, of each stage;
 - the backbones: their frozen weights, configuration, tokenizer and adapter's configuration;
 - the data: all values of the clients' rows, of validation, test and public rows, and which client holds which
-  rows; the encoding, the partitioner, and what makes batches of rows;
+  rows; the encoding, with the chat template that it takes of a tokenizer, the partitioner, and what makes batches of
+  rows;
 - of the trainer: ``seed``, ``precision``, ``clients_per_round``, ``rounds_per_task``, ``local_epochs``,
   ``local_steps``, ``accumulate_grad_batches``, ``gradient_clip_val``, ``gradient_clip_algorithm``,
   ``keep_optimizer_state``, ``limit_train_batches``, ``max_update_norm_ratio``, ``sampler`` and ``attachments``, and
@@ -111,6 +112,9 @@ def identity_of(
             identity |= described_optimizer(where, make, parameters)
     for name in DATA_SETTINGS:
         identity |= described(f"data.{name}", getattr(data, name))
+    for name, backbone in module.backbones.items():
+        if (template := data.encoding.digest(backbone.tokenizer)) is not None:
+            identity[f"data.encoding of model.{name}"] = template
     identity |= _rows(data)
     names = list(TRAINER_SETTINGS)
     if getattr(getattr(module, "aggregation", None), "needs_validation", False):

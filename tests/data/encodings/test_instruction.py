@@ -210,7 +210,7 @@ def test_a_long_question_loses_its_beginning_and_the_response_is_kept() -> None:
     begins = "<|im_start|>system\nYou are a helpful AI assistant.<|im_end|>\n<|im_start|>user\n"
     assert len(ids) == 240
     assert tokenizer.decode(ids).startswith(begins + " why")
-    assert ids[60:] == whole[-60:]
+    assert ids[100:] == whole[-140:]
     assert learnt(ids, left) == learnt(whole, labels)
     # where even that has no room, the response loses its end
     ids, left = encoded(tokenizer, chat("why " * 80, "so " * 80), max_length=40)
@@ -242,6 +242,18 @@ def test_templates_by_name_text_and_file(tmp_path: Path) -> None:
         ValueError, match=r"ChatMLTemplate needs the special token '<\|im_start\|>'"
     ):
         InstructionEncoding(ChatRecords(), ChatMLTemplate()).stop_ids(KINDS["gpt2"])
+
+
+def test_variables_of_a_template() -> None:
+    text = "{{ day }}" + ChatMLTemplate().text
+    tokenizer = KINDS["smollm"]
+    encodings = [
+        InstructionEncoding(ChatRecords(), ChatTemplate(text), variables={"day": day})
+        for day in ("Monday ", "Friday ")
+    ]
+    ids, _ = encoded(tokenizer, chat("a", "b"), encodings[0])
+    assert tokenizer.decode(ids).startswith("Monday <|im_start|>user")
+    assert encodings[0].digest(tokenizer) != encodings[1].digest(tokenizer)
 
 
 @pytest.mark.parametrize(
