@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isnan
 from typing import TYPE_CHECKING, Any, Literal
 
 from torchmetrics import Metric, MetricCollection
@@ -29,7 +30,7 @@ class GenerationEvaluation(PeriodicEvaluation):
     A round's row of the history gets ``test/<metric>`` (or ``val/<metric>``) of the global model; of test sets after
     the first ``test/<metric>/<set>``. With ``personalised``, and where the method has no global model, it gets
     ``clients/test/<metric>/mean``, ``/std``, ``/min`` and ``/max`` over the clients' own models, each as it is at the
-    start of the client's next round.
+    start of the client's next round; a client of whose answers a metric has nothing to tell (NaN) does not count.
 
     Args:
         metrics: Metrics by name. Each is updated by those of these keyword arguments that its ``update`` takes:
@@ -123,7 +124,8 @@ class GenerationEvaluation(PeriodicEvaluation):
                 self._evaluated(trainer, self._sets(trainer, index), index)
                 for index in range(len(trainer.datamodule.clients))
             ]
-            found |= spread(own)
+            # a metric that has nothing to tell of a client's answers tells nothing of the client
+            found |= spread([{k: v for k, v in one.items() if not isnan(v)} for one in own])
         if taken := sorted(found.keys() & metrics.keys()):
             raise ValueError(
                 f"`{type(self).__name__}.metrics` is expected to have names that a round has no metric of yet, but "

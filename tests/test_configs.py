@@ -20,11 +20,12 @@ OVERLAYS = sorted((CONFIGS / "data").glob("*.yaml"))
 ATTACKS = sorted((CONFIGS / "attacks").glob("*.yaml"))
 BACKBONES = sorted((CONFIGS / "backbones").glob("*.yaml"))
 COMPRESSIONS = sorted((CONFIGS / "compression").glob("*.yaml"))
+EVALUATIONS = sorted((CONFIGS / "evaluations").glob("*.yaml"))
 CLAIMS = sorted((CONFIGS / "studies").rglob("claims.yaml"))
 STUDIES = sorted(set((CONFIGS / "studies").rglob("*.yaml")) - set(CLAIMS))
 PATHS = sorted(
     set(CONFIGS.rglob("*.yaml"))
-    - {*OVERLAYS, *ATTACKS, *BACKBONES, *COMPRESSIONS, *STUDIES, *CLAIMS}
+    - {*OVERLAYS, *ATTACKS, *BACKBONES, *COMPRESSIONS, *EVALUATIONS, *STUDIES, *CLAIMS}
 )
 NAMES = [str(path.relative_to(CONFIGS)) for path in PATHS]
 OVERLAY_NAMES = [str(path.relative_to(CONFIGS)) for path in OVERLAYS]
@@ -113,13 +114,15 @@ def instruction_files(folder: Path) -> None:
 
 def test_there_are_configurations() -> None:
     assert "lora_fedavg.yaml" in NAMES
-    names = ["alpaca", "chats", "dolly_clients", "embedded_tasks", "sst2", "sst2_trec", "tatoeba"]
+    instructions = ["alpaca", "chats", "dolly_clients", "embedded_instructions"]
+    names = [*instructions, "embedded_tasks", "sst2", "sst2_trec", "tatoeba"]
     assert [f"data/{name}.yaml" for name in names] == OVERLAY_NAMES
+    assert [path.stem for path in EVALUATIONS] == ["embedded_answers"]
     assert [path.stem for path in BACKBONES] == ["minilm"]
     assert [path.stem for path in ATTACKS] == ["boosted_update", "random_update", "sign_flip"]
     assert [path.stem for path in COMPRESSIONS] == ["eight_bit", "half_precision", "top_k"]
     zou = ["figure4", "figure5", "table1", "table2"]
-    assert [path.stem for path in STUDIES] == ["robust", "rules", *zou]
+    assert [path.stem for path in STUDIES] == ["robust", "rules", "table", *zou]
     assert "gpu/llama_7b_fsdp.yaml" in NAMES
 
 
@@ -240,6 +243,25 @@ def test_a_compression_comes_over_a_method(
         f"lit_fed.compression.{path.stem}"
     ]
     assert 0 < cli.trainer.federation.ledger.up < 0.6 * cli.trainer.federation.ledger.down
+
+
+@pytest.mark.parametrize("path", EVALUATIONS, ids=[path.stem for path in EVALUATIONS])
+def test_an_evaluation_comes_over_a_method_of_language_models(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = CONFIGS / "fedsdr.yaml"
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    files = f"--config configs/{method.name} --config configs/evaluations/{path.name}"
+    assert first == f"# lit-fed fit {files}"
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    smaller = ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false"]
+    smaller += ["--data.train.init_args.size=60", "--data.eval_batch_size=8"]
+    cli = LitFedCLI(["fit", "--config", str(method), "--config", str(path), *smaller])
+    (row,) = cli.trainer.federation.history
+    for name in ("right", "rouge_l", "length_ratio", "number_precision", "entity_recall"):
+        assert f"test/{name}" in row
+    assert 0 < row["clients/test/right/mean"] <= 100
+    assert 0 < row["similarity/gradient_cosine"] < 1
 
 
 @pytest.mark.parametrize("method", CLASSIFIERS, ids=[path.stem for path in CLASSIFIERS])

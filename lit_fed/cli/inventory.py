@@ -73,7 +73,13 @@ KINDS = (
     ),
 )  # fmt: skip
 
-_OVER = ("attacks/", "backbones/", "compression/", "data/")  # folders of configurations
+_OVER = (
+    "attacks/",
+    "backbones/",
+    "compression/",
+    "data/",
+    "evaluations/",
+)  # folders of configurations
 
 
 def classes(kind: Kind) -> dict[str, str]:
