@@ -10,7 +10,6 @@ from torch import Tensor
 
 from lit_fed.backbones.padding import undisturbed
 from lit_fed.callbacks.federated_callback import FederatedCallback
-from lit_fed.data.columns import written_values
 from lit_fed.limits import require_at_least
 from lit_fed.losses import cross_entropy
 from lit_fed.metrics import mean_pairwise_cosine, text_jensen_shannon, text_tfidf_cosine
@@ -161,8 +160,7 @@ class ClientSimilarity(FederatedCallback):
 
 
 def _learnt_texts(trainer: FederationView, rows: Dataset) -> list[str]:
-    """The texts that are learnt of rows; none where they are labels or have no column."""
+    """The texts that are learnt of rows; the last ones of chats; none where they are labels."""
     encoding = trainer.datamodule.encoding
-    if encoding.answer_column is None or encoding.prompts(rows) is None:
-        return []
-    return [text or "" for text in written_values(rows, encoding.answer_column, "data.encoding")]
+    answers = None if encoding.prompts(rows) is None else encoding.answers(rows)
+    return [text or "" for text in answers or ()]

@@ -156,12 +156,12 @@ class AveragingMixin(FederatedModule):
     def local_data(self, rows: Dataset, stage: str) -> Dataset:
         """Client: its rows, with the targets that it has rewritten; a stage that trains on others asks not for these.
 
-        What is to be told of the rewriting is logged here, for the client's metrics of the round.
+        What is to be told of the rewriting is logged here, for the client's metrics of the round that it trains in.
         """
         if self.rewriting is None:
             return rows
-        for name, value in self.rewriting.metrics(self._rewritten).items():
-            self.log(name, value)
+        if self.metric_averager is not None:
+            self.log_dict(self.rewriting.metrics(self._rewritten))
         return self.rewriting.rows(self, rows, self._rewritten)
 
     def task_loss(self, student: Prediction, batch: Mapping[str, Tensor]) -> Tensor:
