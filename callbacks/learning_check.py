@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lit_fed.callbacks.federated_callback import FederatedCallback
 from lit_fed.callbacks.planned_steps import planned_steps
 from lit_fed.federation.client.local_batches import steps_and_epochs
+from lit_fed.methods.averaging import AveragingMixin
 from lit_fed.module import FederatedModule
 
 if TYPE_CHECKING:
@@ -102,7 +103,9 @@ class LearningCheck(FederatedCallback):
         for stage in module.stages:
             of_stage = stage.warmup_steps is not None
             warmup = stage.warmup_steps if of_stage else module.warmup_steps
-            known = own.local_data is FederatedModule.local_data or stage.local_steps is not None
+            # a rewriting leaves their number as it is
+            all_rows = (FederatedModule.local_data, AveragingMixin.local_data)
+            known = own.local_data in all_rows or stage.local_steps is not None
             data, settings = trainer.datamodule, trainer.local_settings
             # how many rows a sequence holds is not known from their number
             if data.encoding.packing and steps_and_epochs(stage, settings)[0] is None:

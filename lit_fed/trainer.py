@@ -566,8 +566,8 @@ class FederatedTrainer(LightningCompatibility):
         model.check_clients(clients, clients_per_round(self.clients_per_round, len(clients)))
         for attachment in self.attachments:
             attachment.setup(clients)
-        check_attachments(self.attachments, model, datamodule)
         self.datamodule = model.datamodule = datamodule
+        check_attachments(self.attachments, model, datamodule)
         model.timers = self.timers
         if self.rounds_per_task and not self.fast_dev_run:
             self.max_rounds = self.rounds_per_task * len(datamodule.tasks or ())
