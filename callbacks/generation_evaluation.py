@@ -97,11 +97,11 @@ class GenerationEvaluation(PeriodicEvaluation):
     def on_fit_start(self, trainer: Any, module: Any) -> None:
         """Say what cannot be evaluated before anything is trained."""
         sets = self._sets(trainer)
-        if not sets:
+        if not any(map(len, sets.values())):
             raise ValueError(
                 f"{type(self).__name__} expects `data.{self.split}` to have rows, but there are none"
             )
-        for rows in sets.values():
+        for rows in filter(len, sets.values()):
             for setting in ("source", "own_column"):
                 column = getattr(self, setting)
                 if column is not None:
@@ -142,14 +142,15 @@ class GenerationEvaluation(PeriodicEvaluation):
                 f"answers, but got {self.own_column!r}"
             )
         clients = trainer.datamodule.clients
-        if not any(self._sets(trainer, index) for index in range(len(clients))):
+        own = (self._sets(trainer, index) for index in range(len(clients)))
+        if not any(len(rows) for sets in own for rows in sets.values()):
             raise ValueError(
                 f"{setting} is expected to name a column of clients' ids, such as {clients[0].id}, but "
                 f"{self.own_column} of `data.{self.split}` has none of them"
             )
 
     def _sets(self, trainer: FederationView, client: int | None = None) -> dict[str, Dataset]:
-        """The rows by the name of their set, of all or of a client."""
+        """The rows by the name of their set, of all or of a client; a set may have none."""
         data = trainer.datamodule
         sets: Mapping[str, Dataset | None] = data.tests
         if self.split == "validation":
@@ -163,8 +164,7 @@ class GenerationEvaluation(PeriodicEvaluation):
                 values = map(str, rows[self.own_column])
                 own = data.clients[client].id
                 rows = rows.select([i for i, value in enumerate(values) if value == own])
-            if len(rows):
-                chosen[name] = self._some(trainer, rows)
+            chosen[name] = self._some(trainer, rows)
         return chosen
 
     def _some(self, trainer: FederationView, rows: Dataset) -> Dataset:
@@ -180,6 +180,8 @@ class GenerationEvaluation(PeriodicEvaluation):
         """Metrics by name of one model."""
         found: dict[str, float] = {}
         for number, (name, rows) in enumerate(sets.items()):
+            if not len(rows):
+                continue
             self.metrics.reset()
             self.metrics.to(trainer.fabric.device)
             # each process has all rows

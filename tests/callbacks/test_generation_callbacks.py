@@ -366,3 +366,23 @@ def test_chats_are_answered_from_their_last_turn(lm: Path, tmp_path: Path) -> No
     (shown,) = texts_of(trainer.log_dir).values()
     assert f"**prompt**\n\n    {lm_rows(4, 1)['text'][0]}\n\n**answer**" in shown
     assert shown.endswith(f"**expected**\n\n    {lm_rows(4, 1)['answer'][0]}")
+
+
+def test_a_clients_rows_of_a_later_set_are_told_by_its_name(lm: Path, tmp_path: Path) -> None:
+    def of(count: int, seed: int, *authors: str) -> Dataset:
+        return lm_rows(count, seed).add_column(
+            "author", [authors[i % len(authors)] for i in range(count)]
+        )
+
+    callback = GenerationEvaluation({"count": Told()}, own_column="author", **SETTINGS)
+    data = lm_data(
+        train=of(48, 0, "ann", "bo"),
+        test={"near": of(6, 2, "ann"), "far": of(3, 3, "bo")},
+        partitioner=NaturalPartitioner("author"),
+        num_clients=None,
+    )
+    trainer = trainer_with(tmp_path, callback, max_rounds=1)
+    trainer.fit(continue_text(FedAvg, lm, aggregation=LocalOnly()), data)
+    (row,) = trainer.federation.history
+    assert row["clients/test/count/mean"] == row["clients/test/count/max"] == 6
+    assert row["clients/test/count/far/mean"] == row["clients/test/count/far/max"] == 3
