@@ -149,12 +149,12 @@ def test_refusals(toy_model: Path, tmp_path: Path) -> None:
         clients_per_round=1,
     )
     refuse(
-        r"`ClientSimilarity.gradients` is expected to be false .* ShardedClients",
-        ClientSimilarity(),
+        r"`ClientSimilarity.gradients` is expected to be false or null .* ShardedClients",
+        ClientSimilarity(gradients=True),
         execution=ShardedClients(),
     )
     with pytest.raises(ValueError, match=r"`ClientSimilarity.max_rows` is expected"):
         ClientSimilarity(max_rows=0)
     alone = FedAvg(toy_module(toy_model).backbone, aggregation=LocalOnly())
     with pytest.raises(ValueError, match="for a method without a global model"):
-        fit(alone, tmp_path / "alone", ClientSimilarity())
+        fit(alone, tmp_path / "alone", ClientSimilarity(gradients=True))
