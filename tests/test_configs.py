@@ -260,7 +260,8 @@ def test_an_evaluation_comes_over_a_method_of_language_models(
     (row,) = cli.trainer.federation.history
     for name in ("right", "rouge_l", "length_ratio", "number_precision", "entity_recall"):
         assert f"test/{name}" in row
-    assert 0 < row["clients/test/right/mean"] <= 100
+    assert 0 <= row["clients/test/right/mean"] <= 100
+    assert 0 <= row["groups/test/right/mean"] <= 100
     assert 0 < row["similarity/gradient_cosine"] < 1
 
 
