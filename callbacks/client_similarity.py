@@ -37,9 +37,10 @@ class ClientSimilarity(FederatedCallback):
     - ``similarity/jensen_shannon`` and ``similarity/tfidf_cosine``, where the model generates: of the texts that are
       learnt (:func:`~lit_fed.metrics.text_jensen_shannon`, :func:`~lit_fed.metrics.text_tfidf_cosine`).
 
-    What attachments, such as attacks, make of rows is not in it. It changes nothing of the training. Each
-    measurement takes a forward and a backward pass over the rows of all clients, and memory for a gradient of
-    each.
+    Clients without rows (of the task under way), and those that could not prepare, are left out; with fewer than two
+    left there is nothing to tell. What attachments, such as attacks, make of rows is not in it. It changes nothing of
+    the training. Each measurement takes a forward and a backward pass over the rows of all clients, and memory for a
+    gradient of each.
 
     Args:
         every_n_rounds: Measure before every so many rounds, counted from the first. None: before the first alone.
@@ -96,7 +97,7 @@ class ClientSimilarity(FederatedCallback):
         with module.timers("client similarity"):
             tables = self._tables(trainer)
             wanted = self.gradients
-            if self._has_gradients(trainer, module) if wanted is None else wanted:
+            if tables and (self._has_gradients(trainer, module) if wanted is None else wanted):
                 found = torch.stack([self._gradient(trainer, rows) for rows in tables])
                 self._measured["similarity/gradient_cosine"] = float(mean_pairwise_cosine(found))
             texts = [_learnt_texts(trainer, rows) for rows in tables]
@@ -120,12 +121,17 @@ class ClientSimilarity(FederatedCallback):
         return module.stages[0].name if self.stage is None else self.stage
 
     def _tables(self, trainer: FederationView) -> list[Dataset]:
-        """The rows that each client trains on in the stage."""
+        """The rows that each client trains on in the stage, of those that can train."""
         found = []
         data = trainer.datamodule
+        states = trainer.federation.clients
         for index, client in enumerate(data.clients):
-            module = trainer.act_as_client(index)
             rows = data.client_data(client.id, trainer.task).rows
+            if not len(rows):
+                continue
+            module = trainer.act_as_client(index)
+            if module.prepares and (client.id not in states or states[client.id].prepared is None):
+                continue
             module.start_stage(self._stage(module))
             found.append(module.local_data(rows, self._stage(module)))
         return found
