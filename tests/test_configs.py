@@ -282,6 +282,19 @@ def test_clients_alone_are_compared_with_a_federation(monkeypatch: pytest.Monkey
     }
 
 
+def test_the_embedded_instructions_are_whole_over_any_method(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the one of the methods that takes fewer rows
+    files = [CONFIGS / "fedsdr.yaml", CONFIGS / "data" / "embedded_instructions.yaml"]
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    with pytest.raises(SystemExit):
+        LitFedCLI(["fit", *(f"--config={file}" for file in files), "--print_config"])
+    printed = yaml.safe_load(capsys.readouterr().out)["data"]
+    for split in ("train", "validation", "test"):
+        assert printed[split]["init_args"]["size"] is None
+
+
 @pytest.mark.parametrize("method", CLASSIFIERS, ids=[path.stem for path in CLASSIFIERS])
 def test_an_overlay_keeps_what_it_does_not_name(
     method: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
