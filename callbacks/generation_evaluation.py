@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from math import isnan
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,7 +44,7 @@ class GenerationEvaluation(PeriodicEvaluation):
             have models of their own. Where they have none, as with FedAvg, it changes nothing.
         own_column: A column whose value says to which client a row belongs, by the client's id: clients' own models
             answer these rows alone, of those that the global model answers. None: all, or of the validation those
-            that a client holds out itself, where it does.
+            that a client holds out itself, where it does, also where there are no others.
         rows: Rows at most of each set, evenly spread, with ``own_column`` over each client's; of rows that a client
             holds out itself so many of each client. None: all.
         source: The column of what a text is about, such as a document to be summarised. None: all columns that the
@@ -58,7 +58,7 @@ class GenerationEvaluation(PeriodicEvaluation):
     Raises:
         TypeError: If something else than a metric is given.
         ValueError: If a number is out of range or there are no metrics; when a fit starts, if there are no rows or no
-            such column, or the model cannot answer the rows.
+            such column, the model cannot answer the rows, or a metric has the name of another one, such as ``loss``.
     """
 
     def __init__(
@@ -100,17 +100,23 @@ class GenerationEvaluation(PeriodicEvaluation):
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
         """Say what cannot be evaluated before anything is trained."""
+        self._require_names(trainer)
         tables = self._tables(trainer)
-        if not any(map(len, tables.values())):
-            raise ValueError(
-                f"{type(self).__name__} expects `data.{self.split}` to have rows, but there are none"
-            )
         for rows in tables.values():
             for setting in ("source", "own_column"):
                 column = getattr(self, setting)
                 if column is not None:
                     require_column(rows, column, f"{type(self).__name__}.{setting}")
-        for rows in filter(len, self._sets(trainer).values()):
+        asked = [self._sets(trainer)] if module.has_global_model else []
+        if self._asks_clients(module):
+            clients = range(len(trainer.datamodule.clients))
+            asked += [self._sets(trainer, index) for index in clients]
+        answered = [rows for sets in asked for rows in sets.values() if len(rows)]
+        if not any(map(len, tables.values())) and not answered:
+            raise ValueError(
+                f"{type(self).__name__} expects `data.{self.split}` to have rows, but there are none"
+            )
+        for rows in answered:
             trainer.check_generation(rows, self.settings)
         if self.own_column is not None:
             self._require_own(trainer)
@@ -137,12 +143,23 @@ class GenerationEvaluation(PeriodicEvaluation):
                 answers = self._answers(trainer, sets, index)
                 own.append(self._evaluated(trainer, sets, answers))
             found |= _spread(own, "clients/")
-        if taken := sorted(found.keys() & metrics.keys()):
+        self._require_free(found.keys() & metrics.keys())
+        metrics |= found
+
+    def _require_names(self, trainer: Any) -> None:
+        """Raise where a name is one of the evaluation's own, or of another of these callbacks."""
+        taken = {f"{self._prefix}/{name}" for name in ("loss", "accuracy")}
+        for other in trainer.callbacks:
+            if isinstance(other, GenerationEvaluation) and other is not self:
+                taken |= {f"{other._prefix}/{name}" for name in other.metrics}
+        self._require_free(taken & {f"{self._prefix}/{name}" for name in self.metrics})
+
+    def _require_free(self, taken: Set[str]) -> None:
+        if taken:
             raise ValueError(
                 f"`{type(self).__name__}.metrics` is expected to have names that a round has no metric of yet, but "
-                f"{taken[0]} is there"
+                f"{min(taken)} is there"
             )
-        metrics |= found
 
     def _asks_clients(self, module: FederatedModule) -> bool:
         """Whether clients' own models answer."""

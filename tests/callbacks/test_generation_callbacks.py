@@ -332,6 +332,28 @@ def test_a_metric_of_a_rounds_own_name_or_of_several_numbers(lm: Path, tmp_path:
         trainer = trainer_with(tmp_path / name, callback, max_rounds=1)
         with pytest.raises(ValueError, match=said):
             trainer.fit(continue_text(FedAvg, lm), lm_data())
+        if name == "loss":  # before any answer
+            assert not metric.seen
+    two = [GenerationEvaluation({"count": Told()}, **SETTINGS) for _ in range(2)]
+    trainer = trainer_with(tmp_path / "twice", *two, max_rounds=1)
+    with pytest.raises(ValueError, match="no metric of yet, but test/count is there"):
+        trainer.fit(continue_text(FedAvg, lm), lm_data())
+    assert not any(one.metrics["count"].seen for one in two)
+
+
+def test_clients_own_held_out_rows_suffice(lm: Path, tmp_path: Path) -> None:
+    given = {"validation": None, "validation_fraction": 0.0, "client_validation_fraction": 0.25}
+
+    def run(name: str, **settings: Any) -> Any:
+        callback = GenerationEvaluation({"count": Told()}, split="validation", **settings)
+        trainer = trainer_with(tmp_path / name, callback, max_rounds=1)
+        trainer.fit(continue_text(FedAvg, lm, aggregation=LocalOnly()), lm_data(**given))
+        return trainer.federation.history
+
+    (row,) = run("held", **SETTINGS)
+    assert row["clients/val/count/mean"] == 6
+    with pytest.raises(ValueError, match="`max_new_tokens` is 60 and the longest prompt has"):
+        run("long", max_new_tokens=60)
 
 
 def test_both_are_named_in_yaml(lm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
