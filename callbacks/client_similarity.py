@@ -37,19 +37,21 @@ class ClientSimilarity(FederatedCallback):
     - ``similarity/jensen_shannon`` and ``similarity/tfidf_cosine``, where the model generates: of the texts that are
       learnt (:func:`~lit_fed.metrics.text_jensen_shannon`, :func:`~lit_fed.metrics.text_tfidf_cosine`).
 
-    What attachments, such as attacks, make of rows is not in it. It changes nothing of the training. Each
-    measurement takes a forward and a backward pass over the rows of all clients, and memory for a gradient of
-    each.
+    Clients without rows (of the task under way), and those that could not prepare, are left out; with fewer than two
+    left there is nothing to tell. What attachments, such as attacks, make of rows is not in it. It changes nothing of
+    the training. Each measurement takes a forward and a backward pass over the rows of all clients, and memory for a
+    gradient of each.
 
     Args:
         every_n_rounds: Measure before every so many rounds, counted from the first. None: before the first alone.
         max_rows: At most how many of a client's rows the gradient is of, evenly spaced. None: all.
         stage: The stage of the local training whose rows are compared, and by whose parameters. None: the first.
-        gradients: Whether gradients are compared; False: words alone, which costs next to nothing.
+        gradients: Whether gradients are compared; False: words alone, which costs next to nothing. None: where the
+            method has a global model and the execution gives single gradients.
 
     Raises:
         ValueError: If a number is out of range; when a fit starts, if there are fewer than two clients, there is no
-            such stage, or gradients cannot be had.
+            such stage, or ``gradients`` is true where they cannot be had.
     """
 
     def __init__(
@@ -57,7 +59,7 @@ class ClientSimilarity(FederatedCallback):
         every_n_rounds: int | None = None,
         max_rows: int | None = None,
         stage: str | None = None,
-        gradients: bool = True,
+        gradients: bool | None = None,
     ) -> None:
         self.every_n_rounds = require_at_least("ClientSimilarity.every_n_rounds", every_n_rounds, 1)
         self.max_rows = require_at_least("ClientSimilarity.max_rows", max_rows, 1)
@@ -77,10 +79,10 @@ class ClientSimilarity(FederatedCallback):
             raise ValueError(
                 f"`ClientSimilarity.stage` is expected to be one of {stages}, but got {self.stage!r}"
             )
-        if self.gradients and not (module.has_global_model and trainer.execution.takes_gradients):
+        if self.gradients and not self._has_gradients(trainer, module):
             raise ValueError(
-                "`ClientSimilarity.gradients` is expected to be false for a method without a global model and for "
-                f"an execution without single gradients, but got {type(module).__name__} and "
+                "`ClientSimilarity.gradients` is expected to be false or null for a method without a global model "
+                f"and for an execution without single gradients, but got {type(module).__name__} and "
                 f"{type(trainer.execution).__name__}"
             )
 
@@ -94,7 +96,8 @@ class ClientSimilarity(FederatedCallback):
             return
         with module.timers("client similarity"):
             tables = self._tables(trainer)
-            if self.gradients:
+            wanted = self.gradients
+            if tables and (self._has_gradients(trainer, module) if wanted is None else wanted):
                 found = torch.stack([self._gradient(trainer, rows) for rows in tables])
                 self._measured["similarity/gradient_cosine"] = float(mean_pairwise_cosine(found))
             texts = [_learnt_texts(trainer, rows) for rows in tables]
@@ -109,16 +112,26 @@ class ClientSimilarity(FederatedCallback):
         """Give what was measured to the round's row."""
         metrics |= {name: value for name, value in self._measured.items() if value == value}
 
+    @staticmethod
+    def _has_gradients(trainer: FederationView, module: FederatedModule) -> bool:
+        """Whether there are gradients of clients at one model."""
+        return module.has_global_model and trainer.execution.takes_gradients
+
     def _stage(self, module: FederatedModule) -> str:
         return module.stages[0].name if self.stage is None else self.stage
 
     def _tables(self, trainer: FederationView) -> list[Dataset]:
-        """The rows that each client trains on in the stage."""
+        """The rows that each client trains on in the stage, of those that can train."""
         found = []
         data = trainer.datamodule
+        states = trainer.federation.clients
         for index, client in enumerate(data.clients):
-            module = trainer.act_as_client(index)
             rows = data.client_data(client.id, trainer.task).rows
+            if not len(rows):
+                continue
+            module = trainer.act_as_client(index)
+            if module.prepares and (client.id not in states or states[client.id].prepared is None):
+                continue
             module.start_stage(self._stage(module))
             found.append(module.local_data(rows, self._stage(module)))
         return found

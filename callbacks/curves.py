@@ -26,7 +26,7 @@ def curves_layout(names: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
 
     Args:
         names: The columns of the history. ``clients/<metric>/mean``, ``/min`` and ``/max`` become a
-            margin chart; global metrics of one name, such as
+            margin chart, and so do those of ``groups``; global metrics of one name, such as
             ``train/loss`` and ``val/loss``, share a chart.
 
     Returns:
@@ -46,7 +46,7 @@ def curves_layout(names: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
         head, _, rest = name.partition("/")
         if not rest:
             continue
-        if head == "clients" and rest.endswith("/mean"):
+        if head in ("clients", "groups") and rest.endswith("/mean"):
             metric = name.removesuffix("/mean")
             if {f"{metric}/min", f"{metric}/max"} <= set(names):
                 tags = [f"{metric}/{part}" for part in ("mean", "min", "max")]
@@ -60,7 +60,7 @@ def curves_layout(names: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
             charts.setdefault("Time", {}).setdefault(_time_chart(rest), []).append(name)
         elif head == "memory":
             charts.setdefault("Memory", {}).setdefault("bytes at most", []).append(name)
-        elif head != "clients":
+        elif head not in ("clients", "groups"):
             title = rest.partition("/")[0]
             charts.setdefault("Global model", {}).setdefault(title, []).append(name)
     layout: dict[str, dict[str, list[Any]]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from math import isnan
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,21 +28,25 @@ class GenerationEvaluation(PeriodicEvaluation):
     """Generates answers to rows after the last round, and what metrics say of them.
 
     A round's row of the history gets ``test/<metric>`` (or ``val/<metric>``) of the global model; of test sets after
-    the first ``test/<metric>/<set>``. With ``personalised``, and where the method has no global model, it gets
-    ``clients/test/<metric>/mean``, ``/std``, ``/min`` and ``/max`` over the clients' own models, each as it is at the
-    start of the client's next round; a client of whose answers a metric has nothing to tell (NaN) does not count.
+    the first ``test/<metric>/<set>``. Where the method has no global model, and with ``personalised`` where its clients
+    have models of their own beside it, as :class:`~lit_fed.FedSDR`'s have, the row gets ``clients/test/<metric>/mean``,
+    ``/std``, ``/min`` and ``/max`` over the clients' own models, each as it is at the start of the client's next round.
+    With ``own_column`` it gets ``groups/test/<metric>/mean`` and so on of the global model as well: over the groups of
+    rows that belong to a client each, the same that the clients' own models answer. A client without rows, or of
+    whose answers a metric has nothing to tell (NaN), does not count.
 
     Args:
         metrics: Metrics by name. Each is updated by those of these keyword arguments that its ``update`` takes:
             ``preds`` (generated texts), ``target`` (expected ones), ``source`` (what they are about) and ``rows`` (the
             rows as dictionaries). One that computes several numbers names them.
         split: The rows: ``test`` (all sets) or ``validation``.
-        personalised: Whether each client's own model answers as well, as is meant for methods whose clients keep
-            weights of their own.
+        personalised: Whether each client's own model answers as well, where the method has a global model and clients
+            have models of their own. Where they have none, as with FedAvg, it changes nothing.
         own_column: A column whose value says to which client a row belongs, by the client's id: clients' own models
-            answer these rows alone. None: all, or of the validation those that a client holds out itself, where it
-            does.
-        rows: Rows at most of each set (and client), evenly spread. None: all.
+            answer these rows alone, of those that the global model answers. None: all, or of the validation those
+            that a client holds out itself, where it does, also where there are no others.
+        rows: Rows at most of each set, evenly spread, with ``own_column`` over each client's; of rows that a client
+            holds out itself so many of each client. None: all.
         source: The column of what a text is about, such as a document to be summarised. None: all columns that the
             encoding reads but the expected answer, a line each; of chats what is said before the answer.
         every_n_rounds: Evaluate after every so many rounds as well. None: not.
@@ -54,7 +58,7 @@ class GenerationEvaluation(PeriodicEvaluation):
     Raises:
         TypeError: If something else than a metric is given.
         ValueError: If a number is out of range or there are no metrics; when a fit starts, if there are no rows or no
-            such column, or the model cannot answer the rows.
+            such column, the model cannot answer the rows, or a metric has the name of another one, such as ``loss``.
     """
 
     def __init__(
@@ -96,19 +100,26 @@ class GenerationEvaluation(PeriodicEvaluation):
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
         """Say what cannot be evaluated before anything is trained."""
-        sets = self._sets(trainer)
-        if not sets:
-            raise ValueError(
-                f"{type(self).__name__} expects `data.{self.split}` to have rows, but there are none"
-            )
-        for rows in sets.values():
+        self._require_names(trainer)
+        tables = self._tables(trainer)
+        for rows in tables.values():
             for setting in ("source", "own_column"):
                 column = getattr(self, setting)
                 if column is not None:
                     require_column(rows, column, f"{type(self).__name__}.{setting}")
+        asked = [self._sets(trainer)] if module.has_global_model else []
+        if self._asks_clients(module):
+            clients = range(len(trainer.datamodule.clients))
+            asked += [self._sets(trainer, index) for index in clients]
+        answered = [rows for sets in asked for rows in sets.values() if len(rows)]
+        if not any(map(len, tables.values())) and not answered:
+            raise ValueError(
+                f"{type(self).__name__} expects `data.{self.split}` to have rows, but there are none"
+            )
+        for rows in answered:
             trainer.check_generation(rows, self.settings)
         if self.own_column is not None:
-            self._require_own(trainer, self.personalised or not module.has_global_model)
+            self._require_own(trainer)
 
     def on_round_evaluation(
         self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
@@ -116,77 +127,130 @@ class GenerationEvaluation(PeriodicEvaluation):
         """Generate and evaluate where it is due."""
         if not self.is_due(trainer):
             return
+        clients = range(len(trainer.datamodule.clients))
         found: dict[str, float] = {}
         if module.has_global_model:
-            found = self._evaluated(trainer, self._sets(trainer), None)
-        if self.personalised or not module.has_global_model:
-            own = [
-                self._evaluated(trainer, self._sets(trainer, index), index)
-                for index in range(len(trainer.datamodule.clients))
-            ]
-            # a metric that has nothing to tell of a client's answers tells nothing of the client
-            found |= spread([{k: v for k, v in one.items() if not isnan(v)} for one in own])
-        if taken := sorted(found.keys() & metrics.keys()):
-            raise ValueError(
-                f"`{type(self).__name__}.metrics` is expected to have names that a round has no metric of yet, but "
-                f"{taken[0]} is there"
-            )
+            sets = self._sets(trainer)
+            answers = self._answers(trainer, sets)
+            found = self._evaluated(trainer, sets, answers)
+            if self.own_column is not None:
+                groups = [self._of_client(trainer, sets, answers, index) for index in clients]
+                found |= _spread(groups, "groups/")
+        if self._asks_clients(module):
+            own = []
+            for index in clients:
+                sets = self._sets(trainer, index)
+                answers = self._answers(trainer, sets, index)
+                own.append(self._evaluated(trainer, sets, answers))
+            found |= _spread(own, "clients/")
+        self._require_free(found.keys() & metrics.keys())
         metrics |= found
 
-    def _require_own(self, trainer: FederationView, asked: bool) -> None:
-        """Raise unless clients' own models are asked, and some client has rows of its own."""
-        setting = f"`{type(self).__name__}.own_column`"
-        if not asked:
+    def _require_names(self, trainer: Any) -> None:
+        """Raise where a name is one of the evaluation's own, or of another of these callbacks."""
+        taken = {f"{self._prefix}/{name}" for name in ("loss", "accuracy")}
+        for other in trainer.callbacks:
+            if isinstance(other, GenerationEvaluation) and other is not self:
+                taken |= {f"{other._prefix}/{name}" for name in other.metrics}
+        self._require_free(taken & {f"{self._prefix}/{name}" for name in self.metrics})
+
+    def _require_free(self, taken: Set[str]) -> None:
+        if taken:
             raise ValueError(
-                f"{setting} is expected to be null where `personalised` is false, so that no client's own model "
-                f"answers, but got {self.own_column!r}"
-            )
-        clients = trainer.datamodule.clients
-        if not any(self._sets(trainer, index) for index in range(len(clients))):
-            raise ValueError(
-                f"{setting} is expected to name a column of clients' ids, such as {clients[0].id}, but "
-                f"{self.own_column} of `data.{self.split}` has none of them"
+                f"`{type(self).__name__}.metrics` is expected to have names that a round has no metric of yet, but "
+                f"{min(taken)} is there"
             )
 
-    def _sets(self, trainer: FederationView, client: int | None = None) -> dict[str, Dataset]:
-        """The rows by the name of their set, of all or of a client."""
+    def _asks_clients(self, module: FederatedModule) -> bool:
+        """Whether clients' own models answer."""
+        return not module.has_global_model or (self.personalised and module.has_client_models)
+
+    def _require_own(self, trainer: FederationView) -> None:
+        """Raise unless some client has rows of its own."""
+        clients = trainer.datamodule.clients
+        own = (self._sets(trainer, index) for index in range(len(clients)))
+        if not any(len(rows) for sets in own for rows in sets.values()):
+            raise ValueError(
+                f"`{type(self).__name__}.own_column` is expected to name a column of clients' ids, such as "
+                f"{clients[0].id}, but {self.own_column} of `data.{self.split}` has none of them"
+            )
+
+    def _tables(self, trainer: FederationView, client: int | None = None) -> dict[str, Dataset]:
+        """The rows that rows are chosen of, by the name of their set, of all or of a client."""
         data = trainer.datamodule
         sets: Mapping[str, Dataset | None] = data.tests
         if self.split == "validation":
-            held = None if client is None else data.clients[client].validation
+            held = None
+            if client is not None and self.own_column is None:
+                held = data.clients[client].validation
             sets = {"validation": data.validation if held is None else held}
-        chosen = {}
-        for name, rows in sets.items():
-            if rows is None:
-                continue
-            if client is not None and self.own_column is not None:
-                values = map(str, rows[self.own_column])
-                own = data.clients[client].id
-                rows = rows.select([i for i, value in enumerate(values) if value == own])
-            if len(rows):
-                chosen[name] = self._some(trainer, rows)
-        return chosen
+        return {name: rows for name, rows in sets.items() if rows is not None}
+
+    def _sets(self, trainer: FederationView, client: int | None = None) -> dict[str, Dataset]:
+        """The rows by the name of their set, of all or of a client; a set may have none."""
+        tables = self._tables(trainer, client)
+        chosen = {name: self._some(trainer, rows) for name, rows in tables.items()}
+        if client is None or self.own_column is None:
+            return chosen
+        return {n: rows.select(self._places(trainer, rows, client)) for n, rows in chosen.items()}
+
+    def _places(self, trainer: FederationView, rows: Dataset, client: int) -> list[int]:
+        """Where a client's rows are."""
+        own = trainer.datamodule.clients[client].id
+        return [i for i, value in enumerate(rows[self.own_column]) if str(value) == own]
 
     def _some(self, trainer: FederationView, rows: Dataset) -> Dataset:
         """As many as are asked for, evenly spread."""
         count = len(rows) if self.rows is None else min(self.rows, len(rows))
         if trainer.fast_dev_run:
             count = min(count, trainer.fast_dev_run * trainer.datamodule.eval_batch_size)
-        return rows.select([i * len(rows) // count for i in range(count)])
+        order = list(range(len(rows)))
+        if self.own_column is not None:
+            # clients may take turns, of whom even steps would leave some out
+            values = list(map(str, rows[self.own_column]))
+            order.sort(key=values.__getitem__)
+        return rows.select(sorted(order[i * len(rows) // count] for i in range(count)))
+
+    def _answers(
+        self, trainer: FederationView, sets: Mapping[str, Dataset], client: int | None = None
+    ) -> dict[str, list[str]]:
+        """What one model generates, by set."""
+        return {
+            name: trainer.generate(rows, self.settings, client) if len(rows) else []
+            for name, rows in sets.items()
+        }
+
+    def _of_client(
+        self,
+        trainer: FederationView,
+        sets: Mapping[str, Dataset],
+        answers: Mapping[str, Sequence[str]],
+        client: int,
+    ) -> dict[str, float]:
+        """Metrics by name of the answers to a client's rows."""
+        places = {name: self._places(trainer, rows, client) for name, rows in sets.items()}
+        return self._evaluated(
+            trainer,
+            {name: rows.select(places[name]) for name, rows in sets.items()},
+            {name: [answers[name][i] for i in own] for name, own in places.items()},
+        )
 
     def _evaluated(
-        self, trainer: FederationView, sets: Mapping[str, Dataset], client: int | None
+        self,
+        trainer: FederationView,
+        sets: Mapping[str, Dataset],
+        answers: Mapping[str, Sequence[str]],
     ) -> dict[str, float]:
-        """Metrics by name of one model."""
+        """Metrics by name of one model's answers."""
         found: dict[str, float] = {}
         for number, (name, rows) in enumerate(sets.items()):
+            if not len(rows):
+                continue
             self.metrics.reset()
             self.metrics.to(trainer.fabric.device)
             # each process has all rows
             with of_this_process(self.metrics.values()):
-                self.metrics.update(
-                    preds=trainer.generate(rows, self.settings, client), **self._told(trainer, rows)
-                )
+                self.metrics.update(preds=answers[name], **self._told(trainer, rows))
                 values = self.metrics.compute()
             suffix = f"/{name}" if number else ""
             for metric, value in values.items():
@@ -224,3 +288,9 @@ class GenerationEvaluation(PeriodicEvaluation):
             return encoding.prompts(rows) or []
         texts = [written_values(rows, column, "data.encoding") for column in columns]
         return ["\n".join(filter(None, (text[i] for text in texts))) for i in range(len(rows))]
+
+
+def _spread(rows: Sequence[Mapping[str, float]], prefix: str) -> dict[str, float]:
+    """Of each metric over the clients of which it has something to tell."""
+    told = [{name: value for name, value in one.items() if not isnan(value)} for one in rows]
+    return spread(told, prefix)

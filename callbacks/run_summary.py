@@ -112,6 +112,8 @@ def _is_shown(name: str) -> bool:
     head = name.partition("/")[0]
     if name.endswith("/error"):
         return False  # of an index, which has its own row
+    if head == "groups":
+        return name.endswith("/mean")
     return _CLIENT_MEAN.fullmatch(name) is not None or (
         "/" in name and head not in {"bytes", "clients", "memory", "time"}
     )

@@ -260,8 +260,39 @@ def test_an_evaluation_comes_over_a_method_of_language_models(
     (row,) = cli.trainer.federation.history
     for name in ("right", "rouge_l", "length_ratio", "number_precision", "entity_recall"):
         assert f"test/{name}" in row
-    assert 0 < row["clients/test/right/mean"] <= 100
+    assert 0 <= row["clients/test/right/mean"] <= 100
+    assert 0 <= row["groups/test/right/mean"] <= 100
     assert 0 < row["similarity/gradient_cosine"] < 1
+
+
+def test_clients_alone_are_compared_with_a_federation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    study = yaml.safe_load((CONFIGS / "studies" / "wang2026" / "table.yaml").read_text("utf-8"))
+    assert study["configs"][0] == "local_only"
+    files = [find_configuration(name) for name in (study["configs"][0], *study["overlays"])]
+    smaller = ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false"]
+    smaller += ["--data.train.init_args.size=60", "--data.eval_batch_size=24"]
+    cli = LitFedCLI(["fit", *(f"--config={file}" for file in files), *smaller])
+    (row,) = cli.trainer.federation.history
+    assert 0 <= row["clients/test/right/mean"] <= 100
+    # no model is all clients', of which their gradients could be
+    assert {name for name in row if name.startswith(("test/", "similarity/"))} == {
+        "similarity/jensen_shannon",
+        "similarity/tfidf_cosine",
+    }
+
+
+def test_the_embedded_instructions_are_whole_over_any_method(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the one of the methods that takes fewer rows
+    files = [CONFIGS / "fedsdr.yaml", CONFIGS / "data" / "embedded_instructions.yaml"]
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    with pytest.raises(SystemExit):
+        LitFedCLI(["fit", *(f"--config={file}" for file in files), "--print_config"])
+    printed = yaml.safe_load(capsys.readouterr().out)["data"]
+    for split in ("train", "validation", "test"):
+        assert printed[split]["init_args"]["size"] is None
 
 
 @pytest.mark.parametrize("method", CLASSIFIERS, ids=[path.stem for path in CLASSIFIERS])

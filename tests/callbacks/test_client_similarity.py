@@ -10,16 +10,19 @@ import pytest
 import torch
 from datasets import Dataset
 
-from lit_fed import FedAvg, FederatedModule
+from lit_fed import FedAvg, FederatedModule, FedSD
 from lit_fed.aggregation import LocalOnly
 from lit_fed.backbones import CausalLM
 from lit_fed.callbacks import ClientSimilarity
-from lit_fed.data import CausalLMEncoding, FederatedDataModule
+from lit_fed.data import CausalLMEncoding, ClassificationEncoding, FederatedDataModule
 from lit_fed.data.partitioners import IIDPartitioner
 from lit_fed.federation import ShardedClients, VectorizedClients
+from lit_fed.methods.rewriting import NoFilter, Rewriting
 from lit_fed.metrics import text_jensen_shannon, text_tfidf_cosine
-from tests.federation.toy import toy_data, toy_module, toy_trainer, without_times
+from lit_fed.payload import Payload
+from tests.federation.toy import toy_data, toy_module, toy_rows, toy_trainer, without_times
 from tests.federation.toy_language_model import save_language_model
+from tests.methods.toy_methods import continue_text, lm_data, save_toy_lm
 
 
 def fit(
@@ -133,6 +136,59 @@ def test_it_compares_what_the_method_trains_on(tmp_path: Path) -> None:
     assert row["similarity/tfidf_cosine"] == pytest.approx(1, abs=1e-6)
 
 
+class Fails(Rewriting):
+    """Cannot rewrite at one client."""
+
+    def prepare(self, module: FederatedModule, rows: Dataset) -> Payload:
+        if module.client is not None and module.client.index == 1:
+            raise RuntimeError("one site's disk is full")
+        return super().prepare(module, rows)
+
+
+def test_a_client_that_could_not_prepare_is_left_out(tmp_path: Path) -> None:
+    model = save_toy_lm(tmp_path / "model")
+    similarities = []
+    for name, method in (("all", Rewriting), ("two", Fails)):
+        rewriting = method(filter=NoFilter(), hint=" the {reference} and", max_new_tokens=6)
+        module = continue_text(FedSD, model, rewriting=rewriting)
+        settings = {"data": lm_data(num_clients=3), "max_rounds": 1, "clients_per_round": 2}
+        trainer = fit(module, tmp_path / name, ClientSimilarity(), **settings)
+        similarities.append(trainer.federation.history[0]["similarity/gradient_cosine"])
+    everyone, two = similarities
+    assert -1 <= two <= 1
+    assert two != pytest.approx(everyone, abs=1e-6)
+
+
+def test_a_client_without_rows_of_the_task_is_left_out(toy_model: Path, tmp_path: Path) -> None:
+    def of(rows: Dataset, *tasks: str) -> Dataset:
+        return rows.add_column("task", [tasks[i % len(tasks)] for i in range(len(rows))])
+
+    data = FederatedDataModule(
+        {
+            "both": of(toy_rows(20, 0), "one", "two"),
+            "late": of(toy_rows(10, 1), "two"),
+            "early": of(toy_rows(10, 2), "one"),
+        },
+        encoding=ClassificationEncoding(text="text", text_pair=None),
+        tasks=["one", "two"],
+        validation_fraction=0.0,
+        batch_size=8,
+        max_length=16,
+        seed=0,
+    )
+    settings = {"data": data, "rounds_per_task": 1, "clients_per_round": 2, "max_rounds": None}
+    trainer = fit(
+        toy_module(toy_model), tmp_path / "a", ClientSimilarity(every_n_rounds=1), **settings
+    )
+    assert ["similarity/gradient_cosine" in row for row in trainer.federation.history] == [True] * 2
+    rows = [data.client_data(name, "one").rows for name in ("both", "early")]
+    built = toy_module(toy_model)
+    built.datamodule = data
+    expected = cosine_by_hand(None, built, rows)
+    first = trainer.federation.history[0]["similarity/gradient_cosine"]
+    assert first == pytest.approx(expected, abs=1e-4)
+
+
 def test_refusals(toy_model: Path, tmp_path: Path) -> None:
     def refuse(message: str, callback: ClientSimilarity, **settings: Any) -> None:
         with pytest.raises(ValueError, match=message):
@@ -149,12 +205,12 @@ def test_refusals(toy_model: Path, tmp_path: Path) -> None:
         clients_per_round=1,
     )
     refuse(
-        r"`ClientSimilarity.gradients` is expected to be false .* ShardedClients",
-        ClientSimilarity(),
+        r"`ClientSimilarity.gradients` is expected to be false or null .* ShardedClients",
+        ClientSimilarity(gradients=True),
         execution=ShardedClients(),
     )
     with pytest.raises(ValueError, match=r"`ClientSimilarity.max_rows` is expected"):
         ClientSimilarity(max_rows=0)
     alone = FedAvg(toy_module(toy_model).backbone, aggregation=LocalOnly())
     with pytest.raises(ValueError, match="for a method without a global model"):
-        fit(alone, tmp_path / "alone", ClientSimilarity())
+        fit(alone, tmp_path / "alone", ClientSimilarity(gradients=True))

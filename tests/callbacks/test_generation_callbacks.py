@@ -17,7 +17,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.text import CharErrorRate
 
-from lit_fed import FedAvg
+from lit_fed import FedAvg, FederatedModule, FedSD, FedSDR
 from lit_fed.aggregation import LocalOnly
 from lit_fed.backbones import Sampling
 from lit_fed.callbacks import GenerationEvaluation, SampleGenerations
@@ -28,6 +28,7 @@ from lit_fed.data import (
     InstructionEncoding,
     NaturalPartitioner,
 )
+from lit_fed.methods.rewriting import NoFilter, Rewriting
 from tests.federation.toy import toy_data, toy_module, toy_trainer, without_times
 from tests.methods.toy_methods import continue_text, lm_data, lm_rows, save_toy_lm
 
@@ -63,6 +64,12 @@ def lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trainer_with(root: Path, *callbacks: Any, **settings: Any) -> Any:
     given = {"max_rounds": 2, "clients_per_round": 1.0, "callbacks": list(callbacks)}
     return toy_trainer(root, **given | settings)
+
+
+def personal(lm: Path) -> FederatedModule:
+    """A method with a global model whose clients have their own beside it."""
+    rewriting = Rewriting(filter=NoFilter(), hint=" the {reference} and", max_new_tokens=2)
+    return continue_text(FedSDR, lm, rewriting=rewriting, private_steps=1, shared_steps=1)
 
 
 def texts_of(root: Path) -> dict[int, str]:
@@ -127,7 +134,7 @@ def test_clients_own_models_answer_their_own_rows(lm: Path, tmp_path: Path) -> N
 
     told = Told()
     callback = GenerationEvaluation(
-        {"count": told}, own_column="author", rows=2, source="author", every_n_rounds=1, **SETTINGS
+        {"count": told}, own_column="author", rows=4, source="author", every_n_rounds=1, **SETTINGS
     )
     module = continue_text(FedAvg, lm, aggregation=LocalOnly())
     data = lm_data(
@@ -142,7 +149,7 @@ def test_clients_own_models_answer_their_own_rows(lm: Path, tmp_path: Path) -> N
             for of, value in {"mean": 2, "std": 0, "min": 2, "max": 2}.items()
         }
         assert "test/count" not in row
-    rows = of(8, 2)
+    rows = of(8, 2)  # of which they take turns
     for index, (name, seen) in enumerate(zip(("ann", "bo"), told.seen[2:], strict=True)):
         assert seen["source"] == [name] * 2
         assert [one["text"] for one in seen["rows"]] == [
@@ -160,9 +167,55 @@ def test_global_and_personalised_beside_each_other(lm: Path, tmp_path: Path) -> 
     )
     trainer = trainer_with(tmp_path, callback, max_rounds=1)
     # 24 rows a client, of which it holds 6 out
-    trainer.fit(continue_text(FedAvg, lm), lm_data(client_validation_fraction=0.25))
+    trainer.fit(personal(lm), lm_data(client_validation_fraction=0.25))
     (row,) = trainer.federation.history
     assert (row["val/count"], row["clients/val/count/mean"]) == (8, 6)
+
+
+def test_global_and_personalised_answer_the_same_rows(lm: Path, tmp_path: Path) -> None:
+    def of(count: int, seed: int) -> Dataset:
+        rows = lm_rows(count, seed)
+        return rows.add_column("author", [("ann", "bo", "ann")[i % 3] for i in range(count)])
+
+    rewriting = Rewriting(filter=NoFilter(), hint=" the {reference} and", max_new_tokens=2)
+    for name, module in (
+        ("own", personal(lm)),
+        ("none", continue_text(FedSD, lm, rewriting=rewriting)),
+    ):
+        told = Told()
+        callback = GenerationEvaluation(
+            {"cer": CharErrorRate(), "count": told},
+            personalised=True,
+            own_column="author",
+            rows=6,
+            **SETTINGS,
+        )
+        data = lm_data(
+            train=of(48, 0),
+            test=of(12, 2),
+            partitioner=NaturalPartitioner("author"),
+            num_clients=None,
+        )
+        trainer = trainer_with(tmp_path / name, callback, max_rounds=1)
+        trainer.fit(module, data)
+        (row,) = trainer.federation.history
+        asked = [[one["text"] for one in seen["rows"]] for seen in told.seen]
+        together, ann, bo = asked[:3]
+        assert (len(together), len(ann), len(bo)) == (6, 4, 2)
+        assert sorted(together) == sorted([*ann, *bo])
+        # the global model's answers to each group are those that it has given
+        answers = dict(zip(together, told.seen[0]["preds"], strict=True))
+        assert [answers[text] for text in ann] == told.seen[1]["preds"]
+        expected = dict(zip(lm_rows(12, 2)["text"], lm_rows(12, 2)["answer"], strict=True))
+        rates = [
+            float(CharErrorRate()([answers[t] for t in own], [expected[t] for t in own]))
+            for own in (ann, bo)
+        ]
+        assert row["groups/test/cer/max"] == pytest.approx(max(rates))
+        assert row["groups/test/cer/mean"] == pytest.approx(sum(rates) / 2)
+        # its clients' own models answer those; of a method whose clients have none no other model does
+        assert asked[3:] == ([ann, bo] if name == "own" else [])
+        assert ("clients/test/cer/mean" in row) == (name == "own")
 
 
 def test_a_run_that_goes_on_equals_one_that_went_through(lm: Path, tmp_path: Path) -> None:
@@ -244,9 +297,8 @@ def test_what_cannot_be_answered_is_said_before_a_client_trains(
     refused(evaluation(), ValueError, "expects `data.test` to have rows", test=None)
     refused(evaluation(source="abstract"), ValueError, "`GenerationEvaluation.source` .*'abstract'")
     refused(evaluation(own_column="who"), ValueError, "`GenerationEvaluation.own_column` .*'who'")
-    refused(evaluation(own_column="text"), ValueError, "expected to be null where `personalised`")
     refused(
-        evaluation(own_column="text", personalised=True),
+        evaluation(own_column="text"),
         ValueError,
         "a column of clients' ids, such as client-0, but text of `data.test` has none of them",
     )
@@ -280,6 +332,28 @@ def test_a_metric_of_a_rounds_own_name_or_of_several_numbers(lm: Path, tmp_path:
         trainer = trainer_with(tmp_path / name, callback, max_rounds=1)
         with pytest.raises(ValueError, match=said):
             trainer.fit(continue_text(FedAvg, lm), lm_data())
+        if name == "loss":  # before any answer
+            assert not metric.seen
+    two = [GenerationEvaluation({"count": Told()}, **SETTINGS) for _ in range(2)]
+    trainer = trainer_with(tmp_path / "twice", *two, max_rounds=1)
+    with pytest.raises(ValueError, match="no metric of yet, but test/count is there"):
+        trainer.fit(continue_text(FedAvg, lm), lm_data())
+    assert not any(one.metrics["count"].seen for one in two)
+
+
+def test_clients_own_held_out_rows_suffice(lm: Path, tmp_path: Path) -> None:
+    given = {"validation": None, "validation_fraction": 0.0, "client_validation_fraction": 0.25}
+
+    def run(name: str, **settings: Any) -> Any:
+        callback = GenerationEvaluation({"count": Told()}, split="validation", **settings)
+        trainer = trainer_with(tmp_path / name, callback, max_rounds=1)
+        trainer.fit(continue_text(FedAvg, lm, aggregation=LocalOnly()), lm_data(**given))
+        return trainer.federation.history
+
+    (row,) = run("held", **SETTINGS)
+    assert row["clients/val/count/mean"] == 6
+    with pytest.raises(ValueError, match="`max_new_tokens` is 60 and the longest prompt has"):
+        run("long", max_new_tokens=60)
 
 
 def test_both_are_named_in_yaml(lm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -366,3 +440,23 @@ def test_chats_are_answered_from_their_last_turn(lm: Path, tmp_path: Path) -> No
     (shown,) = texts_of(trainer.log_dir).values()
     assert f"**prompt**\n\n    {lm_rows(4, 1)['text'][0]}\n\n**answer**" in shown
     assert shown.endswith(f"**expected**\n\n    {lm_rows(4, 1)['answer'][0]}")
+
+
+def test_a_clients_rows_of_a_later_set_are_told_by_its_name(lm: Path, tmp_path: Path) -> None:
+    def of(count: int, seed: int, *authors: str) -> Dataset:
+        return lm_rows(count, seed).add_column(
+            "author", [authors[i % len(authors)] for i in range(count)]
+        )
+
+    callback = GenerationEvaluation({"count": Told()}, own_column="author", **SETTINGS)
+    data = lm_data(
+        train=of(48, 0, "ann", "bo"),
+        test={"near": of(6, 2, "ann"), "far": of(3, 3, "bo")},
+        partitioner=NaturalPartitioner("author"),
+        num_clients=None,
+    )
+    trainer = trainer_with(tmp_path, callback, max_rounds=1)
+    trainer.fit(continue_text(FedAvg, lm, aggregation=LocalOnly()), data)
+    (row,) = trainer.federation.history
+    assert row["clients/test/count/mean"] == row["clients/test/count/max"] == 6
+    assert row["clients/test/count/far/mean"] == row["clients/test/count/far/max"] == 3
