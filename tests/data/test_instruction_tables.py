@@ -177,3 +177,23 @@ def test_rows_with_other_responses_and_hints() -> None:
         "c\n\nhint",
         "a\n\nhint",
     ]
+
+
+@pytest.mark.parametrize("last", [["e"], ["e", " "]])
+def test_a_hinted_prompt_asks_for_the_turn_that_is_learnt(last: list[str]) -> None:
+    """What the user says after it is another question, whose answer would be learnt as this one's."""
+    tokenizer = READER["backbone"].tokenizer
+    encoding = InstructionEncoding(ChatRecords())
+    roles = ["user", "assistant"] * 3
+    turns = [{"role": r, "content": t} for r, t in zip(roles, ["a", "b", "c", "d", *last], strict=False)]
+    whole = Dataset.from_dict({"messages": [turns]})
+    cut = Dataset.from_dict({"messages": [turns[:4]]})
+    hinted = encoding.with_hints(whole, ["\nhint"])
+    assert encoding.responses(hinted) == encoding.responses(whole) == ["d"]
+    assert hinted.to_list() == encoding.with_hints(cut, ["\nhint"]).to_list()
+    assert encoding.prompts(hinted) == ["user: a\nassistant: b\nuser: c\nhint"]
+    assert encoding.prompt_ids(hinted, tokenizer) == encoding.prompt_ids(
+        encoding.with_hints(cut, ["\nhint"]), tokenizer
+    )
+    # to be predicted is the answer to what comes last
+    assert "user: e" in encoding.prompts(whole)[0]

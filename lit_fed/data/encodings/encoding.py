@@ -98,7 +98,7 @@ class Encoding(ABC):
         return in_memory_with_texts(rows, str(self.answer_column), texts)
 
     def with_hints(self, rows: Dataset, hints: Sequence[str]) -> Dataset:
-        """The rows with a text more in each prompt, at the end of what the user says.
+        """The rows with a text more in each prompt, at the end of what the user says, to ask for :meth:`responses`.
 
         Args:
             rows: N rows.

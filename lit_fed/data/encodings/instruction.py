@@ -162,7 +162,9 @@ class InstructionEncoding(Encoding):
         return self.records.with_responses(rows, texts)
 
     def with_hints(self, rows: Dataset, hints: Sequence[str]) -> Dataset:
-        """The rows with a text more at the end of what the user says before the assistant's last turn.
+        """The rows with a text more at the end of what the user says before the assistant's last turn that is learnt.
+
+        What follows that turn is left out, so that a prompt of these rows asks for what :meth:`responses` has.
 
         Args:
             rows: N rows.
