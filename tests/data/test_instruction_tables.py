@@ -83,7 +83,17 @@ def test_a_chat_that_ends_with_the_user(monkeypatch: pytest.MonkeyPatch) -> None
     encoding = InstructionEncoding(ChatRecords())
     data = FederatedDataModule(chats, test=chats, encoding=encoding, num_clients=2)
     data.check(READER)
-    assert "data.train: 4 of 12 rows are left out, the first is row 1" in said[0]
+    for i, where in enumerate(("data.train", "data.test")):
+        assert f"{where}: 4 of 12 rows are left out, the first is row 1" in said[2 * i]
+        assert said[2 * i + 1] == (
+            f"{where}: 4 of 8 chats go on after the assistant's last turn that is not blank, the first is row 2: what "
+            "follows it is not learnt"
+        )
+    strict = InstructionEncoding(ChatRecords(), drop=False)
+    for bad in ([ask, tell, ask], [ask, tell, ask, {**tell, "content": " "}]):
+        rows = Dataset.from_dict({"messages": [[ask, tell], bad] * 4})
+        with pytest.raises(ValueError, match=r"4 of 8 go on after it, the first is row 1; .*drop"):
+            FederatedDataModule(rows, encoding=strict).setup()
     # to be predicted, nothing is left out
     data = FederatedDataModule(chats, test=chats, encoding=encoding, num_clients=2)
     data.setup("predict")

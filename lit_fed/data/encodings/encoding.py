@@ -146,6 +146,10 @@ class Encoding(ABC):
         """Which rows [N] have something to learn from, and what the others lack. None: all have, or it is an error."""
         return None
 
+    def goes_on(self, rows: Dataset) -> npt.NDArray[np.bool_] | None:
+        """Which rows [N] have turns after the last that is learnt, which are not learnt. None: none has."""
+        return None
+
     def stop_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """The tokens that end an answer beside the end of sequence, as they are learnt. Default: none."""
         return []

@@ -56,7 +56,7 @@ class InstructionEncoding(Encoding):
     the beginning of the user's, down to a quarter of the length, and only then the end of the response.
 
     Rows without anything to learn from, whose responses are blank or whose chats have no turn of the assistant, are
-    left out where tables are loaded, and how many is said.
+    left out where tables are loaded, and how many is said; so it is of chats that go on after the assistant's last turn.
 
     Args:
         records: How a row is a conversation. None: instruction, context and response in columns of these names.
@@ -64,7 +64,8 @@ class InstructionEncoding(Encoding):
             has none, by :class:`~lit_fed.data.AlpacaTemplate`, which is said.
         variables: What the template gets beside the conversation, such as ``enable_thinking: false``, or
             ``date_string`` where it would write the day. None: nothing.
-        drop: Whether rows without anything to learn from are left out. False: they are an error.
+        drop: Whether rows without anything to learn from are left out, and of chats what follows the assistant's last
+            turn. False: they are an error.
         packing: Whether a training batch's sequences hold several rows each, up to ``data.max_length``; no row sees
             another one, and positions begin anew. ``data.batch_size`` then counts these sequences.
         weight: A column with the weight of each row's loss, at least 0. None: all rows count the same.
@@ -198,6 +199,11 @@ class InstructionEncoding(Encoding):
         has = [bool(_learnt(one)) for one in self.records.conversations(rows)]
         return np.asarray(has, bool), "a response, or a turn of the assistant, that is not blank"
 
+    def goes_on(self, rows: Dataset) -> npt.NDArray[np.bool_]:
+        """Which rows have turns after the assistant's last one that is not blank."""
+        conversations = self.records.conversations(rows)
+        return np.asarray([0 < len(_learnt(one)) < len(one) for one in conversations], bool)
+
     def stop_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """The tokens that end a turn of the assistant, as they are learnt."""
         ends = self._written_by(tokenizer)[1].ends()
@@ -220,6 +226,14 @@ class InstructionEncoding(Encoding):
             raise RowError(
                 f"each row is expected to have {lack}, but {int((~has).sum())} of {len(rows)} have none, the first is "
                 f"row {row}; `data.encoding.drop: true` leaves them out",
+                row,
+            )
+        more = self.goes_on(rows)
+        if more.any():
+            row = int(row_ids(rows)[int(more.argmax())])
+            raise RowError(
+                f"each chat is expected to end with a turn of the assistant that is not blank, but {int(more.sum())} of "
+                f"{len(rows)} go on after it, the first is row {row}; `data.encoding.drop: true` leaves out what follows",
                 row,
             )
 
