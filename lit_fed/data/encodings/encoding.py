@@ -154,6 +154,10 @@ class Encoding(ABC):
         """The tokens that end an answer beside the end of sequence, as they are learnt. Default: none."""
         return []
 
+    def chat_template(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
+        """The chat template that writes the rows and is not the tokenizer's own, for an exported model. None: none."""
+        return None
+
     def digest(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
         """A digest of how rows are written for a model, which clients have to agree on. None: they need not."""
         return None

@@ -209,6 +209,20 @@ class InstructionEncoding(Encoding):
         ends = self._written_by(tokenizer)[1].ends()
         return sorted(token_id(tokenizer, token) for token in ends)
 
+    def chat_template(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
+        """The template that writes the rows where it is not the tokenizer's own, see :class:`Encoding`.
+
+        What it gets beside the conversation stands at its beginning, where nothing else is given for it.
+        """
+        if self.template is None and tokenizer.chat_template is not None:
+            return None
+        text = self._written_by(tokenizer)[0]
+        given = "".join(
+            f"{{% set {name} = {name} if {name} is defined else {value!r} %}}"
+            for name, value in self._given(tokenizer).items()
+        )
+        return given + text
+
     def digest(self, tokenizer: PreTrainedTokenizerBase) -> str:
         """A digest of the template's text and of what the records write around their columns."""
         written = {**self.variables, **self.records.wording}
@@ -302,11 +316,14 @@ class InstructionEncoding(Encoding):
                     f"chat template of its own"
                 )
                 text = AlpacaTemplate().text
-            start = "".join(tokenizer.convert_ids_to_tokens(tokens_before(tokenizer)))
-            given = {"text_start": start, **self.variables}
-            known = state, text, Rendering(tokenizer, text, given)
+            known = state, text, Rendering(tokenizer, text, self._given(tokenizer))
             self._renderings[tokenizer] = known
         return known[1:]
+
+    def _given(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+        """What a template gets beside the conversation."""
+        start = "".join(tokenizer.convert_ids_to_tokens(tokens_before(tokenizer)))
+        return {"text_start": start, **self.variables}
 
     def _rendered(
         self,
