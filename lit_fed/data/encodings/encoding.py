@@ -19,6 +19,7 @@ from lit_fed.data.columns import (
     with_texts,
     written_values,
 )
+from lit_fed.data.encodings.prompt_tokens import border
 from lit_fed.data.features import Features
 from lit_fed.data.row_error import RowError
 
@@ -73,6 +74,10 @@ class Encoding(ABC):
     ) -> list[list[int]] | None:
         """The tokens of :meth:`prompts`, as they are in training. None: those of the texts."""
         return None
+
+    def blanks(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+        """The blanks before each answer that a model writes behind :meth:`prompt_ids`, and that are not the answer's."""
+        return [border(prompt)[1] for prompt in self.prompts(rows) or []]
 
     def responses(self, rows: Dataset) -> list[str]:
         """The texts that are learnt: the rows' answers, as they are written.

@@ -194,6 +194,12 @@ class InstructionEncoding(Encoding):
             found += [[token for stretch in one[:-1] for token in stretch] for one in stretches]
         return found
 
+    def blanks(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+        """The blanks that the template writes before each answer and the prompt has not, see :class:`Encoding`."""
+        asked = [[*_open(one), _UNSAID] for one in self.records.conversations(rows)]
+        parts = (self._rendered(rows, asked, part, tokenizer)[0] for part in slices(len(asked)))
+        return [one.blanks for rendered in parts for one in rendered]
+
     def learnable(self, rows: Dataset) -> tuple[npt.NDArray[np.bool_], str]:
         """Which rows have a turn of the assistant that is not blank."""
         has = [bool(_learnt(one)) for one in self.records.conversations(rows)]
