@@ -484,7 +484,7 @@ class Backbone(nn.Module, ABC):
                 self.tokenizer.save_pretrained(folder)
 
     # Not abstract: most models do not generate.
-    def _save_generation(self, folder: Path) -> None:  # noqa: B027
+    def _save_generation(self, folder: Path) -> None:
         """Write what whoever generates with an exported model needs. Default: nothing."""
 
     def _apply(self, fn: Change, recurse: bool = True) -> Self:

@@ -127,8 +127,8 @@ def _learnable(where: str, rows: Dataset, encoding: Encoding, left_out: list[str
         first = int(row_ids(rows)[int((~has).argmax())])
         if not has.any():
             raise ValueError(
-                f"`{where}` is expected to have rows with {lack}, but none of its {len(rows)} has one: there is nothing "
-                f"to learn from"
+                f"`{where}` is expected to have rows with {lack}, but none of its {len(rows)} has one: there is "
+                f"nothing to learn from"
             )
         left_out.append(
             f"{where}: {int((~has).sum()):,} of {len(rows):,} rows are left out, the first is row {first}: they have "

@@ -1,6 +1,7 @@
 """The token that ends a turn is learnt and stops generation, whatever the checkpoint says."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoTokenizer, GenerationConfig, LlamaForCausalLM
@@ -88,20 +89,21 @@ def test_a_loaded_run_and_an_exported_adapter_end_and_write_as_the_run(tmp_path:
     trainer.fit(module, data)
     ends = module.backbone._ends()
     end = own.convert_tokens_to_ids("<|im_end|>")
-    assert end in ends and end != own.eos_token_id and own.chat_template is None
+    assert end in ends
+    assert end != own.eos_token_id
+    assert own.chat_template is None
     loaded = FedAvg.from_run(trainer.log_dir, module=FedAvg(CausalLM(str(folder))))
     assert loaded.backbone._ends() == ends
     export = Path(trainer.log_dir) / "adapter"
     assert GenerationConfig.from_pretrained(export).eos_token_id == ends
-    exported = AutoTokenizer.from_pretrained(export)
+    exported: Any = AutoTokenizer.from_pretrained(export)
     for i, ids in enumerate(encoding.prompt_ids(rows, own)):
         asked = [{"role": "user", "content": rows[i]["instruction"]}]
         text = exported.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
         assert exported(text, add_special_tokens=False)["input_ids"] == ids
     # what the template gets beside the conversation is there, and may be given
     text = f"{encoding.chat_template(own)}{{{{ shout }}}}"
-    for given, told in (({}, "True"), ({"shout": 3}, "3")):
-        written = exported.apply_chat_template(
-            asked, chat_template=text, tokenize=False, **given
-        )
+    cases: list[tuple[dict[str, Any], str]] = [({}, "True"), ({"shout": 3}, "3")]
+    for given, told in cases:
+        written = exported.apply_chat_template(asked, chat_template=text, tokenize=False, **given)
         assert written.endswith(told)

@@ -195,7 +195,9 @@ def test_a_hinted_prompt_asks_for_the_turn_that_is_learnt(last: list[str]) -> No
     tokenizer = READER["backbone"].tokenizer
     encoding = InstructionEncoding(ChatRecords())
     roles = ["user", "assistant"] * 3
-    turns = [{"role": r, "content": t} for r, t in zip(roles, ["a", "b", "c", "d", *last], strict=False)]
+    turns = [
+        {"role": r, "content": t} for r, t in zip(roles, ["a", "b", "c", "d", *last], strict=False)
+    ]
     whole = Dataset.from_dict({"messages": [turns]})
     cut = Dataset.from_dict({"messages": [turns[:4]]})
     hinted = encoding.with_hints(whole, ["\nhint"])

@@ -76,7 +76,7 @@ class Encoding(ABC):
         return None
 
     def blanks(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-        """The blanks before each answer that a model writes behind :meth:`prompt_ids`, and that are not the answer's."""
+        """The blanks before each answer that a model writes behind :meth:`prompt_ids` and are not the answer's."""
         return [border(prompt)[1] for prompt in self.prompts(rows) or []]
 
     def responses(self, rows: Dataset) -> list[str]:

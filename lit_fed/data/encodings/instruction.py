@@ -56,7 +56,7 @@ class InstructionEncoding(Encoding):
     the beginning of the user's, down to a quarter of the length, and only then the end of the response.
 
     Rows without anything to learn from, whose responses are blank or whose chats have no turn of the assistant, are
-    left out where tables are loaded, and how many is said; so it is of chats that go on after the assistant's last turn.
+    left out where tables are loaded, and how many is said, as it is of chats that go on after the assistant's last.
 
     Args:
         records: How a row is a conversation. None: instruction, context and response in columns of these names.
@@ -252,8 +252,9 @@ class InstructionEncoding(Encoding):
         if more.any():
             row = int(row_ids(rows)[int(more.argmax())])
             raise RowError(
-                f"each chat is expected to end with a turn of the assistant that is not blank, but {int(more.sum())} of "
-                f"{len(rows)} go on after it, the first is row {row}; `data.encoding.drop: true` leaves out what follows",
+                f"each chat is expected to end with a turn of the assistant that is not blank, but "
+                f"{int(more.sum())} of {len(rows)} go on after it, the first is row {row}; `data.encoding.drop: true` "
+                "leaves out what follows",
                 row,
             )
 
