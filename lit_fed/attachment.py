@@ -37,7 +37,8 @@ class Attachment:
         >>> class Boosted(Attachment):
         ...     '''Scales a client's upload.'''
         ...     def upload(self, client, upload, broadcast, memory):
-        ...         return Payload({n: 2 * t for n, t in upload.tensors.items()}), memory
+        ...         twice = {n: 2 * t for n, t in upload.tensors.items()}
+        ...         return Payload(twice, upload.strings, upload.parts), memory
         >>> sent, _ = Boosted().upload(None, Payload({"w": torch.ones(1)}), Payload(), Payload())
         >>> sent.tensors["w"]
         tensor([2.])

@@ -29,7 +29,7 @@ from lit_fed.losses import cross_entropy
 from lit_fed.metric_averager import MetricAverager
 from lit_fed.metrics.running_sums import sum_dtype
 from lit_fed.payload import Payload
-from lit_fed.saved_run import built_from_config, global_state, saved_label_names
+from lit_fed.saved_run import built_from_config, global_state, saved_ends, saved_label_names
 from lit_fed.specification import Specification
 from lit_fed.stage import Stage
 from lit_fed.suggestion import did_you_mean
@@ -176,6 +176,7 @@ class FederatedModule(LightningModule):
             raise ValueError(f"checkpoint {path} does not fit the module: {error}") from error
         if names := saved_label_names(path):
             module.backbone.name_labels(names)
+        module.backbone.end_with(saved_ends(path))
         module.loaded_from = path
         return module
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from lightning.pytorch import LightningModule
 
 from lit_fed.checkpoint_files import opened, undamaged
 from lit_fed.payload import Payload
+
+ENDS: Final = "data.encoding ends of model.{}"
+"""What a run's identity calls the tokens that end an answer, by the model."""
 
 
 def built_from_config(path: Path, kind: type[LightningModule]) -> LightningModule:
@@ -90,6 +93,22 @@ def saved_label_names(path: Path) -> list[str]:
         key.removeprefix(prefix): str(name) for key, name in run.items() if key.startswith(prefix)
     }
     return [names[str(label)] for label in range(len(names)) if str(label) in names]
+
+
+def saved_ends(path: Path) -> list[int]:
+    """The tokens that end an answer in a run's data; none where they say nothing of it.
+
+    Args:
+        path: The checkpoint's folder.
+
+    Raises:
+        ValueError: If the checkpoint is damaged.
+    """
+
+    def ends() -> list[int]:
+        return [int(token) for token in opened(path).state["run"].get(ENDS.format("backbone"), [])]
+
+    return undamaged(path, ends)
 
 
 def _round_and_method(state: dict[str, Any]) -> tuple[int, str]:

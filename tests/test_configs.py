@@ -10,13 +10,15 @@ from transformers import BertModel
 
 from lit_fed.cli import LitFedCLI, main
 from lit_fed.configurations import find_configuration
+from lit_fed.methods.rewriting.rewriting import HINT
 from lit_fed.study import study
 from lit_fed.study.claims import claims
 from tests.federation.toy import save_toy_model, toy_rows
 from tests.methods.toy_methods import save_toy_lm
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-OVERLAYS = sorted((CONFIGS / "data").glob("*.yaml"))
+REWRITING = CONFIGS / "data" / "dolly_rewriting.yaml"
+OVERLAYS = sorted(set((CONFIGS / "data").glob("*.yaml")) - {REWRITING})
 ATTACKS = sorted((CONFIGS / "attacks").glob("*.yaml"))
 BACKBONES = sorted((CONFIGS / "backbones").glob("*.yaml"))
 COMPRESSIONS = sorted((CONFIGS / "compression").glob("*.yaml"))
@@ -25,7 +27,7 @@ CLAIMS = sorted((CONFIGS / "studies").rglob("claims.yaml"))
 STUDIES = sorted(set((CONFIGS / "studies").rglob("*.yaml")) - set(CLAIMS))
 PATHS = sorted(
     set(CONFIGS.rglob("*.yaml"))
-    - {*OVERLAYS, *ATTACKS, *BACKBONES, *COMPRESSIONS, *EVALUATIONS, *STUDIES, *CLAIMS}
+    - {*OVERLAYS, REWRITING, *ATTACKS, *BACKBONES, *COMPRESSIONS, *EVALUATIONS, *STUDIES, *CLAIMS}
 )
 NAMES = [str(path.relative_to(CONFIGS)) for path in PATHS]
 OVERLAY_NAMES = [str(path.relative_to(CONFIGS)) for path in OVERLAYS]
@@ -191,6 +193,25 @@ def test_an_overlay_changes_the_data_of_a_method(
             task: {y for y, t in zip(rows["label"], rows["task"], strict=True) if t == task}
             for task in data.tasks
         } == labels
+
+
+@pytest.mark.parametrize("method", ["fedsd", "fedsdr"])
+def test_clients_rewrite_other_instructions(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = CONFIGS / "data" / "dolly_clients.yaml"
+    given = [f"configs/data/{path.name}" for path in (data, REWRITING)]
+    first = REWRITING.read_text(encoding="utf-8").splitlines()[0]
+    assert first == f"# lit-fed fit --config configs/fedsd.yaml --config {' --config '.join(given)}"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    instruction_files(tmp_path)
+    smaller = ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false"]
+    configs = [CONFIGS / f"{method}.yaml", data, REWRITING]
+    read = [part for path in configs for part in ("--config", str(path))]
+    short = "--model.rewriting.init_args.max_new_tokens=4"
+    rewriting = LitFedCLI(["fit", *read, *smaller, short]).model.rewriting
+    assert (rewriting.hint, rewriting.hint_by, rewriting.filter.judge) == (HINT, None, None)
 
 
 @pytest.mark.parametrize("path", ATTACKS, ids=[path.stem for path in ATTACKS])

@@ -89,6 +89,7 @@ class Backbone(nn.Module, ABC):
             config = complete_config(peft, pretrained, task_type, revision)
             self.model = adapt(self.model, config)
         self._peft_config = config
+        self._chat_template: str | None = None
         self._adapters = Adapters(self.model, config, loaded)
         self._folding = Folding(self.model)
         if config is not None:
@@ -147,6 +148,14 @@ class Backbone(nn.Module, ABC):
 
     def end_with(self, tokens: Sequence[int]) -> None:
         """Take tokens that end an answer, where it generates. Default: nothing."""
+
+    def write_with(self, chat_template: str) -> None:
+        """Take the chat template by which rows are written, for the exported tokenizer; the own one stays as it is.
+
+        Args:
+            chat_template: Its text.
+        """
+        self._chat_template = chat_template
 
     @property
     def trains(self) -> bool:
@@ -423,7 +432,8 @@ class Backbone(nn.Module, ABC):
 
         Labels are called there as in the data, so that ``AutoModelForSequenceClassification.from_pretrained(
         base_model, config=AutoConfig.from_pretrained(f"{folder}/model_config.json"))`` under the adapter names what
-        it says.
+        it says. One that generates has a ``generation_config.json`` with the tokens that end an answer, and the chat
+        template of the data (:meth:`write_with`) among the tokenizer's files.
 
         Where frozen weights have been changed (:meth:`fold`), the adapter is one for the model as it was loaded:
         factors of the changes beside its own, with ranks of their own in ``rank_pattern``. Several adapters, which have
@@ -469,8 +479,13 @@ class Backbone(nn.Module, ABC):
                     stack_changes(folder, lora_scales(self.model, adapter), changes)
                 # As `config.json`, transformers would look for the whole model beside it.
                 self._base.config.to_json_file(folder / "model_config.json")
-            with self._padding_as_loaded():
+            self._save_generation(folder)
+            with self._tokenizer_for_export():
                 self.tokenizer.save_pretrained(folder)
+
+    # Not abstract: most models do not generate.
+    def _save_generation(self, folder: Path) -> None:
+        """Write what whoever generates with an exported model needs. Default: nothing."""
 
     def _apply(self, fn: Change, recurse: bool = True) -> Self:
         """Move or convert the model, as ``to`` and Lightning's precisions ask for; adapters stay in float32."""
@@ -480,14 +495,18 @@ class Backbone(nn.Module, ABC):
         return moved
 
     @contextmanager
-    def _padding_as_loaded(self) -> Iterator[None]:
-        """Within the block the tokenizer pads as its files say, which is for who generates with the adapter."""
-        side = self.tokenizer.padding_side
+    def _tokenizer_for_export(self) -> Iterator[None]:
+        """Within the block the tokenizer is as for who generates with the adapter.
+
+        It pads as its files say, and has the chat template of the rows.
+        """
+        side, template = self.tokenizer.padding_side, self.tokenizer.chat_template
         self.tokenizer.padding_side = self._own_padding_side
+        self.tokenizer.chat_template = self._chat_template or template
         try:
             yield
         finally:
-            self.tokenizer.padding_side = side
+            self.tokenizer.padding_side, self.tokenizer.chat_template = side, template
 
     def _settle_padding(self, predict: Callable[[dict[str, Tensor]], Tensor]) -> None:
         """Let the tokenizer pad on the side on which padding does not change predictions.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -158,8 +159,9 @@ class CausalLM(Backbone, TextGenerator):
     def end_with(self, tokens: Sequence[int]) -> None:
         """Take tokens that end an answer, beside the end of sequence and those of the checkpoint.
 
-        They become part of the model's own settings of generation, which an exported model has as well. Those of its
-        tokenizer's chat template are there from the start.
+        They become part of the model's own settings of generation, which an export has as ``generation_config.json``.
+        Those of its tokenizer's chat template are there from the start; those of the data are told by it before
+        training and, where a run is loaded, by its checkpoint.
 
         Args:
             tokens: Their ids.
@@ -312,16 +314,26 @@ class CausalLM(Backbone, TextGenerator):
 
     def _ends(self, asked: int | Sequence[int] | None = None) -> list[int]:
         """The tokens that end a text: those asked for, else the tokenizer's, which is trained, and the checkpoint's."""
-        told = self._base.generation_config.eos_token_id if asked is None else asked
-        ends = [] if told is None else [told] if isinstance(told, int) else list(told)
-        if asked is None and self.tokenizer.eos_token_id is not None:
-            ends = [self.tokenizer.eos_token_id, *ends]
+        ends = self._known_ends() if asked is None else [asked] if isinstance(asked, int) else asked
         if not ends:
             raise ValueError(
                 f"`model.backbone.model` is {self._base.name_or_path}, which is expected to have a token that ends a "
                 f"text, such as `eos_token` in its tokenizer_config.json, but has none: its answers would not end"
             )
         return list(dict.fromkeys(ends))
+
+    def _known_ends(self) -> list[int]:
+        """The tokenizer's end of sequence, and what the model's own settings of generation have."""
+        told = self._base.generation_config.eos_token_id
+        ends = [] if told is None else [told] if isinstance(told, int) else list(told)
+        own = self.tokenizer.eos_token_id
+        return list(dict.fromkeys(ends if own is None else [own, *ends]))
+
+    def _save_generation(self, folder: Path) -> None:
+        """Write ``generation_config.json``: the model's own, with all tokens that end an answer."""
+        config = deepcopy(self._base.generation_config)
+        config.eos_token_id = self._known_ends() or None
+        config.to_json_file(folder / "generation_config.json")
 
     def _content(self, settings: Mapping[str, Any]) -> str:
         """A digest of all that decides a continuation, but the prompt: settings, tokenizer and every weight."""

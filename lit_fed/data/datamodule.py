@@ -442,6 +442,8 @@ class FederatedDataModule(LightningDataModule):
                     f"got true"
                 )
             backbone.end_with(self.encoding.stop_ids(backbone.tokenizer))
+            if (template := self.encoding.chat_template(backbone.tokenizer)) is not None:
+                backbone.write_with(template)
         cut: Counter[str] = Counter()
         total: Counter[str] = Counter()
         for where, rows in self._parts():

@@ -31,6 +31,9 @@ class Reader(Protocol):
     def end_with(self, tokens: Sequence[int]) -> None:
         """Take tokens that end an answer, where it generates."""
 
+    def write_with(self, chat_template: str) -> None:
+        """Take the template of its rows, for whoever generates with it."""
+
     @property
     def packs(self) -> bool:
         """Whether it reads several rows in one sequence as if each were alone."""
@@ -80,4 +83,7 @@ class PlainReader:
         """Nothing: its names are as they were given."""
 
     def end_with(self, tokens: Sequence[int]) -> None:
+        """Nothing: it does not generate."""
+
+    def write_with(self, chat_template: str) -> None:
         """Nothing: it does not generate."""

@@ -41,7 +41,7 @@ class Tables:
         tests: Tests by name.
         clients: The positions of each client's rows in `train`, by name. None: still to be divided.
         unanswered: The ids of rows that do not say what is to be predicted, of the tests with such rows.
-        left_out: What was left out, in a line for each table of which something was.
+        left_out: What was left out, or is not learnt, in lines for each table of which something was.
     """
 
     train: Dataset
@@ -116,26 +116,33 @@ def load_tables(
 
 
 def _learnable(where: str, rows: Dataset, encoding: Encoding, left_out: list[str]) -> Dataset:
-    """The rows that have something to learn from; what is left out is said in a line.
+    """The rows that have something to learn from; what is left out, or not learnt, is said in a line each.
 
     Raises:
         ValueError: If there is none.
     """
     found = encoding.learnable(rows)
-    if found is None or found[0].all():
-        return rows
-    has, lack = found
-    first = int(row_ids(rows)[int((~has).argmax())])
-    if not has.any():
-        raise ValueError(
-            f"`{where}` is expected to have rows with {lack}, but none of its {len(rows)} has one: there is nothing "
-            f"to learn from"
+    if found is not None and not found[0].all():
+        has, lack = found
+        first = int(row_ids(rows)[int((~has).argmax())])
+        if not has.any():
+            raise ValueError(
+                f"`{where}` is expected to have rows with {lack}, but none of its {len(rows)} has one: there is "
+                f"nothing to learn from"
+            )
+        left_out.append(
+            f"{where}: {int((~has).sum()):,} of {len(rows):,} rows are left out, the first is row {first}: they have "
+            f"nothing to learn from, which is {lack}"
         )
-    left_out.append(
-        f"{where}: {int((~has).sum()):,} of {len(rows):,} rows are left out, the first is row {first}: they have "
-        f"nothing to learn from, which is {lack}"
-    )
-    return select_rows(rows, np.flatnonzero(has))
+        rows = select_rows(rows, np.flatnonzero(has))
+    more = encoding.goes_on(rows)
+    if more is not None and more.any():
+        first = int(row_ids(rows)[int(more.argmax())])
+        left_out.append(
+            f"{where}: {int(more.sum()):,} of {len(rows):,} chats go on after the assistant's last turn that is not "
+            f"blank, the first is row {first}: what follows it is not learnt"
+        )
+    return rows
 
 
 def _kept(rows: Dataset, owned: Mapping[str, Positions], what: str) -> dict[str, Positions]:

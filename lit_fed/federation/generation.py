@@ -71,10 +71,13 @@ def generated_texts(
             cache=settings.cache,
             progress=settings.progress and bool(evaluation.fabric.is_global_zero),
         )
-    # the blanks at a prompt's end are given to the answer
-    return [
-        text.removeprefix(border(prompt)[1]) for text, prompt in zip(texts, prompts, strict=True)
-    ]
+    # the blanks between a prompt and its answer are the model's to write
+    if hasattr(rows, "column_names"):
+        tokenizer = evaluation.resident.module.tokenizer
+        blanks = evaluation.data.encoding.blanks(rows, tokenizer)
+    else:
+        blanks = [border(prompt)[1] for prompt in prompts]
+    return [text.removeprefix(own) for text, own in zip(texts, blanks, strict=True)]
 
 
 def check_generation(

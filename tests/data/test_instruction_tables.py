@@ -83,7 +83,17 @@ def test_a_chat_that_ends_with_the_user(monkeypatch: pytest.MonkeyPatch) -> None
     encoding = InstructionEncoding(ChatRecords())
     data = FederatedDataModule(chats, test=chats, encoding=encoding, num_clients=2)
     data.check(READER)
-    assert "data.train: 4 of 12 rows are left out, the first is row 1" in said[0]
+    for i, where in enumerate(("data.train", "data.test")):
+        assert f"{where}: 4 of 12 rows are left out, the first is row 1" in said[2 * i]
+        assert said[2 * i + 1] == (
+            f"{where}: 4 of 8 chats go on after the assistant's last turn that is not blank, the first is row 2: what "
+            "follows it is not learnt"
+        )
+    strict = InstructionEncoding(ChatRecords(), drop=False)
+    for bad in ([ask, tell, ask], [ask, tell, ask, {**tell, "content": " "}]):
+        rows = Dataset.from_dict({"messages": [[ask, tell], bad] * 4})
+        with pytest.raises(ValueError, match=r"4 of 8 go on after it, the first is row 1; .*drop"):
+            FederatedDataModule(rows, encoding=strict).setup()
     # to be predicted, nothing is left out
     data = FederatedDataModule(chats, test=chats, encoding=encoding, num_clients=2)
     data.setup("predict")
@@ -177,3 +187,25 @@ def test_rows_with_other_responses_and_hints() -> None:
         "c\n\nhint",
         "a\n\nhint",
     ]
+
+
+@pytest.mark.parametrize("last", [["e"], ["e", " "]])
+def test_a_hinted_prompt_asks_for_the_turn_that_is_learnt(last: list[str]) -> None:
+    """What the user says after it is another question, whose answer would be learnt as this one's."""
+    tokenizer = READER["backbone"].tokenizer
+    encoding = InstructionEncoding(ChatRecords())
+    roles = ["user", "assistant"] * 3
+    turns = [
+        {"role": r, "content": t} for r, t in zip(roles, ["a", "b", "c", "d", *last], strict=False)
+    ]
+    whole = Dataset.from_dict({"messages": [turns]})
+    cut = Dataset.from_dict({"messages": [turns[:4]]})
+    hinted = encoding.with_hints(whole, ["\nhint"])
+    assert encoding.responses(hinted) == encoding.responses(whole) == ["d"]
+    assert hinted.to_list() == encoding.with_hints(cut, ["\nhint"]).to_list()
+    assert encoding.prompts(hinted) == ["user: a\nassistant: b\nuser: c\nhint"]
+    assert encoding.prompt_ids(hinted, tokenizer) == encoding.prompt_ids(
+        encoding.with_hints(cut, ["\nhint"]), tokenizer
+    )
+    # to be predicted is the answer to what comes last
+    assert "user: e" in encoding.prompts(whole)[0]

@@ -56,6 +56,29 @@ def test_another_template_is_refused_by_name(tmp_path: Path) -> None:
     assert trainer.federation.failures == {"client-1": 2}
 
 
+class Boosted(Attachment):
+    """Scales an upload, and may forget what is there beside the weights."""
+
+    def __init__(self, clients: list[str], forgets: bool) -> None:
+        super().__init__(clients)
+        self.forgets = forgets
+
+    def upload(self, client: Any, upload: Payload, broadcast: Payload, memory: Payload) -> Any:
+        twice = {n: 2 * t for n, t in upload.tensors.items()}
+        rest = () if self.forgets else (upload.strings, upload.parts)
+        return Payload(twice, *rest), memory
+
+
+def test_an_attachment_that_forgets_it_is_told_how_to_keep_it(tmp_path: Path) -> None:
+    folder = save_chat_lm(tmp_path / "model")
+    forgets, keeps = Boosted(["client-1"], True), Boosted(["client-0"], False)
+    with pytest.warns(
+        UserWarning, match=r"'format'.* missing; an attachment .* upload.strings, upload.parts\)"
+    ):
+        trainer, _ = fit(folder, tmp_path / "out", forgets, keeps)
+    assert trainer.federation.failures == {"client-1": 2}
+
+
 def test_it_counts_in_the_ledger_and_goes_with_compression(tmp_path: Path) -> None:
     folder = save_chat_lm(tmp_path / "model")
     trainer, module = fit(folder, tmp_path / "a", HalfPrecision(), packing=True)

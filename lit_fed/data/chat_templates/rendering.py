@@ -46,7 +46,7 @@ class Rendered:
         text: The text, of which special tokens that were typed are held by one character each.
         turns: The assistant's turns that are not blank, in order.
         header: Where the text of the last user's turn begins.
-        blanks: The blanks at the end of the last turn's prompt.
+        blanks: The blanks before the last turn's text that are the model's to write, at the prompt's end or behind it.
     """
 
     text: str
@@ -143,7 +143,7 @@ class Rendering:
             places = _places(marking, marks)
             changed = marks.sub("", marking) != text
             turns: list[Turn] = []
-            prompt = ""
+            blanks = ""
             for number in numbers:
                 prompt = next(prompts)
                 begin, end = places.get(opening[number]), places.get(closing[number])
@@ -170,6 +170,7 @@ class Rendering:
                     )
                 later = [place for place in places.values() if place > end]
                 stop = min(later, default=len(text))
+                blanks = "" if text[start:begin].strip() else text[start:begin]
                 token = self._tokens.search(text, end, stop)
                 is_last = number == len(one) - 1
                 if token is not None:
@@ -178,7 +179,6 @@ class Rendering:
                     turns.append(Turn(start, stop if is_last else end, None))
             asking = [i for i, m in enumerate(one) if m["role"] == "user"]
             header = places.get(opening[asking[-1]], 0) if asking else 0
-            blanks = prompt[len(prompt.rstrip(" ")) :]
             found.append(Rendered(text, tuple(turns), header, blanks))
         return found, {character: token for token, character in held.items()}
 

@@ -19,6 +19,7 @@ from lit_fed.data.columns import (
     with_texts,
     written_values,
 )
+from lit_fed.data.encodings.prompt_tokens import border
 from lit_fed.data.features import Features
 from lit_fed.data.row_error import RowError
 
@@ -74,6 +75,10 @@ class Encoding(ABC):
         """The tokens of :meth:`prompts`, as they are in training. None: those of the texts."""
         return None
 
+    def blanks(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+        """The blanks before each answer that a model writes behind :meth:`prompt_ids` and are not the answer's."""
+        return [border(prompt)[1] for prompt in self.prompts(rows) or []]
+
     def responses(self, rows: Dataset) -> list[str]:
         """The texts that are learnt: the rows' answers, as they are written.
 
@@ -98,7 +103,7 @@ class Encoding(ABC):
         return in_memory_with_texts(rows, str(self.answer_column), texts)
 
     def with_hints(self, rows: Dataset, hints: Sequence[str]) -> Dataset:
-        """The rows with a text more in each prompt, at the end of what the user says.
+        """The rows with a text more in each prompt, at the end of what the user says, to ask for :meth:`responses`.
 
         Args:
             rows: N rows.
@@ -146,9 +151,17 @@ class Encoding(ABC):
         """Which rows [N] have something to learn from, and what the others lack. None: all have, or it is an error."""
         return None
 
+    def goes_on(self, rows: Dataset) -> npt.NDArray[np.bool_] | None:
+        """Which rows [N] have turns after the last that is learnt, which are not learnt. None: none has."""
+        return None
+
     def stop_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """The tokens that end an answer beside the end of sequence, as they are learnt. Default: none."""
         return []
+
+    def chat_template(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
+        """The chat template that writes the rows and is not the tokenizer's own, for an exported model. None: none."""
+        return None
 
     def digest(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
         """A digest of how rows are written for a model, which clients have to agree on. None: they need not."""

@@ -56,7 +56,7 @@ class InstructionEncoding(Encoding):
     the beginning of the user's, down to a quarter of the length, and only then the end of the response.
 
     Rows without anything to learn from, whose responses are blank or whose chats have no turn of the assistant, are
-    left out where tables are loaded, and how many is said.
+    left out where tables are loaded, and how many is said, as it is of chats that go on after the assistant's last.
 
     Args:
         records: How a row is a conversation. None: instruction, context and response in columns of these names.
@@ -64,7 +64,8 @@ class InstructionEncoding(Encoding):
             has none, by :class:`~lit_fed.data.AlpacaTemplate`, which is said.
         variables: What the template gets beside the conversation, such as ``enable_thinking: false``, or
             ``date_string`` where it would write the day. None: nothing.
-        drop: Whether rows without anything to learn from are left out. False: they are an error.
+        drop: Whether rows without anything to learn from are left out, and of chats what follows the assistant's last
+            turn. False: they are an error.
         packing: Whether a training batch's sequences hold several rows each, up to ``data.max_length``; no row sees
             another one, and positions begin anew. ``data.batch_size`` then counts these sequences.
         weight: A column with the weight of each row's loss, at least 0. None: all rows count the same.
@@ -162,7 +163,9 @@ class InstructionEncoding(Encoding):
         return self.records.with_responses(rows, texts)
 
     def with_hints(self, rows: Dataset, hints: Sequence[str]) -> Dataset:
-        """The rows with a text more at the end of what the user says before the assistant's last turn.
+        """The rows with a text more at the end of what the user says before the assistant's last turn that is learnt.
+
+        What follows that turn is left out, so that a prompt of these rows asks for what :meth:`responses` has.
 
         Args:
             rows: N rows.
@@ -191,15 +194,40 @@ class InstructionEncoding(Encoding):
             found += [[token for stretch in one[:-1] for token in stretch] for one in stretches]
         return found
 
+    def blanks(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+        """The blanks that the template writes before each answer and the prompt has not, see :class:`Encoding`."""
+        asked = [[*_open(one), _UNSAID] for one in self.records.conversations(rows)]
+        parts = (self._rendered(rows, asked, part, tokenizer)[0] for part in slices(len(asked)))
+        return [one.blanks for rendered in parts for one in rendered]
+
     def learnable(self, rows: Dataset) -> tuple[npt.NDArray[np.bool_], str]:
         """Which rows have a turn of the assistant that is not blank."""
         has = [bool(_learnt(one)) for one in self.records.conversations(rows)]
         return np.asarray(has, bool), "a response, or a turn of the assistant, that is not blank"
 
+    def goes_on(self, rows: Dataset) -> npt.NDArray[np.bool_]:
+        """Which rows have turns after the assistant's last one that is not blank."""
+        conversations = self.records.conversations(rows)
+        return np.asarray([0 < len(_learnt(one)) < len(one) for one in conversations], bool)
+
     def stop_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """The tokens that end a turn of the assistant, as they are learnt."""
         ends = self._written_by(tokenizer)[1].ends()
         return sorted(token_id(tokenizer, token) for token in ends)
+
+    def chat_template(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
+        """The template that writes the rows where it is not the tokenizer's own, see :class:`Encoding`.
+
+        What it gets beside the conversation stands at its beginning, where nothing else is given for it.
+        """
+        if self.template is None and tokenizer.chat_template is not None:
+            return None
+        text = self._written_by(tokenizer)[0]
+        given = "".join(
+            f"{{% set {name} = {name} if {name} is defined else {value!r} %}}"
+            for name, value in self._given(tokenizer).items()
+        )
+        return given + text
 
     def digest(self, tokenizer: PreTrainedTokenizerBase) -> str:
         """A digest of the template's text and of what the records write around their columns."""
@@ -218,6 +246,15 @@ class InstructionEncoding(Encoding):
             raise RowError(
                 f"each row is expected to have {lack}, but {int((~has).sum())} of {len(rows)} have none, the first is "
                 f"row {row}; `data.encoding.drop: true` leaves them out",
+                row,
+            )
+        more = self.goes_on(rows)
+        if more.any():
+            row = int(row_ids(rows)[int(more.argmax())])
+            raise RowError(
+                f"each chat is expected to end with a turn of the assistant that is not blank, but "
+                f"{int(more.sum())} of {len(rows)} go on after it, the first is row {row}; `data.encoding.drop: true` "
+                "leaves out what follows",
                 row,
             )
 
@@ -286,11 +323,14 @@ class InstructionEncoding(Encoding):
                     f"chat template of its own"
                 )
                 text = AlpacaTemplate().text
-            start = "".join(tokenizer.convert_ids_to_tokens(tokens_before(tokenizer)))
-            given = {"text_start": start, **self.variables}
-            known = state, text, Rendering(tokenizer, text, given)
+            known = state, text, Rendering(tokenizer, text, self._given(tokenizer))
             self._renderings[tokenizer] = known
         return known[1:]
+
+    def _given(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+        """What a template gets beside the conversation."""
+        start = "".join(tokenizer.convert_ids_to_tokens(tokens_before(tokenizer)))
+        return {"text_start": start, **self.variables}
 
     def _rendered(
         self,

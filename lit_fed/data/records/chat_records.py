@@ -88,8 +88,8 @@ class ChatRecords(Records):
         return self._with(rows, texts, "assistant", lambda before, text: text)
 
     def with_hints(self, rows: Dataset, hints: Sequence[str]) -> Dataset:
-        """The rows with a text more at the end of the user's turns before those."""
-        return self._with(rows, hints, "user", lambda before, hint: before + hint)
+        """The rows up to those turns, with a text more at the end of the user's before them."""
+        return self._with(rows, hints, "user", lambda before, hint: before + hint, cut=True)
 
     def answered(self, rows: Dataset) -> tuple[Dataset, frozenset[int]]:
         """Rows of which those that end with another's turn have one of the assistant, and their positions."""
@@ -112,9 +112,17 @@ class ChatRecords(Records):
         return with_values(rows, self.column, filled), frozenset(without)
 
     def _with(
-        self, rows: Dataset, texts: Sequence[str], role: str, change: Callable[[str, str], str]
+        self,
+        rows: Dataset,
+        texts: Sequence[str],
+        role: str,
+        change: Callable[[str, str], str],
+        cut: bool = False,
     ) -> Dataset:
-        """The rows with another text in the last turn of a role, up to the assistant's last that is not blank."""
+        """The rows with another text in the last turn of a role, up to the assistant's last that is not blank.
+
+        What follows that turn of the assistant is left out where the rows are ``cut``.
+        """
         changed = []
         for turns, text in zip(column_values(rows, self.column), texts, strict=True):
             turns = [dict(turn) for turn in turns]
@@ -123,7 +131,7 @@ class ChatRecords(Records):
             if of_role:
                 turn = turns[of_role[-1]]
                 turn[self.content] = change(turn[self.content] or "", text)
-            changed.append(turns)
+            changed.append(turns[: last + 1] if cut and last >= 0 else turns)
         return in_memory_with_values(rows, self.column, changed)
 
     def _answers(self, turn: Mapping[str, Any]) -> bool:

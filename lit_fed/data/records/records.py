@@ -54,7 +54,7 @@ class Records(ABC):
 
     @abstractmethod
     def with_hints(self, rows: Dataset, hints: Sequence[str]) -> Dataset:
-        """The rows with a text more at the end of the user's turns before those."""
+        """The rows up to those turns, with a text more at the end of the user's before them."""
 
     def answered(self, rows: Dataset) -> tuple[Dataset, frozenset[int]]:
         """Rows of which those that end with another's turn have one of the assistant, and their positions."""

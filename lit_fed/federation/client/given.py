@@ -129,4 +129,13 @@ def check_upload(
         shared = upload.tensors.keys() & broadcast.tensors.keys()
         expected = Specification.of({name: broadcast.tensors[name] for name in shared})
         upload = upload.main.select(shared)
-    expected.check(upload, what, converted)
+    try:
+        expected.check(upload, what, converted)
+    except ValueError as error:
+        asked = {name for name, one in expected.parts.items() if one is not None}
+        if asked <= upload.parts.keys():
+            raise
+        raise ValueError(
+            f"{error}; an attachment that makes another payload of it is expected to keep the rest, as by "
+            f"Payload(tensors, upload.strings, upload.parts)"
+        ) from error

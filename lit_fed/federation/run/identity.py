@@ -39,6 +39,7 @@ from lit_fed.data import FederatedDataModule
 from lit_fed.data.digest import rows_digest
 from lit_fed.federation.run.description import described, described_optimizer
 from lit_fed.module import FederatedModule
+from lit_fed.saved_run import ENDS
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -115,6 +116,8 @@ def identity_of(
     for name, backbone in module.backbones.items():
         if (template := data.encoding.digest(backbone.tokenizer)) is not None:
             identity[f"data.encoding of model.{name}"] = template
+        if ends := data.encoding.stop_ids(backbone.tokenizer):
+            identity[ENDS.format(name)] = ends
     identity |= _rows(data)
     names = list(TRAINER_SETTINGS)
     if getattr(getattr(module, "aggregation", None), "needs_validation", False):

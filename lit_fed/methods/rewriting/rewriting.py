@@ -157,7 +157,9 @@ class Rewriting(SelfDistillation):
         """
         began = time.perf_counter()
         encoding = module.data.encoding
-        references, prompts = encoding.responses(rows), encoding.prompts(rows)
+        references = encoding.responses(rows)
+        # with an empty hint as well: what follows the turn that is learnt is no part of its prompt
+        prompts = encoding.prompts(encoding.with_hints(rows, [""] * len(rows)))
         if prompts is None:
             raise ConfigurationError("`data.encoding` is expected to have prompts")
         hinted = encoding.with_hints(rows, self._hints(rows, references))

@@ -1,15 +1,21 @@
 """Instructions and chats as tokens, compared with transformers' own chat templating."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import lit_fed.backbones.embedded
+from lit_fed.backbones import CausalLM
 from lit_fed.data import (
+    AlpacaTemplate,
     ChatMLTemplate,
     ChatRecords,
     ChatTemplate,
@@ -18,6 +24,7 @@ from lit_fed.data import (
     InstructionRecords,
 )
 from lit_fed.data.features import IGNORED
+from lit_fed.federation.generation import GenerationSettings, generated_texts
 from tests.data.encodings import chat_tokenizers
 
 EMBEDDED = Path(lit_fed.backbones.embedded.__file__).parent / "decoder"
@@ -144,6 +151,42 @@ def test_nothing_comes_twice_at_the_beginning() -> None:
     # where the tokenizer puts none before a text, no template of ours does
     ids, _ = encoded(KINDS["gpt2"], chat("a", "b"))
     assert KINDS["gpt2"].bos_token_id not in ids[:-1]
+
+
+class Says(CausalLM):
+    """A model that says what it has learnt."""
+
+    def __init__(self, said: str) -> None:
+        torch.nn.Module.__init__(self)
+        self.said = said
+
+    def generate(self, prompts: Any, *_: Any, **__: Any) -> list[str]:
+        return [self.said for _ in prompts]
+
+
+def test_blanks_that_a_template_writes_before_an_answer_are_not_the_answers() -> None:
+    tokenizer = KINDS["gpt2"]
+    rows = rows_of(chat("a", "b"))
+    spaced = "{% for m in messages %}{{ m.role + ':  ' + m.content + eos_token }}{% endfor %}"
+    asking = spaced + "{% if add_generation_prompt %}{{ 'assistant:  ' }}{% endif %}"
+    for template, blanks in (
+        (DialogueTemplate(), " "),
+        (AlpacaTemplate(), ""),
+        (ChatTemplate(asking), "  "),
+    ):
+        encoding = InstructionEncoding(ChatRecords(), template)
+        assert encoding.blanks(rows, tokenizer) == [blanks]
+        said = tokenizer.decode(learnt(*encoded(tokenizer, chat("a", "b"), encoding))[:-1])
+        assert said == f"{blanks}b"
+
+        evaluation: Any = SimpleNamespace(
+            resident=SimpleNamespace(
+                module=SimpleNamespace(backbone=Says(said), tokenizer=tokenizer)
+            ),
+            fabric=SimpleNamespace(autocast=nullcontext, is_global_zero=True),
+            data=SimpleNamespace(encoding=encoding, eval_batch_size=1),
+        )
+        assert generated_texts(evaluation, rows, GenerationSettings()) == ["b"]
 
 
 def test_records_of_instructions() -> None:
