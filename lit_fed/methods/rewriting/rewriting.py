@@ -49,9 +49,10 @@ class Rewriting(SelfDistillation):
     https://arxiv.org/abs/2605.18028, use it in a federation.
 
     Where the filter takes a rewriting back, y takes its place; so it does, whatever the filter, where the rewriting is
-    empty or the prompt leaves no room for one. A client's metrics of each round have ``rewriting/tokens``, how many
-    the model has written, and ``rewriting/replaced``, the share of rows with y. How many there are of each reason, and
-    the seconds, are said when the client has rewritten; :attr:`reasons` are all that there may be.
+    empty (reason ``empty``) or its prompt leaves less room than the reference takes (``long``). A client's metrics of
+    each round have ``rewriting/tokens``, how many the model has written, and ``rewriting/replaced``, the share of rows
+    with y. How many there are of each reason, and the seconds, are said when the client has rewritten; :attr:`reasons`
+    are all that there may be.
 
     Args:
         filter: Where the reference takes the rewriting's place. None: :class:`LeakFilter`.
@@ -63,8 +64,8 @@ class Rewriting(SelfDistillation):
         temperature: Of the sampling, T > 0.
         top_p: Sample from the likeliest tokens that have this mass.
         top_k: Sample from so many tokens at most. 0: from all.
-        max_new_tokens: Tokens of a rewriting at most. None: for each client twice those of its longest reference,
-            at least 32 and at most 512.
+        max_new_tokens: Tokens of a rewriting at most. None: for each row twice those of its reference, rounded up to a
+            power of two from 32 to 512. Either is cut to the room that the row's prompt leaves.
         batch_size: Rows at once. What is written does not depend on it, but for rounding.
         cache: A folder that keeps what is written by all that decides it, the model's weights among it, a batch at a
             time: a run that is broken off while clients rewrite writes nothing again, nor does another run of the
@@ -265,31 +266,56 @@ class Rewriting(SelfDistillation):
         ids = encoding.prompt_ids(rows, module.tokenizer)
         if ids is None:
             ids = _tokenised(module, [border(prompt)[0] for prompt in prompts])
+        room = context_length(backbone.model)
+        limits = [
+            self._limit(len(own), None if room is None else room - backbone.virtual_tokens - len(row))
+            for own, row in zip(_tokenised(module, references), ids, strict=True)
+        ]
+        keys = [str(row) for row in row_ids(rows).tolist()]
+        sampling = self._sampling()
+        answers = [""] * len(ids)
+        for limit in sorted(set(limits) - {0}):
+            asked = [i for i, own in enumerate(limits) if own == limit]
+            found = self._generated(
+                backbone, [ids[i] for i in asked], [keys[i] for i in asked], limit, sampling
+            )
+            for i, text in zip(asked, found, strict=True):
+                answers[i] = text
+        texts = [
+            answer.removeprefix(border(prompt)[1]).strip()
+            for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+        return texts, [limit > 0 for limit in limits]
+
+    def _limit(self, reference: int, left: int | None) -> int:
+        """Tokens of a rewriting at most, by those of its reference and of the room that its prompt leaves; 0 for long.
+
+        By powers of two, so that rows of like limits are generated together.
+        """
         limit = self.max_new_tokens
         if limit is None:
-            longest = max(map(len, _tokenised(module, references)), default=0)
-            limit = min(max(2 * longest, _LEAST_TOKENS), _MOST_TOKENS)
-        room = context_length(backbone.model)
-        fits = [room is None or len(row) + limit + backbone.virtual_tokens <= room for row in ids]
-        asked = [row for row, fit in zip(ids, fits, strict=True) if fit]
-        keys = [str(row) for row, fit in zip(row_ids(rows).tolist(), fits, strict=True) if fit]
-        answers = iter(self._generated(backbone, asked, keys, limit))
-        texts = [
-            next(answers).removeprefix(border(prompt)[1]).strip() if fit else ""
-            for prompt, fit in zip(prompts, fits, strict=True)
-        ]
-        return texts, fits
+            wanted = max(2 * reference, _LEAST_TOKENS)
+            limit = min(2 ** (wanted - 1).bit_length(), _MOST_TOKENS)
+        if left is None or limit <= left:
+            return limit
+        return left if left >= max(min(reference, limit), 1) else 0
+
+    def _sampling(self) -> Sampling:
+        """How tokens are drawn: by a seed of the client and the round, by which torch is seeded."""
+        if self.greedy:
+            return Sampling()
+        seed = int(torch.randint(2**31, ()))
+        return Sampling(self.temperature, self.top_k or None, self.top_p, seed)
 
     def _generated(
-        self, backbone: Any, prompts: Sequence[Sequence[int]], keys: Sequence[str], limit: int
+        self,
+        backbone: Any,
+        prompts: Sequence[Sequence[int]],
+        keys: Sequence[str],
+        limit: int,
+        sampling: Sampling,
     ) -> list[str]:
-        """The model's continuations of prompts, each drawn by a seed of the client's and the row's id."""
-        sampling = Sampling()
-        if not self.greedy:
-            seed = int(
-                torch.randint(2**31, ())
-            )  # of the client and the round, by which torch is seeded
-            sampling = Sampling(self.temperature, self.top_k or None, self.top_p, seed)
+        """The model's continuations of prompts, each drawn by the sampling's seed and the row's id."""
         texts: list[str] = backbone.generate(
             prompts,
             max_new_tokens=limit,

@@ -18,9 +18,9 @@ from lit_fed.data import CausalLMEncoding, ChatRecords, DialogueTemplate, Instru
 from lit_fed.data.columns import row_ids
 from lit_fed.federation.run.identity import identity_of
 from lit_fed.methods.averaging import REWRITING
-from lit_fed.methods.rewriting import Rewriting, SoftTargets
+from lit_fed.methods.rewriting import NoFilter, Rewriting, SoftTargets
 from tests.federation.toy import save_toy_model, toy_backbone, toy_data, toy_trainer
-from tests.methods.rewriting.rewriting_cases import fedavg, fedsd, fit, rewriting
+from tests.methods.rewriting.rewriting_cases import HINT, fedavg, fedsd, fit, rewriting
 from tests.methods.toy_methods import continue_text, lm_data, lm_rows, save_toy_lm
 
 
@@ -254,6 +254,39 @@ def test_a_prompt_without_room_for_an_answer_keeps_its_reference(
         reasons = own(trainer, client.id).strings["reasons"]
         long = [len(text) > 10 for text in client.rows["text"]]
         assert [reason == "long" for reason in reasons] == long
+
+
+def test_a_long_reference_takes_no_room_from_other_rows(model: Path, tmp_path: Path) -> None:
+    def limits(answers: list[str]) -> dict[str, int]:
+        rows = Dataset.from_dict({"text": ["a film"] * len(answers), "answer": answers})
+        given: dict[str, Any] = {"train": rows, "validation": None, "public": None}
+        data = lm_data(**given, validation_fraction=0, max_length=64)
+        asked: dict[str, int] = {}
+
+        class Spy(Rewriting):
+            def _generated(self, backbone: Any, prompts: Any, keys: Any, limit: int, *a: Any) -> Any:
+                asked.update(dict.fromkeys(keys, limit))
+                return super()._generated(backbone, prompts, keys, limit, *a)
+
+        module = continue_text(FedSD, model, rewriting=Spy(hint=HINT, filter=NoFilter()))
+        trainer = fit(module, tmp_path / f"{len(answers)}", data, max_rounds=1)
+        reasons = {
+            str(row): reason
+            for client in data.clients
+            for row, reason in zip(
+                own(trainer, client.id).tensors["rows"].tolist(),
+                own(trainer, client.id).strings["reasons"],
+                strict=True,
+            )
+        }
+        assert {row for row, reason in reasons.items() if reason == "long"} == reasons.keys() - asked
+        return asked
+
+    short, middle, long = "bad", "bad " * 20, "bad " * 50
+    # of the model's 64 tokens the prompt and the hint take 8, and the reference
+    assert limits([short] * 8) == {str(i): 32 for i in range(8)}
+    found = limits([short] * 7 + [middle, long])
+    assert found == {**{str(i): 32 for i in range(7)}, "7": 64 - 8 - 20}
 
 
 # ---------------------------------------------------------------- bad input
