@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from string import Formatter
@@ -33,7 +34,10 @@ HINT: Final = (
 """What a prompt has more where the model is to rewrite; in our own words, after Yang et al. (2024)."""
 
 _ROWS, _RESPONSES, _REASONS, _TOKENS = "rows", "responses", "reasons", "tokens"
-_EMPTY, _LONG = "empty", "long"
+_OF = "of"
+"""The digests of the references that have been rewritten."""
+
+_EMPTY, _LONG, _TEMPLATE = "empty", "long", "template"
 _LEAST_TOKENS, _MOST_TOKENS = 32, 512
 
 
@@ -49,10 +53,12 @@ class Rewriting(SelfDistillation):
     https://arxiv.org/abs/2605.18028, use it in a federation.
 
     Where the filter takes a rewriting back, y takes its place; so it does, whatever the filter, where the rewriting is
-    empty (reason ``empty``) or its prompt leaves less room than the reference takes (``long``). A client's metrics of
-    each round have ``rewriting/tokens``, how many the model has written, and ``rewriting/replaced``, the share of rows
-    with y. How many there are of each reason, and the seconds, are said when the client has rewritten; :attr:`reasons`
-    are all that there may be.
+    empty (reason ``empty``), its prompt leaves less room than the reference takes (``long``), or the encoding cannot
+    write it, as where a chat template takes a part of it off (``template``). A client's metrics of each round have
+    ``rewriting/tokens``, how many the model has written, and ``rewriting/replaced``, the share of rows with y. How many
+    there are of each reason, and the seconds, are said when the client has rewritten; :attr:`reasons` are all that
+    there may be. A row whose response has become another one than that which was rewritten, as by an
+    :class:`~lit_fed.Attachment` from some round on, is trained on as it is.
 
     Args:
         filter: Where the reference takes the rewriting's place. None: :class:`LeakFilter`.
@@ -123,7 +129,7 @@ class Rewriting(SelfDistillation):
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why a reference may have taken its rewriting's place."""
-        return (_EMPTY, _LONG, *self.filter.reasons)
+        return (_EMPTY, _LONG, _TEMPLATE, *self.filter.reasons)
 
     def check(self, module: FederatedModule) -> None:
         """Say before training that the model cannot write, or that the rows have no response; see the base class.
@@ -154,7 +160,7 @@ class Rewriting(SelfDistillation):
 
         Returns:
             ``rows`` [N], their ids; ``responses`` and ``reasons``, N strings each, the latter empty where the response
-            is a rewriting; ``tokens``, how many the model has written.
+            is a rewriting; ``of``, N digests of the references; ``tokens``, how many the model has written.
         """
         began = time.perf_counter()
         encoding = module.data.encoding
@@ -175,10 +181,14 @@ class Rewriting(SelfDistillation):
                 reason = self.filter.reason(candidate)
             responses.append(text if reason is None else references[i])
             reasons.append(reason or "")
+        rewritten = encoding.with_responses(rows, responses)
+        for i, reads in enumerate(module.data.encodable(rewritten, module.tokenizer)):
+            if not reads and not reasons[i]:
+                responses[i], reasons[i] = references[i], _TEMPLATE
         tokens = sum(len(ids) for ids in _tokenised(module, texts))
         prepared = Payload(
             {_ROWS: torch.from_numpy(row_ids(rows).copy()), _TOKENS: torch.tensor(tokens)},
-            {_RESPONSES: responses, _REASONS: reasons},
+            {_RESPONSES: responses, _REASONS: reasons, _OF: [_digest(one) for one in references]},
         )
         took = time.perf_counter() - began
         name = module.client.id if module.client else "the server"
@@ -192,34 +202,38 @@ class Rewriting(SelfDistillation):
         """Tell how much all have rewritten, and refuse to train where the model has written nothing at all.
 
         Raises:
-            ConfigurationError: If all rewritings of all clients are empty.
+            ConfigurationError: If of no client a rewriting is there and can be written by the encoding.
         """
         reasons = [reason for one in prepared.values() for reason in one.strings.get(_REASONS, ())]
-        if reasons and all(reason in (_EMPTY, _LONG) for reason in reasons):
-            empty, long = reasons.count(_EMPTY), reasons.count(_LONG)
+        if reasons and all(reason in (_EMPTY, _LONG, _TEMPLATE) for reason in reasons):
+            empty, long, unwritten = map(reasons.count, (_EMPTY, _LONG, _TEMPLATE))
             raise ConfigurationError(
                 f"`model.rewriting` is expected to give texts, but of the {len(reasons)} rows of all clients {empty} "
-                f"rewritings are empty and {long} prompts leave no room for one: see whether the model answers "
+                f"rewritings are empty, {unwritten} cannot be written by `data.encoding`, and {long} prompts leave no "
+                f"room for one: see whether the model answers "
                 f"`model.rewriting.hint` in the words of `data.encoding`"
             )
         if reasons:
             rank_zero_info(f"in all {len(prepared)} clients have rewritten {self._said(prepared)}")
 
     def rows(self, module: FederatedModule, rows: Dataset, prepared: Payload) -> Dataset:
-        """Client: its rows with the rewritten responses; see the base class.
+        """Client: its rows with the rewritten responses; see the class, and the base class.
 
         Raises:
             RuntimeError: If a row has not been rewritten.
         """
-        known = dict(
-            zip(prepared.tensors[_ROWS].tolist(), prepared.strings[_RESPONSES], strict=True)
-        )
+        strings = (prepared.strings[name] for name in (_RESPONSES, _OF))
+        known = dict(zip(prepared.tensors[_ROWS].tolist(), zip(*strings, strict=True), strict=True))
         ids = row_ids(rows).tolist()
         if missing := [row for row in ids if row not in known]:
             raise RuntimeError(
                 f"all rows of a client are expected to have been rewritten, but row {missing[0]} has not"
             )
-        return module.data.encoding.with_responses(rows, [known[row] for row in ids])
+        encoding, texts = module.data.encoding, []
+        for row, own in zip(ids, encoding.responses(rows), strict=True):
+            text, of = known[row]
+            texts.append(text if _digest(own) == of else own)
+        return encoding.with_responses(rows, texts)
 
     def metrics(self, prepared: Payload) -> dict[str, float]:
         """Client: tokens written, and the share of responses that are references; see the class."""
@@ -268,7 +282,9 @@ class Rewriting(SelfDistillation):
             ids = _tokenised(module, [border(prompt)[0] for prompt in prompts])
         room = context_length(backbone.model)
         limits = [
-            self._limit(len(own), None if room is None else room - backbone.virtual_tokens - len(row))
+            self._limit(
+                len(own), None if room is None else room - backbone.virtual_tokens - len(row)
+            )
             for own, row in zip(_tokenised(module, references), ids, strict=True)
         ]
         keys = [str(row) for row in row_ids(rows).tolist()]
@@ -337,6 +353,10 @@ class Rewriting(SelfDistillation):
             f"{len(reasons)} rows with {tokens:,} tokens, {replaced} of them back to the reference"
             + (f" ({why})" if why else "")
         )
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _tokenised(module: FederatedModule, texts: Sequence[str]) -> list[list[int]]:
