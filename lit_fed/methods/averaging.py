@@ -136,6 +136,11 @@ class AveragingMixin(FederatedModule):
         """Every how many rounds all clients rewrite again."""
         return None if self.rewriting is None else self.rewriting.refresh_every
 
+    @property
+    def prepared_by(self) -> tuple[str, ...]:
+        """How the names of settings begin that decide what clients prepare: those of the rewriting as well."""
+        return *super().prepared_by, "model.rewriting"
+
     def prepare(self, rows: Dataset) -> Payload:
         """Client: rewrite the targets by the model that it has downloaded; a method that prepares more adds parts."""
         if self.rewriting is None:
