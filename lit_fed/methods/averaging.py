@@ -121,8 +121,9 @@ class AveragingMixin(FederatedModule):
             return
         if self._trainer is not None:
             raise ConfigurationError(
-                f"`model.rewriting` is expected to be null in a stock Trainer, which has no clients that prepare, but "
-                f"got {type(self.rewriting).__name__}: train by a FederatedTrainer"
+                f"`trainer` is expected to be a FederatedTrainer, since `model.rewriting` is a "
+                f"{type(self.rewriting).__name__} and a stock Trainer has no clients that prepare; without a rewriting "
+                "a stock Trainer trains lit_fed.FedAvg"
             )
         self.rewriting.check(self)
 
