@@ -47,7 +47,8 @@ class Rewriting(SelfDistillation):
     .. math:: \tilde y \sim f_\theta(\cdot \mid x, y), \qquad L = -\log f_{\theta_k}(\tilde y \mid x)
 
     θ is the initial global model; of a client that comes later or, with ``refresh_every``, of all, the global model
-    of that moment. The reference y stands in the prompt of the rewriting alone, never in that of the training.
+    of that moment. The reference y stands in the prompt of the rewriting alone, never in that of the training. Of a
+    chat it is the assistant's last turn alone, and its turns before are learnt as they are.
     Yang et al., "Self-Distillation Bridges Distribution Gap in Language Model Fine-Tuning", 2024,
     https://arxiv.org/abs/2402.13669, as Wang et al., "FedSDR: Federated Self-Distillation with Rectification", 2026,
     https://arxiv.org/abs/2605.18028, use it in a federation.
