@@ -237,6 +237,15 @@ def test_a_late_client_rewrites_by_the_global_model_of_that_moment(
     assert late[2] != early[2]
 
 
+def test_a_trial_run_rewrites_no_more_rows_than_it_trains_on(model: Path, tmp_path: Path) -> None:
+    data = lm_data(batch_size=4)
+    trainer = fit(fedsd(model), tmp_path, data, fast_dev_run=2)
+    for client in data.clients:
+        written = own(trainer, client.id).tensors["rows"].tolist()
+        assert len(client.rows) > 8
+        assert written == row_ids(client.rows).tolist()[:8]
+
+
 def test_without_a_rewriting_nothing_is_prepared(model: Path, tmp_path: Path) -> None:
     assert not fedavg(model).prepares
     assert fedsd(model).prepares
