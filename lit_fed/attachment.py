@@ -67,7 +67,8 @@ class Attachment:
         once and kept.
 
         What a method's clients prepare, such as a rewriting, is of the rows of the round in which they prepare. Where
-        a row's response is another one later, the row's own is trained on, and not its rewriting.
+        a row's response is another one later, the row's own is trained on, and not its rewriting; soft targets stay
+        what the labels were then.
 
         Args:
             client: The client.
