@@ -67,6 +67,10 @@ class Attachment:
         Called in every round. The same rows are to be given as the same object, since rows are encoded
         once and kept.
 
+        What a method's clients prepare, such as a rewriting, is of the rows of the round in which they prepare. Where
+        a row's response is another one later, the row's own is trained on, and not its rewriting; soft targets stay
+        what the labels were then.
+
         Args:
             client: The client.
             rows: Its rows.

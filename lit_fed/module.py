@@ -237,6 +237,14 @@ class FederatedModule(LightningModule):
         """Every how many rounds all clients prepare again. Default: never, once is enough."""
         return None
 
+    @property
+    def prepared_by(self) -> tuple[str, ...]:
+        """How the names of settings begin that decide what clients prepare. Default: those of the data.
+
+        Where a run goes on with changes of one of them, all clients prepare again.
+        """
+        return "data.train", "data.encoding"
+
     def prepare(self, rows: Dataset) -> Payload:
         """Client: what it makes of its rows before its first round. Default: nothing.
 

@@ -113,7 +113,8 @@ class FederatedTrainer(LightningCompatibility):
         limit_test_batches: Batches of a test, for each test set.
         limit_predict_batches: Batches of a prediction.
         num_sanity_val_steps: Validation batches tried before the first round.
-        fast_dev_run: One round with that many batches (True: 1) everywhere, and no files.
+        fast_dev_run: One round with that many batches (True: 1) everywhere, and no files. A client has the first of
+            its rows alone, as many as its batches hold, so that no more are rewritten or prepared otherwise.
         seed: Seed of everything random in the run. None: that of ``seed_everything``, else 0.
         callbacks: Lightning callbacks, which may also have the rounds' hooks. One of a default
             callback's class takes its place.

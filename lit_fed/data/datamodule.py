@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -412,6 +413,30 @@ class FederatedDataModule(LightningDataModule):
             # Without one, each iteration would draw from the global random state.
             generator=torch.Generator().manual_seed(seed or 0),
         )
+
+    def encodable(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[bool]:
+        """Which rows can be encoded and have something to learn; where all can, they are kept as by :meth:`dataloader`.
+
+        Args:
+            rows: N rows, for instance of which a method has changed the texts.
+            tokenizer: The tokenizer.
+        """
+        self._ready()
+
+        def reads(encode: Callable[[], Features]) -> bool:
+            try:
+                self.encoding.check(encode(), None)
+            except ValueError:
+                return False
+            return True
+
+        if not len(rows) or reads(lambda: self._cache.get(rows, tokenizer)):
+            return [True] * len(rows)
+        parts = (rows.select([i]) for i in range(len(rows)))
+        return [
+            reads(partial(self.encoding.encode, part, tokenizer, self._cache.max_length))
+            for part in parts
+        ]
 
     def _in_sequences(self, features: Features) -> Features:
         """Rows packed into sequences, once."""

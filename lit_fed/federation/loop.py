@@ -100,7 +100,7 @@ class FederationLoop:
             FileNotFoundError: If there is no checkpoint.
             ValueError: If it is damaged, of a run that differs, or does not fit the module.
         """
-        self.state = self.run.load(path, matters, with_changes)
+        self.state = self._unprepared(self.run.load(path, matters, with_changes))
         self._prepared_for = None
         try:
             self.act_as_server()
@@ -111,6 +111,15 @@ class FederationLoop:
             if callback.state_key in self.state.callbacks:
                 callback.load_state_dict(self.state.callbacks[callback.state_key])
         rank_zero_info(f"from {path}, after {self.state.round} finished rounds")
+
+    def _unprepared(self, state: FederationState) -> FederationState:
+        """The state without what clients have prepared by settings that have just been changed."""
+        now = [str(one["setting"]) for one in state.changes if one["round"] == state.round]
+        by = self.module.prepared_by
+        if not self.module.prepares or not any(name.startswith(by) for name in now):
+            return state
+        clients = {id: replace(one, prepared=None) for id, one in state.clients.items()}
+        return replace(state, clients=clients)
 
     def compile(self) -> None:
         """Compile the model's layers if that is faster for the first client with rows."""

@@ -121,8 +121,9 @@ class AveragingMixin(FederatedModule):
             return
         if self._trainer is not None:
             raise ConfigurationError(
-                f"`model.rewriting` is expected to be null in a stock Trainer, which has no clients that prepare, but "
-                f"got {type(self.rewriting).__name__}: train by a FederatedTrainer"
+                f"`trainer` is expected to be a FederatedTrainer, since `model.rewriting` is a "
+                f"{type(self.rewriting).__name__} and a stock Trainer has no clients that prepare; without a rewriting "
+                "a stock Trainer trains lit_fed.FedAvg"
             )
         self.rewriting.check(self)
 
@@ -135,6 +136,11 @@ class AveragingMixin(FederatedModule):
     def prepare_every(self) -> int | None:
         """Every how many rounds all clients rewrite again."""
         return None if self.rewriting is None else self.rewriting.refresh_every
+
+    @property
+    def prepared_by(self) -> tuple[str, ...]:
+        """How the names of settings begin that decide what clients prepare: those of the rewriting as well."""
+        return *super().prepared_by, "model.rewriting"
 
     def prepare(self, rows: Dataset) -> Payload:
         """Client: rewrite the targets by the model that it has downloaded; a method that prepares more adds parts."""

@@ -25,6 +25,7 @@ from lit_fed.methods.ddg import (
     NoConsensus,
     PublicConsensus,
     log_alpha,
+    refuse_packing,
     refuse_replaced,
 )
 from lit_fed.methods.msi import StructureInjection
@@ -101,6 +102,7 @@ class DDGMSI(
         """As in :class:`~lit_fed.DDG`."""
         super().setup(stage)
         if stage == "fit":
+            refuse_packing(self, self.lambda_align)
             self.teacher.forget()
             if self._trainer is None:
                 self.consensus.check(self, self.aggregation)

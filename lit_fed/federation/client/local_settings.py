@@ -21,6 +21,8 @@ class LocalSettings:
         limit_val_batches: Batches of a validation.
         validate_clients: Whether a client's model is validated after its training.
         keep_optimizer_state: Whether optimizer moments last until the client's next round.
+        fast_dev_run: Batches of a trial run, in which a client has the first rows alone, as many as these hold; 0 if it
+            is none.
     """
 
     seed: int = 0
@@ -33,3 +35,4 @@ class LocalSettings:
     limit_val_batches: int | float = 1.0
     validate_clients: bool = False
     keep_optimizer_state: bool = False
+    fast_dev_run: int = 0

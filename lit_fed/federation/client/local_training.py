@@ -162,7 +162,7 @@ class LocalTraining:
         module.gradient_taker = self.gradients
         self._attach_to_teachers(client, [attachment for _, attachment in attached])
         own = self.data.client_data(client.id, client.task)
-        rows = own.rows
+        rows = self.trained_rows(client, client.task)
         for _, attachment in attached:
             rows = attachment.rows(client, rows)
         # of parameters that another round trains as well
@@ -220,8 +220,8 @@ class LocalTraining:
         client = copy.deepcopy(start.client)
         reseed(self.settings.seed, client.round, client.index, 0)
         self.resident.act_as_client(client, start.before, start.broadcast)
-        # of all tasks, since it prepares once
-        rows = self.data.client_data(client.id).rows
+        # of all tasks, since it prepares once; a trial run is within one task
+        rows = self.trained_rows(client, client.task if self.settings.fast_dev_run else None)
         for attachment in self.attachments:
             if attachment.acts_on(client):
                 rows = attachment.rows(client, rows)
@@ -237,6 +237,18 @@ class LocalTraining:
                 return require_payload(self.module.prepare(rows), what)
         finally:
             self.module.train(training)
+
+    def trained_rows(self, client: Client, task: str | None) -> Dataset:
+        """A client's rows or, in a trial run, as many of them as are trained on.
+
+        Args:
+            client: The client.
+            task: Of this task alone. None: all of them.
+        """
+        rows = self.data.client_data(client.id, task).rows
+        if not self.settings.fast_dev_run:
+            return rows
+        return rows.select(range(min(len(rows), self.settings.fast_dev_run * self.data.batch_size)))
 
     def _private_state(self) -> Payload:
         """What the method keeps of the client, which the client has to be able to take back."""

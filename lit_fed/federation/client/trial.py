@@ -41,8 +41,7 @@ def trial(
     module.metric_averager = MetricAverager()
     stage = module.stages[0]
     module.start_stage(stage.name)
-    own = training.data.client_data(client.id, client.task)
-    rows = module.local_data(own.rows, stage.name)
+    rows = module.local_data(training.trained_rows(client, client.task), stage.name)
     every = local_batches(
         training.data, module.tokenizer, training.settings, client, rows, 0, stage
     )

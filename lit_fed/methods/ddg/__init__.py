@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         Passes,
         log_alpha,
     )
-    from lit_fed.methods.ddg.ddg import DDG, REPLACED, refuse_replaced
+    from lit_fed.methods.ddg.ddg import DDG, REPLACED, refuse_packing, refuse_replaced
     from lit_fed.methods.ddg.peer_consensus import PeerConsensus
     from lit_fed.methods.ddg.public_consensus import PublicConsensus
 else:
@@ -35,5 +35,6 @@ __all__ = [
     "PeerConsensus",
     "PublicConsensus",
     "log_alpha",
+    "refuse_packing",
     "refuse_replaced",
 ]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lit_fed.aggregation import Aggregation
 from lit_fed.backbones import Backbone
+from lit_fed.configuration_error import ConfigurationError
 from lit_fed.limits import require_instance
 from lit_fed.losses import AggregateKLMixin, AlignmentMixin, KLDistillMixin
 from lit_fed.methods.averaging import AveragingMixin
@@ -47,6 +48,25 @@ def refuse_replaced(settings: Mapping[str, Any]) -> None:
             raise ValueError(f"`model.{name}` is no setting any more: use {REPLACED[name]}")
 
 
+def refuse_packing(module: AveragingMixin, lambda_align: float) -> None:
+    """Refuse rows that are packed into sequences where the states of whole sequences are compared.
+
+    Args:
+        module: The method, with its data.
+        lambda_align: The weight of the alignment.
+
+    Raises:
+        ConfigurationError: If both are there.
+    """
+    data = module.datamodule or getattr(module._trainer, "datamodule", None)
+    if lambda_align > 0 and getattr(getattr(data, "encoding", None), "packing", False):
+        raise ConfigurationError(
+            f"`data.encoding.packing` is expected to be false where `model.lambda_align` is above 0, since the mean of "
+            f"the states of a sequence would be one over rows that have nothing to do with each other, but got true "
+            f"with {lambda_align:g}"
+        )
+
+
 class DDG(KLDistillMixin, AlignmentMixin, AggregateKLMixin, AveragingMixin):
     r"""Differentiated distillation guidance (DDG).
 
@@ -66,7 +86,8 @@ class DDG(KLDistillMixin, AlignmentMixin, AggregateKLMixin, AveragingMixin):
     Zou, "Federated Distillation with Structural Perturbation for Robust Fine-Tuning of LLMs",
     2024, §3.1: L_DDG, a client's own terms
     of the sum over clients. KD is T²·KL (Hinton et al., 2015, https://arxiv.org/abs/1503.02531), h the
-    mean-pooled last hidden state. With all weights at 0 it is :class:`~lit_fed.FedAvg` bit for bit.
+    mean-pooled last hidden state, so that λ2 > 0 asks for rows that are not packed. With all weights at 0 it
+    is :class:`~lit_fed.FedAvg` bit for bit.
 
     Args:
         backbone: The model, its tokenizer and its adapter. None: the embedded classifier.
@@ -107,10 +128,12 @@ class DDG(KLDistillMixin, AlignmentMixin, AggregateKLMixin, AveragingMixin):
             stage: ``fit`` where it is going to train.
 
         Raises:
+            ConfigurationError: If rows are packed while λ2 > 0.
             ValueError: If something is missing.
         """
         super().setup(stage)
         if stage == "fit":
+            refuse_packing(self, self.lambda_align)
             self.teacher.forget()
             if self._trainer is None:
                 self.consensus.check(self, self.aggregation)

@@ -21,7 +21,8 @@ class FedSD(AveragingMixin):
     .. math:: L = -\log f_{\theta_k}(\tilde y \mid x)
 
     and sends :math:`\theta_k`; the server takes :math:`\theta_g` by any aggregation rule. For a model that classifies
-    :math:`\tilde y = (1 - \kappa) \, \mathrm{onehot}(y) + \kappa \, \mathrm{softmax}(z_{\theta_0} / T)`.
+    :math:`\tilde y = (1 - \kappa) \, \mathrm{onehot}(y) + \kappa \, \mathrm{softmax}(z_{\theta_0} / T)`. Of a chat ỹ is
+    the assistant's last turn alone; its turns before are learnt as they are.
 
     Wang et al., "FedSDR: Federated Self-Distillation with Rectification", 2026, its first part,
     https://arxiv.org/abs/2605.18028; the rewriting is that of Yang et al., 2024, https://arxiv.org/abs/2402.13669.

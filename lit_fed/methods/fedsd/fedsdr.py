@@ -41,6 +41,7 @@ class FedSDR(AveragingMixin):
 
     The global model is W_0 + R, which was never trained without an S beside it; the clients' own, personalised models
     are W_0 + R + S_k. Evaluations report both (``test/…`` and ``clients/test/…``), and both are exported.
+    Of a chat the assistant's last turn alone is rewritten; its turns before are learnt as they are in both stages.
     A stock Trainer is one client that trains R: nobody rewrites there, so that the private stage is refused.
 
     Args:
@@ -132,12 +133,18 @@ class FedSDR(AveragingMixin):
         self.backbone.train_adapter(PRIVATE if stage == PRIVATE else self._adapter)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """The cross-entropy of the rewritten targets or, where R is trained, of the raw ones."""
+        """The cross-entropy of the rewritten targets or, where R is trained, of the raw ones.
+
+        It is logged as ``train/private/loss`` or ``train/shared/loss``, beside ``train/loss`` over both stages.
+        """
         student = self(batch)
         if self.stage.name == PRIVATE:
-            return self.total_loss(self.task_loss(student, batch))
-        raw = cross_entropy(student.logits, student.targets, student.mask, batch.get("weight"))
-        return self.total_loss(raw)
+            loss = self.task_loss(student, batch)
+        else:
+            weight = batch.get("weight")
+            loss = cross_entropy(student.logits, student.targets, student.mask, weight)
+        self.log(f"train/{self.stage.name}/loss", loss.detach())
+        return self.total_loss(loss)
 
     def private_state(self) -> Payload:
         """Client: S, beside what else stays with it."""

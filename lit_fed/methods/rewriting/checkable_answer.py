@@ -11,9 +11,11 @@ _FINAL: Final = re.compile(
 )
 _NUMBERS: Final = re.compile(_NUMBER)
 _NOTHING_ELSE: Final = re.compile(rf"[^\w-]*({_NUMBER})[^\w]*(?:%|percent)?[^\w]*")
-_CHOICE: Final = re.compile(r"\W*([A-Ha-h])\W*(?:\s.*)?", re.DOTALL)
 _CHOICE_ALONE: Final = re.compile(r"\W*([A-H])\W*")
-_CHOICE_MARKED: Final = re.compile(r"\W*(?:\(([A-H])\)|([A-H])[.):])\s", re.DOTALL)
+# not the initials of a name, as in D. H. Lawrence or F. Scott-Heron; B. The sea begins with a choice
+_CHOICE_MARKED: Final = re.compile(
+    r"\W*(?:\(([A-H])\)|([A-H])[):]|([A-H])\.(?!\s+[A-Z](?:\.|[\w'’]*-[A-Z])))\s"
+)
 _WORD_CHOICE: Final = re.compile(r"\W*(yes|no|true|false|是|否)\W*", re.IGNORECASE)
 _CODE: Final = "```"
 
@@ -23,8 +25,8 @@ def keeps_answer(reference: str, text: str) -> bool:
 
     - A number: the reference is one and nothing else, or says that it is the answer (``#### 42``, ``\boxed{42}``,
       “the answer is 42”). The text has to have it.
-    - A choice: the reference is a letter from A to H or begins with one (``(B)``, ``B.``), or is yes, no, true or
-      false. The text has to have it as a word of its own.
+    - A choice: the reference is a letter from A to H or begins with one (``(B)``, ``B.``, but no initials of a name,
+      as in ``D. H. Lawrence``), or is yes, no, true or false. The text has to have it as a word of its own.
     - Code: the reference has a block of it in ``` marks. The text has to have one.
 
     Any other reference is kept by every text.
@@ -66,7 +68,7 @@ def _answer_choice(text: str) -> str | None:
     if alone:
         return alone[1]
     marked = _CHOICE_MARKED.match(text)
-    return (marked[1] or marked[2]) if marked else None
+    return (marked[1] or marked[2] or marked[3]) if marked else None
 
 
 def _flags(choice: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from string import Formatter
@@ -33,7 +34,10 @@ HINT: Final = (
 """What a prompt has more where the model is to rewrite; in our own words, after Yang et al. (2024)."""
 
 _ROWS, _RESPONSES, _REASONS, _TOKENS = "rows", "responses", "reasons", "tokens"
-_EMPTY, _LONG = "empty", "long"
+_OF = "of"
+"""The digests of the references that have been rewritten."""
+
+_EMPTY, _LONG, _TEMPLATE = "empty", "long", "template"
 _LEAST_TOKENS, _MOST_TOKENS = 32, 512
 
 
@@ -43,15 +47,19 @@ class Rewriting(SelfDistillation):
     .. math:: \tilde y \sim f_\theta(\cdot \mid x, y), \qquad L = -\log f_{\theta_k}(\tilde y \mid x)
 
     θ is the initial global model; of a client that comes later or, with ``refresh_every``, of all, the global model
-    of that moment. The reference y stands in the prompt of the rewriting alone, never in that of the training.
+    of that moment. The reference y stands in the prompt of the rewriting alone, never in that of the training. Of a
+    chat it is the assistant's last turn alone, and its turns before are learnt as they are.
     Yang et al., "Self-Distillation Bridges Distribution Gap in Language Model Fine-Tuning", 2024,
     https://arxiv.org/abs/2402.13669, as Wang et al., "FedSDR: Federated Self-Distillation with Rectification", 2026,
     https://arxiv.org/abs/2605.18028, use it in a federation.
 
     Where the filter takes a rewriting back, y takes its place; so it does, whatever the filter, where the rewriting is
-    empty or the prompt leaves no room for one. A client's metrics of each round have ``rewriting/tokens``, how many
-    the model has written, and ``rewriting/replaced``, the share of rows with y. How many there are of each reason, and
-    the seconds, are said when the client has rewritten; :attr:`reasons` are all that there may be.
+    empty (reason ``empty``), its prompt leaves less room than the reference takes (``long``), or the encoding cannot
+    write it, as where a chat template takes a part of it off (``template``). A client's metrics of each round have
+    ``rewriting/tokens``, how many the model has written, and ``rewriting/replaced``, the share of rows with y. How many
+    there are of each reason, and the seconds, are said when the client has rewritten; :attr:`reasons` are all that
+    there may be. A row whose response has become another one than that which was rewritten, as by an
+    :class:`~lit_fed.Attachment` from some round on, is trained on as it is.
 
     Args:
         filter: Where the reference takes the rewriting's place. None: :class:`LeakFilter`.
@@ -63,8 +71,8 @@ class Rewriting(SelfDistillation):
         temperature: Of the sampling, T > 0.
         top_p: Sample from the likeliest tokens that have this mass.
         top_k: Sample from so many tokens at most. 0: from all.
-        max_new_tokens: Tokens of a rewriting at most. None: for each client twice those of its longest reference,
-            at least 32 and at most 512.
+        max_new_tokens: Tokens of a rewriting at most. None: for each row twice those of its reference, rounded up to a
+            power of two from 32 to 512. Either is cut to the room that the row's prompt leaves.
         batch_size: Rows at once. What is written does not depend on it, but for rounding.
         cache: A folder that keeps what is written by all that decides it, the model's weights among it, a batch at a
             time: a run that is broken off while clients rewrite writes nothing again, nor does another run of the
@@ -122,7 +130,7 @@ class Rewriting(SelfDistillation):
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why a reference may have taken its rewriting's place."""
-        return (_EMPTY, _LONG, *self.filter.reasons)
+        return (_EMPTY, _LONG, _TEMPLATE, *self.filter.reasons)
 
     def check(self, module: FederatedModule) -> None:
         """Say before training that the model cannot write, or that the rows have no response; see the base class.
@@ -153,7 +161,7 @@ class Rewriting(SelfDistillation):
 
         Returns:
             ``rows`` [N], their ids; ``responses`` and ``reasons``, N strings each, the latter empty where the response
-            is a rewriting; ``tokens``, how many the model has written.
+            is a rewriting; ``of``, N digests of the references; ``tokens``, how many the model has written.
         """
         began = time.perf_counter()
         encoding = module.data.encoding
@@ -176,10 +184,14 @@ class Rewriting(SelfDistillation):
                 reason = self.filter.reason(candidate)
             responses.append(text if reason is None else references[i])
             reasons.append(reason or "")
+        rewritten = encoding.with_responses(rows, responses)
+        for i, reads in enumerate(module.data.encodable(rewritten, module.tokenizer)):
+            if not reads and not reasons[i]:
+                responses[i], reasons[i] = references[i], _TEMPLATE
         tokens = sum(len(ids) for ids in _tokenised(module, texts))
         prepared = Payload(
             {_ROWS: torch.from_numpy(row_ids(rows).copy()), _TOKENS: torch.tensor(tokens)},
-            {_RESPONSES: responses, _REASONS: reasons},
+            {_RESPONSES: responses, _REASONS: reasons, _OF: [_digest(one) for one in references]},
         )
         took = time.perf_counter() - began
         name = module.client.id if module.client else "the server"
@@ -193,34 +205,38 @@ class Rewriting(SelfDistillation):
         """Tell how much all have rewritten, and refuse to train where the model has written nothing at all.
 
         Raises:
-            ConfigurationError: If all rewritings of all clients are empty.
+            ConfigurationError: If of no client a rewriting is there and can be written by the encoding.
         """
         reasons = [reason for one in prepared.values() for reason in one.strings.get(_REASONS, ())]
-        if reasons and all(reason in (_EMPTY, _LONG) for reason in reasons):
-            empty, long = reasons.count(_EMPTY), reasons.count(_LONG)
+        if reasons and all(reason in (_EMPTY, _LONG, _TEMPLATE) for reason in reasons):
+            empty, long, unwritten = map(reasons.count, (_EMPTY, _LONG, _TEMPLATE))
             raise ConfigurationError(
                 f"`model.rewriting` is expected to give texts, but of the {len(reasons)} rows of all clients {empty} "
-                f"rewritings are empty and {long} prompts leave no room for one: see whether the model answers "
+                f"rewritings are empty, {unwritten} cannot be written by `data.encoding`, and {long} prompts leave no "
+                f"room for one: see whether the model answers "
                 f"`model.rewriting.hint` in the words of `data.encoding`"
             )
         if reasons:
             rank_zero_info(f"in all {len(prepared)} clients have rewritten {self._said(prepared)}")
 
     def rows(self, module: FederatedModule, rows: Dataset, prepared: Payload) -> Dataset:
-        """Client: its rows with the rewritten responses; see the base class.
+        """Client: its rows with the rewritten responses; see the class, and the base class.
 
         Raises:
             RuntimeError: If a row has not been rewritten.
         """
-        known = dict(
-            zip(prepared.tensors[_ROWS].tolist(), prepared.strings[_RESPONSES], strict=True)
-        )
+        strings = (prepared.strings[name] for name in (_RESPONSES, _OF))
+        known = dict(zip(prepared.tensors[_ROWS].tolist(), zip(*strings, strict=True), strict=True))
         ids = row_ids(rows).tolist()
         if missing := [row for row in ids if row not in known]:
             raise RuntimeError(
                 f"all rows of a client are expected to have been rewritten, but row {missing[0]} has not"
             )
-        return module.data.encoding.with_responses(rows, [known[row] for row in ids])
+        encoding, texts = module.data.encoding, []
+        for row, own in zip(ids, encoding.responses(rows), strict=True):
+            text, of = known[row]
+            texts.append(text if _digest(own) == of else own)
+        return encoding.with_responses(rows, texts)
 
     def metrics(self, prepared: Payload) -> dict[str, float]:
         """Client: tokens written, and the share of responses that are references; see the class."""
@@ -267,31 +283,58 @@ class Rewriting(SelfDistillation):
         ids = encoding.prompt_ids(rows, module.tokenizer)
         if ids is None:
             ids = _tokenised(module, [border(prompt)[0] for prompt in prompts])
+        room = context_length(backbone.model)
+        limits = [
+            self._limit(
+                len(own), None if room is None else room - backbone.virtual_tokens - len(row)
+            )
+            for own, row in zip(_tokenised(module, references), ids, strict=True)
+        ]
+        keys = [str(row) for row in row_ids(rows).tolist()]
+        sampling = self._sampling()
+        answers = [""] * len(ids)
+        for limit in sorted(set(limits) - {0}):
+            asked = [i for i, own in enumerate(limits) if own == limit]
+            found = self._generated(
+                backbone, [ids[i] for i in asked], [keys[i] for i in asked], limit, sampling
+            )
+            for i, text in zip(asked, found, strict=True):
+                answers[i] = text
+        texts = [
+            answer.removeprefix(border(prompt)[1]).strip()
+            for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+        return texts, [limit > 0 for limit in limits]
+
+    def _limit(self, reference: int, left: int | None) -> int:
+        """Tokens of a rewriting at most, by those of its reference and of the room that its prompt leaves; 0 for long.
+
+        By powers of two, so that rows of like limits are generated together.
+        """
         limit = self.max_new_tokens
         if limit is None:
-            longest = max(map(len, _tokenised(module, references)), default=0)
-            limit = min(max(2 * longest, _LEAST_TOKENS), _MOST_TOKENS)
-        room = context_length(backbone.model)
-        fits = [room is None or len(row) + limit + backbone.virtual_tokens <= room for row in ids]
-        asked = [row for row, fit in zip(ids, fits, strict=True) if fit]
-        keys = [str(row) for row, fit in zip(row_ids(rows).tolist(), fits, strict=True) if fit]
-        answers = iter(self._generated(backbone, asked, keys, limit))
-        texts = [
-            next(answers).removeprefix(border(prompt)[1]).strip() if fit else ""
-            for prompt, fit in zip(prompts, fits, strict=True)
-        ]
-        return texts, fits
+            wanted = max(2 * reference, _LEAST_TOKENS)
+            limit = min(2 ** (wanted - 1).bit_length(), _MOST_TOKENS)
+        if left is None or limit <= left:
+            return limit
+        return left if left >= max(min(reference, limit), 1) else 0
+
+    def _sampling(self) -> Sampling:
+        """How tokens are drawn: by a seed of the client and the round, by which torch is seeded."""
+        if self.greedy:
+            return Sampling()
+        seed = int(torch.randint(2**31, ()))
+        return Sampling(self.temperature, self.top_k or None, self.top_p, seed)
 
     def _generated(
-        self, backbone: Any, prompts: Sequence[Sequence[int]], keys: Sequence[str], limit: int
+        self,
+        backbone: Any,
+        prompts: Sequence[Sequence[int]],
+        keys: Sequence[str],
+        limit: int,
+        sampling: Sampling,
     ) -> list[str]:
-        """The model's continuations of prompts, each drawn by a seed of the client's and the row's id."""
-        sampling = Sampling()
-        if not self.greedy:
-            seed = int(
-                torch.randint(2**31, ())
-            )  # of the client and the round, by which torch is seeded
-            sampling = Sampling(self.temperature, self.top_k or None, self.top_p, seed)
+        """The model's continuations of prompts, each drawn by the sampling's seed and the row's id."""
         texts: list[str] = backbone.generate(
             prompts,
             max_new_tokens=limit,
@@ -313,6 +356,10 @@ class Rewriting(SelfDistillation):
             f"{len(reasons)} rows with {tokens:,} tokens, {replaced} of them back to the reference"
             + (f" ({why})" if why else "")
         )
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _tokenised(module: FederatedModule, texts: Sequence[str]) -> list[list[int]]:

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from lit_fed import DDG, DDGMSI, FederatedModule, Payload
 from lit_fed.aggregation import WeightedAverage
+from lit_fed.backbones import CausalLM
 from lit_fed.cli import main
 from lit_fed.client import Client
 from lit_fed.configuration_error import ConfigurationError
+from lit_fed.data import FederatedDataModule, InstructionEncoding, InstructionRecords
 from lit_fed.losses import kl_distill, mean_pool
 from lit_fed.methods.ddg import (
     REPLACED,
@@ -29,6 +31,7 @@ from lit_fed.methods.ddg.public_predictions import (
 from lit_fed.methods.teachers import AdapterTeacher, silent
 from lit_fed.update import Update
 from tests.federation.toy import toy_data, toy_rows, toy_trainer
+from tests.methods.toy_chats import chat_rows, save_chat_lm
 from tests.methods.toy_methods import (
     classify,
     continue_text,
@@ -181,6 +184,19 @@ def test_the_consensus_survives_shuffling(model: Path, language_model: Path) -> 
     torch.testing.assert_close(dense, expected, atol=1e-3, rtol=0)
     with pytest.raises(ConfigurationError, match="about the same tokens as the public batch"):
         whole.of(torch.tensor([0]), torch.ones(1, 4, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("method", [DDG, DDGMSI])
+def test_states_of_packed_rows_are_not_aligned(
+    method: type[FederatedModule], tmp_path: Path
+) -> None:
+    """Their mean would be one over rows that have nothing to do with each other."""
+    encoding = InstructionEncoding(InstructionRecords(context=None), packing=True)
+    data = FederatedDataModule(chat_rows(24), encoding=encoding, num_clients=2, max_length=128)
+    backbone = CausalLM(str(save_chat_lm(tmp_path / "model")))
+    given: Any = {"lambda_aggregate": 0.0, "lambda_align": 0.1}
+    with pytest.raises(ConfigurationError, match=r"encoding\.packing` .* `model\.lambda_align`"):
+        toy_trainer(tmp_path / "run", clients_per_round=2).fit(method(backbone, **given), data)
 
 
 @pytest.mark.parametrize("public", ["given", "carved", "of some tasks"])

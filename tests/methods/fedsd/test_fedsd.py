@@ -74,5 +74,5 @@ def test_a_stock_trainer_is_refused(model: Path, tmp_path: Path) -> None:
     trainer = lightning.Trainer(
         max_steps=1, accelerator="cpu", logger=False, default_root_dir=tmp_path
     )
-    with pytest.raises(ConfigurationError, match=r"rewriting` is expected to be null in a stock"):
+    with pytest.raises(ConfigurationError, match=r"to be a FederatedTrainer, .* lit_fed\.FedAvg"):
         trainer.fit(fedsd(model), datamodule=lm_data())

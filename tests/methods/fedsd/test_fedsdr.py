@@ -212,6 +212,8 @@ def test_uploads_are_those_of_lora_fedavg(toy_model: Path, tmp_path: Path) -> No
     theirs = fit(toy_model, tmp_path / "theirs", method=fedavg, max_rounds=1, local_steps=3)
     assert ours.federation.ledger == theirs.federation.ledger
     one, other = ours.federation.broadcast, theirs.federation.broadcast
+    losses = {f"clients/train/{stage}/loss/mean" for stage in ("private", "shared")}
+    assert losses <= ours.federation.history[0].keys()
     assert one.tensors.keys() == other.tensors.keys()
     assert not any("private" in name for name in one.tensors)
     assert {n: t.shape for n, t in one.tensors.items()} == {
@@ -361,6 +363,7 @@ def test_a_stock_trainer_is_one_client_that_trains_r(toy_model: Path, tmp_path: 
     assert not same(before["default"], after["default"])
     assert same(before["private"], after["private"])
     assert torch.isfinite(trainer.callback_metrics["train/loss"])
+    assert "train/shared/loss" in trainer.callback_metrics
     module.start_stage("private")
-    with pytest.raises(ConfigurationError, match="a stock Trainer, which has no clients that prep"):
+    with pytest.raises(ConfigurationError, match="a stock Trainer has no clients that prepare"):
         lightning.Trainer(**settings).fit(module, datamodule=data)

@@ -78,6 +78,8 @@ def test_words_that_the_row_has_itself_are_no_leak() -> None:
         (r"Hence \boxed{7}", "7", "17"),
         ("B", "I choose B.", "I choose A."),
         ("(C) the moon", "(C), the moon", "The moon."),
+        ("D. The moon", "D, the moon", "The moon."),
+        ("A. X-rays", "It is A.", "X-rays."),
         ("yes", "Yes, it is.", "It is."),
         ("False", "That is false.", "That is true."),
         ("是", "是，没错", "没错"),
@@ -92,7 +94,17 @@ def test_an_answer_that_can_be_checked_is_to_be_kept(reference: str, kept: str, 
 
 
 @pytest.mark.parametrize(
-    "reference", ["A day in 1999 at sea.", "It costs 3 or 4.", "Yes, we went there.", "Anna", ""]
+    "reference",
+    [
+        "A day in 1999 at sea.",
+        "It costs 3 or 4.",
+        "Yes, we went there.",
+        "Anna",
+        "",
+        "D. H. Lawrence",
+        "F. Hoffmann-La Roche",
+        "E. M. Forster wrote it.",
+    ],
 )
 def test_other_answers_are_kept_by_every_text(reference: str) -> None:
     assert keeps_answer(reference, "Something else.")

@@ -14,13 +14,22 @@ from lit_fed import DDG, FedAvg, FederatedModule, FedProx, FedSD, Payload
 from lit_fed.backbones import CausalLM
 from lit_fed.callbacks import ClientMetrics
 from lit_fed.configuration_error import ConfigurationError
-from lit_fed.data import CausalLMEncoding, ChatRecords, DialogueTemplate, InstructionEncoding
+from lit_fed.data import (
+    CausalLMEncoding,
+    ChatRecords,
+    ChatTemplate,
+    DialogueTemplate,
+    FederatedDataModule,
+    InstructionEncoding,
+    InstructionRecords,
+)
 from lit_fed.data.columns import row_ids
 from lit_fed.federation.run.identity import identity_of
 from lit_fed.methods.averaging import REWRITING
-from lit_fed.methods.rewriting import Rewriting, SoftTargets
+from lit_fed.methods.rewriting import NoFilter, Rewriting, SoftTargets
 from tests.federation.toy import save_toy_model, toy_backbone, toy_data, toy_trainer
-from tests.methods.rewriting.rewriting_cases import fedavg, fedsd, fit, rewriting
+from tests.methods.rewriting.rewriting_cases import HINT, fedavg, fedsd, fit, rewriting
+from tests.methods.toy_chats import chat_rows, save_chat_lm
 from tests.methods.toy_methods import continue_text, lm_data, lm_rows, save_toy_lm
 
 
@@ -228,6 +237,15 @@ def test_a_late_client_rewrites_by_the_global_model_of_that_moment(
     assert late[2] != early[2]
 
 
+def test_a_trial_run_rewrites_no_more_rows_than_it_trains_on(model: Path, tmp_path: Path) -> None:
+    data = lm_data(batch_size=4)
+    trainer = fit(fedsd(model), tmp_path, data, fast_dev_run=2)
+    for client in data.clients:
+        written = own(trainer, client.id).tensors["rows"].tolist()
+        assert len(client.rows) > 8
+        assert written == row_ids(client.rows).tolist()[:8]
+
+
 def test_without_a_rewriting_nothing_is_prepared(model: Path, tmp_path: Path) -> None:
     assert not fedavg(model).prepares
     assert fedsd(model).prepares
@@ -254,6 +272,106 @@ def test_a_prompt_without_room_for_an_answer_keeps_its_reference(
         reasons = own(trainer, client.id).strings["reasons"]
         long = [len(text) > 10 for text in client.rows["text"]]
         assert [reason == "long" for reason in reasons] == long
+
+
+def test_a_long_reference_takes_no_room_from_other_rows(model: Path, tmp_path: Path) -> None:
+    def limits(answers: list[str]) -> dict[str, int]:
+        rows = Dataset.from_dict({"text": ["a film"] * len(answers), "answer": answers})
+        given: dict[str, Any] = {"train": rows, "validation": None, "public": None}
+        data = lm_data(**given, validation_fraction=0, max_length=64)
+        asked: dict[str, int] = {}
+
+        class Spy(Rewriting):
+            def _generated(
+                self, backbone: Any, prompts: Any, keys: Any, limit: int, *a: Any
+            ) -> Any:
+                asked.update(dict.fromkeys(keys, limit))
+                return super()._generated(backbone, prompts, keys, limit, *a)
+
+        module = continue_text(FedSD, model, rewriting=Spy(hint=HINT, filter=NoFilter()))
+        trainer = fit(module, tmp_path / f"{len(answers)}", data, max_rounds=1)
+        reasons = {
+            str(row): reason
+            for client in data.clients
+            for row, reason in zip(
+                own(trainer, client.id).tensors["rows"].tolist(),
+                own(trainer, client.id).strings["reasons"],
+                strict=True,
+            )
+        }
+        assert {
+            row for row, reason in reasons.items() if reason == "long"
+        } == reasons.keys() - asked
+        return asked
+
+    short, middle, long = "bad", "bad " * 20, "bad " * 50
+    # of the model's 64 tokens the prompt and the hint take 8, and the reference
+    assert limits([short] * 8) == {str(i): 32 for i in range(8)}
+    found = limits([short] * 7 + [middle, long])
+    assert found == {**{str(i): 32 for i in range(7)}, "7": 64 - 8 - 20}
+
+
+THINKING = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}"
+    "{{ m.content.split('</think>')[-1].lstrip() }}{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""A chat template that takes what has been thought off what the assistant says."""
+
+
+def chat_data(rows: Dataset, template: ChatTemplate | None = None) -> FederatedDataModule:
+    encoding = InstructionEncoding(InstructionRecords(context=None), template)
+    return FederatedDataModule(
+        rows, encoding=encoding, num_clients=2, batch_size=4, max_length=128, validation_fraction=0
+    )
+
+
+def test_a_rewriting_that_the_template_changes_goes_back_to_its_reference(tmp_path: Path) -> None:
+    class Thinks(Rewriting):
+        def _generated(self, backbone: Any, prompts: Any, keys: Any, *args: Any) -> list[str]:
+            return [f"{'<think>so</think>' * (int(key) % 2)}It is {key}." for key in keys]
+
+    backbone = CausalLM(str(save_chat_lm(tmp_path / "model")))
+    module = FedSD(backbone, rewriting=Thinks(filter=NoFilter()))
+    trainer = toy_trainer(tmp_path / "run", max_rounds=1, clients_per_round=2, local_steps=1)
+    trainer.fit(module, chat_data(chat_rows(8), ChatTemplate(THINKING)))
+    assert not trainer.federation.failures
+    for client in trainer.datamodule.clients:
+        prepared, ids = own(trainer, client.id), row_ids(client.rows).tolist()
+        assert list(prepared.strings["reasons"]) == ["template" * (row % 2) for row in ids]
+        for row, text, reference in zip(
+            ids, prepared.strings["responses"], client.rows["response"][:], strict=True
+        ):
+            assert text == (reference if row % 2 else f"It is {row}.")
+
+
+def test_a_response_that_is_another_one_by_now_is_trained_on_as_it_is(
+    model: Path, tmp_path: Path
+) -> None:
+    module = fedsd(model)
+    trainer = fit(module, tmp_path, max_rounds=1)
+    client = trainer.datamodule.clients[0]
+    prepared = own(trainer, client.id)
+    texts = ["another", *client.rows["answer"][1:]]
+    changed = trainer.datamodule.encoding.with_responses(client.rows, texts)
+    rewritten = module.rewriting.rows(module, changed, prepared)
+    assert rewritten["answer"][:] == ["another", *prepared.strings["responses"][1:]]
+
+
+def test_a_run_that_goes_on_with_another_rewriting_rewrites_again(
+    model: Path, tmp_path: Path
+) -> None:
+    fit(notes(model), tmp_path, max_rounds=1)
+    other = notes(model, max_new_tokens=3)
+    fit(other, tmp_path, ckpt_path="last", max_rounds=2, resume_with_changes=True)
+    assert [(number, who) for number, who, _ in other.rewriting.made] == [
+        (1, "client-0"),
+        (1, "client-1"),
+    ]
+    alike = notes(model, max_new_tokens=3)
+    changes = {"max_rounds": 3, "gradient_clip_val": 1.0, "resume_with_changes": True}
+    fit(alike, tmp_path, ckpt_path="last", **changes)
+    assert not alike.rewriting.made
 
 
 # ---------------------------------------------------------------- bad input
