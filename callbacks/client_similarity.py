@@ -38,9 +38,9 @@ class ClientSimilarity(FederatedCallback):
       learnt (:func:`~lit_fed.metrics.text_jensen_shannon`, :func:`~lit_fed.metrics.text_tfidf_cosine`).
 
     Clients without rows (of the task under way), and those that could not prepare, are left out; with fewer than two
-    left there is nothing to tell. What attachments, such as attacks, make of rows is not in it. It changes nothing of
-    the training. Each measurement takes a forward and a backward pass over the rows of all clients, and memory for a
-    gradient of each.
+    left there is nothing to tell. What attachments, such as attacks, make of rows is not in it, nor are soft targets:
+    of classes the labels count. It changes nothing of the training. Each measurement takes a forward and a backward
+    pass over the rows of all clients, and memory for a gradient of each.
 
     Args:
         every_n_rounds: Measure before every so many rounds, counted from the first. None: before the first alone.

@@ -11,7 +11,6 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lit_fed.callbacks.federated_callback import FederatedCallback
 from lit_fed.callbacks.planned_steps import planned_steps
 from lit_fed.federation.client.local_batches import steps_and_epochs
-from lit_fed.methods.averaging import AveragingMixin
 from lit_fed.module import FederatedModule
 
 if TYPE_CHECKING:
@@ -103,14 +102,10 @@ class LearningCheck(FederatedCallback):
         for stage in module.stages:
             of_stage = stage.warmup_steps is not None
             warmup = stage.warmup_steps if of_stage else module.warmup_steps
-            # a rewriting leaves their number as it is
-            all_rows = (FederatedModule.local_data, AveragingMixin.local_data)
-            known = own.local_data in all_rows or stage.local_steps is not None
             data, settings = trainer.datamodule, trainer.local_settings
             # how many rows a sequence holds is not known from their number
-            if data.encoding.packing and steps_and_epochs(stage, settings)[0] is None:
-                known = False
-            if not (warmup and known):
+            counted = module.trains_on_all_rows and not data.encoding.packing
+            if not warmup or (steps_and_epochs(stage, settings)[0] is None and not counted):
                 continue
             planned = planned_steps(
                 stage, settings, data.batch_size, _phases(trainer), trainer.clients_per_round

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,8 +10,10 @@ import torch
 from lit_fed.backbones import CausalLM
 from lit_fed.backbones.likelihood import log_likelihoods, prompt_and_rest
 from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
+from lit_fed.data.braces import PLAIN, columns_in
 from lit_fed.data.columns import column_values, require_column
 from lit_fed.data.sources import Source
+from lit_fed.federation.evaluation import spread
 from lit_fed.limits import require_at_least, require_instance
 from lit_fed.metrics import MultipleChoiceAccuracy
 
@@ -32,8 +32,9 @@ class MultipleChoice(PeriodicEvaluation):
 
     A round's row of the history gets ``<name>/accuracy``, by the log-likelihood of a choice's tokens after the
     question, and ``<name>/accuracy_normalized``, by that divided by the choice's characters; both are shares from 0
-    to 1 (:class:`~lit_fed.metrics.MultipleChoiceAccuracy`). Guessing gives one over the number of choices. Where a
-    method has no global model, every client is asked, and the row has ``clients/<name>/accuracy/mean`` and so on.
+    to 1 (:class:`~lit_fed.metrics.MultipleChoiceAccuracy`). Guessing gives one over the number of choices. Where
+    clients have models of their own, as without a global model and beside that of :class:`~lit_fed.FedSDR`, each of
+    them is asked, and the row has ``clients/<name>/accuracy/mean``, ``/std``, ``/min`` and ``/max`` and so on.
 
     The settings for some data sets, as they are on the Hugging Face hub:
 
@@ -111,20 +112,14 @@ class MultipleChoice(PeriodicEvaluation):
         if not self.is_due(trainer):
             return
         if module.has_global_model:
-            found = self._ask(trainer, trainer.act_as_server())
-            metrics |= {f"{self.name}/{key}": value for key, value in found.items()}
-            return
-        count = len(trainer.datamodule.clients)
-        each = [self._ask(trainer, trainer.act_as_client(index)) for index in range(count)]
-        for key in each[0]:
-            values = [one[key] for one in each]
-            mean = math.fsum(values) / count
-            metrics[f"clients/{self.name}/{key}/mean"] = mean
-            metrics[f"clients/{self.name}/{key}/min"] = min(values)
-            metrics[f"clients/{self.name}/{key}/max"] = max(values)
+            metrics |= self._ask(trainer, trainer.act_as_server())
+        if module.has_client_models or not module.has_global_model:
+            clients = range(len(trainer.datamodule.clients))
+            metrics |= spread([self._ask(trainer, trainer.act_as_client(k)) for k in clients])
+            trainer.act_as_server()
 
     def _ask(self, trainer: FederationView, module: FederatedModule) -> dict[str, float]:
-        """The two accuracies of the model that the module is now."""
+        """The two accuracies of the model that the module is now, by name."""
         backbone = module.backbone
         if not isinstance(backbone, CausalLM):  # a method whose clients differ may have others
             raise TypeError(
@@ -141,8 +136,8 @@ class MultipleChoice(PeriodicEvaluation):
         accuracy.update(list(nats.split(counts)), lengths, answers)
         values = accuracy.compute()
         return {
-            "accuracy": float(values["choice_accuracy"]) / 100,
-            "accuracy_normalized": float(values["choice_accuracy_normalized"]) / 100,
+            f"{self.name}/accuracy": float(values["choice_accuracy"]) / 100,
+            f"{self.name}/accuracy_normalized": float(values["choice_accuracy_normalized"]) / 100,
         }
 
     def _pairs(self, module: FederatedModule) -> list[tuple[list[int], list[int]]]:
@@ -198,16 +193,9 @@ class MultipleChoice(PeriodicEvaluation):
 
 def _columns(template: str) -> list[str]:
     """The columns in a template's braces."""
-    try:
-        parsed = list(Formatter().parse(template))
-    except ValueError as error:
+    names = [name for _, name in columns_in(template, "MultipleChoice.template", PLAIN)[0]]
+    if not names or not all(map(str.isidentifier, names)):
         raise ValueError(
-            f"`MultipleChoice.template` is not well-formed: {error}, in {template!r}"
-        ) from None
-    names = [name for _, name, _, _ in parsed if name is not None]
-    if not names or not all(name.isidentifier() for name in names):
-        raise ValueError(
-            "`MultipleChoice.template` is expected to have plain columns such as {question} in braces, but got "
-            f"{template!r}"
+            f"`MultipleChoice.template` is expected to have {PLAIN}, but got {template!r}"
         )
     return names

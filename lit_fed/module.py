@@ -272,6 +272,11 @@ class FederatedModule(LightningModule):
     def download(self, broadcast: Payload) -> None:
         """Client: start a round from what the server sent."""
 
+    @property
+    def trains_on_all_rows(self) -> bool:
+        """Whether each stage trains on as many rows as the client has. Default: unless it has a :meth:`local_data`."""
+        return type(self).local_data is FederatedModule.local_data
+
     def local_data(self, rows: Dataset, stage: str) -> Dataset:
         """Client: the rows this stage trains on. Default: the client's own, unchanged.
 

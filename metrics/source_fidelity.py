@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -65,7 +66,63 @@ def matching_entities(
     )
 
 
-class NumberFidelity(RunningRatio):
+class SourceFidelity(RunningRatio):
+    """Precision and recall of something that texts and their sources have, such as numbers; the shares' common part.
+
+    Args:
+        against: What texts are compared with: ``source``, the context, or ``target``, the reference answer.
+        settings: What else ``update`` depends on, see :class:`~lit_fed.metrics.running_ratio.RunningRatio`.
+        kwargs: Arguments of :class:`torchmetrics.Metric`.
+
+    Raises:
+        ValueError: If ``against`` is something else.
+    """
+
+    higher_is_better = True
+    plot_lower_bound = 0.0
+    plot_upper_bound = 100.0
+    what: ClassVar[str]
+    """What is compared, as ``compute`` names it."""
+
+    def __init__(self, against: Against, settings: Sequence[object], **kwargs: Any) -> None:
+        one_of("against", against, ("source", "target"))
+        super().__init__([against, *settings], size=2, **kwargs)
+        self.against: Against = against
+
+    @abstractmethod
+    def matching(self, pred: str, known: str) -> tuple[int, int, int, int]:
+        """Those of a text that the other has, those of it; those of the other that the text has, those of the other."""
+
+    def update(
+        self,
+        preds: Sequence[str],
+        source: Sequence[str] | None = None,
+        target: Sequence[str] | None = None,
+    ) -> None:
+        """Adds texts and what they are compared with.
+
+        Args:
+            preds: The texts.
+            source: A text for each, with ``against="source"``.
+            target: A text for each, with ``against="target"``.
+
+        Raises:
+            TypeError: If one is no sequence of texts.
+            ValueError: If what they are compared with is missing, or they differ in number.
+        """
+        other = source if self.against == "source" else target
+        pairs = require_pairs(preds, other, self.against, f'against="{self.against}"')
+        for text, known in zip(*pairs, strict=True):
+            true, told, kept, there = self.matching(text, known)
+            self.add([true, kept], [told, there])
+
+    def compute(self) -> dict[str, Tensor]:
+        """The two shares by name, scalars."""
+        precision, recall = self.ratio()
+        return {f"{self.what}_precision": precision, f"{self.what}_recall": recall}
+
+
+class NumberFidelity(SourceFidelity):
     """Precision and recall of the numbers of texts against their sources, from 0 to 100; higher is more faithful.
 
     Precision: the share of a text's numbers that its source has; what is missing was made up. Recall: the share
@@ -93,46 +150,21 @@ class NumberFidelity(RunningRatio):
         {'number_precision': 100.0, 'number_recall': 50.0}
     """
 
-    higher_is_better = True
-    plot_lower_bound = 0.0
-    plot_upper_bound = 100.0
+    what = "number"
 
     def __init__(
         self, against: Against = "source", number_words: bool = True, **kwargs: Any
     ) -> None:
-        one_of("against", against, ("source", "target"))
-        super().__init__([against, number_words], size=2, **kwargs)
-        self.against: Against = against
+        super().__init__(against, [number_words], **kwargs)
         self.number_words = number_words
 
-    def update(
-        self,
-        preds: Sequence[str],
-        source: Sequence[str] | None = None,
-        target: Sequence[str] | None = None,
-    ) -> None:
-        """Adds texts and what they are compared with.
-
-        Args:
-            preds: The texts.
-            source: A text for each, with ``against="source"``.
-            target: A text for each, with ``against="target"``.
-
-        Raises:
-            TypeError: If one is no sequence of texts.
-            ValueError: If what they are compared with is missing, or they differ in number.
-        """
-        for text, known in zip(*_compared(preds, source, target, self.against), strict=True):
-            both, told, there = matching_numbers(text, known, self.number_words)
-            self.add([both, both], [told, there])
-
-    def compute(self) -> dict[str, Tensor]:
-        """The two shares by name, scalars."""
-        precision, recall = self.ratio()
-        return {"number_precision": precision, "number_recall": recall}
+    def matching(self, pred: str, known: str) -> tuple[int, int, int, int]:
+        """The counts of different numbers."""
+        both, told, there = matching_numbers(pred, known, self.number_words)
+        return both, told, both, there
 
 
-class EntityFidelity(RunningRatio):
+class EntityFidelity(SourceFidelity):
     """Precision and recall of the names in texts against their sources, from 0 to 100; higher is more faithful.
 
     Precision: the share of a text's names that its source has as whole words, in any case; what is missing was
@@ -163,9 +195,7 @@ class EntityFidelity(RunningRatio):
         {'entity_precision': 50.0, 'entity_recall': 33.3}
     """
 
-    higher_is_better = True
-    plot_lower_bound = 0.0
-    plot_upper_bound = 100.0
+    what = "entity"
 
     def __init__(
         self,
@@ -173,48 +203,14 @@ class EntityFidelity(RunningRatio):
         entities: Callable[[str], Collection[str]] | None = None,
         **kwargs: Any,
     ) -> None:
-        one_of("against", against, ("source", "target"))
         given = entities_in if entities is None else entities
         if not callable(given):
             raise TypeError(
                 f"`entities` is expected to be a function of a text, but got {type(given).__name__}"
             )
-        super().__init__([against, import_path(given)], size=2, **kwargs)
-        self.against: Against = against
+        super().__init__(against, [import_path(given)], **kwargs)
         self.entities = given
 
-    def update(
-        self,
-        preds: Sequence[str],
-        source: Sequence[str] | None = None,
-        target: Sequence[str] | None = None,
-    ) -> None:
-        """Adds texts and what they are compared with.
-
-        Args:
-            preds: The texts.
-            source: A text for each, with ``against="source"``.
-            target: A text for each, with ``against="target"``.
-
-        Raises:
-            TypeError: If one is no sequence of texts.
-            ValueError: If what they are compared with is missing, or they differ in number.
-        """
-        for text, known in zip(*_compared(preds, source, target, self.against), strict=True):
-            true, told, kept, there = matching_entities(text, known, self.entities)
-            self.add([true, kept], [told, there])
-
-    def compute(self) -> dict[str, Tensor]:
-        """The two shares by name, scalars."""
-        precision, recall = self.ratio()
-        return {"entity_precision": precision, "entity_recall": recall}
-
-
-def _compared(
-    preds: Sequence[str],
-    source: Sequence[str] | None,
-    target: Sequence[str] | None,
-    against: Against,
-) -> tuple[list[str], list[str]]:
-    other = source if against == "source" else target
-    return require_pairs(preds, other, against, f'against="{against}"')
+    def matching(self, pred: str, known: str) -> tuple[int, int, int, int]:
+        """The counts of different names."""
+        return matching_entities(pred, known, self.entities)

@@ -159,6 +159,11 @@ class AveragingMixin(FederatedModule):
             held = {client: one.parts.get(REWRITING, Payload()) for client, one in prepared.items()}
             self.rewriting.check_prepared(held)
 
+    @property
+    def trains_on_all_rows(self) -> bool:
+        """Whether each stage trains on as many rows as the client has; a rewriting leaves their number as it is."""
+        return type(self).local_data is AveragingMixin.local_data
+
     def local_data(self, rows: Dataset, stage: str) -> Dataset:
         """Client: its rows, with the targets that it has rewritten; a stage that trains on others asks not for these.
 

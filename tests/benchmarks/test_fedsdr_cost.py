@@ -3,7 +3,6 @@
 import contextlib
 import io
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,13 +60,6 @@ def federation(
     return trainer
 
 
-def seconds_of_a_round(trainer: FederatedTrainer) -> float:
-    """Processor time of one more round."""
-    started = time.process_time()
-    trainer._loop.run_round()
-    return time.process_time() - started
-
-
 @pytest.mark.benchmark
 @pytest.mark.timeout(900)
 def test_what_a_step_of_fedsdr_costs_beside_fedavg(tmp_path: Path) -> None:
@@ -81,7 +73,7 @@ def test_what_a_step_of_fedsdr_costs_beside_fedavg(tmp_path: Path) -> None:
         for name, targets in TARGETS.items()
         for method in (fedavg, fedsdr)
     }
-    turns = [{key: seconds_of_a_round(run) for key, run in runs.items()} for _ in range(TURNS)]
+    turns = [{key: work.seconds_of_a_round(run) for key, run in runs.items()} for _ in range(TURNS)]
     torch.set_num_threads(threads)
     missed = {}
     for name in TARGETS:

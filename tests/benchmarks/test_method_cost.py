@@ -3,7 +3,6 @@
 import contextlib
 import io
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 from lit_fed import DDG, MSI, FedAvg, FederatedModule, FederatedTrainer
 from lit_fed.backbones import SequenceClassifier
 from lit_fed.data import ClassificationEncoding, FederatedDataModule, IIDPartitioner
-from tests.benchmarks.work import adamw
+from tests.benchmarks.work import adamw, seconds_of_a_round
 
 # Batches (32 rows and 8 public ones) and weights are the library's defaults. The public set has an eighth
 # of the rows that a client trains on in a round: its upload costs a pass over all of it.
@@ -100,13 +99,6 @@ def federation(
     with contextlib.redirect_stdout(io.StringIO()):  # the tables of five short runs
         trainer.fit(module, data(BATCH * STEPS // epochs))
     return trainer
-
-
-def seconds_of_a_round(trainer: FederatedTrainer) -> float:
-    """Processor time of one more round: local training, upload and aggregation, no evaluation."""
-    started = time.process_time()
-    trainer._loop.run_round()
-    return time.process_time() - started
 
 
 @pytest.mark.benchmark

@@ -11,13 +11,14 @@ import pytest
 import torch
 from datasets import Dataset
 
-from lit_fed import FedAvg
+from lit_fed import FedAvg, FederatedModule, FedSDR
 from lit_fed.aggregation import LocalOnly
 from lit_fed.backbones import CausalLM
 from lit_fed.callbacks import MultipleChoice
 from lit_fed.data import CausalLMEncoding, FederatedDataModule, JSONLSource
 from lit_fed.data.partitioners import IIDPartitioner
-from tests.federation.toy import toy_module, toy_trainer
+from lit_fed.methods.rewriting import NoFilter, Rewriting
+from tests.federation.toy import fast_adamw, toy_module, toy_trainer
 from tests.federation.toy_language_model import save_language_model
 
 QUESTIONS = [
@@ -56,7 +57,7 @@ def source(folder: Path, questions: list[dict[str, Any]]) -> JSONLSource:
     return JSONLSource(path)
 
 
-def fit(module: FedAvg, folder: Path, callback: MultipleChoice) -> Any:
+def fit(module: FederatedModule, folder: Path, callback: MultipleChoice) -> Any:
     trainer = toy_trainer(
         folder,
         callbacks=[callback],
@@ -110,6 +111,24 @@ def test_clients_are_asked_where_there_is_no_global_model(model: Path, tmp_path:
     row = trainer.federation.history[-1]
     assert row["clients/letters/accuracy/mean"] == pytest.approx(sum(each) / 2)
     assert row["clients/letters/accuracy/min"] == pytest.approx(min(each))
+
+
+def test_both_are_asked_where_clients_have_models_beside_the_global_one(
+    model: Path, tmp_path: Path
+) -> None:
+    rewriting = Rewriting(hint=" {reference}", filter=NoFilter(), max_new_tokens=2)
+    module = FedSDR(CausalLM(str(model)), rewriting=rewriting, optimizer=fast_adamw)
+    trainer = fit(module, tmp_path / "run", MultipleChoice(source(tmp_path, QUESTIONS), name="q"))
+    row = trainer.federation.history[-1]
+    own = []
+    for index in range(2):
+        trainer.act_as_client(index)
+        assert module.backbone.active_adapters == ("default", "private")
+        own.append(by_hand(module.backbone, "{query} ")[0])
+    trainer.act_as_server()
+    assert row["q/accuracy"] == pytest.approx(by_hand(module.backbone, "{query} ")[0])
+    assert row["clients/q/accuracy/mean"] == pytest.approx(sum(own) / 2)
+    assert row["clients/q/accuracy/max"] == pytest.approx(max(own))
 
 
 def test_questions_as_the_hub_has_them(tmp_path: Path) -> None:

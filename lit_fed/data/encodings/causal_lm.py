@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from string import Formatter
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from lit_fed.data.braces import columns_in
 from lit_fed.data.columns import in_memory_with_texts, row_ids
 from lit_fed.data.encodings.encoding import Encoding, column_texts, padding_id
 from lit_fed.data.encodings.learnt_tokens import cut_row, end_of_sequence, require_learnt, slices
@@ -239,29 +239,11 @@ def _parse(template: str, response: str) -> tuple[list[tuple[str, str]], str]:
         Pairs of text and the column after it, the last of them the response, and the text after
         that.
     """
-    try:
-        parsed = list(Formatter().parse(template))
-    except ValueError as error:
-        raise ValueError(
-            f"`data.encoding.template` is not well-formed: {error}, in {template!r}"
-        ) from None
-    parts: list[tuple[str, str]] = []
-    literals = ""
-    for literal, name, spec, conversion in parsed:
-        literals += literal
-        if name is None:
-            continue
-        if not name or spec or conversion:
-            raise ValueError(
-                f"`data.encoding.template` is expected to have plain columns such as {{text}} in "
-                f"braces, but got {template!r}"
-            )
-        parts.append((literals, name))
-        literals = ""
+    parts, ending = columns_in(template, "data.encoding.template")
     names = [name for _, name in parts]
     if names.count(response) != 1 or names[-1] != response:
         raise ValueError(
             f"`data.encoding.template` is expected to have {{{response}}}, the column of "
             f"`data.encoding.response`, once and as its last, but got {template!r}"
         )
-    return parts, literals
+    return parts, ending

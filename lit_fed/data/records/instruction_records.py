@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from string import Formatter
 from typing import TYPE_CHECKING, ClassVar
 
+from lit_fed.data.braces import columns_in
 from lit_fed.data.columns import in_memory_with_texts, require_values, written_values
 from lit_fed.data.records.records import Conversation, Message, Records
 
@@ -143,17 +143,9 @@ def _turn(role: str, content: str) -> Message:
 
 
 def _checked(setting: str, text: str, names: set[str]) -> str:
-    try:
-        parsed = list(Formatter().parse(text))
-    except ValueError as error:
-        raise ValueError(
-            f"`{_SETTING}.{setting}` is not well-formed: {error}, in {text!r}"
-        ) from None
-    found = [name for _, name, spec, conversion in parsed if name is not None]
-    plain = not any(spec or conversion for _, _, spec, conversion in parsed)
-    if sorted(found) != sorted(names) or not plain:
-        wanted = " and ".join(f"{{{name}}}" for name in sorted(names, reverse=True))
-        raise ValueError(
-            f"`{_SETTING}.{setting}` is expected to be a text with {wanted}, each once, but got {text!r}"
-        )
+    wanted = " and ".join(f"{{{name}}}" for name in sorted(names, reverse=True))
+    asks = f"{wanted}, each once and no other column"
+    found, _ = columns_in(text, f"{_SETTING}.{setting}", asks)
+    if sorted(name for _, name in found) != sorted(names):
+        raise ValueError(f"`{_SETTING}.{setting}` is expected to have {asks}, but got {text!r}")
     return text

@@ -66,6 +66,7 @@ class FedSDR(AveragingMixin):
     """
 
     has_client_models = True
+    trains_on_all_rows = True
     stages = (Stage(PRIVATE), Stage(SHARED))
 
     def __init__(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from string import Formatter
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -15,6 +14,7 @@ from lit_fed.backbones import CausalLM
 from lit_fed.backbones.anatomy import context_length
 from lit_fed.backbones.generation.sampling import Sampling
 from lit_fed.configuration_error import ConfigurationError
+from lit_fed.data.braces import columns_in
 from lit_fed.data.columns import require_column, row_ids, written_values
 from lit_fed.data.encodings.prompt_tokens import border
 from lit_fed.limits import require_at_least, require_instance, require_path, require_positive
@@ -379,19 +379,8 @@ def _columns(hints: Iterable[str]) -> tuple[str, ...]:
 
 
 def _columns_of(hint: str) -> list[str]:
-    try:
-        parsed = [part for part in Formatter().parse(hint) if part[1] is not None]
-    except ValueError as error:
-        raise ValueError(
-            f"`model.rewriting.hint` is not well-formed: {error}, in {hint!r}"
-        ) from None
-    names = [str(name) for _, name, _, _ in parsed]
-    plain = all(
-        name.isidentifier() and not spec and not how for _, name, spec, how in parsed if name
-    )
-    if "reference" not in names or "" in names or not plain:
-        raise ValueError(
-            "`model.rewriting.hint` is expected to have {reference} and else plain columns in braces, but got "
-            f"{hint!r}"
-        )
+    asks = "{reference} and else plain columns in braces"
+    names = [name for _, name in columns_in(hint, "model.rewriting.hint", asks)[0]]
+    if "reference" not in names or not all(map(str.isidentifier, names)):
+        raise ValueError(f"`model.rewriting.hint` is expected to have {asks}, but got {hint!r}")
     return [name for name in names if name != "reference"]

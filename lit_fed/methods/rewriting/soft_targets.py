@@ -75,7 +75,7 @@ class SoftTargets(SelfDistillation):
         """Client: mix its labels with the model's predictions; see the base class.
 
         Returns:
-            ``rows`` [N], their ids, and ``targets`` [N, C], float32.
+            ``rows`` [N], their ids in order, and ``targets`` [N, C], float32.
         """
         ids, targets = [], []
         for batch in module.batches(rows):
@@ -86,7 +86,8 @@ class SoftTargets(SelfDistillation):
             mixed = (1 - self.kappa) * known + self.kappa * predicted
             ids.append(batch["index"])
             targets.append(mixed.float())
-        return Payload({_ROWS: torch.cat(ids), _TARGETS: torch.cat(targets)})
+        in_order, order = torch.cat(ids).sort()
+        return Payload({_ROWS: in_order, _TARGETS: torch.cat(targets)[order]})
 
     def soft_targets(self, batch: Mapping[str, Tensor], prepared: Payload) -> Tensor | None:
         """Client: ỹ of a batch's rows, [B, C]; see the base class.
@@ -95,11 +96,11 @@ class SoftTargets(SelfDistillation):
             RuntimeError: If a row has none.
         """
         wanted = batch["index"].cpu()
-        ids, order = prepared.tensors[_ROWS].sort()
+        ids = prepared.tensors[_ROWS]
         places = torch.searchsorted(ids, wanted).clamp(max=len(ids) - 1)
         if bool((ids[places] != wanted).any()):
             row = int(wanted[ids[places] != wanted][0])
             raise RuntimeError(
                 f"all rows of a client are expected to have soft targets, but row {row} has none"
             )
-        return prepared.tensors[_TARGETS][order[places]].to(batch["index"].device)
+        return prepared.tensors[_TARGETS][places].to(batch["index"].device)
