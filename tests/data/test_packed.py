@@ -15,9 +15,8 @@ from tests.methods.toy_chats import chat_rows, save_chat_lm
 
 def features_of(*lengths: int) -> Features:
     rows = [list(range(10 * i + 1, 10 * i + 1 + n)) for i, n in enumerate(lengths, 1)]
-    labels = [[IGNORED, *row[1:]] for row in rows]
     padding = {"input_ids": 0, "labels": IGNORED}
-    return Features({"input_ids": rows, "labels": labels}, {"index": range(len(rows))}, padding)
+    return Features({"input_ids": rows, "labels": rows}, {"index": range(len(rows))}, padding)
 
 
 @pytest.mark.parametrize("size", [9, 12, 100])

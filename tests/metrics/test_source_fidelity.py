@@ -55,6 +55,13 @@ def test_a_recogniser_of_ones_own() -> None:
     assert values(metric) == [50.0, 50.0]
 
 
+def test_each_share_counts_the_names_of_its_own_text() -> None:
+    # of the text's names one of two is in the source, in whatever case; of the source's both are in the text
+    metric = EntityFidelity(entities=lambda text: [word for word in text.split() if word.isupper()])
+    metric.update(["ANN DORA bob carl"], ["ann BOB CARL"])
+    assert values(metric) == [50.0, 100.0]
+
+
 def test_nothing_to_tell() -> None:
     for metric in (NumberFidelity(), EntityFidelity()):
         metric.update(["nothing", ""], ["nothing here", "nor here"])

@@ -43,6 +43,19 @@ def test_they_are_labels_mixed_with_what_the_initial_model_predicts(
         np.testing.assert_allclose(prepared.tensors["targets"].numpy(), expected, atol=1e-5)
 
 
+def test_they_are_found_by_the_rows_ids_in_whatever_order_the_rows_come(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    module = classify(FedSD, toy_model, rewriting=SoftTargets())
+    rows = fit(module, tmp_path).datamodule.clients[0].rows
+    soft, turned = SoftTargets(), rows.select(range(len(rows) - 1, -1, -1))
+    batch = {"index": torch.from_numpy(row_ids(rows)[::2].copy())}
+    module.eval()
+    found = [soft.soft_targets(batch, soft.prepare(module, one)) for one in (rows, turned)]
+    torch.testing.assert_close(found[1], found[0])
+    assert not torch.equal(found[0], found[0].flip(0))
+
+
 def test_without_the_models_part_they_are_the_labels(toy_model: Path, tmp_path: Path) -> None:
     plain = fit(classify(FedAvg, toy_model), tmp_path / "plain").federation.broadcast
     soft = classify(FedSD, toy_model, rewriting=SoftTargets(kappa=0.0))
