@@ -15,10 +15,10 @@ from transformers import AutoModelForSequenceClassification
 from lit_fed import FedAvg, FederatedTrainer, FedSDR
 from lit_fed.backbones import BitFitConfig, SequenceClassifier
 from lit_fed.configuration_error import ConfigurationError
-from lit_fed.methods.rewriting import SoftTargets
+from lit_fed.methods.rewriting import NoFilter, Rewriting, SoftTargets
 from tests.federation.execution.agreement import TOLERANCE, adamw, run
 from tests.federation.toy import fast_adamw, toy_backbone, toy_data, toy_trainer, without_times
-from tests.methods.toy_methods import save_sober_model
+from tests.methods.toy_methods import continue_text, lm_data, save_sober_model, save_toy_lm
 
 
 def slow_adamw(params: Any) -> torch.optim.Optimizer:
@@ -295,6 +295,30 @@ def test_clients_rewrite_by_the_global_model_without_their_own_adapter(
         with torch.no_grad():
             logits = torch.cat([module(batch).logits for batch in module.batches(client.rows)])
         torch.testing.assert_close(made.tensors["targets"], logits.softmax(-1))
+
+
+def test_what_is_rewritten_reaches_the_private_adapter_alone(tmp_path: Path) -> None:
+    model = save_toy_lm(tmp_path / "model")
+
+    def resting(params: Any) -> torch.optim.Optimizer:
+        return torch.optim.SGD(params, lr=0.0)
+
+    def trained(name: str, **settings: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        texts = Rewriting(NoFilter(), " the {reference} and", max_new_tokens=int(name[-1]))
+        trainer = toy_trainer(tmp_path / name, max_rounds=1, clients_per_round=2)
+        given = {"rewriting": texts, "private_steps": 2, "shared_steps": 2}
+        trainer.fit(continue_text(FedSDR, model, **given | settings), lm_data())
+        own = trainer.federation.clients["client-0"].private.parts["private"].tensors
+        return dict(trainer.federation.broadcast.tensors), dict(own)
+
+    # of S that stays where it is, nothing comes to R, whatever was rewritten
+    still, other = (trained(f"still-{n}", private_optimizer=resting) for n in (1, 6))
+    assert same(still[0], other[0])
+    assert same(still[1], other[1])
+    moved, else_moved = (trained(f"moved-{n}") for n in (1, 6))
+    assert not same(moved[1], else_moved[1])
+    # R has been trained, by raw rows and beside S
+    assert not same(still[0], moved[0])
 
 
 # ---------------------------------------------------------------- settings

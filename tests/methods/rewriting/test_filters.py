@@ -52,6 +52,13 @@ def test_what_repeats_the_request_is_taken_back(text: str) -> None:
     assert LeakFilter().reason(candidate(text)) in ("repeats", "leak")
 
 
+def test_words_of_the_request_that_the_row_itself_has_are_no_repetition() -> None:
+    text = "Give the response alone, and at once."
+    assert LeakFilter().reason(candidate(text)) == "repeats"
+    assert LeakFilter().reason(candidate(text, prompt="Say: give the response alone!")) is None
+    assert LeakFilter().reason(candidate(text, reference="Give the response alone.")) is None
+
+
 @pytest.mark.parametrize("text", CLEAN)
 def test_what_answers_is_left_alone(text: str) -> None:
     assert LeakFilter().reason(candidate(text)) is None
