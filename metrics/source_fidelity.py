@@ -78,7 +78,6 @@ class SourceFidelity(RunningRatio):
         ValueError: If ``against`` is something else.
     """
 
-    higher_is_better = True
     plot_lower_bound = 0.0
     plot_upper_bound = 100.0
     what: ClassVar[str]
@@ -150,6 +149,7 @@ class NumberFidelity(SourceFidelity):
         {'number_precision': 100.0, 'number_recall': 50.0}
     """
 
+    higher_is_better = True
     what = "number"
 
     def __init__(
@@ -195,6 +195,7 @@ class EntityFidelity(SourceFidelity):
         {'entity_precision': 50.0, 'entity_recall': 33.3}
     """
 
+    higher_is_better = True
     what = "entity"
 
     def __init__(
