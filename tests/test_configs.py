@@ -425,6 +425,7 @@ def test_every_arm_takes_its_settings(
                 name, _, value = setting.removeprefix("--").partition("=")
                 found = printed
                 for key in name.split("."):
+                    found = found[-1] if isinstance(found, list) else found
                     found = found[key] if key in found else found["init_args"][key]
                 assert found == yaml.safe_load(value)
 
