@@ -12,7 +12,12 @@ if TYPE_CHECKING:
     from lit_fed.methods.semantic_consensus.bounding import bounded
     from lit_fed.methods.semantic_consensus.consensus import Consensus, PromptConsensus
     from lit_fed.methods.semantic_consensus.encoders.answer_encoder import AnswerEncoder
+    from lit_fed.methods.semantic_consensus.encoders.backbone_encoder import BackboneEncoder
+    from lit_fed.methods.semantic_consensus.encoders.calibration import calibrated_threshold
     from lit_fed.methods.semantic_consensus.encoders.hashed_ngram_encoder import HashedNgramEncoder
+    from lit_fed.methods.semantic_consensus.encoders.sentence_transformer_encoder import (
+        SentenceTransformerEncoder,
+    )
     from lit_fed.methods.semantic_consensus.payload_size import payload_ratio
     from lit_fed.methods.semantic_consensus.randomized_response import RandomizedResponse
     from lit_fed.methods.semantic_consensus.report import effective_labels, label_churn
@@ -28,6 +33,7 @@ else:
 
 __all__ = [
     "AnswerEncoder",
+    "BackboneEncoder",
     "Ballots",
     "ClusterMedoid",
     "Consensus",
@@ -40,7 +46,9 @@ __all__ = [
     "RandomClient",
     "RandomizedResponse",
     "Selector",
+    "SentenceTransformerEncoder",
     "bounded",
+    "calibrated_threshold",
     "effective_labels",
     "label_churn",
     "payload_ratio",
