@@ -15,8 +15,8 @@ def normalised(text: str) -> str:
     r"""An answer as an exact vote compares it.
 
     Compatible characters are as one (NFKC), case does not count, runs of blanks are one space, and blanks and
-    punctuation around the answer are left out, but for a sign or a point before a number. An answer of punctuation alone
-    is compared with it.
+    punctuation around the answer are left out, but for a dash or a point before it: -5 is not 5. An answer of
+    punctuation alone is compared with it.
 
     Args:
         text: The answer.
