@@ -19,6 +19,7 @@ from tests.benchmarks.consensus_of_clients import SELECTORS, answers_to
 ROOT = Path(__file__).parents[2]
 CLIENTS, PROMPTS = 50, 1000
 BLOCK = 4096
+REPEATS = 3
 GB = 10**9
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
@@ -36,13 +37,15 @@ def test_a_consensus_takes_little_more_than_encoding_its_answers(length: int) ->
         torch.ones(CLIENTS, PROMPTS, dtype=torch.float64),
     )
     every = [text for own in texts for text in own]
-    started = time.process_time()
-    for start in range(0, len(every), BLOCK):
-        encoder.encode(every[start : start + BLOCK])
-    encoding = time.process_time() - started
-    started = time.process_time()
-    found = ClusterMedoid(encoder)(votes, seed=0)
-    consensus = time.process_time() - started
+    encoding = consensus = float("inf")
+    for _ in range(REPEATS):  # in turns, and the least of each: a neighbour's work disturbs both
+        started = time.process_time()
+        for start in range(0, len(every), BLOCK):
+            encoder.encode(every[start : start + BLOCK])
+        encoding = min(encoding, time.process_time() - started)
+        started = time.process_time()
+        found = ClusterMedoid(encoder)(votes, seed=0)
+        consensus = min(consensus, time.process_time() - started)
     print(
         f"\n{PROMPTS} prompts, {CLIENTS} clients, {length} characters: encoding {encoding:.1f} s, consensus "
         f"{consensus:.1f} s, ratio {consensus / encoding:.3f}; {found.metrics['clusters']:.1f} clusters a prompt"
