@@ -42,7 +42,7 @@ def test_clients_write_learn_and_are_cut(toy_lm: Path, tmp_path: Path) -> None:
     assert consensus_rows(trainer, "pseudo_label_accuracy")[-1] > 0.3
     learnt = [row.get("clients/train/consensus/mean", 0.0) for row in trainer.federation.history]
     assert learnt[0] == 0
-    assert min(learnt[1:]) > 0
+    assert learnt[-1] > 0
     assert not [name for row in trainer.federation.history for name in row if "share/" in name]
     # a client's own greedy answer, asked for anew, is what it would have sent
     trainer.act_as_client(0)
