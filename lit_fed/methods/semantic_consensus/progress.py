@@ -21,6 +21,7 @@ class Progress:
     Attributes:
         rounds: Rounds that have been aggregated.
         made: How many consensuses there have been.
+        asked: How many prompts a client has been asked in all of them together.
         first: The round of the first one, counted from 0. None: there was none.
         losses: The mean validation loss of the clients of each round, as far as the warm-up goes by it.
         answers: What each client has answered last, see ``AnswerMemory``; nothing where that is not needed.
@@ -28,17 +29,20 @@ class Progress:
 
     rounds: int = 0
     made: int = 0
+    asked: int = 0
     first: int | None = None
     losses: tuple[float, ...] = ()
     answers: Payload = field(default_factory=Payload)
 
-    def after(self, updates: Sequence[Update], needs_losses: bool, answered: bool) -> Progress:
+    def after(
+        self, updates: Sequence[Update], needs_losses: bool, answered: int | None
+    ) -> Progress:
         """One round further.
 
         Args:
             updates: The round's.
             needs_losses: Whether the warm-up goes by the clients' validation.
-            answered: Whether clients have answered in it.
+            answered: How many prompts each client has answered in it. None: nobody was asked.
 
         Raises:
             ValueError: If no client tells of its validation, and it is needed.
@@ -52,9 +56,11 @@ class Progress:
                     f"`trainer.limit_val_batches` 0, but got null"
                 )
             losses = (*losses, sum(told) / len(told))
-        if answered and first is None:
-            first = self.rounds
-        return Progress(self.rounds + 1, self.made + answered, first, losses, self.answers)
+        made, asked = self.made, self.asked
+        if answered is not None:
+            first = self.rounds if first is None else first
+            made, asked = made + 1, asked + answered
+        return Progress(self.rounds + 1, made, asked, first, losses, self.answers)
 
     def payload(self) -> Payload:
         """All of it; read again by :meth:`read`.
@@ -66,7 +72,7 @@ class Progress:
         """
         first = -1 if self.first is None else self.first
         tensors = {
-            "counts": torch.tensor([self.rounds, self.made, first]),
+            "counts": torch.tensor([self.rounds, self.made, self.asked, first]),
             "losses": torch.tensor(self.losses, dtype=torch.float64),
         }
         return Payload(tensors, parts={"answers": self.answers})
@@ -74,7 +80,7 @@ class Progress:
     @classmethod
     def read(cls, payload: Payload) -> Progress:
         """What :meth:`payload` gave."""
-        rounds, made, first = payload.tensors["counts"].tolist()
+        rounds, made, asked, first = payload.tensors["counts"].tolist()
         losses = tuple(payload.tensors["losses"].tolist())
         answers = payload.parts.get("answers", Payload())
-        return cls(rounds, made, None if first < 0 else first, losses, answers)
+        return cls(rounds, made, asked, None if first < 0 else first, losses, answers)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lit_fed.backbones import Backbone
 from lit_fed.client import Client
+from lit_fed.configuration_error import ConfigurationError
 from lit_fed.limits import require_at_least, require_instance
 from lit_fed.losses import PseudoLabelMixin, cross_entropy
 from lit_fed.methods.semantic_consensus.answers.label_answers import LabelAnswers
@@ -28,6 +29,7 @@ from lit_fed.methods.semantic_consensus.progress import Progress
 from lit_fed.methods.semantic_consensus.prompt_choice import EveryPrompt, PromptChoice
 from lit_fed.methods.semantic_consensus.prompts import prompt_digest, public_rows
 from lit_fed.methods.semantic_consensus.schedule import ConsensusSchedule
+from lit_fed.methods.semantic_consensus.selectors.cluster_medoid import ClusterMedoid
 from lit_fed.methods.semantic_consensus.selectors.majority_vote import MajorityVote
 from lit_fed.methods.semantic_consensus.selectors.selector import Selector
 from lit_fed.methods.semantic_consensus.server import ConsensusServer
@@ -41,7 +43,7 @@ _OWN: Final = "own"
 
 
 class SemanticConsensus(PseudoLabelMixin, FederatedModule):
-    r"""Semantic consensus, after FedCoFiT: federation by what models say.
+    r"""Semantic consensus (FedCoFiT): federation by what models say.
 
     A client trains its own model on its own rows (x, y) and on the public prompts u that have a label
 
@@ -54,14 +56,16 @@ class SemanticConsensus(PseudoLabelMixin, FederatedModule):
     A batch of labelled public rows comes beside each batch of a client's own, so that a client takes as many steps as
     without them. Of what the public rows say themselves nothing is learnt.
 
-    After federated co-training: Abourayya et al., "Little is Enough: Boosting Privacy by Sharing Only Hard Labels in
-    Federated Semi-Supervised Learning" (2025), https://arxiv.org/abs/2310.05696.
+    Abourayya et al., "Beyond Parameter Aggregation: Semantic Consensus for Federated Fine-Tuning of LLMs" (2026),
+    https://arxiv.org/abs/2605.11857; for labels the same authors' "Little is Enough" (2025),
+    https://arxiv.org/abs/2310.05696.
 
     Args:
         backbone: The model of all clients that ``clients`` does not name. None: that of the first group; without
             groups the embedded classifier.
         clients: Groups of clients with a backbone of their own.
-        selector: Makes one label of the answers to a prompt. None: the exact vote.
+        selector: Makes one label of the answers to a prompt. None: the exact vote of labels, of texts the medoid of the
+            strongest cluster.
         vote_weight: How much an answer counts as a vote. None: as much as the client has rows.
         answers: How prompts are answered. None: by labels where ``backbone`` classifies, else by texts.
         prompt_choice: Which prompts are asked. None: every one.
@@ -115,7 +119,8 @@ class SemanticConsensus(PseudoLabelMixin, FederatedModule):
         self.models = ClientModels(self.backbone, self.make_optimizer, self.clients)
         by_kind = LabelAnswers if self.backbone.classifies else TextAnswers
         self.answers = by_kind() if answers is None else answers
-        self.selector = MajorityVote() if selector is None else selector
+        vote = MajorityVote if self.answers.are_few else ClusterMedoid
+        self.selector = vote() if selector is None else selector
         self.vote_weight = SizeWeight() if vote_weight is None else vote_weight
         self.prompt_choice = EveryPrompt() if prompt_choice is None else prompt_choice
         keeps = only_changed or self.prompt_choice.leaves_out
@@ -143,6 +148,11 @@ class SemanticConsensus(PseudoLabelMixin, FederatedModule):
         super().setup(stage)
         if stage == "fit" and self._trainer is None and self.consensus_rounds != 0:
             self.answers.check(self, public_rows(self.data))
+            if self.vote_weight.by_confidence and self.answers.spent(self, 1) is not None:
+                raise ConfigurationError(
+                    f"`model.vote_weight` is expected to be EqualWeight or SizeWeight where answers are under "
+                    f"differential privacy, since confidences are not, but got {type(self.vote_weight).__name__}"
+                )
             self.selector.setup(list(self.backbones.values()))
 
     def check_clients(self, clients: Collection[str], in_round: int) -> None:
@@ -247,7 +257,9 @@ class SemanticConsensus(PseudoLabelMixin, FederatedModule):
         places = self.own.asked(self)
         if places is not None and not self.self_training:
             labels, received = self._voted(updates, places), set()
-        self.server.advance(updates, answered=places is not None)
+        self.server.advance(updates, answered=None if places is None else len(places))
+        if places and (epsilon := self.answers.spent(self, self.server.progress.asked)) is not None:
+            self.server.metrics["server/epsilon"] = epsilon
         return self._next(labels, sorted(received))
 
     def _voted(self, updates: Sequence[Update], places: Sequence[int]) -> Labels:

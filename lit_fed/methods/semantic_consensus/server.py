@@ -100,7 +100,7 @@ class ConsensusServer:
             self.progress = replace(self.progress, answers=memory.payload())
         return labels
 
-    def advance(self, updates: Sequence[Update], answered: bool) -> None:
+    def advance(self, updates: Sequence[Update], answered: int | None) -> None:
         """One round further; see :meth:`Progress.after`."""
         self.progress = self.progress.after(updates, self.schedule.needs_losses, answered)
 

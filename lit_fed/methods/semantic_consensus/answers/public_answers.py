@@ -65,6 +65,15 @@ class PublicAnswers(ABC):
             public: The public set.
         """
 
+    def spent(self, module: FederatedModule, answers: int) -> float | None:
+        """ε of so many answers of a client together, where they are under differential privacy. Default: they are not.
+
+        Args:
+            module: The method.
+            answers: How many a client has given at most.
+        """
+        return None
+
     def learnable(
         self, module: FederatedModule, rows: Dataset, texts: Sequence[str]
     ) -> Dataset | None:

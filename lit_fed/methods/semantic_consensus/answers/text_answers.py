@@ -14,6 +14,7 @@ from lit_fed.data.columns import row_ids, select_rows
 from lit_fed.limits import require_at_least
 from lit_fed.losses import own_mean
 from lit_fed.methods.semantic_consensus.answers.public_answers import PublicAnswers
+from lit_fed.methods.semantic_consensus.bounding import bounded
 from lit_fed.methods.semantic_consensus.exchange import Answers, Texts
 from lit_fed.methods.teachers import silent
 
@@ -30,7 +31,7 @@ class TextAnswers(PublicAnswers):
     of an answer is the geometric mean of its tokens' probabilities, the end included, which takes one pass more.
 
     Args:
-        max_characters: Characters of an answer at most; what is longer is cut.
+        max_characters: Characters of an answer at most; what is longer is cut, by the server as well.
         max_new_tokens: Tokens that a model writes at most.
         batch_size: Prompts at once.
 
@@ -88,8 +89,8 @@ class TextAnswers(PublicAnswers):
         return Answers(texts, self._sure(module, rows, texts) if with_confidence else None)
 
     def cut(self, text: str) -> str | None:
-        """An answer without blanks around it and of no more characters than it may have; None of an empty one."""
-        return text.strip()[: self.max_characters].strip() or None
+        """An answer as it may be, see :func:`bounded`; None of an empty one."""
+        return bounded(text, self.max_characters) or None
 
     def valid(self, module: FederatedModule, texts: Texts) -> Texts:
         """All of them, cut."""

@@ -39,16 +39,20 @@ class AnswerEncoder(ABC):
             texts: N texts.
 
         Returns:
-            [N, D] in float32 on the CPU, each row of length 1; a text in which the encoder finds nothing has a row
-            of zeros, at distance 1 from every other.
+            [N, D] in float32 on the CPU, each row of length 1; [0, 0] of no texts. A text in which the encoder finds
+            nothing, or of which it makes no finite vector, has a row of zeros, at distance 1 from every other: one
+            client's text ends no run.
         """
+        if not texts:
+            return torch.zeros(0, 0)
         places: dict[str, int] = {}
         rows = [places.setdefault(text, len(places)) for text in texts]
-        vectors = self._embed(list(places)).float().cpu()
+        vectors = self._embed(list(places)).cpu()
+        vectors = vectors.masked_fill(~vectors.isfinite().all(-1, keepdim=True), 0)
         # In float64: float32 overflows at 1e19 when it squares.
         vectors = torch.nn.functional.normalize(vectors.double(), dim=-1).float()
         return vectors if len(places) == len(texts) else vectors[rows]
 
     @abstractmethod
     def _embed(self, texts: list[str]) -> Tensor:
-        """The vectors of different texts, [N, D], of any length."""
+        """The vectors of at least one text, all different, [N, D], of any length."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,9 +49,8 @@ class HashedNgramEncoder(AnswerEncoder):
             ngram_range=(self.shortest, self.longest),
             n_features=self.dimensions,
             norm=None,
+            dtype=np.float32,
         )
 
     def _embed(self, texts: list[str]) -> Tensor:
-        if not texts:
-            return torch.zeros(0, self.dimensions)
         return torch.from_numpy(self._vectorizer.transform(texts).toarray())

@@ -3,16 +3,8 @@ from collections import defaultdict
 import pytest
 import torch
 
-from lit_fed.methods.semantic_consensus import Ballots, MajorityVote
-
-NAN = float("nan")
-
-
-def vote(answers: list[list[str | None]], weights: list[list[float]] | None = None) -> Ballots:
-    shape = len(answers), len(answers[0])
-    given = torch.ones(shape) if weights is None else torch.tensor(weights)
-    clients = tuple(f"client{k}" for k in range(len(answers)))
-    return Ballots(clients, tuple(map(tuple, answers)), given.double())
+from lit_fed.methods.semantic_consensus import MajorityVote
+from tests.methods.semantic_consensus.votes import ballots
 
 
 def test_weighted_vote_against_a_plain_count() -> None:
@@ -21,7 +13,7 @@ def test_weighted_vote_against_a_plain_count() -> None:
     said = torch.randint(0, 4, (7, 60), generator=generator)
     weights = torch.rand(7, 60, generator=generator, dtype=torch.float64)
     answers = [[names[i] if i < 3 else None for i in row] for row in said.tolist()]
-    found = MajorityVote()(vote(answers, weights.tolist()), seed=0)
+    found = MajorityVote()(ballots(answers, weights.tolist()), seed=0)
     abstained = 0
     for place in range(60):
         sums: dict[str, float] = defaultdict(float)
@@ -53,19 +45,19 @@ def test_weighted_vote_against_a_plain_count() -> None:
     ],
 )
 def test_few_clients(answers: list[list[str | None]], label: str | None, confidence: float) -> None:
-    found = MajorityVote()(vote(answers), seed=0)
+    found = MajorityVote()(ballots(answers), seed=0)
     assert found.labels == (label,)
     assert found.confidence.tolist() == [confidence]
 
 
 def test_a_tie_in_weights_that_floating_point_would_break_abstains() -> None:
     weights = [[0.1], [0.2], [0.3]]
-    found = MajorityVote()(vote([["a"], ["a"], ["b"]], weights), seed=0)
+    found = MajorityVote()(ballots([["a"], ["a"], ["b"]], weights), seed=0)
     assert found.labels == (None,)
 
 
 def test_a_weight_of_zero_is_no_vote() -> None:
-    found = MajorityVote()(vote([["a"], ["b"], ["b"]], [[1.0], [0.0], [0.0]]), seed=0)
+    found = MajorityVote()(ballots([["a"], ["b"], ["b"]], [[1.0], [0.0], [0.0]]), seed=0)
     assert found.labels == ("a",)
     assert found.confidence.tolist() == [1.0]
 
@@ -74,8 +66,8 @@ def test_order_of_clients_and_prompts_plays_no_part() -> None:
     generator = torch.Generator().manual_seed(1)
     said = torch.randint(0, 2, (9, 20), generator=generator).tolist()
     answers = [[f"answer {i}" for i in row] for row in said]
-    found = MajorityVote()(vote(answers), seed=0)
-    assert MajorityVote()(vote(answers[::-1]), seed=0).labels == found.labels
-    turned = MajorityVote()(vote([row[::-1] for row in answers]), seed=0)
+    found = MajorityVote()(ballots(answers), seed=0)
+    assert MajorityVote()(ballots(answers[::-1]), seed=0).labels == found.labels
+    turned = MajorityVote()(ballots([row[::-1] for row in answers]), seed=0)
     assert turned.labels == found.labels[::-1]
     assert turned.metrics["agreement"] == pytest.approx(found.metrics["agreement"])
