@@ -1,6 +1,6 @@
-"""Semantic consensus: what clients answer on a public set, and one label made of the answers to each prompt.
+"""Semantic consensus: clients answer a public set, and the server makes one label of the answers to each prompt.
 
-What is here makes labels of answers; it knows no backbone's training, no module and no round loop.
+The parts that make labels of answers know no backbone's training, no module and no round loop.
 """
 
 from typing import TYPE_CHECKING
@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING
 from lit_fed.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from lit_fed.methods.semantic_consensus.answers.label_answers import LabelAnswers
+    from lit_fed.methods.semantic_consensus.answers.public_answers import PublicAnswers
+    from lit_fed.methods.semantic_consensus.answers.text_answers import TextAnswers
     from lit_fed.methods.semantic_consensus.ballots import Ballots
     from lit_fed.methods.semantic_consensus.bounding import bounded
+    from lit_fed.methods.semantic_consensus.client_group import ClientGroup
     from lit_fed.methods.semantic_consensus.consensus import Consensus, PromptConsensus
     from lit_fed.methods.semantic_consensus.encoders.answer_encoder import AnswerEncoder
     from lit_fed.methods.semantic_consensus.encoders.backbone_encoder import BackboneEncoder
@@ -19,6 +23,11 @@ if TYPE_CHECKING:
         SentenceTransformerEncoder,
     )
     from lit_fed.methods.semantic_consensus.payload_size import payload_ratio
+    from lit_fed.methods.semantic_consensus.prompt_choice import (
+        EveryPrompt,
+        MostDisagreed,
+        PromptChoice,
+    )
     from lit_fed.methods.semantic_consensus.randomized_response import RandomizedResponse
     from lit_fed.methods.semantic_consensus.report import effective_labels, label_churn
     from lit_fed.methods.semantic_consensus.selectors.cluster_medoid import ClusterMedoid
@@ -28,6 +37,13 @@ if TYPE_CHECKING:
     from lit_fed.methods.semantic_consensus.selectors.radial_consensus import RadialConsensus
     from lit_fed.methods.semantic_consensus.selectors.random_client import RandomClient
     from lit_fed.methods.semantic_consensus.selectors.selector import Selector
+    from lit_fed.methods.semantic_consensus.semantic_consensus import SemanticConsensus
+    from lit_fed.methods.semantic_consensus.vote_weights import (
+        ConfidenceWeight,
+        EqualWeight,
+        SizeWeight,
+        VoteWeight,
+    )
 else:
     __getattr__, __dir__ = lazy_names(__name__)
 
@@ -35,18 +51,30 @@ __all__ = [
     "AnswerEncoder",
     "BackboneEncoder",
     "Ballots",
+    "ClientGroup",
     "ClusterMedoid",
+    "ConfidenceWeight",
     "Consensus",
     "DawidSkene",
+    "EqualWeight",
+    "EveryPrompt",
     "HashedNgramEncoder",
+    "LabelAnswers",
     "MajorityVote",
     "Medoid",
+    "MostDisagreed",
+    "PromptChoice",
     "PromptConsensus",
+    "PublicAnswers",
     "RadialConsensus",
     "RandomClient",
     "RandomizedResponse",
     "Selector",
+    "SemanticConsensus",
     "SentenceTransformerEncoder",
+    "SizeWeight",
+    "TextAnswers",
+    "VoteWeight",
     "bounded",
     "calibrated_threshold",
     "effective_labels",
