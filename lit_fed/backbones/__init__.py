@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lit_fed.backbones.backbone import Backbone
     from lit_fed.backbones.bitfit import BitFitConfig
     from lit_fed.backbones.bottleneck import BottleneckConfig
+    from lit_fed.backbones.callable_generator import CallableGenerator
     from lit_fed.backbones.causal_lm import CausalLM
     from lit_fed.backbones.generation.sampling import Sampling
     from lit_fed.backbones.prediction import Prediction
@@ -23,6 +24,7 @@ __all__ = [
     "Backbone",
     "BitFitConfig",
     "BottleneckConfig",
+    "CallableGenerator",
     "CausalLM",
     "Prediction",
     "Sampling",

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lightning.fabric.utilities.rank_zero import rank_zero_warn
+
 from lit_fed.backbones import CausalLM, Sampling, TextGenerator
 from lit_fed.backbones.generation.settings import require_stop_strings
 from lit_fed.data.encodings.prompt_tokens import border
@@ -46,7 +48,7 @@ class GenerationSettings:
 def generated_texts(
     evaluation: EvaluationLoop, rows: Dataset | Sequence[str], settings: GenerationSettings
 ) -> list[str]:
-    """What the resident module answers to each row or prompt.
+    """What the resident module answers to each row or prompt; nothing where it has no answer, which a warning tells.
 
     Args:
         evaluation: Has the module, its device and its precision, and the encoding of rows.
@@ -61,7 +63,7 @@ def generated_texts(
     prompts, tokens = _prompts(evaluation, rows)
     with evaluation.fabric.autocast():
         if not isinstance(backbone, CausalLM):
-            return backbone.generate(prompts)
+            return _with_empty_ones(backbone, backbone.generate(prompts))
         texts = backbone.generate(
             tokens,
             max_new_tokens=settings.max_new_tokens,
@@ -97,6 +99,17 @@ def check_generation(
     backbone = _generator(evaluation, settings)
     if isinstance(backbone, CausalLM):
         backbone.check_prompts(_prompts(evaluation, rows)[1], settings.max_new_tokens)
+
+
+def _with_empty_ones(generator: TextGenerator, answers: Sequence[str | None]) -> list[str]:
+    """Answers of which those that are not there are empty, and are judged as such."""
+    if missing := sum(answer is None for answer in answers):
+        why = ", ".join(f"{kind} {count}" for kind, count in generator.failures.most_common())
+        rank_zero_warn(
+            f"{generator!r} has no answer to {missing} of {len(answers)} prompts ({why or 'it does not say why'}): "
+            "they are taken as empty"
+        )
+    return [answer or "" for answer in answers]
 
 
 def _generator(evaluation: EvaluationLoop, settings: GenerationSettings) -> TextGenerator:
