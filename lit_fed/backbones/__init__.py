@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lit_fed.backbones.callable_generator import CallableGenerator
     from lit_fed.backbones.causal_lm import CausalLM
     from lit_fed.backbones.generation.sampling import Sampling
+    from lit_fed.backbones.http_generator import HTTPGenerator
     from lit_fed.backbones.prediction import Prediction
     from lit_fed.backbones.sequence_classifier import SequenceClassifier
     from lit_fed.backbones.text_generator import TextGenerator
@@ -26,6 +27,7 @@ __all__ = [
     "BottleneckConfig",
     "CallableGenerator",
     "CausalLM",
+    "HTTPGenerator",
     "Prediction",
     "Sampling",
     "SequenceClassifier",
