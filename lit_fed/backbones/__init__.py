@@ -10,6 +10,7 @@ from lit_fed.lazy_names import lazy_names
 if TYPE_CHECKING:
     from lit_fed.backbones.backbone import Backbone
     from lit_fed.backbones.bitfit import BitFitConfig
+    from lit_fed.backbones.black_box import BlackBox
     from lit_fed.backbones.bottleneck import BottleneckConfig
     from lit_fed.backbones.callable_generator import CallableGenerator
     from lit_fed.backbones.causal_lm import CausalLM
@@ -24,6 +25,7 @@ else:
 __all__ = [
     "Backbone",
     "BitFitConfig",
+    "BlackBox",
     "BottleneckConfig",
     "CallableGenerator",
     "CausalLM",

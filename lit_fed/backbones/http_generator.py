@@ -40,6 +40,9 @@ class HTTPGenerator(TextGenerator):
     answered, it is the service's failure like others. Redirects are not followed: prompts and key go to ``base_url``
     alone.
 
+    A run may be gone on with at another address, with another key and other limits of time, tries and bytes; with
+    another model or other settings of answers it is another run.
+
     Args:
         base_url: The address before ``/chat/completions``, such as ``http://localhost:8000/v1``.
         model: The model's name there.
@@ -88,17 +91,17 @@ class HTTPGenerator(TextGenerator):
         max_answer_bytes: int = 65_536,
         give_up_after: int = 10,
     ) -> None:
-        self.base_url = _require_address(base_url)
+        self._address = _require_address(base_url)
         self.model = model
         self.chat = chat
-        self.api_key_env = require_variable_name("api_key_env", api_key_env)
+        self._key_variable = require_variable_name("api_key_env", api_key_env)
         self.max_new_tokens = require_at_least("max_new_tokens", max_new_tokens, 1)
         self.temperature = require_non_negative("temperature", temperature)
         if _PLACE not in template:
             raise ValueError(f"`template` is expected to have a {_PLACE}, but got {template!r:.80}")
         self.template = template
         self.settings = settings or {}
-        self.limits = EndpointLimits(
+        self._limits = EndpointLimits(
             timeout,
             prompt_timeout,
             batch_timeout,
@@ -109,6 +112,16 @@ class HTTPGenerator(TextGenerator):
         )
         self._failures: Counter[str] = Counter()
         self._has_answered = False
+
+    @property
+    def base_url(self) -> str:
+        """The address below which the API is."""
+        return self._address
+
+    @property
+    def api_key_env(self) -> str | None:
+        """The environment variable that holds the key."""
+        return self._key_variable
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r}, {self.model!r})"
@@ -164,7 +177,7 @@ class HTTPGenerator(TextGenerator):
             read_key("api_key_env", self.api_key_env),
             self._request,
             partial(answer_in_reply, chat=self.chat),
-            self.limits,
+            self._limits,
             self._has_answered,
         )
         return run_in_own_loop(lambda: asking.ask(prompts))

@@ -59,11 +59,15 @@ def generated_texts(
         TypeError: If the module's model does not generate.
         ValueError: If there is no room, or a setting is not for this model.
     """
+    # importing transformers takes a second, which only who generates should wait
+    from lit_fed.backbones.generation.stop_strings import cut_at
+
     backbone = _generator(evaluation, settings)
     prompts, tokens = _prompts(evaluation, rows)
     with evaluation.fabric.autocast():
         if not isinstance(backbone, CausalLM):
-            return _with_empty_ones(backbone, backbone.generate(prompts))
+            answers = _with_empty_ones(backbone, backbone.generate(prompts))
+            return [cut_at(answer, settings.stop) for answer in answers]
         texts = backbone.generate(
             tokens,
             max_new_tokens=settings.max_new_tokens,
@@ -120,9 +124,9 @@ def _generator(evaluation: EvaluationLoop, settings: GenerationSettings) -> Text
             f"{type(evaluation.data.encoding).__name__}, but got a {type(backbone).__name__}"
         )
     own = not isinstance(backbone, CausalLM)
-    if own and (not settings.sampling.greedy or settings.stop or settings.cache is not None):
+    if own and (not settings.sampling.greedy or settings.cache is not None):
         raise ValueError(
-            f"`sampling`, `stop` and `cache` are expected to be left out where `model.backbone` is a "
+            f"`sampling` and `cache` are expected to be left out where `model.backbone` is a "
             f"{type(backbone).__name__}, which answers in its own way"
         )
     return backbone
