@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING
 from lit_fed.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from lit_fed.methods import DDG, DDGMSI, MSI, SCAFFOLD, FedAvg, FedProx, FedSD, FedSDR
+    from lit_fed.methods import (
+        DDG,
+        DDGMSI,
+        MSI,
+        SCAFFOLD,
+        FedAvg,
+        FedProx,
+        FedSD,
+        FedSDR,
+        SemanticConsensus,
+    )
     from lit_fed.module import FederatedModule
     from lit_fed.payload import Payload
     from lit_fed.trainer import FederatedTrainer
@@ -24,4 +34,5 @@ __all__ = [
     "FederatedModule",
     "FederatedTrainer",
     "Payload",
+    "SemanticConsensus",
 ]

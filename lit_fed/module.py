@@ -578,12 +578,19 @@ class FederatedModule(LightningModule):
         self.log(f"{split}/loss", loss, batch_size=count, sync_dist=True)
         self.log(f"{split}/accuracy", right / max(count, 1), batch_size=count, sync_dist=True)
 
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """What the stage's optimizer is of, by name. Default: all that requires a gradient.
+
+        A method whose clients have different backbones leaves out those of others.
+        """
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The stage's optimizer of what requires a gradient, with a warm-up counted in the stage's own steps."""
         stage = self.stage
         make = self.make_optimizer if stage.optimizer is None else stage.optimizer
         warmup = self.warmup_steps if stage.warmup_steps is None else stage.warmup_steps
-        trained = {name: p for name, p in self.named_parameters() if p.requires_grad}
+        trained = self.trained_parameters()
         require_wide(trained)
         optimizer = make(list(trained.values()))
         factor = self.lr_factors.get(self.client.id, 1.0) if self.client else 1.0

@@ -18,6 +18,7 @@ from lit_fed.losses.mixture import mixture, mixture_top_k
 from lit_fed.losses.predictions import Predicted, TemperatureMixin, soft_predictions
 from lit_fed.losses.projector import fit_projector
 from lit_fed.losses.proximal import ProximalMixin, proximal
+from lit_fed.losses.pseudo_label import PseudoLabelMixin, pseudo_label
 from lit_fed.losses.soft_cross_entropy import soft_cross_entropy
 from lit_fed.losses.stability import StabilityMixin, stability
 from lit_fed.losses.top_k import TopK, top_k
@@ -35,6 +36,7 @@ __all__ = [
     "Perturbed",
     "Predicted",
     "ProximalMixin",
+    "PseudoLabelMixin",
     "RunningMean",
     "StabilityMixin",
     "TemperatureMixin",
@@ -56,6 +58,7 @@ __all__ = [
     "own_mean",
     "parts_of_a_batch",
     "proximal",
+    "pseudo_label",
     "semantic_deviation",
     "soft_cross_entropy",
     "soft_predictions",

@@ -1,4 +1,4 @@
-"""Federated methods: eight of them, and in folders the parts that they have.
+"""Federated methods: nine of them, and in folders the parts that they have.
 
 A method knows its paper, never the round loop; methods do not inherit from one another.
 """
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lit_fed.methods.fedsd import FedSD, FedSDR
     from lit_fed.methods.msi import MSI
     from lit_fed.methods.scaffold import SCAFFOLD
+    from lit_fed.methods.semantic_consensus import SemanticConsensus
 else:
     __getattr__, __dir__ = lazy_names(__name__)
 
@@ -29,4 +30,5 @@ __all__ = [
     "FedProx",
     "FedSD",
     "FedSDR",
+    "SemanticConsensus",
 ]

@@ -14,7 +14,7 @@ from peft import LoraConfig
 from torch import Tensor
 from torchmetrics import MeanMetric, SumMetric
 
-from lit_fed import DDG, SCAFFOLD, FedAvg, FederatedTrainer, FedProx
+from lit_fed import DDG, SCAFFOLD, FedAvg, FederatedTrainer, FedProx, SemanticConsensus
 from lit_fed.aggregation import Aggregation, FedAdam, FedExLoRA, FLoRA
 from lit_fed.backbones import CausalLM, SequenceClassifier
 from lit_fed.compression import EightBit, TopK
@@ -25,6 +25,7 @@ from lit_fed.federation import (
     ShardedClients,
     VectorizedClients,
 )
+from lit_fed.methods.semantic_consensus import ClientGroup, ConfidenceWeight
 from lit_fed.methods.teachers import AdapterTeacher
 from tests.federation.malformed_clients import WAYS, Malformed, fit
 from tests.federation.protocol_methods import Answers, TwoAdapters
@@ -111,6 +112,22 @@ def two_models(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
     backbones = [toy_backbone(folder, dropout=0.1) for folder in (model, model.parent / "other")]
     module = Answers(backbones, optimizer=fast_adamw, warmup_steps=0)
     trainer.fit(module, toy_data(num_clients=2, partitioner=IIDPartitioner()))
+    return trainer
+
+
+def consenting(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
+    """Four clients of two models exchange answers, those that have changed alone, by how sure they are."""
+    own, other = (toy_backbone(folder, 0.1) for folder in (model, model.parent / "other"))
+    module = SemanticConsensus(
+        own,
+        [ClientGroup(other, ["client-1", "client-2"])],
+        vote_weight=ConfidenceWeight(),
+        warmup_rounds=1,
+        consensus_every=1,
+        optimizer=fast_adamw,
+    )
+    trainer = toy_trainer(root, clients_per_round=4, **settings)
+    trainer.fit(module, toy_data(partitioner=IIDPartitioner()))
     return trainer
 
 
@@ -269,6 +286,7 @@ CASES: dict[str, Callable[..., FederatedTrainer | str]] = {
     "metered": metered,
     "compressed": compressed,
     "two_models": two_models,
+    "consenting": consenting,
     "failing": failing,
     "malformed": malformed,
     "too_few": too_few,

@@ -19,6 +19,7 @@ from tests.federation.execution.federation_cases import (
     CASES,
     adaptive,
     compressed,
+    consenting,
     corrected,
     failing,
     malformed,
@@ -119,6 +120,15 @@ def test_clients_of_different_models_exchange_answers(
     assert [max(t.shape[-1] for t in state.values()) for state in states] == [32, 16]
     assert set(one.broadcast.strings["answers"]) == {"good", "bad"}
     assert_same_state(last_state(two_processes / "two_models"), one)
+
+
+def test_a_consensus_is_the_same_in_two_processes(
+    toy_model: Path, two_processes: Path, tmp_path: Path
+) -> None:
+    consenting(toy_model, tmp_path / "one")
+    one = last_state(tmp_path / "one")
+    assert set(one.broadcast.parts["labels"].strings["texts"]) <= {"", "0", "1"}
+    assert_same_state(last_state(two_processes / "consenting"), one)
 
 
 def test_failures_and_an_early_end_are_known_to_all(

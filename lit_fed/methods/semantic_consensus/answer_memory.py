@@ -1,0 +1,85 @@
+"""Answer memory: what each client has answered last, as the server keeps it between rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from lit_fed.methods.semantic_consensus.exchange import Answers, Texts
+from lit_fed.payload import Payload
+
+_CLIENTS: Final = "clients"
+_TEXTS: Final = "texts"
+_CONFIDENCE: Final = "confidence"
+
+
+class AnswerMemory:
+    """Each client's last answer to each of U prompts, and how sure it was.
+
+    Args:
+        count: U.
+
+    Example:
+        >>> memory = AnswerMemory(2)
+        >>> memory.take("a", [1], Answers(("no",), None))
+        >>> memory.texts("a"), AnswerMemory.read(2, memory.payload()).texts("a")
+        ((None, 'no'), (None, 'no'))
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._texts: dict[str, list[str | None]] = {}
+        self._confidence: dict[str, Tensor] = {}
+
+    def texts(self, client: str, places: Sequence[int] | None = None) -> Texts:
+        """What a client has answered last.
+
+        Args:
+            client: Its id.
+            places: To these prompts. None: to all, [U].
+        """
+        held = self._texts.get(client, [None] * self.count)
+        return tuple(held if places is None else [held[place] for place in places])
+
+    def confidence(self, client: str) -> Tensor:
+        """How sure it was, [U]; 1 where clients do not say it, and where it has not answered."""
+        return self._confidence.get(client, torch.ones(self.count))
+
+    def take(self, client: str, places: Sequence[int], answers: Answers) -> None:
+        """Keep new answers.
+
+        Args:
+            client: Who gives them.
+            places: The prompts that they are about, [M].
+            answers: The answers.
+        """
+        held = self._texts.setdefault(client, [None] * self.count)
+        for place, text in zip(places, answers.texts, strict=True):
+            held[place] = text
+        if answers.confidence is not None:
+            sure = self._confidence.setdefault(client, torch.ones(self.count))
+            sure[list(places)] = answers.confidence.float()
+
+    def payload(self) -> Payload:
+        """All of it; read again by :meth:`read`."""
+        texts = [text or "" for held in self._texts.values() for text in held]
+        sure = [self._confidence[c].half() for c in self._texts if c in self._confidence]
+        tensors = {_CONFIDENCE: torch.stack(sure)} if sure else {}
+        return Payload(tensors, {_CLIENTS: list(self._texts), _TEXTS: texts})
+
+    @classmethod
+    def read(cls, count: int, payload: Payload | None) -> AnswerMemory:
+        """What :meth:`payload` gave; of nothing an empty one."""
+        memory = cls(count)
+        if not payload:
+            return memory
+        texts = payload.strings[_TEXTS]
+        for number, client in enumerate(payload.strings[_CLIENTS]):
+            own = texts[number * count : (number + 1) * count]
+            memory._texts[client] = [text or None for text in own]
+            if _CONFIDENCE in payload.tensors:
+                memory._confidence[client] = payload.tensors[_CONFIDENCE][number].float()
+        return memory

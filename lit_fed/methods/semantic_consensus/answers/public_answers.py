@@ -1,0 +1,102 @@
+"""Public answers: how a model answers the public prompts, and learns from their labels."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor
+
+from lit_fed.methods.semantic_consensus.exchange import Answers, Texts
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from lit_fed.module import FederatedModule
+
+
+class PublicAnswers(ABC):
+    """What is said to a public row, as a text, and how a row with such a text is learnt.
+
+    Attributes:
+        are_few: Whether there are a few different answers alone, such as labels.
+    """
+
+    are_few: ClassVar[bool] = False
+
+    @abstractmethod
+    def check(self, module: FederatedModule, public: Dataset) -> None:
+        """Say before training what cannot be answered.
+
+        Args:
+            module: The method with its data.
+            public: The public set.
+
+        Raises:
+            ConfigurationError: If the models or the rows are of another kind.
+        """
+
+    @abstractmethod
+    def answer(self, module: FederatedModule, rows: Dataset, with_confidence: bool) -> Answers:
+        """Client: answer rows.
+
+        Args:
+            module: The method, which acts as the client.
+            rows: M public rows.
+            with_confidence: Whether it says how sure it is.
+        """
+
+    @abstractmethod
+    def valid(self, module: FederatedModule, texts: Texts) -> Texts:
+        """Server: the answers, without those that cannot be one.
+
+        Args:
+            module: The method.
+            texts: What a client has sent.
+        """
+
+    @abstractmethod
+    def references(self, module: FederatedModule, public: Dataset) -> Texts:
+        """Server: what the public rows say themselves, in the form of answers: compared with, and never learnt.
+
+        Args:
+            module: The method.
+            public: The public set.
+        """
+
+    def spent(self, module: FederatedModule, answers: int) -> float | None:
+        """ε of so many answers of a client together, where they are under differential privacy. Default: they are not.
+
+        Args:
+            module: The method.
+            answers: How many a client has given at most.
+        """
+        return None
+
+    def learnable(
+        self, module: FederatedModule, rows: Dataset, texts: Sequence[str]
+    ) -> Dataset | None:
+        """Client: the rows as they are learnt. Default: as they are, since :meth:`with_labels` labels their batches.
+
+        Args:
+            module: The method, which acts as the client.
+            rows: N public rows.
+            texts: Their labels.
+
+        Returns:
+            Those of the rows that can be learnt; None if there is none.
+        """
+        return rows if len(rows) else None
+
+    def with_labels(
+        self, module: FederatedModule, batch: Mapping[str, Tensor], labels: Texts
+    ) -> dict[str, Tensor]:
+        """Client: a batch of :meth:`learnable` rows with their labels. Default: as it is.
+
+        Args:
+            module: The method.
+            batch: The batch.
+            labels: Of all public rows, [U].
+        """
+        return dict(batch)

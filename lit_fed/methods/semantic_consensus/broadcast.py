@@ -1,0 +1,71 @@
+"""Broadcast: what the server tells the clients, and each of them no more than it does not have yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from torch import Tensor
+
+from lit_fed.methods.semantic_consensus.exchange import Labels, packed, unpacked
+from lit_fed.payload import Payload
+
+_ASKED: Final = "asked"
+_LABELS: Final = "labels"
+_RECEIVED: Final = "received"
+
+
+@dataclass(frozen=True)
+class Broadcast:
+    """The labels of the last consensus, and which prompts are to be answered at the end of the round.
+
+    Attributes:
+        labels: The labels; None before the first consensus, and for a client that has them.
+        bits: The prompts to be answered, packed. None: none is.
+        received: Server: the clients that have the labels, and are not sent them again.
+    """
+
+    labels: Labels | None = None
+    bits: Tensor | None = None
+    received: frozenset[str] = field(default_factory=frozenset)
+
+    @classmethod
+    def of(cls, labels: Labels | None, asked: Tensor | None, received: Sequence[str]) -> Broadcast:
+        """A broadcast that asks for answers to the prompts of a mask, [U]; to none if that is None."""
+        return cls(labels, None if asked is None else packed(asked), frozenset(received))
+
+    def asked(self, count: int) -> list[int] | None:
+        """The prompts to be answered, of ``count``; None where no answer is asked for."""
+        if self.bits is None:
+            return None
+        places: list[int] = unpacked(self.bits, count).nonzero().flatten().tolist()
+        return places
+
+    def payload(self) -> Payload:
+        """As the server keeps it."""
+        tensors = {} if self.bits is None else {_ASKED: self.bits}
+        if self.labels is None:
+            return Payload(tensors)
+        strings = {_RECEIVED: sorted(self.received)}
+        return Payload(tensors, strings, {_LABELS: self.labels.payload()})
+
+    @classmethod
+    def read(cls, payload: Payload) -> Broadcast:
+        """What :meth:`payload` or :func:`for_client` gave."""
+        labels = Labels.read(payload.parts.get(_LABELS))
+        received = frozenset(payload.strings.get(_RECEIVED, ()))
+        return cls(labels, payload.tensors.get(_ASKED), received)
+
+
+def for_client(broadcast: Payload, client: str) -> Payload:
+    """What a client downloads of a broadcast: labels that it has already stay with it.
+
+    Args:
+        broadcast: As the server keeps it.
+        client: The client's id.
+    """
+    own = broadcast.select([_ASKED])
+    if _LABELS not in broadcast.parts or client in broadcast.strings[_RECEIVED]:
+        return own
+    return own.with_parts({_LABELS: broadcast.parts[_LABELS]})

@@ -1,0 +1,156 @@
+"""The client's side of a consensus: the labels that it learns from, and what it answers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+import torch
+from torch import Tensor
+
+from lit_fed.data.columns import select_rows
+from lit_fed.methods.semantic_consensus.answers.public_answers import PublicAnswers
+from lit_fed.methods.semantic_consensus.broadcast import Broadcast
+from lit_fed.methods.semantic_consensus.exchange import Answers, Labels, Texts
+from lit_fed.methods.semantic_consensus.prompts import prompt_digest, public_rows
+from lit_fed.payload import Payload
+
+if TYPE_CHECKING:
+    from lit_fed.module import FederatedModule
+
+_LABELS: Final = "labels"
+_SENT: Final = "sent"
+
+
+class ConsensusClient:
+    """What a client has of the consensus, and keeps from round to round.
+
+    Args:
+        answers: How it answers and learns.
+        with_confidence: Whether it sends how sure it is.
+        only_changed: Whether it sends what has changed alone.
+        batch_size: Rows of a public batch. None: as many as in one of its own.
+
+    Attributes:
+        labels: The labels that it learns from; None before the first consensus.
+    """
+
+    def __init__(
+        self,
+        answers: PublicAnswers,
+        with_confidence: bool,
+        only_changed: bool,
+        batch_size: int | None,
+    ) -> None:
+        self.answers = answers
+        self.with_confidence = with_confidence
+        self.only_changed = only_changed
+        self.batch_size = batch_size
+        self.forget()
+
+    def forget(self) -> None:
+        """Be a client that has nothing yet."""
+        self.labels: Labels | None = None
+        self._broadcast = Broadcast()
+        self._sent: Texts | None = None
+
+    def receive(self, broadcast: Broadcast) -> None:
+        """Take a broadcast; without labels the ones that are there stay."""
+        self._broadcast = broadcast
+        if broadcast.labels is not None:
+            self.labels = broadcast.labels
+
+    def asked(self, module: FederatedModule) -> list[int] | None:
+        """The prompts to be answered at the end of the round. None: no answer is asked for."""
+        if self._broadcast.bits is None:
+            return None
+        return self._broadcast.asked(len(public_rows(module.data)))
+
+    def batches(self, module: FederatedModule) -> Iterator[dict[str, Tensor]]:
+        """Batches of labelled public rows without end, each epoch in an order of its own; none without labels.
+
+        Each has a field ``confidence`` [B]. Orders follow from the seed that torch was given last, which stands for
+        the round and the client; nothing is drawn from the global generators.
+
+        Args:
+            module: The method, which acts as the client.
+
+        Raises:
+            ValueError: If the labels are about another number of prompts than the client has.
+        """
+        labels = self.labels
+        if labels is None:
+            return
+        public, places = public_rows(module.data), labels.places
+        if len(public) != len(labels.texts):
+            raise ValueError(
+                f"labels are expected for the {len(public)} prompts of `data.public`, but came for {len(labels.texts)}"
+            )
+        texts = [str(labels.texts[place]) for place in places]
+        rows = self.answers.learnable(module, select_rows(public, places), texts)
+        if rows is None:
+            return
+        draw = random.Random(f"public {torch.initial_seed()}")
+        while True:
+            for batch in module.batches(rows, draw.getrandbits(31), self.batch_size):
+                confidence = labels.confidence[batch["index"].cpu()].to(module.device)
+                labelled = self.answers.with_labels(module, batch, labels.texts)
+                yield {**labelled, "confidence": confidence}
+
+    def upload(self, module: FederatedModule) -> Payload:
+        """The answers that are asked for, or nothing.
+
+        Args:
+            module: The method, which acts as the client.
+        """
+        places = self.asked(module)
+        if places is None:
+            return Payload()
+        answers = self._answers(module, places)
+        count = len(public_rows(module.data))
+        held = list(self._sent or (None,) * count)
+        before = tuple(held[place] for place in places)
+        for place, text in zip(places, answers.texts, strict=True):
+            held[place] = text
+        self._sent = tuple(held)
+        return answers.payload(before if self.only_changed else None, prompt_digest(module.data))
+
+    def learn_from_own(self, module: FederatedModule) -> None:
+        """Take its own answers to the prompts that are asked for as labels.
+
+        Args:
+            module: The method, which acts as the client.
+        """
+        if (places := self.asked(module)) is None:
+            return
+        answers = self._answers(module, places, sure=True)
+        count = len(public_rows(module.data))
+        texts: list[str | None] = [None] * count
+        confidence = torch.zeros(count)
+        for number, place in enumerate(places):
+            texts[place] = answers.texts[number]
+            if answers.confidence is not None and texts[place] is not None:
+                confidence[place] = answers.confidence[number]
+        self.labels = Labels.of(tuple(texts), confidence)
+
+    def state(self) -> dict[str, Payload]:
+        """What stays with the client, as parts of its private state."""
+        parts = {}
+        if self.labels is not None:
+            parts[_LABELS] = self.labels.payload()
+        if self._sent is not None and self.only_changed:
+            parts[_SENT] = Payload(strings={_SENT: [text or "" for text in self._sent]})
+        return parts
+
+    def load_state(self, state: Payload) -> None:
+        """Take back what :meth:`state` gave."""
+        self.labels = Labels.read(state.parts.get(_LABELS))
+        sent = state.parts.get(_SENT)
+        self._sent = None if sent is None else tuple(text or None for text in sent.strings[_SENT])
+
+    def _answers(self, module: FederatedModule, places: list[int], sure: bool = False) -> Answers:
+        public = public_rows(module.data)
+        rows = public if len(places) == len(public) else select_rows(public, places)
+        with module.timers("answers"):
+            return self.answers.answer(module, rows, sure or self.with_confidence)

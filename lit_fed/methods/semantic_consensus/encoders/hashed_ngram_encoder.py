@@ -1,0 +1,56 @@
+"""Hashed n-gram encoder: counts of character n-grams, with nothing to download."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lit_fed.limits import require_at_least
+from lit_fed.methods.semantic_consensus.encoders.answer_encoder import AnswerEncoder
+
+
+class HashedNgramEncoder(AnswerEncoder):
+    """Counts of hashed character n-grams within words, by scikit-learn's ``HashingVectorizer``.
+
+    It sees that answers are written alike, not that they mean the same. It needs no model, no fitting and no
+    network, and the same text has the same vector in every run.
+
+    Args:
+        dimensions: D; more make fewer n-grams share one.
+        shortest: Characters of the shortest n-grams.
+        longest: Characters of the longest.
+
+    Raises:
+        ValueError: If one is below 1, or ``longest`` is below ``shortest``.
+
+    Example:
+        >>> vectors = HashedNgramEncoder().encode(["Paris", "paris.", "London"])
+        >>> (vectors @ vectors[0]).round(decimals=1)
+        tensor([1.0000, 0.7000, 0.0000])
+    """
+
+    threshold = 0.6
+
+    def __init__(self, dimensions: int = 1024, shortest: int = 2, longest: int = 4) -> None:
+        self.dimensions = require_at_least("encoder.dimensions", dimensions, 1)
+        self.shortest = require_at_least("encoder.shortest", shortest, 1)
+        self.longest = require_at_least("encoder.longest", longest, shortest)
+
+    @cached_property
+    def _vectorizer(self) -> Any:
+        from sklearn.feature_extraction.text import HashingVectorizer
+
+        return HashingVectorizer(
+            analyzer="char_wb",
+            ngram_range=(self.shortest, self.longest),
+            n_features=self.dimensions,
+            norm=None,
+            dtype=np.float32,
+        )
+
+    def _embed(self, texts: list[str]) -> Tensor:
+        return torch.from_numpy(self._vectorizer.transform(texts).toarray())

@@ -1,0 +1,40 @@
+"""The public prompts, and the digest by which clients and server know that they mean the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lit_fed.configuration_error import ConfigurationError
+from lit_fed.data.digest import rows_digest
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from lit_fed.data import FederatedDataModule
+
+
+def public_rows(data: FederatedDataModule) -> Dataset:
+    """The public set.
+
+    Raises:
+        ConfigurationError: If there is none.
+    """
+    public = data.public
+    if public is None:
+        raise ConfigurationError(
+            "`data.public` or `data.public_size` is expected where `model` is SemanticConsensus, whose clients answer "
+            "the public prompts, but there is no public set"
+        )
+    return public
+
+
+def prompt_digest(data: FederatedDataModule) -> str:
+    """A digest of the public prompts in their order, without what the rows say about their answers.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    encoding = data.encoding
+    read = set(encoding.columns.values()) - {encoding.answer_column, encoding.weight}
+    public = public_rows(data)
+    return rows_digest(public.select_columns([c for c in public.column_names if c in read]))

@@ -1,0 +1,27 @@
+"""When two answers are the same for an exact vote."""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import lru_cache
+from typing import Final
+
+_MARKS: Final = " .,;:!?\"'`“”‘’«»()[]*_-–—。，；：！？"
+
+
+@lru_cache(maxsize=1 << 14)
+def normalised(text: str) -> str:
+    r"""An answer as an exact vote compares it.
+
+    Compatible characters are as one (NFKC), case does not count, runs of blanks are one space, and blanks and
+    punctuation around the answer are left out. An answer of punctuation alone is compared with it.
+
+    Args:
+        text: The answer.
+
+    Example:
+        >>> normalised("  “New\n YORK”. "), normalised("ｙｅｓ!"), normalised("?!")
+        ('new york', 'yes', '?!')
+    """
+    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return folded.strip(_MARKS) or folded

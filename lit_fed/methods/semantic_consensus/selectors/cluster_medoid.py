@@ -1,0 +1,131 @@
+"""Cluster medoid: the most central answer of the cluster that has more than half of the vote weight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
+
+from lit_fed.backbones import Backbone
+from lit_fed.methods.semantic_consensus.ballots import Ballots, Floats, Integers
+from lit_fed.methods.semantic_consensus.consensus import Consensus, PromptConsensus
+from lit_fed.methods.semantic_consensus.encoders.answer_encoder import AnswerEncoder
+from lit_fed.methods.semantic_consensus.encoders.hashed_ngram_encoder import HashedNgramEncoder
+from lit_fed.methods.semantic_consensus.report import report
+from lit_fed.methods.semantic_consensus.selectors.exact_votes import pair_agreement
+from lit_fed.methods.semantic_consensus.selectors.selector import Selector
+from lit_fed.methods.semantic_consensus.selectors.silhouette import silhouette
+from lit_fed.methods.semantic_consensus.selectors.similarities import (
+    SimilarAnswers,
+    first_of_the_best,
+    similar_answers,
+)
+from lit_fed.methods.semantic_consensus.selectors.strict_majority import is_strict_majority
+
+
+class ClusterMedoid(Selector):
+    r"""Clusters the answers to a prompt by meaning and returns the medoid of the strongest cluster.
+
+    Abourayya et al., "Beyond Parameter Aggregation: Semantic Consensus for Federated Fine-Tuning of LLMs" (2026),
+    https://arxiv.org/abs/2605.11857. Answers are clustered by average linkage on their cosine distances, cut at
+    ``threshold``. A cluster wins with more than half of the vote weight of those who have voted; without one, as
+    in a tie, the consensus abstains. The label is the winner's medoid, the answer of the highest similarity to the
+    cluster, weighted by the votes; where several are as good, the one of the heaviest vote, then of the first
+    client. With winner W its confidence is
+
+    .. math:: \frac{\sum_{k \in W} w_k}{\sum_k w_k} \cdot
+        \frac{1}{|W| (|W| - 1)} \sum_{i \neq j \in W} \cos(e_i, e_j),
+
+    where the second factor is 1 for a winner of one client and at least 0.
+
+    Args:
+        encoder: What makes vectors of answers; default: :class:`HashedNgramEncoder`.
+        threshold: The mean cosine distance up to which clusters are joined, in [0, 2]; default: the encoder's.
+
+    Raises:
+        ValueError: If the threshold is out of range.
+
+    Example:
+        >>> import torch
+        >>> answers = (("It is Paris.", "red"), ("It is Paris!", "blue"), ("London", "green"))
+        >>> found = ClusterMedoid()(Ballots(("a", "b", "c"), answers, torch.ones(3, 2)), seed=0)
+        >>> found.labels
+        ('It is Paris.', None)
+    """
+
+    def __init__(
+        self, encoder: AnswerEncoder | None = None, threshold: float | None = None
+    ) -> None:
+        if threshold is not None and not 0 <= threshold <= 2:
+            raise ValueError(
+                f"`threshold` of ClusterMedoid is expected to be a cosine distance from 0 to 2, or null for the "
+                f"encoder's own, but got {threshold!r}"
+            )
+        self.encoder = HashedNgramEncoder() if encoder is None else encoder
+        self.threshold = threshold
+
+    def setup(self, backbones: Sequence[Backbone]) -> None:
+        """Hand the run's backbones to the encoder."""
+        self.encoder.setup(backbones)
+
+    def __call__(self, ballots: Ballots, seed: int) -> Consensus:
+        """The consensus; the seed plays no part."""
+        cut = self.encoder.threshold if self.threshold is None else self.threshold
+        prompts = [_choose(answers, cut) for answers in similar_answers(ballots, self.encoder)]
+        return report(ballots, prompts, {"threshold": cut})
+
+
+def clusters_of(cosines: Floats, threshold: float) -> Integers:
+    """The cluster of each answer, by average linkage on cosine distances.
+
+    Args:
+        cosines: [N, N].
+        threshold: The mean distance up to which clusters are joined.
+
+    Returns:
+        [N], from 0.
+
+    Example:
+        >>> clusters_of(np.array([[1.0, 0.9, 0.1], [0.9, 1.0, 0.1], [0.1, 0.1, 1.0]]), 0.3).tolist()
+        [0, 0, 1]
+    """
+    if len(cosines) < 2:
+        return np.zeros(len(cosines), dtype=np.int64)
+    tree = linkage(squareform(1 - cosines, checks=False), method="average")
+    found: Integers = fcluster(tree, threshold, criterion="distance").astype(np.int64) - 1
+    return found
+
+
+def _choose(answers: SimilarAnswers, threshold: float) -> PromptConsensus:
+    prompt, cosines = answers.prompt, answers.cosines
+    if not prompt.answers:
+        return PromptConsensus()
+    clusters = clusters_of(cosines, threshold)
+    weights = np.bincount(clusters, prompt.weights)
+    winner = int(weights.argmax())
+    share = min(float(weights[winner] / weights.sum()), 1.0)
+    found = PromptConsensus(
+        share=share,
+        agreement=pair_agreement(np.bincount(clusters)),
+        clusters=len(weights),
+        silhouette=silhouette(cosines, clusters),
+    )
+    if not is_strict_majority(share):
+        return found
+    members = (clusters == winner).nonzero()[0]
+    within = cosines[np.ix_(members, members)]
+    medoid, _ = first_of_the_best(within @ prompt.weights[members], prompt.weights[members])
+    return replace(
+        found, label=prompt.answers[members[medoid]], confidence=share * _mean_similarity(within)
+    )
+
+
+def _mean_similarity(cosines: Floats) -> float:
+    """The mean over pairs of different clients, at least 0; 1 for a single one."""
+    pairs = len(cosines) * (len(cosines) - 1)
+    if not pairs:
+        return 1.0
+    return float(np.clip((cosines.sum() - len(cosines)) / pairs, 0, 1))

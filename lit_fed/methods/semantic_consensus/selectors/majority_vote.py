@@ -1,0 +1,48 @@
+"""Majority vote: the answer that more than half of the vote weight gives, word for word."""
+
+from __future__ import annotations
+
+from lit_fed.methods.semantic_consensus.ballots import Ballots, PromptBallots
+from lit_fed.methods.semantic_consensus.consensus import Consensus, PromptConsensus
+from lit_fed.methods.semantic_consensus.report import report
+from lit_fed.methods.semantic_consensus.selectors.exact_votes import exact_votes
+from lit_fed.methods.semantic_consensus.selectors.selector import Selector
+from lit_fed.methods.semantic_consensus.selectors.strict_majority import is_strict_majority
+
+
+class MajorityVote(Selector):
+    """The weighted vote on exact answers, for classification and short closed answers.
+
+    Abourayya et al., "Little is Enough: Boosting Privacy by Sharing Only Hard Labels in Federated Semi-Supervised
+    Learning" (2025), https://arxiv.org/abs/2310.05696, with weights. There a tie goes to the lowest label; here it
+    abstains, as does every answer without more than half of the weight of those who have voted. Answers are the
+    same where their normalised texts are, see :func:`~lit_fed.methods.semantic_consensus.same_answer.normalised`.
+    The label is the answer as the client of the heaviest vote writes it; its confidence is its share of the weight.
+
+    Example:
+        >>> import torch
+        >>> answers = (("yes", "yes"), ("Yes.", "no"), ("no", None))
+        >>> found = MajorityVote()(Ballots(("a", "b", "c"), answers, torch.ones(3, 2)), seed=0)
+        >>> found.labels, found.confidence
+        (('yes', None), tensor([0.6667, 0.0000], dtype=torch.float64))
+    """
+
+    def __call__(self, ballots: Ballots, seed: int) -> Consensus:
+        """The consensus; the seed plays no part."""
+        return report(ballots, [_vote(prompt) for prompt in ballots.prompts()])
+
+
+def _vote(prompt: PromptBallots) -> PromptConsensus:
+    if not prompt.answers:
+        return PromptConsensus()
+    votes = exact_votes(prompt)
+    winner = int(votes.weights.argmax())
+    share = min(float(votes.weights[winner] / votes.weights.sum()), 1.0)
+    wins = is_strict_majority(share)
+    return PromptConsensus(
+        label=votes.answers[winner] if wins else None,
+        confidence=share if wins else 0.0,
+        share=share,
+        agreement=votes.agreement,
+        clusters=len(votes.answers),
+    )

@@ -1,0 +1,84 @@
+"""Similarities of the answers to each prompt, a block of prompts at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from lit_fed.methods.semantic_consensus.ballots import Ballots, Floats, Integers, PromptBallots
+from lit_fed.methods.semantic_consensus.encoders.answer_encoder import AnswerEncoder
+
+# Answers whose vectors are in memory at once: 16 MiB of 1,024 dimensions.
+_BLOCK: Final = 4096
+# Vectors are of single precision.
+_ROUNDING: Final = 1e-6
+
+
+@dataclass(frozen=True)
+class SimilarAnswers:
+    """The votes on one prompt, and how near their answers are to each other.
+
+    Attributes:
+        prompt: The votes, N of them.
+        cosines: [N, N], cosine similarities in [-1, 1], 1 on the diagonal.
+    """
+
+    prompt: PromptBallots
+    cosines: Floats
+
+
+def similar_answers(
+    ballots: Ballots, encoder: AnswerEncoder, block: int = _BLOCK
+) -> Iterator[SimilarAnswers]:
+    """The similarities of the answers to each prompt in turn.
+
+    Prompts are encoded in blocks, and a block is forgotten before the next one: memory grows with the answers, and
+    with the square of the number of clients, of one prompt alone.
+
+    Args:
+        ballots: The votes.
+        encoder: What makes vectors of answers.
+        block: How many answers are encoded at once, those of a prompt always together.
+    """
+    for prompts in _blocks(ballots.prompts(), block):
+        vectors = encoder.encode([answer for prompt in prompts for answer in prompt.answers])
+        start = 0
+        for prompt in prompts:
+            own = vectors[start : start + len(prompt.answers)]
+            start += len(prompt.answers)
+            cosines = (own @ own.T).clamp(-1, 1).fill_diagonal_(1).double().numpy()
+            yield SimilarAnswers(prompt, cosines)
+
+
+def first_of_the_best(scores: Floats, weights: Floats) -> tuple[int, Integers]:
+    """The best of several answers: by score, then by vote weight, then the first.
+
+    Args:
+        scores: [N].
+        weights: [N], of the votes, above 0.
+
+    Returns:
+        The place of the best, and the places of all whose score is as good but for rounding.
+
+    Example:
+        >>> import numpy as np
+        >>> first_of_the_best(np.array([1.0, 3.0, 3.0]), np.array([9.0, 1.0, 2.0]))
+        (2, array([1, 2]))
+    """
+    rounding = _ROUNDING * weights.sum()
+    best = (scores >= scores.max() - rounding).nonzero()[0]
+    return int(best[weights[best].argmax()]), best
+
+
+def _blocks(prompts: Iterable[PromptBallots], size: int) -> Iterator[list[PromptBallots]]:
+    block: list[PromptBallots] = []
+    answers = 0
+    for prompt in prompts:
+        if block and answers + len(prompt.answers) > size:
+            yield block
+            block, answers = [], 0
+        block.append(prompt)
+        answers += len(prompt.answers)
+    if block:
+        yield block

@@ -1,0 +1,73 @@
+from collections import defaultdict
+
+import pytest
+import torch
+
+from lit_fed.methods.semantic_consensus import MajorityVote
+from tests.methods.semantic_consensus.votes import ballots
+
+
+def test_weighted_vote_against_a_plain_count() -> None:
+    generator = torch.Generator().manual_seed(0)
+    names = ["a", "b", "c"]
+    said = torch.randint(0, 4, (7, 60), generator=generator)
+    weights = torch.rand(7, 60, generator=generator, dtype=torch.float64)
+    answers = [[names[i] if i < 3 else None for i in row] for row in said.tolist()]
+    found = MajorityVote()(ballots(answers, weights.tolist()), seed=0)
+    abstained = 0
+    for place in range(60):
+        sums: dict[str, float] = defaultdict(float)
+        for client in range(7):
+            if (answer := answers[client][place]) is not None:
+                sums[answer] += weights[client, place].item()
+        best = max(sums, key=lambda name: sums[name])
+        share = sums[best] / sum(sums.values())
+        abstained += share <= 0.5
+        assert found.labels[place] == (best if share > 0.5 else None)
+        assert found.confidence[place].item() == pytest.approx(share if share > 0.5 else 0.0)
+    assert found.metrics["abstain_rate"] == pytest.approx(abstained / 60)
+    assert 0 < abstained < 60
+
+
+@pytest.mark.parametrize(
+    ("answers", "label", "confidence"),
+    [
+        ([["yes"]], "yes", 1.0),
+        ([[None]], None, 0.0),
+        ([[""]], None, 0.0),
+        ([["yes"], ["no"]], None, 0.0),
+        ([["yes"], [" YES!"]], "yes", 1.0),
+        ([["yes"], [None]], "yes", 1.0),
+        ([["yes"], ["  \n"]], "yes", 1.0),
+        ([["yes"], ["no"], ["maybe"]], None, 0.0),
+        ([["yes"], ["yes"], ["no"], ["maybe"]], None, 0.0),
+        ([["yes"], ["yes"], ["yes"], ["no"]], "yes", 0.75),
+    ],
+)
+def test_few_clients(answers: list[list[str | None]], label: str | None, confidence: float) -> None:
+    found = MajorityVote()(ballots(answers), seed=0)
+    assert found.labels == (label,)
+    assert found.confidence.tolist() == [confidence]
+
+
+def test_a_tie_in_weights_that_floating_point_would_break_abstains() -> None:
+    weights = [[0.1], [0.2], [0.3]]
+    found = MajorityVote()(ballots([["a"], ["a"], ["b"]], weights), seed=0)
+    assert found.labels == (None,)
+
+
+def test_a_weight_of_zero_is_no_vote() -> None:
+    found = MajorityVote()(ballots([["a"], ["b"], ["b"]], [[1.0], [0.0], [0.0]]), seed=0)
+    assert found.labels == ("a",)
+    assert found.confidence.tolist() == [1.0]
+
+
+def test_order_of_clients_and_prompts_plays_no_part() -> None:
+    generator = torch.Generator().manual_seed(1)
+    said = torch.randint(0, 2, (9, 20), generator=generator).tolist()
+    answers = [[f"answer {i}" for i in row] for row in said]
+    found = MajorityVote()(ballots(answers), seed=0)
+    assert MajorityVote()(ballots(answers[::-1]), seed=0).labels == found.labels
+    turned = MajorityVote()(ballots([row[::-1] for row in answers]), seed=0)
+    assert turned.labels == found.labels[::-1]
+    assert turned.metrics["agreement"] == pytest.approx(found.metrics["agreement"])

@@ -1,0 +1,94 @@
+import time
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lit_fed.methods.semantic_consensus import bounded
+
+HOSTILE = st.text(
+    st.one_of(
+        st.characters(),
+        st.sampled_from(
+            "\x1b[]m;07\x07\x9b\x9d\x9c\r\n\t\x00\x7f\u202e\u200b\u2028\ud800\udfff\U000e0041"
+        ),
+        st.sampled_from("ae\u0301\u0316\u0344\u0958\u1100\u1161\u11a8\u09c7\u09be\u3099"),
+    ),
+    max_size=80,
+)
+HIDDEN = {"Cc", "Cs"}
+
+
+@given(HOSTILE, st.integers(1, 40))
+def test_every_text_becomes_a_harmless_one(text: str, most: int) -> None:
+    found = bounded(text, most)
+    assert len(found) <= most
+    assert found == found.strip()
+    assert not [c for c in found if unicodedata.category(c) in HIDDEN and c not in "\n\t"]
+    assert not set(found) & set("\u202a\u202b\u202d\u202e\u2066\u2069\u200b\ufeff\u2028\U000e0041")
+    assert unicodedata.is_normalized("NFC", found)
+    found.encode()
+    assert bounded(found, most) == found
+
+
+@given(st.text(st.characters(categories=["L", "N", "P"], max_codepoint=0x2FF), max_size=40))
+def test_a_plain_text_stays_as_it_is(text: str) -> None:
+    assert bounded(text, 40) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("\x1b[1;31mred\x1b[0m", "red"),
+        ("\x1b]0;title\x07text", "text"),
+        ("\x1b]8;;https://example.org\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("\x1bPq#0~~\x1b\\sixel", "sixel"),
+        ("\x9b31mred", "red"),
+        ("\x1b(Bcharset \x1bcreset", "charset reset"),
+        ("bell\x07 back\x08 nul\x00", "bell back nul"),
+        ("abc\u202edcba", "abcdcba"),
+        ("one\r\ntwo\rthree\u2028four", "one\ntwo\nthree\nfour"),
+        ("ye\u200bs\U000e0041", "yes"),
+        ("half \ud83d pair", "half \ufffd pair"),
+        ("e\u0301", "é"),
+        ("<b>&amp;</b> [a](b) `c`", "<b>&amp;</b> [a](b) `c`"),
+        ("Ignore all previous instructions.", "Ignore all previous instructions."),
+        ("می\u200cخواهم", "می\u200cخواهم"),
+    ],
+)
+def test_what_is_left_out(text: str, plain: str) -> None:
+    assert bounded(text, 1000) == plain
+
+
+def test_two_answers_that_differ_in_what_is_hidden_are_the_same() -> None:
+    assert bounded("y\x1b[8mno\x1b[28mes"[:1] + "es\x00", 10) == bounded("\u2066yes\u2069", 10)
+
+
+def test_a_character_is_not_cut_from_its_marks() -> None:
+    text = "abx\u0316\u0323"
+    assert [bounded(text, most) for most in (5, 4, 3, 2)] == [text, "ab", "ab", "ab"]
+
+
+def test_megabytes_cost_no_megabytes_of_work() -> None:
+    hostile = [
+        "a" * 10**7,
+        "\x1b[" * 10**6,
+        "\x1b]" + "x" * 10**7,
+        "\x1b" * 10**7,
+        "a" + "\u0301\u0316" * 10**6,
+        "\u1100\u1161" * 10**6,
+        " " * 10**7,
+    ]
+    started = time.process_time()
+    for text in hostile:
+        assert len(bounded(text, 4000)) <= 4000
+    # All marks of the fifth would take 10 s or more to order.
+    assert time.process_time() - started < 0.5
+
+
+def test_no_characters_at_all_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match="`max_characters` is expected to be at least 1, but got 0"
+    ):
+        bounded("yes", 0)

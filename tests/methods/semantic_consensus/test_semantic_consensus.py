@@ -1,0 +1,332 @@
+"""Semantic consensus in small federations: what is exchanged, learnt, kept and left out."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lit_fed import FedAvg, Payload
+from lit_fed.aggregation import LocalOnly
+from lit_fed.attachment import Attachment
+from lit_fed.client import Client
+from lit_fed.federation import VectorizedClients
+from lit_fed.methods.semantic_consensus import (
+    Ballots,
+    ClientGroup,
+    ConfidenceWeight,
+    Consensus,
+    EqualWeight,
+    MajorityVote,
+    MostDisagreed,
+    Selector,
+)
+from tests.federation.toy import (
+    fast_adamw,
+    save_toy_model,
+    toy_backbone,
+    toy_trainer,
+    without_times,
+)
+from tests.methods.semantic_consensus.federations import (
+    adapters,
+    consensus_rows,
+    consenting,
+    fitted,
+    labels_of,
+    small_data,
+)
+from tests.methods.toy_methods import save_sober_model
+
+
+@pytest.fixture(scope="module")
+def sober(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_sober_model(tmp_path_factory.mktemp("sober") / "model")
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("narrow") / "model"
+    return save_toy_model(folder, width=16, extra_words=("unheard", "of"))
+
+
+class Fixed(Selector):
+    """The labels that it is given, at a confidence."""
+
+    def __init__(self, confidence: float) -> None:
+        self.confidence = confidence
+
+    def __call__(self, ballots: Ballots, seed: int) -> Consensus:
+        labels = tuple("01"[place % 2] for place in range(ballots.num_prompts))
+        return Consensus(labels, torch.full((len(labels),), self.confidence), {})
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_texts_alone_are_exchanged_and_counted(sober: Path, tmp_path: Path) -> None:
+    trainer = fitted(tmp_path, consenting(sober, only_changed=False), max_rounds=3)
+    assert trainer.federation.ledger.rounds[0] == (3 * (20 + 16), 3 * 3)
+    # 20 labels of one character, as many confidences in half precision, and 20 bits
+    labelled = sum(map(bool, labels_of(trainer)))
+    assert trainer.federation.ledger.rounds[1][0] == 3 * (20 + 16)
+    assert trainer.federation.ledger.rounds[1][1] <= 3 * (20 + 2 * 20 + 3)
+    assert labelled > 0
+    assert not trainer.federation.broadcast.tensors.keys() - {"asked"}
+    first, second, third = adapters(trainer).values()
+    assert not same(first, second)
+    assert not same(second, third)
+    assert "clients/test/accuracy/min" in trainer.final_metrics
+    folders = sorted(path.name for path in (tmp_path / "adapter").iterdir())
+    assert folders == ["client-0", "client-1", "client-2"]
+
+
+def test_without_a_consensus_each_client_is_alone_bit_for_bit(sober: Path, tmp_path: Path) -> None:
+    alone = fitted(tmp_path / "a", consenting(sober, consensus_rounds=0), max_rounds=2)
+    method = FedAvg(toy_backbone(sober), LocalOnly(), optimizer=fast_adamw)
+    local = fitted(tmp_path / "b", method, max_rounds=2)
+    assert alone.final_metrics == local.final_metrics
+    assert alone.federation.ledger.up == alone.federation.ledger.down == 0
+
+
+def test_labels_that_abstain_and_no_weight_change_nothing(sober: Path, tmp_path: Path) -> None:
+    def after(name: str, **settings: Any) -> dict[str, Any]:
+        return adapters(fitted(tmp_path / name, consenting(sober, **settings), max_rounds=2))
+
+    class Abstains(Selector):
+        def __call__(self, ballots: Ballots, seed: int) -> Consensus:
+            count = ballots.num_prompts
+            return Consensus((None,) * count, torch.zeros(count), {})
+
+    alone = after("alone", consensus_rounds=0)
+    for name, settings in {
+        "abstains": {"selector": Abstains()},
+        "eta": {"eta": 0.0, "selector": Fixed(1.0)},
+    }.items():
+        found = after(name, **settings)
+        assert all(same(found[id], alone[id]) for id in alone), name
+    sure, half = after("sure", selector=Fixed(1.0)), after("half", selector=Fixed(0.5))
+    plain = after("plain", selector=Fixed(0.5), weigh_by_confidence=False)
+    assert not any(same(sure[id], alone[id]) for id in alone)
+    assert not any(same(sure[id], half[id]) for id in alone)
+    assert all(same(sure[id], plain[id]) for id in alone)
+    # a confidence of one half and η of one half are the same to a single term
+    eta = after("half eta", selector=Fixed(1.0), eta=0.5)
+    for id in alone:
+        for name in alone[id]:
+            torch.testing.assert_close(half[id][name], eta[id][name])
+
+
+def test_one_client_learns_from_itself(sober: Path, tmp_path: Path) -> None:
+    module = consenting(sober)
+    trainer = fitted(tmp_path, module, small_data(num_clients=1), max_rounds=2)
+    assert module.server.ballots is not None
+    assert module.server.consensus is not None
+    assert module.server.consensus.labels == module.server.ballots.answers[0]
+    assert consensus_rows(trainer, "abstain_rate") == [0.0, 0.0]
+
+
+def test_self_training_is_one_client_of_each_and_sends_nothing(sober: Path, tmp_path: Path) -> None:
+    data = {"num_clients": 1, "partitioner": None}
+    own = fitted(tmp_path / "a", consenting(sober, self_training=True), small_data(**data))
+    assert own.federation.ledger.up == 0
+    assert "labels" not in own.federation.broadcast.parts
+    believed = consenting(sober, vote_weight=ConfidenceWeight(), weigh_by_confidence=False)
+    voted = fitted(tmp_path / "b", believed, small_data(**data))
+    own_plain = consenting(sober, self_training=True, weigh_by_confidence=False)
+    plain = fitted(tmp_path / "c", own_plain, small_data(**data))
+    assert same(adapters(plain)["client-0"], adapters(voted)["client-0"])
+    assert not same(adapters(plain)["client-0"], adapters(own)["client-0"])
+
+
+def test_two_clients_abstain_where_they_differ(sober: Path, tmp_path: Path) -> None:
+    module = consenting(sober, vote_weight=EqualWeight())
+    trainer = fitted(tmp_path, module, small_data(num_clients=2), max_rounds=2)
+    assert module.server.ballots is not None
+    one, other = module.server.ballots.answers
+    expected = tuple(a if a == b else "" for a, b in zip(one, other, strict=True))
+    assert labels_of(trainer) == expected
+
+
+def test_it_is_labelled_once_or_every_other_round(sober: Path, tmp_path: Path) -> None:
+    def rounds(name: str, **settings: Any) -> list[int]:
+        trainer = fitted(tmp_path / name, consenting(sober, **settings), max_rounds=5)
+        return [i for i, row in enumerate(trainer.federation.history) if row["bytes/up"]]
+
+    assert rounds("every", warmup_rounds=2, consensus_every=2) == [1, 3]
+    assert rounds("once", warmup_rounds=2, consensus_rounds=1) == [1]
+
+
+def test_the_warm_up_ends_when_validation_stops_improving(sober: Path, tmp_path: Path) -> None:
+    def still(params: Any) -> torch.optim.Optimizer:
+        return torch.optim.SGD(params, lr=0.0)
+
+    module = consenting(sober, warmup_rounds=None, optimizer=still)
+    trainer = fitted(tmp_path, module, max_rounds=4)
+    assert [bool(row["bytes/up"]) for row in trainer.federation.history] == [False] * 3 + [True]
+    blind = consenting(sober, warmup_rounds=None)
+    with pytest.raises(RuntimeError, match=r"`model\.warmup_rounds` is expected to be a number"):
+        fitted(tmp_path / "blind", blind, max_rounds=1, limit_val_batches=0)
+
+
+def test_clients_that_train_together_do_as_one_after_the_other(
+    sober: Path, narrow: Path, tmp_path: Path
+) -> None:
+    def run(name: str, **settings: Any) -> Any:
+        group = ClientGroup(toy_backbone(narrow), ["client-1", "client-2"], slow)
+        module = consenting(sober, clients=[group], vote_weight=ConfidenceWeight())
+        data = small_data(num_clients=4)
+        return fitted(tmp_path / name, module, data, accumulate_grad_batches=2, **settings)
+
+    def slow(params: Any) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(params, lr=1e-3)
+
+    alone, together = run("alone"), run("together", execution=VectorizedClients(4))
+    assert labels_of(alone) == labels_of(together)
+    assert alone.federation.ledger == together.federation.ledger
+    widths = set()
+    for id, own in adapters(alone).items():
+        widths.add(max(tensor.shape[-1] for tensor in own.values()))
+        for name, tensor in own.items():
+            torch.testing.assert_close(tensor, adapters(together)[id][name], rtol=1e-3, atol=1e-4)
+    assert len(widths) == 2
+
+
+def test_a_group_has_its_own_optimizer_and_leaves_other_models(sober: Path, narrow: Path) -> None:
+    def slow(params: Any) -> torch.optim.Optimizer:
+        return torch.optim.SGD(params, lr=0.5)
+
+    group = ClientGroup(toy_backbone(narrow), ["client-1"], slow)
+    module = consenting(sober, clients=[group])
+    assert list(module.backbones) == ["backbone", "clients.0.backbone"]
+    for index, kind in enumerate((torch.optim.AdamW, torch.optim.SGD)):
+        module.act_as(Client(f"client-{index}", index, 1, 0, 0, 0))
+        optimizer = module.configure_optimizers()
+        assert type(optimizer) is kind
+        moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        assert moved == {id(p) for p in module.backbone.trainable().values()}
+
+
+def test_it_resumes_bit_for_bit(toy_model: Path, narrow: Path, tmp_path: Path) -> None:
+    def make() -> Any:
+        return consenting(
+            toy_model,
+            backbone=toy_backbone(toy_model, dropout=0.1),
+            clients=[ClientGroup(toy_backbone(narrow, dropout=0.1), ["client-2"])],
+            vote_weight=ConfidenceWeight(),
+            prompt_choice=MostDisagreed(7),
+        )
+
+    given = {"clients_per_round": 2}
+    whole = fitted(tmp_path / "whole", make(), max_rounds=5, **given)
+    fitted(tmp_path / "parts", make(), max_rounds=2, **given)
+    resumed = toy_trainer(tmp_path / "parts", max_rounds=5, num_sanity_val_steps=0, **given)
+    resumed.fit(make(), small_data(), ckpt_path="last")
+    ours, theirs = whole.federation, resumed.federation
+    assert without_times(ours.history) == without_times(theirs.history)
+    assert (ours.broadcast, ours.server, ours.clients) == (
+        theirs.broadcast,
+        theirs.server,
+        theirs.clients,
+    )
+    assert ours.ledger == theirs.ledger
+    assert whole.final_metrics == resumed.final_metrics
+    server = type(make()).from_run(tmp_path / "whole", make())
+    assert server.server_state() == ours.server
+
+
+def test_changes_alone_make_the_same_consensus_in_fewer_bytes(sober: Path, tmp_path: Path) -> None:
+    every = fitted(tmp_path / "every", consenting(sober, only_changed=False), max_rounds=4)
+    changes = fitted(tmp_path / "changes", consenting(sober), max_rounds=4)
+    assert labels_of(every) == labels_of(changes)
+    assert consensus_rows(every, "churn") == consensus_rows(changes, "churn")
+    assert all(same(a, adapters(changes)[id]) for id, a in adapters(every).items())
+    assert changes.federation.ledger.rounds[-1][0] < every.federation.ledger.rounds[-1][0]
+
+
+def test_a_budget_of_all_prompts_leaves_nothing_out(sober: Path, tmp_path: Path) -> None:
+    runs = [
+        fitted(tmp_path / str(budget), consenting(sober, prompt_choice=choice), max_rounds=3)
+        for budget, choice in {20: MostDisagreed(20), 0: None, 5: MostDisagreed(5)}.items()
+    ]
+    assert labels_of(runs[0]) == labels_of(runs[1])
+    assert runs[0].federation.ledger == runs[1].federation.ledger
+    assert runs[2].federation.ledger.up < runs[1].federation.ledger.up
+
+
+class Sends(Attachment):
+    """Sends something else than the client's answers."""
+
+    def __init__(self, texts: Any, digest: str | None = None) -> None:
+        super().__init__(["client-1"])
+        self.texts, self.digest = texts, digest
+
+    def upload(self, client: Any, upload: Any, broadcast: Any, memory: Any) -> Any:
+        strings = {**upload.strings, "texts": self.texts(upload.strings["texts"])}
+        if self.digest is not None:
+            strings["digest"] = [self.digest]
+        return Payload(upload.tensors, strings), memory
+
+
+@pytest.mark.parametrize(
+    ("attachment", "said"),
+    [
+        (Sends(lambda texts: texts[1:]), "20 texts in 'texts', but holds 19"),
+        (Sends(lambda texts: texts, "0123"), "of another version, '0123'"),
+    ],
+)
+def test_answers_to_other_prompts_are_refused_by_name(
+    attachment: Attachment, said: str, sober: Path, tmp_path: Path
+) -> None:
+    module = consenting(sober, only_changed=False)
+    with pytest.warns(UserWarning, match=f"client 'client-1' is left out: .*{said}"):
+        trainer = fitted(tmp_path, module, max_rounds=1, attachments=[attachment])
+    assert module.server.ballots is not None
+    assert module.server.ballots.clients == ("client-0", "client-2")
+    assert trainer.federation.failures == {"client-1": 1}
+
+
+def test_another_number_of_changes_is_refused(sober: Path, tmp_path: Path) -> None:
+    attachment = Sends(lambda texts: [*texts, "1"])
+    with pytest.warns(UserWarning, match="'client-1' is left out: .*20 answers, .* but holds 21"):
+        fitted(tmp_path, consenting(sober), max_rounds=1, attachments=[attachment])
+
+
+def test_a_client_without_an_answer_has_no_vote(sober: Path, tmp_path: Path) -> None:
+    module = consenting(sober, vote_weight=EqualWeight(), only_changed=False)
+    attachment = Sends(lambda texts: ["\x1b[31m 7"] * 10 + [""] * 10)
+    trainer = fitted(tmp_path, module, max_rounds=2, attachments=[attachment])
+    assert trainer.federation.failures == {}
+    assert module.server.ballots is not None
+    assert module.server.ballots.answers[1] == (None,) * 20
+    assert consensus_rows(trainer, "answered") == [pytest.approx(2 / 3)] * 2
+
+
+def test_a_late_client_gets_the_labels_and_the_others_not_again(
+    sober: Path, tmp_path: Path
+) -> None:
+    module = consenting(sober, consensus_rounds=1)
+    trainer = fitted(tmp_path, module, max_rounds=3)
+    assert [bool(down) for _, down in trainer.federation.ledger.rounds] == [True, True, False]
+    broadcast = trainer.federation.broadcast
+    known, late = (Client(id, 0, 1, 3, 0, 0) for id in ("client-0", "late"))
+    assert not module.broadcast_to(known, broadcast)
+    assert module.broadcast_to(late, broadcast).parts == broadcast.parts
+
+
+def test_what_the_settings_lack_is_said_in_a_line(sober: Path, tmp_path: Path) -> None:
+    module = consenting(sober, clients=[ClientGroup(toy_backbone(sober), ["client-9"])])
+    with pytest.raises(ValueError, match=r"`model\.clients\.0\.ids` .* got 'client-9'"):
+        fitted(tmp_path / "a", module)
+    groups = [ClientGroup(toy_backbone(sober), ["client-0"]) for _ in range(2)]
+    with pytest.raises(ValueError, match=r"'client-0' is in `model\.clients\.0` and"):
+        consenting(sober, clients=groups)
+    with pytest.raises(ValueError, match=r"`model\.clients\.0\.ids` is expected to name clients"):
+        consenting(sober, clients=[ClientGroup(toy_backbone(sober), [])])
+    with pytest.raises(ValueError, match=r"`data\.public` or `data\.public_size` is expected"):
+        fitted(tmp_path / "b", consenting(sober), small_data(public=None))
+    with pytest.raises(ValueError, match=r"`model\.eta` is expected to be at most 1"):
+        consenting(sober, eta=1.5)
+    with pytest.raises(TypeError, match=r"`model\.selector`"):
+        consenting(sober, selector=MajorityVote)
