@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lit_fed.backbones.backbone import Backbone
+from lit_fed.backbones.embedded.embedded_model import EmbeddedKind
 from lit_fed.backbones.prediction import Prediction
 from lit_fed.backbones.pretrained import DType, load_pretrained
 from lit_fed.limits import require_at_least
@@ -21,8 +22,8 @@ class SequenceClassifier(Backbone):
     """A Hugging Face sequence classifier.
 
     Args:
-        model: A local folder in Hugging Face format, or a name on the hub. None: the embedded
-            encoder, which is shipped with the package.
+        model: A local folder in Hugging Face format, or a name on the hub. None: an embedded model, which is shipped
+            with the package.
         num_labels: Number of classes C, at least 2. None: as many as the model's configuration names, which
             for the embedded encoder are the six of :class:`~lit_fed.data.EmbeddedMistakes`.
         peft: A PEFT configuration by its class path, such as ``peft.IA3Config``; what it leaves open
@@ -37,6 +38,7 @@ class SequenceClassifier(Backbone):
         trust_remote_code: Whether code that comes with the model may run.
         label_names: Names of the classes in their order, in the place of those of the model's configuration. None:
             those; where it has but numbers, the data's.
+        embedded: Which embedded model it is where ``model`` is None: the encoder, or the decoder with a new head.
 
     Raises:
         FileNotFoundError: If there is no such model.
@@ -76,6 +78,7 @@ class SequenceClassifier(Backbone):
         revision: str | None = None,
         trust_remote_code: bool = False,
         label_names: list[str] | None = None,
+        embedded: EmbeddedKind = "encoder",
     ) -> None:
         named: dict[str, Any] = {}
         if label_names is not None:
@@ -95,7 +98,7 @@ class SequenceClassifier(Backbone):
         if model is None:
             from lit_fed.backbones.embedded import embedded_model
 
-            model = str(embedded_model("encoder"))
+            model = str(embedded_model(embedded))
         from transformers import AutoModelForSequenceClassification
 
         pretrained = load_pretrained(
