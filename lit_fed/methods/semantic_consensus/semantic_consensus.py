@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor, nn
 
-from lit_fed.backbones import Backbone
+from lit_fed.backbones import Backbone, BlackBox
 from lit_fed.client import Client
 from lit_fed.configuration_error import ConfigurationError
 from lit_fed.limits import require_at_least, require_instance
@@ -39,6 +39,9 @@ from lit_fed.payload import Payload
 from lit_fed.specification import Specification
 from lit_fed.update import Update
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 _OWN: Final = "own"
 
 
@@ -63,7 +66,7 @@ class SemanticConsensus(PseudoLabelMixin, FederatedModule):
     Args:
         backbone: The model of all clients that ``clients`` does not name. None: that of the first group; without
             groups the embedded classifier.
-        clients: Groups of clients with a backbone of their own.
+        clients: Groups of clients with a backbone of their own, or with a black box, which answers and trains nothing.
         selector: Makes one label of the answers to a prompt. None: the exact vote of labels, of texts the medoid of the
             strongest cluster.
         vote_weight: How much an answer counts as a vote. None: as much as the client has rows.
@@ -148,12 +151,30 @@ class SemanticConsensus(PseudoLabelMixin, FederatedModule):
         super().setup(stage)
         if stage == "fit" and self._trainer is None and self.consensus_rounds != 0:
             self.answers.check(self, public_rows(self.data))
+            self._check_black_boxes()
             if self.vote_weight.by_confidence and self.answers.spent(self, 1) is not None:
                 raise ConfigurationError(
                     f"`model.vote_weight` is expected to be EqualWeight or SizeWeight where answers are under "
                     f"differential privacy, since confidences are not, but got {type(self.vote_weight).__name__}"
                 )
             self.selector.setup(list(self.backbones.values()))
+
+    def _check_black_boxes(self) -> None:
+        for name, box in self.black_boxes.items():
+            if self.vote_weight.by_confidence:
+                raise ConfigurationError(
+                    f"`model.vote_weight` is expected to be EqualWeight or SizeWeight where `model.{name}` is a black "
+                    f"box, which does not say how sure it is, but got {type(self.vote_weight).__name__}"
+                )
+            if self.answers.spent(self, 1) is not None:
+                raise ConfigurationError(
+                    f"answers under differential privacy are expected of models alone, but `model.{name}` is a black "
+                    "box, whose missing answers have no noise: leave out `model.answers.epsilon`"
+                )
+            try:
+                box.check()
+            except ConfigurationError as error:
+                raise ConfigurationError(f"`model.{name}`: {error}") from None
 
     def check_clients(self, clients: Collection[str], in_round: int) -> None:
         """Refuse groups of clients that are not there."""
@@ -164,6 +185,7 @@ class SemanticConsensus(PseudoLabelMixin, FederatedModule):
         """Be a client, with its backbone and optimizer, or the server; whoever it is has nothing yet."""
         super().act_as(client)
         self.backbone, self.make_optimizer = self.models.of(client)
+        self.stages = () if isinstance(self.backbone, BlackBox) else type(self).stages
         self.own.forget()
         self.server.progress, self.server.metrics = Progress(), {}
         self._broadcast = Broadcast()
@@ -173,6 +195,11 @@ class SemanticConsensus(PseudoLabelMixin, FederatedModule):
     def backbones(self) -> Mapping[str, Backbone]:
         """The backbones by the settings that give them, each once."""
         return self.models.named()
+
+    @property
+    def black_boxes(self) -> Mapping[str, BlackBox]:
+        """What answers in the place of backbones, by the settings that give it."""
+        return self.models.black_boxes()
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         """What the client's backbone trains, and no other client's."""
@@ -212,9 +239,14 @@ class SemanticConsensus(PseudoLabelMixin, FederatedModule):
     def upload(self) -> Payload:
         """Client: its answers, where it is asked."""
         if self.self_training:
-            self.own.learn_from_own(self)
+            if self.stages:
+                self.own.learn_from_own(self)
             return Payload()
         return self.own.upload(self)
+
+    def answer_metrics(self, rows: Dataset) -> Mapping[str, float]:
+        """Client: how good the answers of a black box are."""
+        return self.answers.judged(self, rows)
 
     def private_state(self) -> Payload:
         """Client: what it trains, its labels and what it has answered."""
@@ -235,7 +267,8 @@ class SemanticConsensus(PseudoLabelMixin, FederatedModule):
 
     def broadcast_to(self, client: Client, broadcast: Payload) -> Payload:
         """Server: what the client has not got yet."""
-        return for_client(broadcast, client.id)
+        learns = not isinstance(self.models.of(client)[0], BlackBox)
+        return for_client(broadcast, client.id, learns)
 
     def expected_upload(self) -> Specification:
         """Server: the answers that it has asked for."""
