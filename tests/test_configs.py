@@ -43,6 +43,7 @@ PATHS = sorted(
     }
 )
 NAMES = [str(path.relative_to(CONFIGS)) for path in PATHS]
+QUICK = ("lora_fedavg", "ddg_msi", "fedadam", "krum", "scaffold", "fedsd", "semantic_consensus")
 OVERLAY_NAMES = [str(path.relative_to(CONFIGS)) for path in OVERLAYS]
 CLASSIFIERS = [p for p in sorted(CONFIGS.glob("*.yaml")) if "CausalLM" not in p.read_text("utf-8")]
 METHOD = CONFIGS / "lora_fedavg.yaml"
@@ -132,25 +133,34 @@ def test_there_are_configurations() -> None:
     instructions = ["alpaca", "chats", "dolly_clients", "embedded_instructions"]
     names = [*instructions, "embedded_tasks", "sst2", "sst2_trec", "tatoeba"]
     assert [f"data/{name}.yaml" for name in names] == OVERLAY_NAMES
-    assert [path.stem for path in EVALUATIONS] == ["embedded_answers"]
-    assert [path.stem for path in BACKBONES] == ["minilm"]
+    assert [path.stem for path in EVALUATIONS] == ["answers", "embedded_answers"]
+    assert [path.stem for path in BACKBONES] == ["minilm", "smollm2"]
+    assert [path.stem for path in REWRITINGS] == ["embedded", "english", "unfiltered"]
     assert [path.stem for path in ATTACKS] == ["boosted_update", "random_update", "sign_flip"]
     assert [path.stem for path in COMPRESSIONS] == ["eight_bit", "half_precision", "top_k"]
     assert [path.stem for path in PRIVACY] == ["dp_sgd"]
     zou = ["figure4", "figure5", "table1", "table2"]
-    assert [path.stem for path in STUDIES] == ["robust", "rules", "table", *zou]
+    wang = ["aggregators", "dolly", "dolly_rewritten", "paradox", "table"]
+    assert [path.stem for path in STUDIES] == ["robust", "robust_one", "rules", *wang, *zou]
     assert "gpu/llama_7b_fsdp.yaml" in NAMES
 
 
 @pytest.mark.parametrize("path", PATHS, ids=NAMES)
-def test_names_its_command_and_is_instantiated(path: Path) -> None:
+def test_names_its_command(path: Path) -> None:
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first == f"# lit-fed fit --config configs/{path.relative_to(CONFIGS)}"
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert config["trainer"]["name"] == path.stem
 
 
-@pytest.mark.parametrize("path", PATHS, ids=NAMES)
+@pytest.mark.parametrize(
+    "path",
+    [
+        # one a kind of method and model; `make test-all` runs every one
+        pytest.param(path, id=name, marks=() if path.stem in QUICK else pytest.mark.slow)
+        for path, name in zip(PATHS, NAMES, strict=True)
+    ],
+)
 def test_runs_at_its_smallest_size(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from lit_fed.callbacks import RoundProfiler
 from tests.federation.toy import save_toy_model, toy_data, toy_module, toy_trainer
 
 
+@pytest.mark.slow
 def test_profiles_one_round_under_its_phases(tmp_path: Path) -> None:
     model = save_toy_model(tmp_path / "model")
     trainer = toy_trainer(tmp_path / "run", max_rounds=2, callbacks=[RoundProfiler()])

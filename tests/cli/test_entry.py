@@ -144,6 +144,7 @@ def test_a_wrong_command_is_one_line(
     assert said in line
 
 
+@pytest.mark.slow
 def test_the_console_script_finds_a_package_in_the_current_folder(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "__init__.py").write_text("")

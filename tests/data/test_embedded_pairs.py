@@ -37,6 +37,7 @@ def test_no_sentence_occurs_twice(rows: dict[str, Dataset], column: str) -> None
     assert len(sentences) == len(set(sentences)) == 3000 * len(SPLITS)
 
 
+@pytest.mark.slow
 def test_splits_stay_disjoint_under_other_sizes_and_seeds(rows: dict[str, Dataset]) -> None:
     train = EmbeddedPairs("train", size=20_000, seed=7).load()
     assert len(set(train["english"])) == len(set(train["chinese"])) == 20_000

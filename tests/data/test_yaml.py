@@ -84,6 +84,7 @@ def test_errors_name_the_setting() -> None:
         build("data: {partitioner: {class_path: DirichletPartitioner, init_args: {alpha: -1}}}")
 
 
+@pytest.mark.slow
 def test_help_reads_no_data_library() -> None:
     # What datasets and pandas take to import would be felt in every `lit-fed --help`.
     program = (

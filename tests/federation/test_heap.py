@@ -26,6 +26,7 @@ print(before, between, resident())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(_libc() is None, reason="needs glibc")
 def test_gaps_go_back_when_enough_has_been_kept() -> None:
     child = subprocess.run(

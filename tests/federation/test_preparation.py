@@ -69,6 +69,7 @@ def test_every_client_prepares_once_with_the_module_as_built(
     torch.testing.assert_close(prepared.tensors["mean"], mean, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_clients_prepare_goes_on_with_those_that_are_left(
     toy_model: Path, tmp_path: Path
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_finished_round_keeps_what_was_prepared(toy_model: Path, tmp_path: Pat
     assert same(resumed.federation, whole.federation)
 
 
+@pytest.mark.slow
 def test_what_another_seed_prepared_is_not_taken(toy_model: Path, tmp_path: Path) -> None:
     process(toy_model, tmp_path / "killed", 1, 2)
     with pytest.warns(UserWarning, match="has no checkpoint yet"):

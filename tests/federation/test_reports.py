@@ -48,7 +48,7 @@ def another_second() -> None:
 
 
 @pytest.mark.parametrize("instant", INSTANTS)
-@pytest.mark.parametrize("round_", [1, 2])
+@pytest.mark.parametrize("round_", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_report_that_was_broken_off_is_made_up_for(
     instant: str, round_: int, toy_model: Path, tmp_path: Path, whole: Path
 ) -> None:

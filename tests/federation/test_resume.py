@@ -38,7 +38,13 @@ def assert_same_run(trainer: Any, other: Any) -> None:
     assert trainer.final_metrics == other.final_metrics
 
 
-@pytest.mark.parametrize("instant", INSTANTS)
+@pytest.mark.parametrize(
+    "instant",
+    [
+        pytest.param(one, marks=() if one == "client" else pytest.mark.slow, id=one)
+        for one in INSTANTS
+    ],
+)
 def test_a_run_killed_at_any_instant_goes_on_bit_for_bit(
     instant: str, toy_model: Path, tmp_path: Path, uninterrupted: Any
 ) -> None:

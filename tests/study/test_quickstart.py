@@ -32,6 +32,7 @@ def test_the_clients_mean_stands_where_there_is_no_global_model(tmp_path: Path) 
     ]
 
 
+@pytest.mark.slow
 def test_it_runs_and_runs_nothing_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["quickstart", "--seeds=1", f"--root={tmp_path / 'first hour'}", "--"]
     small = ["--trainer.max_rounds=1", "--trainer.limit_train_batches=1"]

@@ -96,6 +96,7 @@ def without_dropout(folder: Path, rule: Rule, root: Path, **settings: Any) -> Fe
     return trainer
 
 
+@pytest.mark.slow
 def test_sharded_clients_are_whole_ones(toy_model: Path, two_processes: Path) -> None:
     for name in SHARDED:
         without_dropout(toy_model, RULES[name], two_processes / "whole" / name)

@@ -40,6 +40,7 @@ class Updates(Callback):
 # ---------------------------------------------------------------- without a trainer
 
 
+@pytest.mark.slow
 def test_a_client_runs_in_a_process_that_has_nothing_else(toy_model: Path, tmp_path: Path) -> None:
     """Its second round, with a private adapter, moments and a warm-up under way, is the trainer's."""
     updates = Updates()

@@ -57,6 +57,7 @@ def ended(process: subprocess.Popen[str], within: float) -> tuple[int, str]:
     return process.returncode, said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [[], pytest.param(["sharded"], marks=pytest.mark.slow)])
 def test_processes_that_all_start_find_each_other(kind: list[str]) -> None:
     code, said = ended(start(2, 300, -1, "nowhere", *kind), within=200)

@@ -32,6 +32,7 @@ def test_rewrites_by_default_as_the_model_can(model: Path, toy_model: Path) -> N
     assert isinstance(FedSD(toy_backbone(toy_model)).rewriting, SoftTargets)
 
 
+@pytest.mark.slow
 def test_resumed_is_whole_also_when_killed_while_clients_rewrite(
     model: Path, tmp_path: Path
 ) -> None:

@@ -140,6 +140,7 @@ def test_what_was_not_run_was_not_tested(root: Path, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_more_studies_make_each_verdict_harder(root: Path) -> None:
     alone, both = page({"One": root}), page({"One": root, "Same": root})
     p = [float(row(text.split("## Same")[0], "SRS rises")[4]) for text in (alone, both)]
