@@ -110,6 +110,10 @@ def test_a_medoid_of_several_is_of_the_heaviest_vote_and_then_the_first_client()
     weighted = ballots([["a"], ["a2"], ["a3"]], [[1.0], [1.0], [1.0]])
     assert ClusterMedoid(PLANE)(weighted, seed=0).labels == ("a3",)
     assert ClusterMedoid(PLANE)(ballots([["a"], ["a2"]], [[1.0], [2.0]]), seed=0).labels == ("a2",)
+    alike = GivenVectors({"one": at(0), "two": at(0), "three": at(0)})
+    weights = [[1.0], [2.0], [2.0]]
+    found = ClusterMedoid(alike)(ballots([["one"], ["two"], ["three"]], weights), seed=0)
+    assert found.labels == ("two",)
 
 
 def test_the_cut() -> None:
