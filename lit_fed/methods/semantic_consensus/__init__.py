@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lit_fed.methods.semantic_consensus.consensus import Consensus, PromptConsensus
     from lit_fed.methods.semantic_consensus.encoders.answer_encoder import AnswerEncoder
     from lit_fed.methods.semantic_consensus.encoders.hashed_ngram_encoder import HashedNgramEncoder
+    from lit_fed.methods.semantic_consensus.own_models import OwnModelsMixin
     from lit_fed.methods.semantic_consensus.payload_size import payload_ratio
     from lit_fed.methods.semantic_consensus.prompt_choice import (
         EveryPrompt,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from lit_fed.methods.semantic_consensus.selectors.random_client import RandomClient
     from lit_fed.methods.semantic_consensus.selectors.selector import Selector
     from lit_fed.methods.semantic_consensus.semantic_consensus import SemanticConsensus
+    from lit_fed.methods.semantic_consensus.soft_consensus import SoftConsensus
     from lit_fed.methods.semantic_consensus.vote_weights import (
         ConfidenceWeight,
         EqualWeight,
@@ -57,6 +59,7 @@ __all__ = [
     "MajorityVote",
     "Medoid",
     "MostDisagreed",
+    "OwnModelsMixin",
     "PromptChoice",
     "PromptConsensus",
     "PublicAnswers",
@@ -66,6 +69,7 @@ __all__ = [
     "Selector",
     "SemanticConsensus",
     "SizeWeight",
+    "SoftConsensus",
     "TextAnswers",
     "VoteWeight",
     "bounded",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lit_fed.backbones import Backbone
 from lit_fed.client import Client
@@ -19,12 +19,9 @@ from lit_fed.methods.semantic_consensus.answers.public_answers import PublicAnsw
 from lit_fed.methods.semantic_consensus.answers.text_answers import TextAnswers
 from lit_fed.methods.semantic_consensus.broadcast import Broadcast, for_client
 from lit_fed.methods.semantic_consensus.client import ConsensusClient
-from lit_fed.methods.semantic_consensus.client_group import (
-    ClientGroup,
-    ClientModels,
-    first_backbone,
-)
+from lit_fed.methods.semantic_consensus.client_group import ClientGroup
 from lit_fed.methods.semantic_consensus.exchange import Answers, Labels, require_digest
+from lit_fed.methods.semantic_consensus.own_models import OwnModelsMixin
 from lit_fed.methods.semantic_consensus.progress import Progress
 from lit_fed.methods.semantic_consensus.prompt_choice import EveryPrompt, PromptChoice
 from lit_fed.methods.semantic_consensus.prompts import prompt_digest, public_rows
@@ -34,15 +31,12 @@ from lit_fed.methods.semantic_consensus.selectors.majority_vote import MajorityV
 from lit_fed.methods.semantic_consensus.selectors.selector import Selector
 from lit_fed.methods.semantic_consensus.server import ConsensusServer
 from lit_fed.methods.semantic_consensus.vote_weights import SizeWeight, VoteWeight
-from lit_fed.module import FederatedModule
 from lit_fed.payload import Payload
 from lit_fed.specification import Specification
 from lit_fed.update import Update
 
-_OWN: Final = "own"
 
-
-class SemanticConsensus(PseudoLabelMixin, FederatedModule):
+class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
     r"""Semantic consensus (FedCoFiT): federation by what models say.
 
     A client trains its own model on its own rows (x, y) and on the public prompts u that have a label
@@ -76,7 +70,7 @@ class SemanticConsensus(PseudoLabelMixin, FederatedModule):
         only_changed: Whether a client sends those answers alone that differ from what it has sent last.
         public_batch_size: Public rows beside each batch of a client's own. None: as many as in it.
         self_training: Whether each client learns from its own answers instead, which nobody gets to know.
-        **kwargs: Of the loss term, the optimizer and its warm-up.
+        **kwargs: Of the loss term, the clients' models, the optimizer and its warm-up.
 
     Raises:
         TypeError: If a part is of another class.
@@ -85,8 +79,6 @@ class SemanticConsensus(PseudoLabelMixin, FederatedModule):
     Attributes:
         server: The server's side, with the votes and the consensus that it has made last.
     """
-
-    has_global_model = False
 
     def __init__(
         self,
@@ -105,7 +97,7 @@ class SemanticConsensus(PseudoLabelMixin, FederatedModule):
         self_training: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(backbone=first_backbone(backbone, clients), **kwargs)
+        super().__init__(backbone=backbone, clients=clients, **kwargs)
         require_instance("model.selector", selector, Selector)
         require_instance("model.vote_weight", vote_weight, VoteWeight)
         require_instance("model.answers", answers, PublicAnswers)
@@ -115,8 +107,6 @@ class SemanticConsensus(PseudoLabelMixin, FederatedModule):
         self.warmup_rounds, self.consensus_every = warmup_rounds, consensus_every
         self.consensus_rounds, self.only_changed = consensus_rounds, only_changed
         self.public_batch_size, self.self_training = public_batch_size, self_training
-        self.clients = clients or []
-        self.models = ClientModels(self.backbone, self.make_optimizer, self.clients)
         by_kind = LabelAnswers if self.backbone.classifies else TextAnswers
         self.answers = by_kind() if answers is None else answers
         vote = MajorityVote if self.answers.are_few else ClusterMedoid
@@ -155,30 +145,13 @@ class SemanticConsensus(PseudoLabelMixin, FederatedModule):
                 )
             self.selector.setup(list(self.backbones.values()))
 
-    def check_clients(self, clients: Collection[str], in_round: int) -> None:
-        """Refuse groups of clients that are not there."""
-        super().check_clients(clients, in_round)
-        self.models.check(clients)
-
     def act_as(self, client: Client | None) -> None:
         """Be a client, with its backbone and optimizer, or the server; whoever it is has nothing yet."""
         super().act_as(client)
-        self.backbone, self.make_optimizer = self.models.of(client)
         self.own.forget()
         self.server.progress, self.server.metrics = Progress(), {}
         self._broadcast = Broadcast()
         self._public = None
-
-    @property
-    def backbones(self) -> Mapping[str, Backbone]:
-        """The backbones by the settings that give them, each once."""
-        return self.models.named()
-
-    def trained_parameters(self) -> dict[str, nn.Parameter]:
-        """What the client's backbone trains, and no other client's."""
-        own = {id(parameter) for parameter in self.backbone.parameters()}
-        others = {id(p) for b in self.backbones.values() for p in b.parameters()} - own
-        return {n: p for n, p in super().trained_parameters().items() if id(p) not in others}
 
     # ---------------------------------------------------------------- a client's round
 
@@ -218,13 +191,11 @@ class SemanticConsensus(PseudoLabelMixin, FederatedModule):
 
     def private_state(self) -> Payload:
         """Client: what it trains, its labels and what it has answered."""
-        own = {_OWN: super().private_state(), **self.own.state()}
-        return Payload(self.backbone.trainable()).with_parts({n: p for n, p in own.items() if p})
+        return super().private_state().with_parts(self.own.state())
 
     def load_private_state(self, state: Payload) -> None:
         """Client: take them back."""
-        self.backbone.load_trainable(state.tensors)
-        super().load_private_state(state.parts.get(_OWN, Payload()))
+        super().load_private_state(state)
         self.own.load_state(state)
 
     # ---------------------------------------------------------------- the server's
