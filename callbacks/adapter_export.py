@@ -11,6 +11,7 @@ from urllib.parse import quote
 from lightning.pytorch.utilities import rank_zero_info
 
 from lit_fed.atomic_files import whole_folder
+from lit_fed.backbones import BlackBox
 from lit_fed.callbacks.federated_callback import FederatedCallback
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class AdapterExport(FederatedCallback):
     ``adapter/<client>``, of those that have taken part; the client's name is percent-encoded and, where that
     is long or differs from another's in upper and lower case only, followed by the client's position. Where clients
     have models of their own beside the global one (``has_client_models``), these are in ``client_adapters/<client>``;
-    one of several adapters, such as FedSDR's, is saved as one.
+    one of several adapters, such as FedSDR's, is saved as one. A client whose model is a black box has nothing to be
+    saved.
 
     Args:
         clients: Whether the clients' own models are saved.
@@ -90,6 +92,8 @@ def _save_clients(trainer: FederationView, module: FederatedModule, folder: Path
     for index, client in enumerate(trainer.datamodule.clients):
         if client.id in states and states[client.id].rounds:
             trainer.act_as_client(index)
+            if isinstance(module.backbone, BlackBox):
+                continue
             own = folder and folder / names[index]
             module.backbone.save_pretrained(own, *module.backbone.active_adapters)
     trainer.act_as_server()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lit_fed.backbones import CausalLM
+from lit_fed.backbones import BlackBox, CausalLM
 from lit_fed.backbones.likelihood import log_likelihoods, prompt_and_rest
 from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
 from lit_fed.data.braces import PLAIN, columns_in
@@ -34,7 +34,8 @@ class MultipleChoice(PeriodicEvaluation):
     question, and ``<name>/accuracy_normalized``, by that divided by the choice's characters; both are shares from 0
     to 1 (:class:`~lit_fed.metrics.MultipleChoiceAccuracy`). Guessing gives one over the number of choices. Where
     clients have models of their own, as without a global model and beside that of :class:`~lit_fed.FedSDR`, each of
-    them is asked, and the row has ``clients/<name>/accuracy/mean``, ``/std``, ``/min`` and ``/max`` and so on.
+    them is asked, and the row has ``clients/<name>/accuracy/mean``, ``/std``, ``/min`` and ``/max`` and so on. A client
+    whose model is a black box is not asked: it does not say how likely a choice is.
 
     The settings for some data sets, as they are on the Hugging Face hub:
 
@@ -120,7 +121,9 @@ class MultipleChoice(PeriodicEvaluation):
 
     def _ask(self, trainer: FederationView, module: FederatedModule) -> dict[str, float]:
         """The two accuracies of the model that the module is now, by name."""
-        backbone = module.backbone
+        backbone: Any = module.backbone
+        if isinstance(backbone, BlackBox):  # it says nothing of how likely a choice is
+            return {}
         if not isinstance(backbone, CausalLM):  # a method whose clients differ may have others
             raise TypeError(
                 "MultipleChoice expects every client to have a CausalLM, but one has a "

@@ -536,6 +536,17 @@ class FederatedModule(LightningModule):
         """The batch's row ids ``index`` [B] and ``logits`` [B, C] or [B, L, V]."""
         return {"index": batch["index"], "logits": self(batch).logits}
 
+    def answer_metrics(self, rows: Dataset) -> Mapping[str, float]:
+        """How good the answers of a client are whose model is a :class:`~lit_fed.backbones.BlackBox`. Default: nothing.
+
+        Args:
+            rows: The rows that are evaluated, which are no batches for it.
+
+        Returns:
+            Metrics by name, such as ``accuracy``; an evaluation logs them as ``val/…`` or ``test/…``.
+        """
+        return {}
+
     @contextmanager
     def predicting(self, labels: Sequence[int] | None) -> Iterator[None]:
         """Evaluate within the block as if there were only these classes, as where the task is known.

@@ -10,9 +10,12 @@ from lit_fed.lazy_names import lazy_names
 if TYPE_CHECKING:
     from lit_fed.backbones.backbone import Backbone
     from lit_fed.backbones.bitfit import BitFitConfig
+    from lit_fed.backbones.black_box import BlackBox
     from lit_fed.backbones.bottleneck import BottleneckConfig
+    from lit_fed.backbones.callable_generator import CallableGenerator
     from lit_fed.backbones.causal_lm import CausalLM
     from lit_fed.backbones.generation.sampling import Sampling
+    from lit_fed.backbones.http_generator import HTTPGenerator
     from lit_fed.backbones.prediction import Prediction
     from lit_fed.backbones.sequence_classifier import SequenceClassifier
     from lit_fed.backbones.text_generator import TextGenerator
@@ -22,8 +25,11 @@ else:
 __all__ = [
     "Backbone",
     "BitFitConfig",
+    "BlackBox",
     "BottleneckConfig",
+    "CallableGenerator",
     "CausalLM",
+    "HTTPGenerator",
     "Prediction",
     "Sampling",
     "SequenceClassifier",

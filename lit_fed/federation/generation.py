@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lightning.fabric.utilities.rank_zero import rank_zero_warn
+
 from lit_fed.backbones import CausalLM, Sampling, TextGenerator
 from lit_fed.backbones.generation.settings import require_stop_strings
 from lit_fed.data.encodings.prompt_tokens import border
@@ -46,7 +48,7 @@ class GenerationSettings:
 def generated_texts(
     evaluation: EvaluationLoop, rows: Dataset | Sequence[str], settings: GenerationSettings
 ) -> list[str]:
-    """What the resident module answers to each row or prompt.
+    """What the resident module answers to each row or prompt; nothing where it has no answer, which a warning tells.
 
     Args:
         evaluation: Has the module, its device and its precision, and the encoding of rows.
@@ -57,11 +59,15 @@ def generated_texts(
         TypeError: If the module's model does not generate.
         ValueError: If there is no room, or a setting is not for this model.
     """
+    # importing transformers takes a second, which only who generates should wait
+    from lit_fed.backbones.generation.stop_strings import cut_at
+
     backbone = _generator(evaluation, settings)
     prompts, tokens = _prompts(evaluation, rows)
     with evaluation.fabric.autocast():
         if not isinstance(backbone, CausalLM):
-            return backbone.generate(prompts)
+            answers = _with_empty_ones(backbone, backbone.generate(prompts))
+            return [cut_at(answer, settings.stop) for answer in answers]
         texts = backbone.generate(
             tokens,
             max_new_tokens=settings.max_new_tokens,
@@ -99,6 +105,17 @@ def check_generation(
         backbone.check_prompts(_prompts(evaluation, rows)[1], settings.max_new_tokens)
 
 
+def _with_empty_ones(generator: TextGenerator, answers: Sequence[str | None]) -> list[str]:
+    """Answers of which those that are not there are empty, and are judged as such."""
+    if missing := sum(answer is None for answer in answers):
+        why = ", ".join(f"{kind} {count}" for kind, count in generator.failures.most_common())
+        rank_zero_warn(
+            f"{generator!r} has no answer to {missing} of {len(answers)} prompts ({why or 'it does not say why'}): "
+            "they are taken as empty"
+        )
+    return [answer or "" for answer in answers]
+
+
 def _generator(evaluation: EvaluationLoop, settings: GenerationSettings) -> TextGenerator:
     backbone = evaluation.resident.module.backbone
     if not isinstance(backbone, TextGenerator):
@@ -107,9 +124,9 @@ def _generator(evaluation: EvaluationLoop, settings: GenerationSettings) -> Text
             f"{type(evaluation.data.encoding).__name__}, but got a {type(backbone).__name__}"
         )
     own = not isinstance(backbone, CausalLM)
-    if own and (not settings.sampling.greedy or settings.stop or settings.cache is not None):
+    if own and (not settings.sampling.greedy or settings.cache is not None):
         raise ValueError(
-            f"`sampling`, `stop` and `cache` are expected to be left out where `model.backbone` is a "
+            f"`sampling` and `cache` are expected to be left out where `model.backbone` is a "
             f"{type(backbone).__name__}, which answers in its own way"
         )
     return backbone

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.utilities import move_data_to_device
 
+from lit_fed.backbones import BlackBox
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation.client.events import Events
 from lit_fed.federation.client.local_batches import limited
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 Split = Literal["validation", "test", "predict"]
+_LOGGED: Final = {"validation": "val", "test": "test"}
 
 
 class EvaluationLoop:
@@ -45,6 +47,8 @@ class EvaluationLoop:
     ) -> dict[str, float]:
         """Means of what the module logs in ``validation_step`` or ``test_step`` over ``rows``.
 
+        A client whose model is a black box is judged by its answers, without batches and their hooks.
+
         Args:
             rows: The rows.
             split: Which step is run.
@@ -63,11 +67,11 @@ class EvaluationLoop:
         step = getattr(self.resident.wrapped, f"{split}_step")
         self.events.report(module, f"on_{split}_start")
         self.events.report(module, f"on_{split}_epoch_start")
-        with torch.no_grad():
-            for index, batch in self._batches(rows, split, limit):
-                with self.fabric.autocast():
-                    output = step(batch, index)
-                self.events.report(module, f"on_{split}_batch_end", output, batch, index)
+        if isinstance(module.backbone, BlackBox):
+            for name, value in module.answer_metrics(self._limited(rows, limit)).items():
+                averager.add(f"{_LOGGED[split]}/{name}", value)
+        else:
+            self._run_step(step, rows, split, limit)
         # before the means, since a module may log here what it has gathered over the batches
         self.events.report(module, f"on_{split}_epoch_end")
         metrics = averager.compute()
@@ -76,6 +80,20 @@ class EvaluationLoop:
         self.events.report_metrics(module, metrics)
         self.events.report(module, f"on_{split}_end")
         return metrics
+
+    def _run_step(
+        self,
+        step: Callable[[dict[str, torch.Tensor], int], Any],
+        rows: Dataset,
+        split: Split,
+        limit: int | float,
+    ) -> None:
+        module = self.resident.module
+        with torch.no_grad():
+            for index, batch in self._batches(rows, split, limit):
+                with self.fabric.autocast():
+                    output = step(batch, index)
+                self.events.report(module, f"on_{split}_batch_end", output, batch, index)
 
     def predict(self, rows: Dataset, limit: int | float) -> list[Any]:
         """What ``predict_step`` returns for every batch of ``rows``.
@@ -99,6 +117,11 @@ class EvaluationLoop:
         module.train(training)
         self.events.report(module, "on_predict_end")
         return outputs
+
+    def _limited(self, rows: Dataset, limit: int | float) -> Dataset:
+        """The rows of the batches that are evaluated."""
+        size = self.data.eval_batch_size
+        return rows.select(range(min(len(rows), size * limited(-(-len(rows) // size), limit))))
 
     def _batches(
         self, rows: Dataset, split: Split, limit: int | float

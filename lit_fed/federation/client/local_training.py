@@ -12,7 +12,7 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from lit_fed.attachment import Attachment, overrides
-from lit_fed.backbones import Prediction
+from lit_fed.backbones import BlackBox, Prediction
 from lit_fed.client import Client
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation.client.accumulation import Accumulation
@@ -174,15 +174,18 @@ class LocalTraining:
         module.eval()
         metrics = self.means(averager)
         require_finite_metrics(metrics)
-        if settings.validate_clients:
+        if settings.validate_clients and not isinstance(module.backbone, BlackBox):
             held_out = self.data.validation if own.validation is None else own.validation
             with timers("evaluation"):
                 metrics |= self.evaluation.evaluate(
                     held_out, "validation", settings.limit_val_batches
                 )
 
+        module.metric_averager = averager = MetricAverager()
         with timers("upload"), self.fabric.autocast():
             upload = require_payload(module.upload(), f"upload() of {type(module).__name__}")
+        metrics |= self.means(averager)
+        require_finite_metrics(metrics)
         what = f"the upload of client {id!r}"
         check_upload(upload, expected, broadcast, what)
         memories: dict[str, Payload] = {}

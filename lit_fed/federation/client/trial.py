@@ -9,6 +9,7 @@ from itertools import islice
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
+from torch import Tensor
 from torchmetrics import Metric
 
 from lit_fed.federation.client.local_batches import local_batches
@@ -39,13 +40,14 @@ def trial(
     training.resident.act_as_client(client, start.before, start.broadcast)
     module.train()
     module.metric_averager = MetricAverager()
-    stage = module.stages[0]
-    module.start_stage(stage.name)
-    rows = module.local_data(training.trained_rows(client, client.task), stage.name)
-    every = local_batches(
-        training.data, module.tokenizer, training.settings, client, rows, 0, stage
-    )
-    taken = [local.batch for local in islice(every, batches)]
+    taken: list[dict[str, Tensor]] = []
+    for stage in module.stages[:1]:
+        module.start_stage(stage.name)
+        rows = module.local_data(training.trained_rows(client, client.task), stage.name)
+        every = local_batches(
+            training.data, module.tokenizer, training.settings, client, rows, 0, stage
+        )
+        taken += [local.batch for local in islice(every, batches)]
 
     def steps() -> None:
         for index, batch in enumerate(taken):

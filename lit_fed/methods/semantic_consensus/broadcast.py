@@ -58,14 +58,15 @@ class Broadcast:
         return cls(labels, payload.tensors.get(_ASKED), received)
 
 
-def for_client(broadcast: Payload, client: str) -> Payload:
+def for_client(broadcast: Payload, client: str, learns: bool = True) -> Payload:
     """What a client downloads of a broadcast: labels that it has already stay with it.
 
     Args:
         broadcast: As the server keeps it.
         client: The client's id.
+        learns: Whether it learns from labels at all.
     """
     own = broadcast.select([_ASKED])
-    if _LABELS not in broadcast.parts or client in broadcast.strings[_RECEIVED]:
+    if not learns or _LABELS not in broadcast.parts or client in broadcast.strings[_RECEIVED]:
         return own
     return own.with_parts({_LABELS: broadcast.parts[_LABELS]})

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
 
+from lit_fed.backbones import BlackBox
 from lit_fed.data.columns import select_rows
 from lit_fed.methods.semantic_consensus.answers.public_answers import PublicAnswers
 from lit_fed.methods.semantic_consensus.broadcast import Broadcast
@@ -17,6 +18,8 @@ from lit_fed.methods.semantic_consensus.prompts import prompt_digest, public_row
 from lit_fed.payload import Payload
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from lit_fed.module import FederatedModule
 
 _LABELS: Final = "labels"
@@ -153,4 +156,19 @@ class ConsensusClient:
         public = public_rows(module.data)
         rows = public if len(places) == len(public) else select_rows(public, places)
         with module.timers("answers"):
+            if isinstance(module.backbone, BlackBox):
+                return self._asked(module, rows)
             return self.answers.answer(module, rows, sure or self.with_confidence)
+
+    def _asked(self, module: FederatedModule, rows: Dataset) -> Answers:
+        """What a black box answers; how many votes it loses, and why, is among the client's metrics."""
+        box: Any = module.backbone
+        answers, failures = self.answers.asked(module, rows), box.failures
+        missing = answers.texts.count(None)
+        module.log("answers/missing", float(missing))
+        for kind, count in failures.items():
+            module.log(f"answers/failed/{kind}", float(count))
+        # it has said something, and nothing that counts
+        if unclear := missing - failures.total():
+            module.log("answers/failed/unclear", float(unclear))
+        return answers

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from lit_fed.backbones import Backbone
+from lit_fed.backbones import Backbone, BlackBox, TextGenerator
 from lit_fed.backbones.master_weights import Change
 from lit_fed.client import Client
 from lit_fed.limits import require_instance
@@ -29,7 +29,7 @@ class ClientModels(nn.Module):
 
     Raises:
         TypeError: If a group has no backbone, or something else than a function that makes an optimizer.
-        ValueError: If a group names no client, or a client is in two groups.
+        ValueError: If a group names no client, a client is in two groups, or a black box has an optimizer.
     """
 
     def __init__(
@@ -49,7 +49,8 @@ class ClientModels(nn.Module):
             where = f"model.clients.{place}"
             if group.backbone is None:
                 raise TypeError(f"`{where}.backbone` is expected to be a Backbone, but got none")
-            require_instance(f"{where}.backbone", group.backbone, Backbone)
+            if not isinstance(group.backbone, TextGenerator):
+                require_instance(f"{where}.backbone", group.backbone, Backbone)
             if not group.ids:
                 raise ValueError(f"`{where}.ids` is expected to name clients, but is empty")
             for id in group.ids:
@@ -59,14 +60,25 @@ class ClientModels(nn.Module):
                         f"{self._number[id] - 1}` and `{where}`"
                     )
                 self._number[id] = place + 1
-            self.backbones.append(group.backbone)
+            if isinstance(group.backbone, Backbone):
+                self.backbones.append(group.backbone)
+            else:
+                if group.optimizer is not None:
+                    raise ValueError(
+                        f"`{where}.optimizer` is expected to be left out where `{where}.backbone` is a black box, "
+                        f"which trains nothing: {group.backbone!r}"
+                    )
+                self.backbones.append(BlackBox(group.backbone, backbone))
             self._optimizers.append(group.optimizer or optimizer)
         share_base(list(self.named().values()))
 
     def of(self, client: Client | None) -> tuple[Backbone, OptimizerCallable]:
-        """A client's backbone and what makes its optimizer; of the server those of clients that no group names."""
+        """A client's backbone, or the black box in its place, and what makes its optimizer.
+
+        Of the server they are those of clients that no group names.
+        """
         number = 0 if client is None else self._number.get(client.id, 0)
-        backbone: Backbone = self.backbones[number]  # type: ignore[assignment]  # all of them are
+        backbone: Backbone = self.backbones[number]  # type: ignore[assignment]  # or stands for one
         return backbone, self._optimizers[number]
 
     def activate(self, backbone: Backbone, device: torch.device) -> None:
@@ -101,10 +113,19 @@ class ClientModels(nn.Module):
     def named(self) -> dict[str, Backbone]:
         """The backbones by the settings that give them, each once."""
         found: dict[Backbone, str] = {}
-        for place, backbone in enumerate(self.backbones):
-            name = f"clients.{place - 1}.backbone" if place else "backbone"
-            found.setdefault(backbone, name)  # type: ignore[arg-type]  # all of them are
+        for name, backbone in self._settings().items():
+            if isinstance(backbone, Backbone):
+                found.setdefault(backbone, name)
         return {name: backbone for backbone, name in found.items()}
+
+    def black_boxes(self) -> dict[str, BlackBox]:
+        """The black boxes by the settings that give them."""
+        every = self._settings().items()
+        return {name: backbone for name, backbone in every if isinstance(backbone, BlackBox)}
+
+    def _settings(self) -> dict[str, nn.Module]:
+        places = enumerate(self.backbones)
+        return {f"clients.{n - 1}.backbone" if n else "backbone": one for n, one in places}
 
     def check(self, clients: Collection[str]) -> None:
         """Refuse ids that no client has.

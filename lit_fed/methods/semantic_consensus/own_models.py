@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from torch import nn
 
-from lit_fed.backbones import Backbone
+from lit_fed.backbones import Backbone, BlackBox
 from lit_fed.client import Client
 from lit_fed.methods.semantic_consensus.client_group import ClientGroup, first_backbone
 from lit_fed.methods.semantic_consensus.client_models import ClientModels
@@ -26,14 +26,14 @@ class OwnModelsMixin(FederatedModule):
     Args:
         backbone: The model of all clients that ``clients`` does not name. None: that of the first group; without
             groups the embedded classifier.
-        clients: Groups of clients with a backbone of their own.
+        clients: Groups of clients with a backbone of their own, or with a black box, which answers and trains nothing.
         take_turns: Whether one backbone at a time is on the device, while the others wait on the CPU: for those that
             do not fit together. It is for clients that run one after the other.
         **kwargs: For the next class.
 
     Raises:
         TypeError: If a group has no backbone.
-        ValueError: If a group names no client, or a client is in two groups.
+        ValueError: If a group names no client, a client is in two groups, or a black box has an optimizer.
     """
 
     has_global_model = False
@@ -60,12 +60,18 @@ class OwnModelsMixin(FederatedModule):
         """Be a client, with its backbone and optimizer, or the server."""
         super().act_as(client)
         self.backbone, self.make_optimizer = self.models.of(client)
+        self.stages = () if isinstance(self.backbone, BlackBox) else type(self).stages
         self.models.activate(self.backbone, self.device)
 
     @property
     def backbones(self) -> Mapping[str, Backbone]:
         """The backbones by the settings that give them, each once."""
         return self.models.named()
+
+    @property
+    def black_boxes(self) -> Mapping[str, BlackBox]:
+        """What answers in the place of backbones, by the settings that give it."""
+        return self.models.black_boxes()
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         """What the client's backbone trains, and no other client's."""

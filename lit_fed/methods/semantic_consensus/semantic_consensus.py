@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from lit_fed.backbones import Backbone
+from lit_fed.backbones import Backbone, BlackBox
 from lit_fed.client import Client
-from lit_fed.configuration_error import ConfigurationError
 from lit_fed.limits import require_at_least, require_instance
 from lit_fed.losses import PseudoLabelMixin, cross_entropy
 from lit_fed.methods.semantic_consensus.answers.label_answers import LabelAnswers
 from lit_fed.methods.semantic_consensus.answers.public_answers import PublicAnswers
 from lit_fed.methods.semantic_consensus.answers.text_answers import TextAnswers
 from lit_fed.methods.semantic_consensus.broadcast import Broadcast, for_client
+from lit_fed.methods.semantic_consensus.checks import check_votes
 from lit_fed.methods.semantic_consensus.client import ConsensusClient
 from lit_fed.methods.semantic_consensus.client_group import ClientGroup
 from lit_fed.methods.semantic_consensus.exchange import Answers, Labels, require_digest
@@ -34,6 +34,9 @@ from lit_fed.methods.semantic_consensus.vote_weights import SizeWeight, VoteWeig
 from lit_fed.payload import Payload
 from lit_fed.specification import Specification
 from lit_fed.update import Update
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
@@ -57,7 +60,7 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
     Args:
         backbone: The model of all clients that ``clients`` does not name. None: that of the first group; without
             groups the embedded classifier.
-        clients: Groups of clients with a backbone of their own.
+        clients: Groups of clients with a backbone of their own, or with a black box, which answers and trains nothing.
         selector: Makes one label of the answers to a prompt. None: the exact vote of labels, of texts the medoid of the
             strongest cluster.
         vote_weight: How much an answer counts as a vote. None: as much as the client has rows.
@@ -138,11 +141,8 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
         super().setup(stage)
         if stage == "fit" and self._trainer is None and self.consensus_rounds != 0:
             self.answers.check(self, public_rows(self.data))
-            if self.vote_weight.by_confidence and self.answers.spent(self, 1) is not None:
-                raise ConfigurationError(
-                    f"`model.vote_weight` is expected to be EqualWeight or SizeWeight where answers are under "
-                    f"differential privacy, since confidences are not, but got {type(self.vote_weight).__name__}"
-                )
+            private = self.answers.spent(self, 1) is not None
+            check_votes(self.vote_weight, private, self.black_boxes)
             self.selector.setup(list(self.backbones.values()))
 
     def act_as(self, client: Client | None) -> None:
@@ -185,9 +185,14 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
     def upload(self) -> Payload:
         """Client: its answers, where it is asked."""
         if self.self_training:
-            self.own.learn_from_own(self)
+            if self.stages:
+                self.own.learn_from_own(self)
             return Payload()
         return self.own.upload(self)
+
+    def answer_metrics(self, rows: Dataset) -> Mapping[str, float]:
+        """Client: how good the answers of a black box are."""
+        return self.answers.judged(self, rows)
 
     def private_state(self) -> Payload:
         """Client: what it trains, its labels and what it has answered."""
@@ -206,7 +211,8 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
 
     def broadcast_to(self, client: Client, broadcast: Payload) -> Payload:
         """Server: what the client has not got yet."""
-        return for_client(broadcast, client.id)
+        learns = not isinstance(self.models.of(client)[0], BlackBox)
+        return for_client(broadcast, client.id, learns)
 
     def expected_upload(self) -> Specification:
         """Server: the answers that it has asked for."""

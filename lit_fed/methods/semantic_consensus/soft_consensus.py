@@ -89,6 +89,10 @@ class SoftConsensus(OwnModelsMixin):
         super().setup(stage)
         if stage == "fit" and self._trainer is None and self.consensus_rounds != 0:
             public_rows(self.data)
+            for name, box in self.black_boxes.items():
+                raise ConfigurationError(
+                    f"`model` SoftConsensus expects `model.{name}` to give probabilities, but got a black box, {box!r}"
+                )
             for name, backbone in self.backbones.items():
                 if not backbone.classifies:
                     raise ConfigurationError(

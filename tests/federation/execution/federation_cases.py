@@ -16,9 +16,9 @@ from torchmetrics import MeanMetric, SumMetric
 
 from lit_fed import DDG, SCAFFOLD, FedAvg, FederatedTrainer, FedProx, SemanticConsensus
 from lit_fed.aggregation import Aggregation, FedAdam, FedExLoRA, FLoRA
-from lit_fed.backbones import CausalLM, SequenceClassifier
+from lit_fed.backbones import CallableGenerator, CausalLM, SequenceClassifier
 from lit_fed.compression import EightBit, TopK
-from lit_fed.data import IIDPartitioner
+from lit_fed.data import ClassificationEncoding, IIDPartitioner
 from lit_fed.federation import (
     ClientExecution,
     DistributedClients,
@@ -29,7 +29,7 @@ from lit_fed.methods.semantic_consensus import ClientGroup, ConfidenceWeight
 from lit_fed.methods.teachers import AdapterTeacher
 from tests.federation.malformed_clients import WAYS, Malformed, fit
 from tests.federation.protocol_methods import Answers, TwoAdapters
-from tests.federation.toy import fast_adamw, toy_backbone, toy_data, toy_module, toy_trainer
+from tests.federation.toy import GOOD, fast_adamw, toy_backbone, toy_data, toy_module, toy_trainer
 from tests.methods.toy_methods import lm_data
 
 EXECUTIONS = {"one": None, "distributed": DistributedClients, "sharded": ShardedClients}
@@ -128,6 +128,25 @@ def consenting(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
     )
     trainer = toy_trainer(root, clients_per_round=4, **settings)
     trainer.fit(module, toy_data(partitioner=IIDPartitioner()))
+    return trainer
+
+
+def knows(text: str) -> str:
+    return "good" if set(GOOD) & set(text.split()) else "bad"
+
+
+def asking(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
+    """One of four clients answers, and trains nothing."""
+    module = SemanticConsensus(
+        toy_backbone(model, 0.1),
+        [ClientGroup(CallableGenerator(knows), ["client-1"])],
+        warmup_rounds=1,
+        consensus_every=1,
+        optimizer=fast_adamw,
+    )
+    trainer = toy_trainer(root, clients_per_round=4, **settings)
+    encoding = ClassificationEncoding("text", None, label_names=["bad", "good"])
+    trainer.fit(module, toy_data(partitioner=IIDPartitioner(), encoding=encoding))
     return trainer
 
 
@@ -287,6 +306,7 @@ CASES: dict[str, Callable[..., FederatedTrainer | str]] = {
     "compressed": compressed,
     "two_models": two_models,
     "consenting": consenting,
+    "asking": asking,
     "failing": failing,
     "malformed": malformed,
     "too_few": too_few,

@@ -18,6 +18,7 @@ from tests.federation.execution.agreement import TOLERANCE
 from tests.federation.execution.federation_cases import (
     CASES,
     adaptive,
+    asking,
     compressed,
     consenting,
     corrected,
@@ -129,6 +130,16 @@ def test_a_consensus_is_the_same_in_two_processes(
     one = last_state(tmp_path / "one")
     assert set(one.broadcast.parts["labels"].strings["texts"]) <= {"", "0", "1"}
     assert_same_state(last_state(two_processes / "consenting"), one)
+
+
+def test_a_black_box_answers_in_either_process(
+    toy_model: Path, two_processes: Path, tmp_path: Path
+) -> None:
+    asking(toy_model, tmp_path / "one")
+    one = last_state(tmp_path / "one")
+    assert one.clients["client-1"].steps == 0
+    assert one.history[-1]["clients/answers/missing/mean"] == 0
+    assert_same_state(last_state(two_processes / "asking"), one)
 
 
 def test_failures_and_an_early_end_are_known_to_all(

@@ -111,7 +111,7 @@ class VectorizedClients(ClientExecution):
                 with isolate_rng():  # what is done for the first time is not counted
                     runner.try_steps(group, 1)
             results, took = _timed(runner, group)
-            if pace.together is None and all(isinstance(r, Finished) for r in results):
+            if pace.together is None and all(map(_trained, group, results)):
                 pace.tell([_rows(runner.training, start) for start in group], took)
                 if pace.together is not None:
                     rank_zero_info(
@@ -119,6 +119,11 @@ class VectorizedClients(ClientExecution):
                         f"they run {'at once' if pace.together else 'one after the other'} from now on"
                     )
             yield from results
+
+
+def _trained(start: ClientRound, result: Finished | Failed) -> bool:
+    """Whether a client took steps, whose time tells something: a black box takes none."""
+    return isinstance(result, Finished) and result.state.steps > start.before.steps
 
 
 def _timed(

@@ -13,6 +13,7 @@ from lit_fed.configuration_error import ConfigurationError
 from lit_fed.data.encodings import ClassificationEncoding
 from lit_fed.limits import require_positive
 from lit_fed.losses import soft_predictions
+from lit_fed.methods.semantic_consensus.answers.label_in_text import label_in_text
 from lit_fed.methods.semantic_consensus.answers.public_answers import PublicAnswers
 from lit_fed.methods.semantic_consensus.exchange import Answers, Texts
 from lit_fed.methods.semantic_consensus.randomized_response import RandomizedResponse
@@ -72,6 +73,22 @@ class LabelAnswers(PublicAnswers):
             noise = np.random.default_rng(int(torch.randint(2**31, ())))
             texts = tuple(RandomizedResponse(names, self.epsilon)(texts, noise))
         return Answers(texts, sure.exp().clamp(max=1).cpu() if with_confidence else None)
+
+    def meant(self, module: FederatedModule, texts: Texts) -> Texts:
+        """The label that each text means, by :func:`label_in_text`; see the base class."""
+        names = self.names(module)
+        return tuple(None if text is None else label_in_text(text, names) for text in texts)
+
+    def judged(self, module: FederatedModule, rows: Dataset) -> dict[str, float]:
+        """The shares of rows with the right label, ``accuracy``, and without one, ``unanswered``, which is never right.
+
+        There is no loss, since there are no probabilities.
+        """
+        if not len(rows):
+            return {}
+        said, right = self.asked(module, rows).texts, self.references(module, rows)
+        hits = sum(one is not None and one == other for one, other in zip(said, right, strict=True))
+        return {"accuracy": hits / len(rows), "unanswered": said.count(None) / len(rows)}
 
     def spent(self, module: FederatedModule, answers: int) -> float | None:
         """ε of all answers that a client has given, as it adds up; see the base class."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
+from lit_fed.methods.semantic_consensus.answers.asked_texts import asked_texts
 from lit_fed.methods.semantic_consensus.exchange import Answers, Texts
 
 if TYPE_CHECKING:
@@ -46,6 +47,35 @@ class PublicAnswers(ABC):
             rows: M public rows.
             with_confidence: Whether it says how sure it is.
         """
+
+    def asked(self, module: FederatedModule, rows: Dataset) -> Answers:
+        """Client: what a black box answers to rows, which cannot say how sure it is.
+
+        Args:
+            module: The method, which acts as a client whose backbone is a :class:`~lit_fed.backbones.BlackBox`.
+            rows: M rows.
+        """
+        box: Any = module.backbone
+        said = box.generate(asked_texts(module.data.encoding, rows))
+        return Answers(self.meant(module, tuple(said)), None)
+
+    def meant(self, module: FederatedModule, texts: Texts) -> Texts:
+        """Client: what the texts of a black box mean, in the form of answers. Default: themselves, if they can be one.
+
+        Args:
+            module: The method, which acts as the client.
+            texts: What the black box has said.
+        """
+        return self.valid(module, texts)
+
+    def judged(self, module: FederatedModule, rows: Dataset) -> dict[str, float]:
+        """Client: how good a black box answers rows, by names of metrics. Default: nothing is said, nothing is asked.
+
+        Args:
+            module: The method, which acts as the client.
+            rows: The rows.
+        """
+        return {}
 
     @abstractmethod
     def valid(self, module: FederatedModule, texts: Texts) -> Texts:

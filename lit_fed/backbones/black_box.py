@@ -1,0 +1,87 @@
+"""Black box: a client's model that answers prompts and has nothing that could be trained."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+from torch import Tensor, nn
+
+from lit_fed.backbones.adapters import DEFAULT
+from lit_fed.backbones.text_generator import TextGenerator
+
+if TYPE_CHECKING:
+    from lit_fed.backbones.backbone import Backbone
+
+
+class BlackBox(nn.Module, TextGenerator):
+    """Stands where a client has a :class:`Backbone`, for one that answers and trains nothing.
+
+    It has no weights, no adapters, no tokens of its own and no loss.
+
+    Args:
+        generator: What answers.
+        beside: A backbone of the federation, whose tokenizer and number of labels stand for the rows' own where
+            something asks for them.
+
+    Example:
+        >>> from lit_fed.backbones import CallableGenerator, SequenceClassifier
+        >>> box = BlackBox(CallableGenerator(str.upper), SequenceClassifier())
+        >>> box.generate(["good"]), box.trainable(), list(box.parameters())
+        (['GOOD'], {}, [])
+    """
+
+    packs = False
+
+    def __init__(self, generator: TextGenerator, beside: Backbone) -> None:
+        super().__init__()
+        self.generator = generator
+        self.tokenizer = beside.tokenizer
+        self.num_labels = beside.num_labels
+        self.classifies = beside.classifies
+
+    def __repr__(self) -> str:
+        return f"BlackBox({self.generator!r})"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Itself: it has no state of a client's, and what it asks may be a connection or a program."""
+        return self
+
+    def generate(self, prompts: Sequence[str]) -> Sequence[str | None]:
+        """What it answers; see :class:`TextGenerator`."""
+        return self.generator.generate(prompts)
+
+    @property
+    def failures(self) -> Counter[str]:
+        """What it has failed to answer; see :class:`TextGenerator`."""
+        return self.generator.failures
+
+    def check(self) -> None:
+        """Say before training what is wrong with it; see :class:`TextGenerator`."""
+        self.generator.check()
+
+    def forward(self, batch: Mapping[str, Tensor], output_hidden: bool = False) -> NoReturn:
+        """Nothing.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError(
+            f"a model with predictions of batches is expected, but {self.generator!r} answers prompts by texts alone"
+        )
+
+    def trainable(self, adapter: str = DEFAULT) -> dict[str, nn.Parameter]:
+        """No parameters."""
+        return {}
+
+    def load_trainable(self, state: Mapping[str, Tensor], adapter: str = DEFAULT) -> None:
+        """Nothing.
+
+        Raises:
+            ValueError: If there is something to be loaded: it is another client's.
+        """
+        if state:
+            raise ValueError(
+                f"`state` is expected to be empty for a black box, but has {len(state)} tensors"
+            )

@@ -1,0 +1,1 @@
+"""Requests to whatever answers prompts from outside, in parts that know no generator."""

@@ -1,0 +1,34 @@
+"""Answer failure: why a prompt has no answer."""
+
+from __future__ import annotations
+
+
+class AnswerFailure(Exception):
+    """Why a prompt has no answer.
+
+    Args:
+        kind: What went wrong in a word, by which failures are counted.
+        message: What went wrong in a clause.
+        again: Whether to ask again may help.
+        wait: Seconds after which the server wants to be asked again; None where it does not say.
+        setting: The setting that is to blame; None where none is known to be.
+
+    Example:
+        >>> failure = AnswerFailure("rate_limit", "it was asked too often", again=True, wait=2.0)
+        >>> failure.kind, failure.wait
+        ('rate_limit', 2.0)
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        message: str,
+        again: bool = False,
+        wait: float | None = None,
+        setting: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.again = again
+        self.wait = wait
+        self.setting = setting

@@ -1,0 +1,70 @@
+"""Answers of strangers: the text in a reply of the chat or the completions API, and whether a text is an answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from lit_fed.backbones.endpoint.answer_failure import AnswerFailure
+
+
+def require_answer(value: Any) -> str:
+    """A text that is an answer.
+
+    Args:
+        value: What came.
+
+    Raises:
+        AnswerFailure: If it is no text, one that no file can hold (half of a pair of UTF-16), or a blank one.
+
+    Example:
+        >>> require_answer(" Paris")
+        ' Paris'
+        >>> require_answer("  ")
+        Traceback (most recent call last):
+        lit_fed.backbones.endpoint.answer_failure.AnswerFailure: the answer is empty
+    """
+    if not isinstance(value, str):
+        raise AnswerFailure(
+            "malformed", f"the answer is expected to be a text, but is a {type(value).__name__}"
+        )
+    if not value.strip():
+        raise AnswerFailure("empty", "the answer is empty")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise AnswerFailure("malformed", f"the answer is no valid text: {error.reason}") from error
+    return value
+
+
+def answer_in_reply(reply: bytes, chat: bool) -> str:
+    r"""The answer in a reply of an OpenAI-compatible API (platform.openai.com/docs/api-reference).
+
+    Args:
+        reply: The reply's content.
+        chat: Whether it is one of ``/chat/completions``, else of ``/completions``.
+
+    Raises:
+        AnswerFailure: If the reply is none of that API, refuses an answer, or has an empty one.
+
+    Example:
+        >>> answer_in_reply(b'{"choices": [{"message": {"content": "Paris"}, "finish_reason": "stop"}]}', chat=True)
+        'Paris'
+        >>> answer_in_reply(b'{"choices": [{"text": "Paris", "finish_reason": "length"}]}', chat=False)
+        'Paris'
+    """
+    try:
+        choice = json.loads(reply.decode())["choices"][0]
+        message = choice["message"] if chat else choice
+        refused = message.get("refusal") or choice.get("finish_reason") == "content_filter"
+        # a refusal needs no content
+        content = None if refused else message["content" if chat else "text"]
+    # the parser goes as deep as brackets do, and a reply may be nothing but brackets
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise AnswerFailure(
+            "malformed",
+            f"the reply is no one of the {'chat' if chat else 'completions'} API ({type(error).__name__})",
+        ) from None
+    if refused:
+        raise AnswerFailure("refusal", "the model refuses to answer")
+    return require_answer(content)

@@ -1,0 +1,52 @@
+"""Status: what a reply other than a success says of a request, and whether it is worth another try."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from lit_fed.backbones.endpoint.answer_failure import AnswerFailure
+from lit_fed.backbones.endpoint.waiting import seconds_to_wait
+
+_SHOWN = 200
+"""Characters of a server's own message that are shown."""
+
+
+def failure_of_status(
+    status: int, headers: Mapping[str, str], reply: bytes, now: datetime
+) -> AnswerFailure:
+    """What a reply that is no success says (RFC 9110, section 15).
+
+    Args:
+        status: Its status.
+        headers: Its headers.
+        reply: Its content, as far as it was read.
+        now: When it came.
+
+    Example:
+        >>> from datetime import UTC
+        >>> failure_of_status(429, {"retry-after": "3"}, b"", datetime.now(UTC)).wait
+        3.0
+        >>> failure_of_status(404, {}, b"no such model", datetime.now(UTC)).setting
+        'model'
+    """
+    message = f"status {status}"
+    if told := reply.decode(errors="replace")[:_SHOWN]:
+        # written by a stranger: control characters are shown escaped
+        message += f", {told!r}"
+    wait = seconds_to_wait(headers.get("retry-after"), now)
+    if 300 <= status < 400:
+        where = headers.get("location", "")[:_SHOWN]
+        message = f"status {status}, a redirect to {where!r}, which is not followed"
+        return AnswerFailure("redirect", message, setting="base_url")
+    if status in (401, 403):
+        return AnswerFailure("unauthorized", message, setting="api_key_env")
+    if status == 404:
+        return AnswerFailure("not_found", message, setting="model")
+    if status == 429:
+        return AnswerFailure("rate_limit", message, again=True, wait=wait)
+    if status == 408:
+        return AnswerFailure("timeout", message, again=True, wait=wait)
+    if status >= 500:
+        return AnswerFailure("server_error", message, again=True, wait=wait)
+    return AnswerFailure("rejected", message)

@@ -1,0 +1,231 @@
+"""HTTP generator: a service that answers prompts over an OpenAI-compatible API."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from lit_fed.backbones.endpoint.answer_failure import AnswerFailure
+from lit_fed.backbones.endpoint.answers import answer_in_reply
+from lit_fed.backbones.endpoint.api_key import read_key, require_variable_name
+from lit_fed.backbones.endpoint.limits import EndpointLimits
+from lit_fed.backbones.endpoint.own_loop import run_in_own_loop
+from lit_fed.backbones.endpoint.prompts import require_prompts
+from lit_fed.backbones.text_generator import TextGenerator
+from lit_fed.configuration_error import ConfigurationError
+from lit_fed.limits import require_at_least, require_non_negative
+
+_PLACE = "{prompt}"
+_TRIAL = "Hello"
+
+
+class HTTPGenerator(TextGenerator):
+    r"""Answers prompts by a service that speaks OpenAI's chat or completions API, wherever it runs.
+
+    For instance ``transformers serve``, vLLM, llama.cpp's server, or a provider's. The API is described at
+    https://platform.openai.com/docs/api-reference.
+
+    What the service does wrong costs a prompt its answer, never more: each is asked within a time that counts all of
+    its bytes, tries and pauses, and what fails is None. Too many requests (status 429, whose ``Retry-After`` is kept
+    to), errors of the server (5xx), broken connections and requests out of time are tried again. :attr:`failures`
+    counts what is left, by these kinds: ``timeout``, ``connection``, ``rate_limit``, ``server_error``, ``rejected``
+    (another status, as where a prompt is too long), ``unauthorized``, ``not_found``, ``redirect``, ``malformed`` (no
+    reply of the API, or no valid text), ``too_long``, ``empty``, ``refusal``, and ``not_asked`` where others had failed
+    before.
+
+    A wrong key, address or model shows before anything was ever answered and is an error; once the service has
+    answered, it is the service's failure like others. Redirects are not followed: prompts and key go to ``base_url``
+    alone.
+
+    A run may be gone on with at another address, with another key and other limits of time, tries and bytes; with
+    another model or other settings of answers it is another run.
+
+    Args:
+        base_url: The address before ``/chat/completions``, such as ``http://localhost:8000/v1``.
+        model: The model's name there.
+        chat: Whether the prompt is a user's message to a chat model, which the service puts into the model's chat
+            template; else it is a text to be continued.
+        api_key_env: The *name* of the environment variable that holds the key. The key itself is read when it is
+            needed, and is in no configuration, checkpoint, log or message. None: no key is sent.
+        max_new_tokens: Tokens at most of an answer.
+        temperature: Of drawing tokens. 0: the likeliest one is taken.
+        template: What is asked; ``{prompt}`` stands for the prompt.
+        settings: Further fields of each request, such as ``{"seed": 1, "stop": ["\n"]}``. None as a field's value
+            leaves it out, such as ``{"max_tokens": None, "max_completion_tokens": 128}``.
+        timeout: Seconds for a request, from connecting to the reply's last byte.
+        max_retries: Tries at most after the first one.
+        prompt_timeout: Seconds for a prompt, with all its tries and the pauses between them.
+        batch_timeout: Seconds for all prompts of a call.
+        concurrency: Requests at once.
+        max_answer_bytes: Bytes of a reply that are read. A longer one is not read further, and is no answer.
+        give_up_after: Prompts in a row that got no reply at all, after which the others of a call are not asked.
+
+    Raises:
+        ValueError: If the address is none of HTTP or has more than a path, such as a password, ``api_key_env`` is no
+            name, the template has no place for the prompt, or a number is out of range.
+
+    Example:
+        >>> from lit_fed.backbones import HTTPGenerator
+        >>> HTTPGenerator("http://localhost:8000/v1", "SmolLM2", chat=True, api_key_env="MY_KEY")
+        HTTPGenerator('http://localhost:8000/v1', 'SmolLM2')
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        chat: bool = True,
+        api_key_env: str | None = None,
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+        template: str = _PLACE,
+        settings: dict[str, Any] | None = None,
+        timeout: float = 60.0,
+        max_retries: int = 3,
+        prompt_timeout: float = 120.0,
+        batch_timeout: float = 1800.0,
+        concurrency: int = 4,
+        max_answer_bytes: int = 65_536,
+        give_up_after: int = 10,
+    ) -> None:
+        self._address = _require_address(base_url)
+        self.model = model
+        self.chat = chat
+        self._key_variable = require_variable_name("api_key_env", api_key_env)
+        self.max_new_tokens = require_at_least("max_new_tokens", max_new_tokens, 1)
+        self.temperature = require_non_negative("temperature", temperature)
+        if _PLACE not in template:
+            raise ValueError(f"`template` is expected to have a {_PLACE}, but got {template!r:.80}")
+        self.template = template
+        self.settings = settings or {}
+        self._limits = EndpointLimits(
+            timeout,
+            prompt_timeout,
+            batch_timeout,
+            max_retries,
+            concurrency,
+            max_answer_bytes,
+            give_up_after,
+        )
+        self._failures: Counter[str] = Counter()
+        self._has_answered = False
+
+    @property
+    def base_url(self) -> str:
+        """The address below which the API is."""
+        return self._address
+
+    @property
+    def api_key_env(self) -> str | None:
+        """The environment variable that holds the key."""
+        return self._key_variable
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.base_url!r}, {self.model!r})"
+
+    @property
+    def failures(self) -> Counter[str]:
+        """How many prompts of the last call have no answer, by what went wrong."""
+        return self._failures.copy()
+
+    def generate(self, prompts: Sequence[str]) -> list[str | None]:
+        """Ask the service.
+
+        Args:
+            prompts: The texts.
+
+        Returns:
+            One answer for each prompt, in order; None where the service gave none.
+
+        Raises:
+            ConfigurationError: If the key, the address or the model is wrong, before anything was ever answered.
+            TypeError: If a text stands where a list of them is expected.
+        """
+        results = self._ask(require_prompts(prompts))
+        failures = [result for result in results if isinstance(result, AnswerFailure)]
+        self._failures = Counter(failure.kind for failure in failures)
+        self._has_answered = self._has_answered or len(failures) < len(results)
+        if not self._has_answered:
+            for failure in failures:
+                if failure.setting is not None:
+                    raise self._wrong(failure)
+        return [None if isinstance(result, AnswerFailure) else result for result in results]
+
+    def check(self) -> None:
+        """Ask the service something short, so that a wrong setting shows before training.
+
+        It may be busy or slow at the moment, and need not like the question: these are no errors.
+
+        Raises:
+            ConfigurationError: If it cannot be reached, or the key, the address, the model or a setting is wrong.
+        """
+        (result,) = self._ask([_TRIAL])
+        if isinstance(result, str):
+            self._has_answered = True
+        elif result.setting is not None or result.kind in ("connection", "rejected"):
+            raise self._wrong(result)
+
+    def _ask(self, prompts: Sequence[str]) -> list[str | AnswerFailure]:
+        # importing the client takes a moment that only those who ask should wait
+        from lit_fed.backbones.endpoint.asking import Asking
+
+        asking = Asking(
+            self.base_url + ("/chat/completions" if self.chat else "/completions"),
+            read_key("api_key_env", self.api_key_env),
+            self._request,
+            partial(answer_in_reply, chat=self.chat),
+            self._limits,
+            self._has_answered,
+        )
+        return run_in_own_loop(lambda: asking.ask(prompts))
+
+    def _request(self, prompt: str) -> Mapping[str, Any]:
+        asked = self.template.replace(_PLACE, prompt)
+        given = (
+            {"messages": [{"role": "user", "content": asked}]} if self.chat else {"prompt": asked}
+        )
+        body = {
+            "model": self.model,
+            **given,
+            "max_tokens": self.max_new_tokens,
+            "temperature": self.temperature,
+            "stream": False,
+            **self.settings,
+        }
+        return {field: value for field, value in body.items() if value is not None}
+
+    def _wrong(self, failure: AnswerFailure) -> ConfigurationError:
+        expected = {
+            "api_key_env": "`api_key_env` is expected to name an environment variable whose key the endpoint accepts",
+            "model": "`base_url` and `model` are expected to be an API's address and a model that it has",
+            "base_url": "`base_url` is expected to be where the API itself is",
+            None: "`model` and the settings of answers are expected to be such that the endpoint takes a request",
+        }
+        nobody = failure.kind == "connection"
+        what = expected["base_url" if nobody else failure.setting]
+        return ConfigurationError(f"{what}, but {self!r} failed: {failure}")
+
+
+def _require_address(base_url: str) -> str:
+    """An address that requests can be sent below, without a slash at its end."""
+    try:
+        parts = urlsplit(base_url)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        known = False
+    # what could hold a key is neither taken nor shown
+    if (
+        not known
+        or "@" in base_url
+        or "?" in base_url
+        or "#" in base_url
+        or not base_url.isprintable()
+    ):
+        raise ValueError(
+            "`base_url` is expected to be an address such as http://localhost:8000/v1, without user, password, "
+            "query and fragment, but got something else, which is not shown since it may hold a key"
+        )
+    return base_url.rstrip("/")

@@ -1,0 +1,48 @@
+"""Label in a text: which of a few labels an answer in free words means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from lit_fed.methods.semantic_consensus.same_answer import normalised
+
+# Chinese and other scripts without blanks have no end of a word to be seen.
+_LETTER: Final = "[0-9a-z\u00df-\u024f]"
+
+
+def label_in_text(text: str, names: Sequence[str]) -> str | None:
+    """The label that an answer means.
+
+    1. If the answer is a label's name, apart from case, width, blanks and punctuation around it, it is that label.
+    2. Else, if the names of labels that stand in it as words of their own are one and the same, it is that label. A
+       name within a longer one, such as "good" in "very good", does not count where the longer one stands.
+    3. Else it is no label, as where it weighs two of them.
+
+    What is said about the name is not understood: "not good" means good.
+
+    Args:
+        text: The answer.
+        names: The labels' names, which differ in more than case, blanks and punctuation.
+
+    Returns:
+        One of ``names``; None where the answer means none.
+
+    Example:
+        >>> names = ["good", "bad", "very good"]
+        >>> label_in_text(" GOOD! ", names), label_in_text("I'd say it is very good.", names)
+        ('good', 'very good')
+        >>> label_in_text("Is it good or bad?", names), label_in_text("It is goodish.", names)
+        (None, None)
+    """
+    known = {normalised(name): name for name in names}
+    said = normalised(text)
+    if said in known:
+        return known[said]
+    longest_first = sorted(known, key=len, reverse=True)
+    one_of = "|".join(map(re.escape, longest_first))
+    # nor a digit of a number with a decimal point
+    words = f"(?<!{_LETTER})(?<![0-9][.,])(?:{one_of})(?!{_LETTER})(?![.,][0-9])"
+    found = {match.group() for match in re.finditer(words, said)}
+    return known[found.pop()] if len(found) == 1 else None

@@ -1,0 +1,298 @@
+"""Black boxes in a semantic consensus: they vote where they answer, and nothing that they do wrong holds up a round."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lit_fed import Payload, SemanticConsensus
+from lit_fed.backbones import CallableGenerator, HTTPGenerator, TextGenerator
+from lit_fed.data import ClassificationEncoding
+from lit_fed.federation import VectorizedClients
+from lit_fed.methods.semantic_consensus import (
+    ClientGroup,
+    ConfidenceWeight,
+    DawidSkene,
+    EqualWeight,
+    LabelAnswers,
+    TextAnswers,
+)
+from tests.backbones.endpoint.misbehaving_server import (
+    Fault,
+    MisbehavingServer,
+    breaks_off,
+    drips_content,
+    fails_with,
+    floods,
+    refuses,
+    says,
+    says_nothing,
+)
+from tests.federation.toy import (
+    GOOD,
+    fast_adamw,
+    toy_rows,
+    toy_trainer,
+    without_times,
+)
+from tests.methods.semantic_consensus.federations import (
+    adapters,
+    consensus_rows,
+    consenting,
+    fitted,
+    labels_of,
+    small_data,
+)
+from tests.methods.toy_methods import continue_text, lm_data, lm_rows, save_sober_model, save_toy_lm
+
+KEY = "sk-Very-Secret-0123456789"
+PUBLIC = list(toy_rows(20, 3)["text"])
+FAULTS: list[Fault] = [
+    says_nothing,
+    drips_content,
+    fails_with(429, Retry_After="0"),
+    fails_with(500),
+    fails_with(404),
+    breaks_off,
+    says("<html>"),
+    says('{"choices": [{"message": {"content": ""}}]}'),
+    says('{"choices": [{"message": {"content": "\\ud800 good"}}]}'),
+    says('{"choices": [{"message": {"content": "I cannot tell."}}]}'),
+    refuses,
+    floods,
+]
+KINDS = {
+    "timeout": 2,
+    "rate_limit": 1,
+    "server_error": 1,
+    "not_found": 1,
+    "connection": 1,
+    "malformed": 2,
+    "empty": 1,
+    "unclear": 1,
+    "refusal": 1,
+    "too_long": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def sober(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_sober_model(tmp_path_factory.mktemp("sober") / "model")
+
+
+def knows(text: str) -> str:
+    return "It is good." if set(GOOD) & set(text.split()) else "Rather bad, I think."
+
+
+def asking(sober: Path, *generators: TextGenerator, **settings: Any) -> SemanticConsensus:
+    """The clients from the second on are black boxes."""
+    groups = [ClientGroup(one, [f"client-{n + 1}"]) for n, one in enumerate(generators)]
+    return consenting(sober, clients=groups, **{"vote_weight": EqualWeight(), **settings})
+
+
+def named_data(**settings: Any) -> Any:
+    encoding = ClassificationEncoding("text", None, label_names=["bad", "good"])
+    return small_data(encoding=encoding, **settings)
+
+
+def quick(server: MisbehavingServer, **settings: Any) -> HTTPGenerator:
+    given = {"timeout": 1.0, "prompt_timeout": 2.0, "max_retries": 1, "concurrency": 8}
+    return HTTPGenerator(server.url, "m", **given | settings)
+
+
+def test_each_fault_costs_a_vote_in_this_round_and_is_counted(sober: Path, tmp_path: Path) -> None:
+    faulty = dict(zip(PUBLIC, FAULTS, strict=False))
+    with MisbehavingServer(faulty, answer=knows) as server:
+        module = asking(sober, CallableGenerator(knows), quick(server))
+        start = time.monotonic()
+        trainer = fitted(tmp_path, module, named_data(), max_rounds=1)
+        assert time.monotonic() - start < 60
+        ballots = module.server.ballots
+        assert ballots is not None
+        assert ballots.clients == ("client-0", "client-1", "client-2")
+        right = ["good" if set(GOOD) & set(text.split()) else "bad" for text in PUBLIC]
+        assert list(ballots.answers[1]) == right
+        assert list(ballots.answers[2]) == [None] * len(FAULTS) + right[len(FAULTS) :]
+        assert None not in ballots.answers[0]
+        row = trainer.federation.history[0]
+        assert row["clients/answers/missing/max"] == len(FAULTS)
+        assert row["clients/answers/missing/min"] == 0
+        said = {
+            name.split("/")[3]: value
+            for name, value in row.items()
+            if name.startswith("clients/answers/failed/") and name.endswith("/max")
+        }
+        assert said == KINDS
+        # in the next round it answers, and has its votes
+        server.faults.clear()
+        again = toy_trainer(tmp_path, clients_per_round=1.0, num_sanity_val_steps=0, max_rounds=2)
+        again.fit(module, named_data(), ckpt_path="last")
+        assert module.server.ballots is not None
+        assert list(module.server.ballots.answers[2]) == right
+        assert again.federation.history[1]["clients/answers/missing/max"] == 0
+    assert trainer.federation.failures == again.federation.failures == {}
+
+
+@pytest.mark.parametrize(
+    "fault", [says_nothing, fails_with(503), floods], ids=["silent", "503", "floods"]
+)
+def test_an_endpoint_that_never_answers_leaves_the_others(
+    fault: Fault, sober: Path, tmp_path: Path
+) -> None:
+    with MisbehavingServer(otherwise=fault) as server:
+        dead = quick(server, timeout=0.3, max_retries=0, batch_timeout=2.0)
+        module = asking(sober, CallableGenerator(knows), dead)
+        trainer = fitted(tmp_path, module, named_data(), max_rounds=2)
+    assert trainer.federation.failures == {}
+    assert trainer.federation.history[-1]["clients/answers/missing/max"] == 20
+    assert consensus_rows(trainer, "answered") == [pytest.approx(2 / 3)] * 2
+    assert trainer.final_metrics["clients/test/unanswered/max"] == 1
+    assert trainer.final_metrics["clients/test/accuracy/min"] == 0
+
+
+def test_a_black_box_trains_and_keeps_nothing(sober: Path, tmp_path: Path) -> None:
+    module = asking(sober, CallableGenerator(knows))
+    trainer = fitted(tmp_path, module, named_data(), max_rounds=3)
+    state = trainer.federation.clients["client-1"]
+    assert (state.steps, state.optimizer, dict(state.private.tensors)) == (0, Payload(), {})
+    # what it has sent, by which it sends what has changed alone
+    assert list(state.private.parts) == ["sent"]
+    assert "val/loss" not in trainer.federation.history[-1]
+    assert list(module.backbones) == ["backbone"]
+    assert list(module.black_boxes) == ["clients.0.backbone"]
+    assert sorted(path.name for path in (tmp_path / "adapter").iterdir()) == [
+        "client-0",
+        "client-2",
+    ]
+    # it is sent prompts and no labels: 20 bits a round
+    ledger = trainer.federation.ledger.clients
+    assert ledger["client-1"][1] == 3 * 3 < ledger["client-0"][1]
+    assert trainer.final_metrics["clients/test/accuracy/max"] == 1
+    assert trainer.final_metrics["clients/test/unanswered/mean"] == 0
+    trainer.act_as_client(1)
+    assert (module.stages, list(module.backbone.parameters())) == ((), [])
+
+
+def test_its_votes_count(sober: Path, tmp_path: Path) -> None:
+    """Two that know outvote a model that has hardly learnt."""
+    boxes = [CallableGenerator(knows) for _ in range(2)]
+    trainer = fitted(tmp_path, asking(sober, *boxes), named_data(), max_rounds=1)
+    assert labels_of(trainer) == tuple(
+        "good" if set(GOOD) & set(text.split()) else "bad" for text in PUBLIC
+    )
+    assert consensus_rows(trainer, "pseudo_label_accuracy") == [1.0]
+
+
+def test_black_boxes_alone(sober: Path, tmp_path: Path) -> None:
+    """Nobody trains; the rounds are there all the same."""
+    groups = [ClientGroup(CallableGenerator(knows), [f"client-{n}" for n in range(3)])]
+    module = consenting(sober, clients=groups, selector=DawidSkene())
+    trainer = fitted(tmp_path, module, named_data(), max_rounds=2)
+    assert consensus_rows(trainer, "pseudo_label_accuracy") == [1.0, 1.0]
+    assert trainer.final_metrics["clients/test/accuracy/min"] == 1
+    assert all(not state.steps for state in trainer.federation.clients.values())
+
+
+def test_vectorized_is_sequential(sober: Path, tmp_path: Path) -> None:
+    def run(name: str, **settings: Any) -> Any:
+        module = asking(sober, CallableGenerator(knows))
+        data = named_data(num_clients=4)
+        return fitted(tmp_path / name, module, data, max_rounds=2, **settings)
+
+    one, many = run("one"), run("many", execution=VectorizedClients(4))
+    assert labels_of(one) == labels_of(many)
+    assert one.federation.ledger == many.federation.ledger
+    for id, own in adapters(one).items():
+        torch.testing.assert_close(own, adapters(many)[id], rtol=1e-3, atol=1e-4)
+
+
+def test_it_resumes_bit_for_bit(sober: Path, tmp_path: Path) -> None:
+    def make() -> Any:
+        return asking(sober, CallableGenerator(knows))
+
+    whole = fitted(tmp_path / "whole", make(), named_data(), max_rounds=4)
+    fitted(tmp_path / "parts", make(), named_data(), max_rounds=2)
+    resumed = toy_trainer(
+        tmp_path / "parts", max_rounds=4, clients_per_round=1.0, num_sanity_val_steps=0
+    )
+    resumed.fit(make(), named_data(), ckpt_path="last")
+    ours, theirs = whole.federation, resumed.federation
+    assert without_times(ours.history) == without_times(theirs.history)
+    assert (ours.broadcast, ours.server, ours.clients) == (
+        theirs.broadcast,
+        theirs.server,
+        theirs.clients,
+    )
+
+
+def test_texts(tmp_path: Path) -> None:
+    """Language models beside one that only answers."""
+    model = save_toy_lm(tmp_path / "model")
+    answers = {}
+
+    def writes(prompt: str) -> str:
+        answers[prompt] = f"  {prompt.split()[-1]}\x1b[31m, and so on and on and on and on"
+        return answers[prompt]
+
+    group = ClientGroup(CallableGenerator(writes), ["client-1"])
+    module = continue_text(
+        SemanticConsensus,
+        model,
+        clients=[group],
+        warmup_rounds=1,
+        consensus_every=1,
+        answers=TextAnswers(max_characters=16, max_new_tokens=6),
+    )
+    data = lm_data(train=lm_rows(60, 0), num_clients=3)
+    trainer = fitted(tmp_path / "run", module, data, max_rounds=2)
+    ballots = module.server.ballots
+    assert ballots is not None
+    prompts = module.data.encoding.prompts(module.data.public)
+    assert set(answers) == set(prompts)
+    assert all(len(text or "") <= 16 and "\x1b" not in text for text in ballots.answers[1] if text)
+    assert ballots.answers[1][0].startswith(prompts[0].split()[-1])
+    # tokens are no answers: where models have the former's accuracy, it has none
+    assert trainer.federation.clients["client-1"].steps == 0
+    assert trainer.final_metrics["clients/test/accuracy/min"] > 0
+    trainer.act_as_client(1)
+    assert module.answer_metrics(data.public) == {}
+
+
+def test_the_key_is_in_no_file_of_a_run(
+    sober: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIT_FED_TEST_KEY", KEY)
+
+    def tells(exchange: Any) -> None:
+        exchange.answer(f"good {exchange.request.headers['Authorization']}")
+
+    with MisbehavingServer(otherwise=tells) as server:
+        asked = quick(server, api_key_env="LIT_FED_TEST_KEY")
+        fitted(tmp_path, asking(sober, asked), named_data(), max_rounds=2, loggers=True)
+        assert server.requests[0].headers["Authorization"] == f"Bearer {KEY}"
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".safetensors" for path in files)
+    assert not [path for path in files if KEY.encode() in path.read_bytes()]
+
+
+def test_what_is_wrong_shows_before_training(
+    sober: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(message: str, *generators: TextGenerator, **settings: Any) -> None:
+        with pytest.raises(ValueError, match=message):
+            fitted(tmp_path / "run", asking(sober, *generators, **settings), named_data())
+
+    with MisbehavingServer(otherwise=fails_with(404)) as server:
+        refused(r"`model\.clients\.0\.backbone`: `base_url` and `model` are", quick(server))
+    refused(r"`model\.clients\.0\.backbone`: `base_url` is expected .* ConnectError", quick(server))
+    box = CallableGenerator(knows)
+    refused(r"`model\.vote_weight` .* black box", box, vote_weight=ConfidenceWeight())
+    refused(r"leave out `model\.answers\.epsilon`", box, answers=LabelAnswers(epsilon=1.0))
+    with pytest.raises(ValueError, match=r"`model\.clients\.0\.optimizer` .* trains nothing"):
+        consenting(sober, clients=[ClientGroup(box, ["client-1"], fast_adamw)])
+    with pytest.raises(TypeError, match=r"`model\.clients\.0\.backbone` is expected"):
+        consenting(sober, clients=[ClientGroup(knows, ["client-1"])])  # type: ignore[arg-type]

@@ -1,0 +1,47 @@
+"""Which label an answer in free words means."""
+
+from __future__ import annotations
+
+import pytest
+
+from lit_fed.methods.semantic_consensus.answers.label_in_text import label_in_text
+
+NAMES = ["good", "bad", "very good", "déjà vu", "好", "坏", "1", "15"]
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("good", "good"),
+        ("  *Good*. ", "good"),
+        ("ＧＯＯＤ", "good"),
+        ("The answer is: good\nSince it is kind.", "good"),
+        ("good, really good", "good"),
+        ("very  good", "very good"),
+        ("It is very good.", "very good"),
+        ("very good, and good", None),
+        ("good or bad", None),
+        ("goodness", None),
+        ("forgood", None),
+        ("", None),
+        ("...", None),
+        ("I cannot tell", None),
+        ("Déjà Vu!", "déjà vu"),
+        ("这部电影很好。", "好"),
+        ("不好也不坏", None),
+        ("label 1", "1"),
+        ("15", "15"),
+        ("It is 1.5 or 2,15 or 115", None),
+        ("not good", "good"),
+        ("good" * 100_000, None),
+        ("(.*)+" * 10_000, None),
+    ],
+)
+def test_by_the_rule(text: str, label: str | None) -> None:
+    assert label_in_text(text, NAMES) == label
+
+
+def test_names_are_given_back_as_they_are_written() -> None:
+    assert label_in_text("i mean YES", ["Yes!", "No."]) == "Yes!"
+    assert label_in_text("c", ["C++", "C"]) == "C"
+    assert label_in_text("I would take C++ here", ["C++", "Java"]) == "C++"
