@@ -22,7 +22,7 @@ def draw(runs: Sequence[Run], metrics: Sequence[str], kind: Kind, label: str = "
     Args:
         runs: The runs; those that have not ended are left out.
         metrics: Names in the summaries (``bars``, ``sweep``) or in the rounds' rows (``rounds``).
-        kind: ``bars``: one for each configuration. ``rounds``: against the rounds. ``sweep``: against the
+        kind: ``bars``: one for each arm. ``rounds``: against the rounds. ``sweep``: against the
             values of the swept setting.
         label: Name of that setting.
     """
@@ -41,7 +41,7 @@ def draw(runs: Sequence[Run], metrics: Sequence[str], kind: Kind, label: str = "
 
 
 def _bars(axis: Axes, runs: Sequence[Run], metric: str) -> None:
-    columns = {name: _values(group, metric) for (name, _), group in groups(runs).items()}
+    columns = {_told(*arm): _values(group, metric) for arm, group in groups(runs).items()}
     columns = {name: values for name, values in columns.items() if values}
     means = [statistics.fmean(values) for values in columns.values()]
     axis.bar(list(columns), means, yerr=[_spread(values) for values in columns.values()], capsize=3)
@@ -56,7 +56,12 @@ def _rounds(axis: Axes, runs: Sequence[Run], metric: str) -> None:
             for row in history:
                 if metric in row:
                     found.setdefault(int(row["round"]), []).append(row[metric])
-        _line(axis, found, name if value is None else f"{name} {value}")
+        _line(axis, found, _told(name, value))
+
+
+def _told(name: str, value: float | str | None) -> str:
+    """An arm's label: its configuration and, where there is one, its variant or swept value."""
+    return name if value is None else f"{name} {value}"
 
 
 def _sweep(axis: Axes, runs: Sequence[Run], metric: str) -> None:

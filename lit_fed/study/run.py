@@ -26,7 +26,7 @@ class Run:
         folder: Where its files are.
         overlays: YAMLs whose settings come over those of ``config``, in their order.
         settings: Settings as on the command line, which come last.
-        value: The swept setting's value; None where nothing is swept.
+        value: The swept setting's value, or the name of the variant; None where there is neither.
     """
 
     config: Path

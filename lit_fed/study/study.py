@@ -17,6 +17,7 @@ from rich.console import Console
 from lit_fed.atomic_files import whole_file, write_file
 from lit_fed.configurations import find_configuration, with_configurations
 from lit_fed.limits import require_folder_name
+from lit_fed.study.arm import Arm, arms
 from lit_fed.study.execution import execute
 from lit_fed.study.figure import Kind, draw
 from lit_fed.study.run import Run
@@ -38,6 +39,7 @@ def study(
     figure: Kind | None = None,
     set: tuple[str, ...] = (),
     tune: Tuning | None = None,
+    variants: dict[str, list[Path]] | None = None,
 ) -> None:
     """Run every configuration with every seed, and print and save the table of mean ± standard deviation.
 
@@ -59,14 +61,17 @@ def study(
         figure: ``bars`` for each configuration, ``rounds``: metrics against rounds, ``sweep``: against the
             swept values. None: ``sweep`` where there is one, else ``bars``.
         set: Settings for every run, each as on the command line, such as ``--trainer.max_rounds=2``.
-        tune: What is tried for each configuration before, and by what it is chosen. ``<root>/<name>.tuned.md`` says
+        tune: What is tried for each arm before, and by what it is chosen. ``<root>/<name>.tuned.md`` says
             what was. None: the configurations are run as they are.
+        variants: Further overlays by a name, with each of which every configuration is run, for instance
+            ``{plain: [], rewritten: [rewriting/embedded]}``. A run is then in
+            ``<root>/<name of the YAML>/variant=<name>/seed_<seed>``. Each is tuned on its own.
 
     Raises:
         FileNotFoundError: If a configuration is missing.
         FileExistsError: If ``root`` holds a run of one of these names with other settings.
-        ValueError: If ``name`` is no name of a folder, more than one setting is swept, or no run that has ended has
-            one of the metrics.
+        ValueError: If ``name`` or a variant's is no name of a folder, more than one setting is swept, one is swept in
+            variants, or no run that has ended has one of the metrics.
         SystemExit: With code 1, after the table, if a run failed.
     """
     require_folder_name("name", name)
@@ -74,6 +79,15 @@ def study(
     overlays = tuple(find_configuration(str(overlay)) for overlay in overlays)
     if sweep is not None and len(sweep) != 1:
         raise ValueError(f"`sweep` is expected to name one setting, but names {list(sweep)}")
+    if sweep is not None and variants is not None:
+        raise ValueError(
+            f"`sweep` is expected to be left out where there are `variants`, but sweeps {next(iter(sweep))}"
+        )
+    found = {
+        name: [find_configuration(str(overlay)) for overlay in own]
+        for name, own in (variants or {}).items()
+    }
+    compared = arms(configs, overlays, None if variants is None else found)
     console = Console()
     chosen: dict[str, list[str]] = {}
     if tune is not None:
@@ -81,8 +95,8 @@ def study(
             raise ValueError(
                 f"`tune.seeds` is expected to hold none of the study's `seeds`, but holds {both[0]}"
             )
-        chosen = _tuned(tune, configs, root, overlays, set, jobs, console, root / name)
-    runs = _runs(configs, seeds, root, overlays, sweep, set, chosen)
+        chosen = _tuned(tune, compared, root, set, jobs, console, root / name)
+    runs = _runs(compared, seeds, root, sweep, set, chosen)
     for run in runs:
         run.check()
     # what has ended already knows its metrics, before hours are spent on the others
@@ -103,24 +117,24 @@ def study(
 
 
 def _runs(
-    configs: list[Path],
+    compared: Sequence[Arm],
     seeds: tuple[int, ...],
     root: Path,
-    overlays: tuple[Path, ...],
     sweep: dict[str, list[float | str]] | None,
     settings: tuple[str, ...],
     chosen: Mapping[str, Sequence[str]],
 ) -> list[Run]:
     """All runs, each seed's together: where time runs out, the seeds that are done are done for all.
 
-    What was chosen for a configuration comes after those of all.
+    What was chosen for an arm comes after the settings of all.
     """
     runs = []
     for seed in seeds:
-        for config in configs:
-            folder, given = root / config.stem, (*settings, *chosen.get(config.stem, ()))
+        for arm in compared:
+            folder, given = root / arm.name, (*settings, *chosen.get(arm.name, ()))
             if sweep is None:
-                runs.append(Run(config, seed, folder / f"seed_{seed}", overlays, given))
+                own = folder / f"seed_{seed}"
+                runs.append(Run(arm.config, seed, own, arm.overlays, given, arm.variant))
                 continue
             ((setting, values),) = sweep.items()
             for value in values:
@@ -128,27 +142,26 @@ def _runs(
                 told = quote(str(value), safe=" +,:=@[]", errors="surrogatepass")
                 own = folder / f"{setting.rpartition('.')[2]}={told}" / f"seed_{seed}"
                 swept = (*given, f"--{setting}={value}")
-                runs.append(Run(config, seed, own, overlays, swept, value))
+                runs.append(Run(arm.config, seed, own, arm.overlays, swept, value))
     return runs
 
 
 def _tuned(
     tune: Tuning,
-    configs: Sequence[Path],
+    compared: Sequence[Arm],
     root: Path,
-    overlays: tuple[Path, ...],
     settings: tuple[str, ...],
     jobs: int,
     console: Console,
     results: Path,
 ) -> dict[str, list[str]]:
-    """The settings that are chosen for each configuration."""
-    trials = {config.stem: tune.trials(config, root, overlays, settings) for config in configs}
+    """The settings that are chosen for each arm."""
+    trials = {arm: tune.trials(arm, root, settings) for arm in compared}
     runs = [run for tried in trials.values() for candidate in tried for run in candidate]
     for run in runs:
         run.check()
     execute(runs, jobs, console)
-    chosen = {name: tune.best(name, tried) for name, tried in trials.items()}
+    chosen = {arm.name: tune.best(arm, tried) for arm, tried in trials.items()}
     table = tuned_table(chosen, tune.metric)
     write_file(results.with_suffix(".tuned.md"), table + "\n")
     console.print(table, soft_wrap=True, markup=False, highlight=False)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from lit_fed.study.arm import Arm
 from lit_fed.study.run import Run
 
 Candidate = list[str]
@@ -55,41 +56,38 @@ class Tuning:
                 f"`tune.metric` is expected to be of validation, but is {self.metric!r}"
             )
 
-    def trials(
-        self, config: Path, root: Path, overlays: Sequence[Path], settings: Sequence[str]
-    ) -> list[list[Run]]:
-        """The runs that are tried for a configuration, one list a candidate.
+    def trials(self, arm: Arm, root: Path, settings: Sequence[str]) -> list[list[Run]]:
+        """The runs that are tried for an arm, one list a candidate.
 
         Args:
-            config: The configuration.
+            arm: The arm.
             root: Folder of the study.
-            overlays: Of all runs.
             settings: Of all runs.
         """
-        folder = root / config.stem / "tuning"
+        folder = root / arm.name / "tuning"
         return [
             [
                 Run(
-                    config,
+                    arm.config,
                     seed,
                     folder / str(number) / f"seed_{seed}",
-                    tuple(overlays),
+                    arm.overlays,
                     (*settings, *candidate),
                 )
                 for seed in self.seeds
             ]
-            for number, candidate in enumerate(self.of(config.stem))
+            for number, candidate in enumerate(self.of(arm.config.stem))
         ]
 
     def of(self, name: str) -> list[Candidate]:
         """The candidates of a configuration."""
         return self.own.get(name, self.candidates)
 
-    def best(self, name: str, trials: Sequence[Sequence[Run]]) -> tuple[Candidate, float]:
+    def best(self, arm: Arm, trials: Sequence[Sequence[Run]]) -> tuple[Candidate, float]:
         """The candidate with the best mean of the metric in the last round, the first of equals.
 
         Args:
-            name: The configuration's name.
+            arm: The arm.
             trials: Its runs, of which those that have not ended do not count.
 
         Raises:
@@ -106,11 +104,11 @@ class Tuning:
                 found[number] = statistics.fmean(values)
         if not found:
             raise ValueError(
-                f"`tune.metric` {self.metric} is expected in the last round of a trial of {name}, but none that has "
-                "ended has it"
+                f"`tune.metric` {self.metric} is expected in the last round of a trial of {arm.name}, but none that "
+                "has ended has it"
             )
         number = (max if self.mode == "max" else min)(found, key=lambda n: found[n])
-        return self.of(name)[number], found[number]
+        return self.of(arm.config.stem)[number], found[number]
 
 
 def tuned_table(chosen: Mapping[str, tuple[Candidate, float]], metric: str) -> str:
