@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from lit_fed.methods.semantic_consensus.client_group import ClientGroup
     from lit_fed.methods.semantic_consensus.consensus import Consensus, PromptConsensus
     from lit_fed.methods.semantic_consensus.encoders.answer_encoder import AnswerEncoder
+    from lit_fed.methods.semantic_consensus.encoders.backbone_encoder import BackboneEncoder
+    from lit_fed.methods.semantic_consensus.encoders.calibration import calibrated_threshold
     from lit_fed.methods.semantic_consensus.encoders.hashed_ngram_encoder import HashedNgramEncoder
+    from lit_fed.methods.semantic_consensus.encoders.sentence_transformer_encoder import (
+        SentenceTransformerEncoder,
+    )
+    from lit_fed.methods.semantic_consensus.own_models import OwnModelsMixin
     from lit_fed.methods.semantic_consensus.payload_size import payload_ratio
     from lit_fed.methods.semantic_consensus.prompt_choice import (
         EveryPrompt,
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
     from lit_fed.methods.semantic_consensus.selectors.random_client import RandomClient
     from lit_fed.methods.semantic_consensus.selectors.selector import Selector
     from lit_fed.methods.semantic_consensus.semantic_consensus import SemanticConsensus
+    from lit_fed.methods.semantic_consensus.soft_consensus import SoftConsensus
     from lit_fed.methods.semantic_consensus.vote_weights import (
         ConfidenceWeight,
         EqualWeight,
@@ -44,6 +51,7 @@ else:
 
 __all__ = [
     "AnswerEncoder",
+    "BackboneEncoder",
     "Ballots",
     "ClientGroup",
     "ClusterMedoid",
@@ -57,6 +65,7 @@ __all__ = [
     "MajorityVote",
     "Medoid",
     "MostDisagreed",
+    "OwnModelsMixin",
     "PromptChoice",
     "PromptConsensus",
     "PublicAnswers",
@@ -65,10 +74,13 @@ __all__ = [
     "RandomizedResponse",
     "Selector",
     "SemanticConsensus",
+    "SentenceTransformerEncoder",
     "SizeWeight",
+    "SoftConsensus",
     "TextAnswers",
     "VoteWeight",
     "bounded",
+    "calibrated_threshold",
     "effective_labels",
     "label_churn",
     "payload_ratio",

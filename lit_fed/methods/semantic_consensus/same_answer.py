@@ -6,7 +6,8 @@ import unicodedata
 from functools import lru_cache
 from typing import Final
 
-_MARKS: Final = " .,;:!?\"'`“”‘’«»()[]*_-–—。，；：！？"
+_BEFORE: Final = " \"'`“”‘’«»()[]*_;:!?。，；：！？"
+_AFTER: Final = _BEFORE + ".,-–—"
 
 
 @lru_cache(maxsize=1 << 14)
@@ -14,7 +15,8 @@ def normalised(text: str) -> str:
     r"""An answer as an exact vote compares it.
 
     Compatible characters are as one (NFKC), case does not count, runs of blanks are one space, and blanks and
-    punctuation around the answer are left out. An answer of punctuation alone is compared with it.
+    punctuation around the answer are left out, but for a dash or a point before it: -5 is not 5. An answer of
+    punctuation alone is compared with it.
 
     Args:
         text: The answer.
@@ -24,4 +26,4 @@ def normalised(text: str) -> str:
         ('new york', 'yes', '?!')
     """
     folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return folded.strip(_MARKS) or folded
+    return folded.lstrip(_BEFORE).rstrip(_AFTER) or folded

@@ -17,6 +17,7 @@ from lit_fed.methods.semantic_consensus import (
     ConfidenceWeight,
     Consensus,
     EqualWeight,
+    LabelAnswers,
     MajorityVote,
     MostDisagreed,
     Selector,
@@ -330,3 +331,27 @@ def test_what_the_settings_lack_is_said_in_a_line(sober: Path, tmp_path: Path) -
         consenting(sober, eta=1.5)
     with pytest.raises(TypeError, match=r"`model\.selector`"):
         consenting(sober, selector=MajorityVote)
+
+
+def test_labels_under_differential_privacy(sober: Path, tmp_path: Path) -> None:
+    def run(name: str, epsilon: float | None) -> tuple[Any, Any]:
+        answers = LabelAnswers(epsilon=epsilon)
+        module = consenting(sober, answers=answers, vote_weight=EqualWeight(), consensus_every=2)
+        return module, fitted(tmp_path / name, module, max_rounds=3)
+
+    (noisy, private), (sure, exact), (plain, open_) = (
+        run("noisy", 0.1),
+        run("sure", 50.0),
+        run("plain", None),
+    )
+    # two times 20 answers at ε each
+    assert consensus_rows(private, "epsilon") == pytest.approx([2.0, 4.0])
+    assert not consensus_rows(open_, "epsilon")
+    assert sure.server.ballots.answers == plain.server.ballots.answers
+    assert labels_of(exact) == labels_of(open_)
+    assert noisy.server.ballots.answers != plain.server.ballots.answers
+    module = consenting(sober, answers=LabelAnswers(1.0), vote_weight=ConfidenceWeight())
+    with pytest.raises(ValueError, match=r"`model\.vote_weight` is expected to be EqualWeight or"):
+        fitted(tmp_path / "refused", module)
+    with pytest.raises(ValueError, match=r"`model\.answers\.epsilon`"):
+        LabelAnswers(epsilon=0.0)

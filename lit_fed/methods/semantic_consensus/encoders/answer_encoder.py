@@ -47,10 +47,11 @@ class AnswerEncoder(ABC):
             return torch.zeros(0, 0)
         places: dict[str, int] = {}
         rows = [places.setdefault(text, len(places)) for text in texts]
-        vectors = self._embed(list(places)).cpu()
-        vectors = vectors.masked_fill(~vectors.isfinite().all(-1, keepdim=True), 0)
+        vectors = self._embed(list(places)).float().cpu()
         # In float64: float32 overflows at 1e19 when it squares.
-        vectors = torch.nn.functional.normalize(vectors.double(), dim=-1).float()
+        lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True, dtype=torch.float64)
+        usable = lengths.isfinite() & (lengths > 0)
+        vectors = torch.where(usable, vectors / lengths.where(usable, 1.0).float(), 0.0)
         return vectors if len(places) == len(texts) else vectors[rows]
 
     @abstractmethod

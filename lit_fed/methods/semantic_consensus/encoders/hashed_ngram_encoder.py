@@ -33,7 +33,7 @@ class HashedNgramEncoder(AnswerEncoder):
         tensor([1.0000, 0.7000, 0.0000])
     """
 
-    threshold = 0.6
+    threshold = 0.67
 
     def __init__(self, dimensions: int = 1024, shortest: int = 2, longest: int = 4) -> None:
         self.dimensions = require_at_least("encoder.dimensions", dimensions, 1)

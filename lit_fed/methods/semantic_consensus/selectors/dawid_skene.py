@@ -74,7 +74,7 @@ class DawidSkene(Selector):
     def __call__(self, ballots: Ballots, seed: int) -> Consensus:
         """The consensus; the seed plays no part."""
         prompts = list(ballots.prompts())
-        labels = _most_common(prompts, self.max_labels)
+        labels = _most_common(prompts, len(ballots.clients), self.max_labels)
         said, weights = _table(prompts, list(labels), len(ballots.clients))
         known = int((said >= 0).sum())
         if not known:
@@ -164,23 +164,29 @@ def _shares(counts: Floats) -> Floats:
     return shares
 
 
-def _most_common(prompts: Sequence[PromptBallots], most: int) -> dict[str, str]:
+def _most_common(prompts: Sequence[PromptBallots], clients: int, most: int) -> dict[str, str]:
     """The label set: normalised texts, and how each is written most often."""
-    clients: dict[str, set[int]] = defaultdict(set)
-    weights: dict[str, float] = defaultdict(float)
-    written: dict[str, Counter[str]] = defaultdict(Counter)
+    said: list[dict[str, float]] = [{} for _ in range(clients)]
     for prompt in prompts:
         for client, answer, weight in zip(
             prompt.clients.tolist(), prompt.answers, prompt.weights.tolist(), strict=True
         ):
             label = normalised(answer)
-            clients[label].add(client)
+            said[client][label] = said[client].get(label, 0.0) + weight
+    givers = Counter(label for own in said for label in own)
+    weights: dict[str, float] = defaultdict(float)
+    for own in said:
+        for label, weight in own.items():
             weights[label] += weight
-            written[label][answer] += 1
-    order = sorted(clients, key=lambda label: (-len(clients[label]), -weights[label], label))
+    chosen = sorted(givers, key=lambda label: (-givers[label], -weights[label], label))[:most]
+    written: dict[str, Counter[str]] = {label: Counter() for label in chosen}
+    for prompt in prompts:
+        for answer in prompt.answers:
+            if (label := normalised(answer)) in written:
+                written[label][answer] += 1
     return {
         label: min(written[label], key=lambda text: (-written[label][text], text))
-        for label in order[:most]
+        for label in chosen
     }
 
 

@@ -1,0 +1,37 @@
+import pytest
+
+from lit_fed.methods.semantic_consensus.same_answer import normalised
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Paris", " paris. "),
+        ("New York", "new\n  york!"),
+        ("“Yes”", "yes"),
+        ("**B**", "(b)"),
+        ("ﬁne", "fine"),
+        ("１２", "12"),
+        ("STRASSE", "straße"),
+        ("是。", "是"),
+    ],
+)
+def test_the_same(one: str, other: str) -> None:
+    assert normalised(one) == normalised(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Paris", "It is Paris"),
+        ("3.5", "35"),
+        ("+", "++"),
+        ("no", "not"),
+        ("-5%", "5 $"),
+        ("?", "!"),
+        ("-5", "5"),
+        (".5", "5"),
+    ],
+)
+def test_not_the_same(one: str, other: str) -> None:
+    assert normalised(one) != normalised(other)
