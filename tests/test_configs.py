@@ -25,11 +25,22 @@ ATTACKS = sorted((CONFIGS / "attacks").glob("*.yaml"))
 BACKBONES = sorted((CONFIGS / "backbones").glob("*.yaml"))
 COMPRESSIONS = sorted((CONFIGS / "compression").glob("*.yaml"))
 EVALUATIONS = sorted((CONFIGS / "evaluations").glob("*.yaml"))
+BLACK_BOXES = sorted((CONFIGS / "black_boxes").glob("*.yaml"))
 CLAIMS = sorted((CONFIGS / "studies").rglob("claims.yaml"))
 STUDIES = sorted(set((CONFIGS / "studies").rglob("*.yaml")) - set(CLAIMS))
 PATHS = sorted(
     set(CONFIGS.rglob("*.yaml"))
-    - {*OVERLAYS, *REWRITINGS, *ATTACKS, *BACKBONES, *COMPRESSIONS, *EVALUATIONS, *STUDIES, *CLAIMS}
+    - {
+        *OVERLAYS,
+        *REWRITINGS,
+        *ATTACKS,
+        *BACKBONES,
+        *COMPRESSIONS,
+        *EVALUATIONS,
+        *BLACK_BOXES,
+        *STUDIES,
+        *CLAIMS,
+    }
 )
 NAMES = [str(path.relative_to(CONFIGS)) for path in PATHS]
 OVERLAY_NAMES = [str(path.relative_to(CONFIGS)) for path in OVERLAYS]
@@ -125,6 +136,9 @@ def test_there_are_configurations() -> None:
     assert [path.stem for path in BACKBONES] == ["minilm"]
     assert [path.stem for path in ATTACKS] == ["boosted_update", "random_update", "sign_flip"]
     assert [path.stem for path in COMPRESSIONS] == ["eight_bit", "half_precision", "top_k"]
+    assert [path.stem for path in BLACK_BOXES] == [
+        "endpoint"
+    ]  # it wants a server, see the test of it
     zou = ["figure4", "figure5", "table1", "table2"]
     assert [path.stem for path in STUDIES] == ["robust", "rules", "table", *zou]
     assert "gpu/llama_7b_fsdp.yaml" in NAMES
