@@ -25,9 +25,12 @@ GB = 10**9
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
 
 
-@pytest.mark.parametrize("length", [200, 40])
-def test_a_consensus_takes_little_more_than_encoding_its_answers(length: int) -> None:
-    """With the encoder that takes least time, and with answers that are all different."""
+@pytest.mark.parametrize(("length", "most"), [(200, 1.2), (40, 1.5)])
+def test_a_consensus_takes_little_more_than_encoding_its_answers(length: int, most: float) -> None:
+    """With the encoder that takes least time, and with answers that are all different.
+
+    Of short answers clustering is a larger part; as a rule they repeat, and are encoded once.
+    """
     texts = answers_to(PROMPTS, CLIENTS, length)
     encoder = HashedNgramEncoder()
     encoder.encode(["warm"])
@@ -50,7 +53,7 @@ def test_a_consensus_takes_little_more_than_encoding_its_answers(length: int) ->
         f"\n{PROMPTS} prompts, {CLIENTS} clients, {length} characters: encoding {encoding:.1f} s, consensus "
         f"{consensus:.1f} s, ratio {consensus / encoding:.3f}; {found.metrics['clusters']:.1f} clusters a prompt"
     )
-    assert consensus <= 1.2 * encoding
+    assert consensus <= most * encoding
 
 
 @pytest.mark.skipif(

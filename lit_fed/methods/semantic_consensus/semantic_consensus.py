@@ -20,7 +20,12 @@ from lit_fed.methods.semantic_consensus.broadcast import Broadcast, for_client
 from lit_fed.methods.semantic_consensus.checks import check_votes
 from lit_fed.methods.semantic_consensus.client import ConsensusClient
 from lit_fed.methods.semantic_consensus.client_group import ClientGroup
-from lit_fed.methods.semantic_consensus.exchange import Answers, Labels, require_digest
+from lit_fed.methods.semantic_consensus.exchange import (
+    Answers,
+    Labels,
+    Texts,
+    require_digest,
+)
 from lit_fed.methods.semantic_consensus.own_models import OwnModelsMixin
 from lit_fed.methods.semantic_consensus.progress import Progress
 from lit_fed.methods.semantic_consensus.prompt_choice import EveryPrompt, PromptChoice
@@ -245,10 +250,15 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
             places,
             valid=partial(self.answers.valid, self),
             are_few=self.answers.are_few,
-            references=self.answers.references(self, public_rows(self.data)),
+            references=self._references(),
             before=self._broadcast.labels,
             seed=_seed(),
         )
+
+    def _references(self) -> Texts:
+        said = self.answers.references(self, public_rows(self.data))
+        silent = self.data.public_unanswered
+        return tuple(None if place in silent else text for place, text in enumerate(said))
 
     def _next(self, labels: Labels | None, received: Sequence[str]) -> Payload:
         public = self.data.public if self.consensus_rounds != 0 else None

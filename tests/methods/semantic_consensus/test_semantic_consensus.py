@@ -26,6 +26,7 @@ from tests.federation.toy import (
     fast_adamw,
     save_toy_model,
     toy_backbone,
+    toy_rows,
     toy_trainer,
     without_times,
 )
@@ -355,3 +356,23 @@ def test_labels_under_differential_privacy(sober: Path, tmp_path: Path) -> None:
         fitted(tmp_path / "refused", module)
     with pytest.raises(ValueError, match=r"`model\.answers\.epsilon`"):
         LabelAnswers(epsilon=0.0)
+
+
+def test_public_rows_need_no_labels(sober: Path, tmp_path: Path) -> None:
+    public = toy_rows(20, 3)
+    without = small_data(public=public.remove_columns("label"), public_answered=False)
+    some = [None if place < 5 else str(label) for place, label in enumerate(public["label"])]
+    partly = small_data(public=public.remove_columns("label").add_column("label", some))
+    runs = [fitted(tmp_path / "all", consenting(sober), max_rounds=2)]
+    runs.append(fitted(tmp_path / "none", consenting(sober), without, max_rounds=2))
+    assert labels_of(runs[0]) == labels_of(runs[1])
+    for id, own in adapters(runs[0]).items():
+        assert same(own, adapters(runs[1])[id])
+    assert consensus_rows(runs[0], "pseudo_label_accuracy")
+    assert not consensus_rows(runs[1], "pseudo_label_accuracy")
+    assert without.public_unanswered == frozenset(range(20))
+    with pytest.raises(ValueError, match=r"data\.public: .* no value in 5 of 20 rows"):
+        partly.setup()
+    partly.public_answered = False
+    partly.setup()
+    assert partly.public_unanswered == frozenset(range(5))

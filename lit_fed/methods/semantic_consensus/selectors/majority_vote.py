@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from lit_fed.methods.semantic_consensus.ballots import Ballots, PromptBallots
 from lit_fed.methods.semantic_consensus.consensus import Consensus, PromptConsensus
+from lit_fed.methods.semantic_consensus.randomized_response import RandomizedResponse
 from lit_fed.methods.semantic_consensus.report import report
 from lit_fed.methods.semantic_consensus.selectors.exact_votes import exact_votes
 from lit_fed.methods.semantic_consensus.selectors.selector import Selector
@@ -19,6 +22,12 @@ class MajorityVote(Selector):
     same where their normalised texts are, see :func:`~lit_fed.methods.semantic_consensus.same_answer.normalised`.
     The label is the answer as the client of the heaviest vote writes it; its confidence is its share of the weight.
 
+    Args:
+        response: The randomised response by which the clients have answered, if they have: shares are then unbiased
+            estimates of those before the noise, cut to [0, 1]. Of few clients, or with a small ε, they are mostly
+            noise, and several labels may have more than half: the largest of them wins, and a tie abstains. None: what
+            was sent is counted.
+
     Example:
         >>> import torch
         >>> answers = (("yes", "yes"), ("Yes.", "no"), ("no", None))
@@ -27,18 +36,26 @@ class MajorityVote(Selector):
         (('yes', None), tensor([0.6667, 0.0000], dtype=torch.float64))
     """
 
+    def __init__(self, response: RandomizedResponse | None = None) -> None:
+        self.response = response
+
     def __call__(self, ballots: Ballots, seed: int) -> Consensus:
         """The consensus; the seed plays no part."""
-        return report(ballots, [_vote(prompt) for prompt in ballots.prompts()])
+        return report(ballots, [_vote(prompt, self.response) for prompt in ballots.prompts()])
 
 
-def _vote(prompt: PromptBallots) -> PromptConsensus:
+def _vote(prompt: PromptBallots, response: RandomizedResponse | None) -> PromptConsensus:
     if not prompt.answers:
         return PromptConsensus()
     votes = exact_votes(prompt)
     winner = int(votes.weights.argmax())
-    share = min(float(votes.weights[winner] / votes.weights.sum()), 1.0)
-    wins = is_strict_majority(share)
+    shares = votes.weights / votes.weights.sum()
+    share = float(shares[winner])
+    tied = np.count_nonzero(np.isclose(shares, share)) > 1
+    if response is not None:
+        share = float(response.unbiased(np.array(share)))
+    share = min(max(share, 0.0), 1.0)
+    wins = is_strict_majority(share) and not tied
     return PromptConsensus(
         label=votes.answers[winner] if wins else None,
         confidence=share if wins else 0.0,

@@ -1,9 +1,10 @@
 from collections import defaultdict
 
+import numpy as np
 import pytest
 import torch
 
-from lit_fed.methods.semantic_consensus import MajorityVote
+from lit_fed.methods.semantic_consensus import MajorityVote, RandomizedResponse
 from tests.methods.semantic_consensus.votes import ballots
 
 
@@ -71,3 +72,29 @@ def test_order_of_clients_and_prompts_plays_no_part() -> None:
     turned = MajorityVote()(ballots([row[::-1] for row in answers]), seed=0)
     assert turned.labels == found.labels[::-1]
     assert turned.metrics["agreement"] == pytest.approx(found.metrics["agreement"])
+
+
+def test_noise_of_the_clients_is_counted_out() -> None:
+    """Of 4,000 clients 60 % answer yes; half of what they send is by chance, so that no label has half of it."""
+    names = ["yes", "no", "perhaps", "never"]
+    response = RandomizedResponse(names, epsilon=1.0)
+    answers = ["yes"] * 2400 + ["no"] * 800 + ["perhaps"] * 800
+    sent = response(answers, np.random.default_rng(0))
+    votes = ballots([[text] for text in sent])
+    assert MajorityVote()(votes, seed=0).labels == (None,)
+    found = MajorityVote(response)(votes, seed=0)
+    assert found.labels == ("yes",)
+    assert found.confidence.item() == pytest.approx(0.6, abs=0.06)
+
+
+def test_an_estimate_beyond_all_is_cut() -> None:
+    response = RandomizedResponse(["yes", "no"], epsilon=0.1)
+    found = MajorityVote(response)(ballots([["yes"], ["yes"], ["no"]]), seed=0)
+    assert found.confidence.tolist() == [1]
+
+
+def test_of_two_labels_that_both_seem_to_have_more_than_half_none_wins() -> None:
+    response = RandomizedResponse(["yes", "no", "perhaps", "never"], epsilon=1.0)
+    votes = [["yes"], ["yes"], ["no"], ["no"], ["never"]]
+    assert MajorityVote(response)(ballots(votes), seed=0).labels == (None,)
+    assert MajorityVote(response)(ballots([*votes, ["no"]]), seed=0).labels == ("no",)
