@@ -26,6 +26,7 @@ BACKBONES = sorted((CONFIGS / "backbones").glob("*.yaml"))
 COMPRESSIONS = sorted((CONFIGS / "compression").glob("*.yaml"))
 PRIVACY = sorted((CONFIGS / "privacy").glob("*.yaml"))
 EVALUATIONS = sorted((CONFIGS / "evaluations").glob("*.yaml"))
+BLACK_BOXES = sorted((CONFIGS / "black_boxes").glob("*.yaml"))
 CLAIMS = sorted((CONFIGS / "studies").rglob("claims.yaml"))
 STUDIES = sorted(set((CONFIGS / "studies").rglob("*.yaml")) - set(CLAIMS))
 PATHS = sorted(
@@ -38,6 +39,7 @@ PATHS = sorted(
         *COMPRESSIONS,
         *PRIVACY,
         *EVALUATIONS,
+        *BLACK_BOXES,
         *STUDIES,
         *CLAIMS,
     }
@@ -139,6 +141,8 @@ def test_there_are_configurations() -> None:
     assert [path.stem for path in ATTACKS] == ["boosted_update", "random_update", "sign_flip"]
     assert [path.stem for path in COMPRESSIONS] == ["eight_bit", "half_precision", "top_k"]
     assert [path.stem for path in PRIVACY] == ["dp_sgd"]
+    # it wants a server, see the test of it
+    assert [path.stem for path in BLACK_BOXES] == ["endpoint"]
     zou = ["figure4", "figure5", "table1", "table2"]
     wang = ["aggregators", "dolly", "dolly_rewritten", "paradox", "table"]
     assert [path.stem for path in STUDIES] == ["robust", "robust_one", "rules", *wang, *zou]

@@ -76,6 +76,7 @@ KINDS = (
 _OVER = (
     "attacks/",
     "backbones/",
+    "black_boxes/",
     "compression/",
     "data/",
     "evaluations/",

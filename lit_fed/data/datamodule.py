@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from lit_fed.data.bucketing import LengthBucketSampler
 from lit_fed.data.client_data import ClientData
-from lit_fed.data.columns import number_rows, require_column
+from lit_fed.data.columns import number_rows, require_column, row_ids
 from lit_fed.data.division import Division, divide
 from lit_fed.data.embedded.generator import Split
 from lit_fed.data.embedded_mistakes import EmbeddedMistakes
@@ -89,6 +89,9 @@ class FederatedDataModule(LightningDataModule):
             row, a large number costs nothing where rows are short.
         validation_fraction: Part of `train` that is carved off where `validation` is None.
         public_size: Rows of `train` that are carved off where `public` is None.
+        public_answered: Whether each public row has to say what is to be predicted. False: where a row does not, or
+            there is no such column, it has one of the training table, so that it is for a method that looks at the
+            prompts alone, such as :class:`~lit_fed.SemanticConsensus`.
         client_validation_fraction: Part of its own rows that each client holds out.
         pad_to_multiple_of: Pad the length of batches to a multiple of this.
         bucketing: Whether rows of a training batch are of similar length.
@@ -130,6 +133,7 @@ class FederatedDataModule(LightningDataModule):
         max_length: int | None = None,
         validation_fraction: float = 0.1,
         public_size: int = 0,
+        public_answered: bool = True,
         client_validation_fraction: float = 0.0,
         pad_to_multiple_of: int | None = None,
         bucketing: bool = True,
@@ -173,6 +177,7 @@ class FederatedDataModule(LightningDataModule):
         self.max_length = max_length
         self.validation_fraction = validation_fraction
         self.public_size = public_size
+        self.public_answered = public_answered
         self.client_validation_fraction = client_validation_fraction
         self.pad_to_multiple_of = pad_to_multiple_of
         self.bucketing = bucketing
@@ -268,6 +273,9 @@ class FederatedDataModule(LightningDataModule):
         public = division.public if tables.public is None else tables.public
         # What is said of public rows is kept by their ids, wherever they come from.
         self._public = None if public is None else number_rows(public)
+        ids = [] if public is None else row_ids(public).tolist()
+        silent = tables.public_unanswered
+        self._public_unanswered = frozenset(n for n, id in enumerate(ids) if id in silent)
         self._tests, self._unanswered = tables.tests, tables.unanswered
         self.num_clients = len(division.clients)
         # The federation's own tables stay; what methods make of them comes and goes.
@@ -280,7 +288,16 @@ class FederatedDataModule(LightningDataModule):
     def _load(self, answered: bool) -> Tables:
         train, validation, public, test = self._tables
         if train is not None:
-            return load_tables(train, validation, public, test, self.encoding, self.tasks, answered)
+            return load_tables(
+                train,
+                validation,
+                public,
+                test,
+                self.encoding,
+                self.tasks,
+                answered,
+                self.public_answered,
+            )
         own = EmbeddedMistakes("public", self.public_size or None) if public is None else public
         return load_tables(
             EmbeddedMistakes("train", seed=self._seed),
@@ -290,6 +307,7 @@ class FederatedDataModule(LightningDataModule):
             self.encoding,
             self.tasks,
             answered,
+            self.public_answered,
         )
 
     @property
@@ -344,6 +362,12 @@ class FederatedDataModule(LightningDataModule):
         """The public set, if there is one."""
         self._ready()
         return self._public
+
+    @property
+    def public_unanswered(self) -> frozenset[int]:
+        """The ids of public rows that do not say what is to be predicted."""
+        self._ready()
+        return self._public_unanswered
 
     @property
     def tests(self) -> dict[str, Dataset]:

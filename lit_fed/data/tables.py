@@ -42,6 +42,7 @@ class Tables:
         clients: The positions of each client's rows in `train`, by name. None: still to be divided.
         unanswered: The ids of rows that do not say what is to be predicted, of the tests with such rows.
         left_out: What was left out, or is not learnt, in lines for each table of which something was.
+        public_unanswered: The ids of public rows that do not say what is to be predicted.
     """
 
     train: Dataset
@@ -51,6 +52,7 @@ class Tables:
     clients: dict[str, Positions] | None = None
     unanswered: Mapping[str, frozenset[int]] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    public_unanswered: frozenset[int] = frozenset()
 
 
 def load_tables(
@@ -61,6 +63,7 @@ def load_tables(
     encoding: Encoding,
     tasks: Sequence[str] | None,
     answered: bool = True,
+    public_answered: bool = True,
 ) -> Tables:
     """Load all tables, and prepare the encoding by the training table.
 
@@ -73,6 +76,7 @@ def load_tables(
         tasks: The values of column ``task`` to keep. None: all rows.
         answered: Whether tests have to say what is to be predicted. Where they need not, the rows that do not, or
             whose value there is blank, have one of the training table.
+        public_answered: The same of the public set.
 
     Raises:
         FileNotFoundError: If a table is not there.
@@ -104,6 +108,9 @@ def load_tables(
             tests[name], without = encoding.answered(tests[name], rows)
             if without:
                 unanswered[name] = without
+    public_unanswered: frozenset[int] = frozenset()
+    if public is not None and not public_answered:
+        public, public_unanswered = encoding.answered(_read("data.public", public), rows)
     return Tables(
         rows,
         None if validation is None else load("data.validation", validation),
@@ -112,6 +119,7 @@ def load_tables(
         clients,
         unanswered,
         tuple(left_out),
+        public_unanswered,
     )
 
 

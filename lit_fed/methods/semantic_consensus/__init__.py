@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lit_fed.methods.semantic_consensus.encoders.sentence_transformer_encoder import (
         SentenceTransformerEncoder,
     )
+    from lit_fed.methods.semantic_consensus.own_models import OwnModelsMixin
     from lit_fed.methods.semantic_consensus.payload_size import payload_ratio
     from lit_fed.methods.semantic_consensus.prompt_choice import (
         EveryPrompt,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from lit_fed.methods.semantic_consensus.selectors.random_client import RandomClient
     from lit_fed.methods.semantic_consensus.selectors.selector import Selector
     from lit_fed.methods.semantic_consensus.semantic_consensus import SemanticConsensus
+    from lit_fed.methods.semantic_consensus.soft_consensus import SoftConsensus
     from lit_fed.methods.semantic_consensus.vote_weights import (
         ConfidenceWeight,
         EqualWeight,
@@ -63,6 +65,7 @@ __all__ = [
     "MajorityVote",
     "Medoid",
     "MostDisagreed",
+    "OwnModelsMixin",
     "PromptChoice",
     "PromptConsensus",
     "PublicAnswers",
@@ -73,6 +76,7 @@ __all__ = [
     "SemanticConsensus",
     "SentenceTransformerEncoder",
     "SizeWeight",
+    "SoftConsensus",
     "TextAnswers",
     "VoteWeight",
     "bounded",

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lit_fed.backbones import Backbone, BlackBox
 from lit_fed.client import Client
-from lit_fed.configuration_error import ConfigurationError
 from lit_fed.limits import require_at_least, require_instance
 from lit_fed.losses import PseudoLabelMixin, cross_entropy
 from lit_fed.methods.semantic_consensus.answers.label_answers import LabelAnswers
 from lit_fed.methods.semantic_consensus.answers.public_answers import PublicAnswers
 from lit_fed.methods.semantic_consensus.answers.text_answers import TextAnswers
 from lit_fed.methods.semantic_consensus.broadcast import Broadcast, for_client
+from lit_fed.methods.semantic_consensus.checks import check_votes
 from lit_fed.methods.semantic_consensus.client import ConsensusClient
-from lit_fed.methods.semantic_consensus.client_group import (
-    ClientGroup,
-    ClientModels,
-    first_backbone,
+from lit_fed.methods.semantic_consensus.client_group import ClientGroup
+from lit_fed.methods.semantic_consensus.exchange import (
+    Answers,
+    Labels,
+    Texts,
+    require_digest,
 )
-from lit_fed.methods.semantic_consensus.exchange import Answers, Labels, require_digest
+from lit_fed.methods.semantic_consensus.own_models import OwnModelsMixin
 from lit_fed.methods.semantic_consensus.progress import Progress
 from lit_fed.methods.semantic_consensus.prompt_choice import EveryPrompt, PromptChoice
 from lit_fed.methods.semantic_consensus.prompts import prompt_digest, public_rows
@@ -34,7 +36,6 @@ from lit_fed.methods.semantic_consensus.selectors.majority_vote import MajorityV
 from lit_fed.methods.semantic_consensus.selectors.selector import Selector
 from lit_fed.methods.semantic_consensus.server import ConsensusServer
 from lit_fed.methods.semantic_consensus.vote_weights import SizeWeight, VoteWeight
-from lit_fed.module import FederatedModule
 from lit_fed.payload import Payload
 from lit_fed.specification import Specification
 from lit_fed.update import Update
@@ -42,10 +43,8 @@ from lit_fed.update import Update
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_OWN: Final = "own"
 
-
-class SemanticConsensus(PseudoLabelMixin, FederatedModule):
+class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
     r"""Semantic consensus (FedCoFiT): federation by what models say.
 
     A client trains its own model on its own rows (x, y) and on the public prompts u that have a label
@@ -79,7 +78,7 @@ class SemanticConsensus(PseudoLabelMixin, FederatedModule):
         only_changed: Whether a client sends those answers alone that differ from what it has sent last.
         public_batch_size: Public rows beside each batch of a client's own. None: as many as in it.
         self_training: Whether each client learns from its own answers instead, which nobody gets to know.
-        **kwargs: Of the loss term, the optimizer and its warm-up.
+        **kwargs: Of the loss term, the clients' models, the optimizer and its warm-up.
 
     Raises:
         TypeError: If a part is of another class.
@@ -88,8 +87,6 @@ class SemanticConsensus(PseudoLabelMixin, FederatedModule):
     Attributes:
         server: The server's side, with the votes and the consensus that it has made last.
     """
-
-    has_global_model = False
 
     def __init__(
         self,
@@ -108,7 +105,7 @@ class SemanticConsensus(PseudoLabelMixin, FederatedModule):
         self_training: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(backbone=first_backbone(backbone, clients), **kwargs)
+        super().__init__(backbone=backbone, clients=clients, **kwargs)
         require_instance("model.selector", selector, Selector)
         require_instance("model.vote_weight", vote_weight, VoteWeight)
         require_instance("model.answers", answers, PublicAnswers)
@@ -118,8 +115,6 @@ class SemanticConsensus(PseudoLabelMixin, FederatedModule):
         self.warmup_rounds, self.consensus_every = warmup_rounds, consensus_every
         self.consensus_rounds, self.only_changed = consensus_rounds, only_changed
         self.public_batch_size, self.self_training = public_batch_size, self_training
-        self.clients = clients or []
-        self.models = ClientModels(self.backbone, self.make_optimizer, self.clients)
         by_kind = LabelAnswers if self.backbone.classifies else TextAnswers
         self.answers = by_kind() if answers is None else answers
         vote = MajorityVote if self.answers.are_few else ClusterMedoid
@@ -151,61 +146,17 @@ class SemanticConsensus(PseudoLabelMixin, FederatedModule):
         super().setup(stage)
         if stage == "fit" and self._trainer is None and self.consensus_rounds != 0:
             self.answers.check(self, public_rows(self.data))
-            self._check_black_boxes()
-            if self.vote_weight.by_confidence and self.answers.spent(self, 1) is not None:
-                raise ConfigurationError(
-                    f"`model.vote_weight` is expected to be EqualWeight or SizeWeight where answers are under "
-                    f"differential privacy, since confidences are not, but got {type(self.vote_weight).__name__}"
-                )
+            private = self.answers.spent(self, 1) is not None
+            check_votes(self.vote_weight, private, self.black_boxes)
             self.selector.setup(list(self.backbones.values()))
-
-    def _check_black_boxes(self) -> None:
-        for name, box in self.black_boxes.items():
-            if self.vote_weight.by_confidence:
-                raise ConfigurationError(
-                    f"`model.vote_weight` is expected to be EqualWeight or SizeWeight where `model.{name}` is a black "
-                    f"box, which does not say how sure it is, but got {type(self.vote_weight).__name__}"
-                )
-            if self.answers.spent(self, 1) is not None:
-                raise ConfigurationError(
-                    f"answers under differential privacy are expected of models alone, but `model.{name}` is a black "
-                    "box, whose missing answers have no noise: leave out `model.answers.epsilon`"
-                )
-            try:
-                box.check()
-            except ConfigurationError as error:
-                raise ConfigurationError(f"`model.{name}`: {error}") from None
-
-    def check_clients(self, clients: Collection[str], in_round: int) -> None:
-        """Refuse groups of clients that are not there."""
-        super().check_clients(clients, in_round)
-        self.models.check(clients)
 
     def act_as(self, client: Client | None) -> None:
         """Be a client, with its backbone and optimizer, or the server; whoever it is has nothing yet."""
         super().act_as(client)
-        self.backbone, self.make_optimizer = self.models.of(client)
-        self.stages = () if isinstance(self.backbone, BlackBox) else type(self).stages
         self.own.forget()
         self.server.progress, self.server.metrics = Progress(), {}
         self._broadcast = Broadcast()
         self._public = None
-
-    @property
-    def backbones(self) -> Mapping[str, Backbone]:
-        """The backbones by the settings that give them, each once."""
-        return self.models.named()
-
-    @property
-    def black_boxes(self) -> Mapping[str, BlackBox]:
-        """What answers in the place of backbones, by the settings that give it."""
-        return self.models.black_boxes()
-
-    def trained_parameters(self) -> dict[str, nn.Parameter]:
-        """What the client's backbone trains, and no other client's."""
-        own = {id(parameter) for parameter in self.backbone.parameters()}
-        others = {id(p) for b in self.backbones.values() for p in b.parameters()} - own
-        return {n: p for n, p in super().trained_parameters().items() if id(p) not in others}
 
     # ---------------------------------------------------------------- a client's round
 
@@ -250,13 +201,11 @@ class SemanticConsensus(PseudoLabelMixin, FederatedModule):
 
     def private_state(self) -> Payload:
         """Client: what it trains, its labels and what it has answered."""
-        own = {_OWN: super().private_state(), **self.own.state()}
-        return Payload(self.backbone.trainable()).with_parts({n: p for n, p in own.items() if p})
+        return super().private_state().with_parts(self.own.state())
 
     def load_private_state(self, state: Payload) -> None:
         """Client: take them back."""
-        self.backbone.load_trainable(state.tensors)
-        super().load_private_state(state.parts.get(_OWN, Payload()))
+        super().load_private_state(state)
         self.own.load_state(state)
 
     # ---------------------------------------------------------------- the server's
@@ -301,10 +250,15 @@ class SemanticConsensus(PseudoLabelMixin, FederatedModule):
             places,
             valid=partial(self.answers.valid, self),
             are_few=self.answers.are_few,
-            references=self.answers.references(self, public_rows(self.data)),
+            references=self._references(),
             before=self._broadcast.labels,
             seed=_seed(),
         )
+
+    def _references(self) -> Texts:
+        said = self.answers.references(self, public_rows(self.data))
+        silent = self.data.public_unanswered
+        return tuple(None if place in silent else text for place, text in enumerate(said))
 
     def _next(self, labels: Labels | None, received: Sequence[str]) -> Payload:
         public = self.data.public if self.consensus_rounds != 0 else None

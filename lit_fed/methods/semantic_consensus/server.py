@@ -90,7 +90,7 @@ class ConsensusServer:
         self.consensus = self.selector(self.ballots, seed)
         labels = Labels.of(self.consensus.labels, self.consensus.confidence)
         report = label_report(
-            labels.texts, None if before is None else before.texts, references, said
+            labels.texts, None if before is None else before.texts, references, said, are_few
         )
         metrics = {**self.consensus.metrics, **report}
         self.metrics = {

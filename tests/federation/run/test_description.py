@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from lit_fed import DDGMSI
+from lit_fed import DDGMSI, SemanticConsensus
 from lit_fed.aggregation import FedAvgM, WeightedAverage
 from lit_fed.attachment import Attachment
 from lit_fed.backbones import SequenceClassifier
@@ -23,6 +23,15 @@ from lit_fed.federation.run.identity import differences, identity_of
 from lit_fed.methods.ddg import ClassConsensus, PublicConsensus
 from lit_fed.methods.rewriting import LeakFilter, NoFilter, Rewriting, SoftTargets
 from lit_fed.methods.rewriting.rewriting import HINT
+from lit_fed.methods.semantic_consensus import (
+    ClientGroup,
+    DawidSkene,
+    EqualWeight,
+    LabelAnswers,
+    MajorityVote,
+    MostDisagreed,
+    SizeWeight,
+)
 from lit_fed.methods.teachers import AdapterTeacher, FrozenTeacher
 from lit_fed.perturbations import DropBlock, GaussianNoise, LowRankReconstruction
 from tests.federation.toy import fast_adamw, save_toy_model, toy_backbone, toy_data, toy_trainer
@@ -90,6 +99,47 @@ def test_a_frozen_teacher_is_told_by_its_weights(toy_model: Path, tmp_path: Path
     assert differences(one, taught(save_toy_model(tmp_path / "elsewhere"), 1.0)) == {}
     changed = differences(one, taught(toy_model, 1.01))
     assert list(changed) == ["model.teacher.backbone.frozen weights"]
+
+
+CONSENTING: dict[str, tuple[Any, Any]] = {
+    "selector": (MajorityVote(), DawidSkene()),
+    "vote_weight": (EqualWeight(), SizeWeight()),
+    "answers": (LabelAnswers(), LabelAnswers(epsilon=1.0)),
+    "prompt_choice": (MostDisagreed(3), MostDisagreed(4)),
+    "warmup_rounds": (1, None),
+    "consensus_every": (2, 3),
+    "consensus_rounds": (None, 1),
+    "only_changed": (True, False),
+    "public_batch_size": (None, 4),
+    "self_training": (False, True),
+    "take_turns": (False, True),
+    "eta": (1.0, 0.5),
+    "weigh_by_confidence": (True, False),
+    "warmup_steps": (0, 1),
+    "lr_factors": (None, {"client-0": 0.5}),
+}
+
+
+def test_every_argument_of_a_consensus_is_told(toy_model: Path) -> None:
+    def told(ids: list[str], **settings: Any) -> dict[str, Any]:
+        data = toy_data()
+        data.setup()
+        given = {name: one for name, (one, _) in CONSENTING.items()} | {"optimizer": fast_adamw}
+        group = ClientGroup(toy_backbone(toy_model), ids)
+        module = SemanticConsensus(toy_backbone(toy_model), [group], **given | settings)
+        return identity_of(module, data, vars(toy_trainer(toy_model.parent / "none")))
+
+    known = {*CONSENTING, "backbone", "optimizer", "clients"}
+    assert set(constructor_arguments(SemanticConsensus)) == known
+    plain = told(["client-0"])
+    assert differences(plain, told(["client-0"])) == {}
+    assert list(differences(plain, told(["client-1"]))) == ["model.clients.0.ids"]
+    unseen = [
+        name
+        for name, (_, other) in CONSENTING.items()
+        if not differences(plain, told(["client-0"], **{name: other}))
+    ]
+    assert unseen == []
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from lit_fed import Payload, SemanticConsensus
 from lit_fed.backbones import CallableGenerator, HTTPGenerator, TextGenerator
 from lit_fed.data import ClassificationEncoding
 from lit_fed.federation import VectorizedClients
+from lit_fed.federation.generation import GenerationSettings
 from lit_fed.methods.semantic_consensus import (
     ClientGroup,
     ConfidenceWeight,
@@ -260,6 +261,12 @@ def test_texts(tmp_path: Path) -> None:
     assert trainer.final_metrics["clients/test/accuracy/min"] > 0
     trainer.act_as_client(1)
     assert module.answer_metrics(data.public) == {}
+    # asked by a callback, such as an evaluation of generated texts, it answers like any model
+    settings = GenerationSettings(stop=["\x1b", " on"])
+    with pytest.warns(UserWarning, match=r"no answer to 1 of 2 prompts \(error 1\)"):
+        assert trainer.generate(["one two", ""], settings, client=1) == ["  two", ""]
+    with pytest.raises(ValueError, match=r"`sampling` and `cache` are expected to be left out"):
+        trainer.generate(["one"], GenerationSettings(cache=str(tmp_path)), client=1)
 
 
 def test_the_key_is_in_no_file_of_a_run(

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Callback
 
 from lit_fed import SemanticConsensus
+from lit_fed.data import DirichletPartitioner
 from lit_fed.methods.semantic_consensus import ConfidenceWeight, EqualWeight, SizeWeight, VoteWeight
 from tests.federation.toy import toy_backbone, toy_rows, toy_trainer
 from tests.methods.semantic_consensus.federations import small_data
@@ -76,7 +77,9 @@ def test_two_rounds_by_hand(vote_weight: VoteWeight, tmp_path: Path) -> None:
     )
     module.seen, witness = {}, Witness()
     plain = copy.deepcopy(backbone).double().eval()
-    data = small_data(train=toy_rows(45, 0), num_clients=2)
+    data = small_data(
+        train=toy_rows(45, 0), num_clients=3, partitioner=DirichletPartitioner(alpha=0.3)
+    )
     given = {
         "clients_per_round": 1.0,
         "local_steps": 1,
@@ -108,6 +111,7 @@ def test_two_rounds_by_hand(vote_weight: VoteWeight, tmp_path: Path) -> None:
             }[type(vote_weight)]
         )
     votes, answers = np.stack(weights), np.stack(said)
+    assert (answers != answers[0]).any(), "clients that agree show nothing of the weights"
     shares = np.stack([(votes * (answers == label)).sum(0) for label in (0, 1)]) / votes.sum(0)
     labels, confidence = shares.argmax(0), shares.max(0)
     texts = [str(y) if c > 0.5 + 1e-9 else "" for y, c in zip(labels, confidence, strict=True)]

@@ -17,6 +17,7 @@ from lit_fed.methods.semantic_consensus import (
     ConfidenceWeight,
     Consensus,
     EqualWeight,
+    LabelAnswers,
     MajorityVote,
     MostDisagreed,
     Selector,
@@ -25,6 +26,7 @@ from tests.federation.toy import (
     fast_adamw,
     save_toy_model,
     toy_backbone,
+    toy_rows,
     toy_trainer,
     without_times,
 )
@@ -330,3 +332,47 @@ def test_what_the_settings_lack_is_said_in_a_line(sober: Path, tmp_path: Path) -
         consenting(sober, eta=1.5)
     with pytest.raises(TypeError, match=r"`model\.selector`"):
         consenting(sober, selector=MajorityVote)
+
+
+def test_labels_under_differential_privacy(sober: Path, tmp_path: Path) -> None:
+    def run(name: str, epsilon: float | None) -> tuple[Any, Any]:
+        answers = LabelAnswers(epsilon=epsilon)
+        module = consenting(sober, answers=answers, vote_weight=EqualWeight(), consensus_every=2)
+        return module, fitted(tmp_path / name, module, max_rounds=3)
+
+    (noisy, private), (sure, exact), (plain, open_) = (
+        run("noisy", 0.1),
+        run("sure", 50.0),
+        run("plain", None),
+    )
+    # two times 20 answers at ε each
+    assert consensus_rows(private, "epsilon") == pytest.approx([2.0, 4.0])
+    assert not consensus_rows(open_, "epsilon")
+    assert sure.server.ballots.answers == plain.server.ballots.answers
+    assert labels_of(exact) == labels_of(open_)
+    assert noisy.server.ballots.answers != plain.server.ballots.answers
+    module = consenting(sober, answers=LabelAnswers(1.0), vote_weight=ConfidenceWeight())
+    with pytest.raises(ValueError, match=r"`model\.vote_weight` is expected to be EqualWeight or"):
+        fitted(tmp_path / "refused", module)
+    with pytest.raises(ValueError, match=r"`model\.answers\.epsilon`"):
+        LabelAnswers(epsilon=0.0)
+
+
+def test_public_rows_need_no_labels(sober: Path, tmp_path: Path) -> None:
+    public = toy_rows(20, 3)
+    without = small_data(public=public.remove_columns("label"), public_answered=False)
+    some = [None if place < 5 else str(label) for place, label in enumerate(public["label"])]
+    partly = small_data(public=public.remove_columns("label").add_column("label", some))
+    runs = [fitted(tmp_path / "all", consenting(sober), max_rounds=2)]
+    runs.append(fitted(tmp_path / "none", consenting(sober), without, max_rounds=2))
+    assert labels_of(runs[0]) == labels_of(runs[1])
+    for id, own in adapters(runs[0]).items():
+        assert same(own, adapters(runs[1])[id])
+    assert consensus_rows(runs[0], "pseudo_label_accuracy")
+    assert not consensus_rows(runs[1], "pseudo_label_accuracy")
+    assert without.public_unanswered == frozenset(range(20))
+    with pytest.raises(ValueError, match=r"data\.public: .* no value in 5 of 20 rows"):
+        partly.setup()
+    partly.public_answered = False
+    partly.setup()
+    assert partly.public_unanswered == frozenset(range(5))

@@ -231,6 +231,12 @@ class _Asking:
         Backbone.fold(self, changes)  # type: ignore[arg-type]  # the class below is one
         self.view.folded()
 
+    def to(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not possible: the resident model is shared."""
+        raise CannotVectorize(
+            "`model.take_turns`, or whatever else moves backbones between devices,"
+        )
+
     def add_adapter(self, name: str, config: Any = None, head: bool = True) -> NoReturn:
         """Not possible: the resident model is shared."""
         raise CannotVectorize(f"adding adapter {name!r} while clients train")

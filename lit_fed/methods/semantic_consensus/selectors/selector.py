@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Self
 
 from lit_fed.backbones import Backbone
 from lit_fed.methods.semantic_consensus.ballots import Ballots
@@ -23,6 +24,10 @@ class Selector(ABC):
         Raises:
             ValueError: If they do not fit the selector's encoder.
         """
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Itself: it keeps nothing of a client, and an encoder may be large."""
+        return self
 
     @abstractmethod
     def __call__(self, ballots: Ballots, seed: int) -> Consensus:
