@@ -18,6 +18,7 @@ from lit_fed.atomic_files import write_file
 from lit_fed.callbacks.byte_size import byte_size
 from lit_fed.callbacks.client_metrics import LOWER_IS_BETTER, worst_clients
 from lit_fed.callbacks.federated_callback import FederatedCallback
+from lit_fed.federation.client.private_training import epsilon_of
 from lit_fed.federation.run.checkpoint import best_round, last_checkpoint
 from lit_fed.machine import machine
 
@@ -36,6 +37,7 @@ _LONGEST_NAME = 40
 # of the run's identity, what is too large for any setting to tell
 _DIGEST = re.compile(r"\.(frozen weights|tokenizer)$|^data\.(train|validation|public|test\..*)$")
 _ATTACHMENT = re.compile(r"trainer\.attachments\.(?P<number>\d+)(\.(?P<setting>.+))?")
+_PRIVACY = "trainer.privacy."
 _CLIENT_MEAN = re.compile(r"clients/(.+)/mean")
 
 
@@ -93,6 +95,20 @@ def _attachments(identity: Mapping[str, Any]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def _privacy(trainer: FederationView) -> dict[str, Any] | None:
+    """What each client has spent of its privacy, and with what; None where clients train without."""
+    clients = trainer.federation.clients.items()
+    spent = {name: epsilon_of(client.privacy) for name, client in clients if client.privacy}
+    if not spent:
+        return None
+    settings = {
+        name.removeprefix(_PRIVACY): value
+        for name, value in trainer.identity.items()
+        if name.startswith(_PRIVACY)
+    }
+    return {**settings, "most": max(spent.values()), "epsilon": spent}
+
+
 def _clients(names: Sequence[str] | None) -> str:
     return "all clients" if names is None else ", ".join(map(_short, names))
 
@@ -127,8 +143,8 @@ class RunSummary(FederatedCallback):
     """Ends a fit with a table of its results, and writes them to ``summary.json``.
 
     The file holds the metrics of the last round and of the test, bytes, seconds, failures, seed, the machine,
-    digests of models and rows, what was attached to clients' rounds, such as an attack, and to whom, and the versions
-    of what ran. A run that Ctrl-C broke off is summed up as
+    digests of models and rows, what was attached to clients' rounds, such as an attack, and to whom, what clients have
+    spent of their privacy, and the versions of what ran. A run that Ctrl-C broke off is summed up as
     well, up to its last finished round; one that an error broke off is not.
     """
 
@@ -208,6 +224,7 @@ class RunSummary(FederatedCallback):
             "worst_clients": self._worst(),
             "changes": state.changes,
             "attachments": _attachments(trainer.identity),
+            "privacy": _privacy(trainer),
             "seed": trainer.seed,
             "machine": machine(),
             "digests": {
@@ -247,6 +264,11 @@ class RunSummary(FederatedCallback):
         if attached := _attachments(trainer.identity):
             lines["attached"] = ", ".join(
                 f"{one['class']} to {_clients(one.get('clients'))}" for one in attached
+            )
+        if (spent := _privacy(trainer)) is not None:
+            lines["privacy"] = (
+                f"ε {spent['most']:.3g} at most at δ {spent['delta']:g}, of single rows, in "
+                f"{len(spent['epsilon'])} clients"
             )
         if (worst := worst_clients(self._clients)) is not None:
             names = ", ".join(f"{_short(client)} {value:.4f}" for client, value in worst[1].items())

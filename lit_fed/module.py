@@ -389,6 +389,24 @@ class FederatedModule(LightningModule):
             ValueError: If a term of the loss needs the rows of a batch together.
         """
 
+    def check_private(self) -> None:
+        """Say whether the loss is a sum over rows, of which each depends on that row and the weights alone.
+
+        Asked with ``trainer.privacy``, which bounds what each row does. Default: where a batch can be split, see
+        :meth:`check_split`. That the terms are masked means is looked at in every step. A method that sends something
+        which it has computed of a client's own rows, not by the trained model alone, has to refuse here.
+
+        Raises:
+            ValueError: If a term of the loss needs the rows of a batch together, or is of other rows.
+        """
+        try:
+            self.check_split()
+        except ValueError as error:
+            raise ValueError(
+                f"`trainer.privacy` expects a method whose loss is a sum over the rows of a batch, as where it can be "
+                f"split over processes, but of {type(self).__name__} {error}"
+            ) from error
+
     def check_scaled(self) -> None:
         """Say whether gradients can be scaled, and steps be left out, by ``16-mixed`` precision. Default: yes.
 

@@ -21,6 +21,7 @@ from lit_fed.data import FederatedDataModule
 from lit_fed.federation.callback_events import CallbackEvents
 from lit_fed.federation.client.local_settings import LocalSettings
 from lit_fed.federation.client.local_training import LocalTraining
+from lit_fed.federation.client.private_training import PrivateTraining
 from lit_fed.federation.client.resident_module import ResidentModule
 from lit_fed.federation.client_selection import ClientSelection
 from lit_fed.federation.execution import ClientExecution, SequentialClients
@@ -50,10 +51,13 @@ from lit_fed.federation.validation import (
     check_federation,
     check_method,
     check_parts,
+    check_privacy,
+    check_private_rows,
     check_settings,
 )
-from lit_fed.limits import require_folder_name, require_path
+from lit_fed.limits import require_folder_name, require_instance, require_path
 from lit_fed.module import FederatedModule
+from lit_fed.privacy import DPSGD
 from lit_fed.suggestion import did_you_mean
 from lit_fed.timers import Timers
 
@@ -87,6 +91,7 @@ class FederatedTrainer(LightningCompatibility):
         sampler: Chooses a round's clients. None: uniformly, without replacement.
         execution: How the clients of a round are run. None: one after the other.
         attachments: What is done from outside to clients' rows, teachers' predictions and uploads, in order.
+        privacy: Lets clients train by DP-SGD, and says what it is worth: (ε, δ) for single rows. None: without.
         compile: Whether to try ``torch.compile`` on the model's layers before the first round. It is kept
             where training steps are measured to be faster; the ratio is said.
         min_clients: Clients that must finish a round, else the run ends. 0: a round without any
@@ -159,6 +164,7 @@ class FederatedTrainer(LightningCompatibility):
         sampler: ClientSampler | None = None,
         execution: ClientExecution | None = None,
         attachments: list[Attachment] | None = None,
+        privacy: DPSGD | None = None,
         compile: bool = False,
         min_clients: int = 1,
         max_update_norm_ratio: float | None = 100.0,
@@ -190,6 +196,7 @@ class FederatedTrainer(LightningCompatibility):
                 self.fast_dev_run
             )
         check_parts(sampler, execution, attachments, callbacks, loggers)
+        require_instance("trainer.privacy", privacy, DPSGD)
         self.max_rounds = max_rounds
         self.rounds_per_task = rounds_per_task
         self.clients_per_round = clients_per_round
@@ -201,6 +208,7 @@ class FederatedTrainer(LightningCompatibility):
         self.sampler = sampler or UniformSampler()
         self.execution = execution or SequentialClients()
         self.attachments = attachments or []
+        self.privacy = privacy
         self.compile = compile
         self.min_clients = min_clients
         self.max_update_norm_ratio = max_update_norm_ratio
@@ -559,6 +567,8 @@ class FederatedTrainer(LightningCompatibility):
         check_method(model, self.validate_clients)
         if getattr(fabric.strategy.precision, "scaler", None) is not None:
             model.check_scaled()
+        if self.privacy is not None:
+            check_privacy(self.privacy, vars(self), fabric, model)
         self._take_callbacks(model)
         datamodule.setup(stage)
         datamodule.check(model.backbones)
@@ -569,6 +579,8 @@ class FederatedTrainer(LightningCompatibility):
             attachment.setup(clients)
         self.datamodule = model.datamodule = datamodule
         check_attachments(self.attachments, model, datamodule)
+        if self.privacy is not None:
+            check_private_rows(self.privacy, datamodule)
         model.timers = self.timers
         if self.rounds_per_task and not self.fast_dev_run:
             self.max_rounds = self.rounds_per_task * len(datamodule.tasks or ())
@@ -581,7 +593,12 @@ class FederatedTrainer(LightningCompatibility):
         # what a module logs goes through its metric_averager, and a stock Trainer may have it next
         model.fabric = None
         local, settings = self._settings(LocalSettings), self._settings(RoundSettings)
-        training = LocalTraining(resident, datamodule, fabric, local, self.events, self.attachments)
+        kind = (
+            LocalTraining
+            if self.privacy is None
+            else partial(PrivateTraining, privacy=self.privacy)
+        )
+        training = kind(resident, datamodule, fabric, local, self.events, self.attachments)
         selection = ClientSelection(
             datamodule, self.sampler, self.clients_per_round, self.seed, self.rounds_per_task
         )

@@ -24,12 +24,23 @@ REWRITINGS = sorted((CONFIGS / "rewriting").glob("*.yaml"))
 ATTACKS = sorted((CONFIGS / "attacks").glob("*.yaml"))
 BACKBONES = sorted((CONFIGS / "backbones").glob("*.yaml"))
 COMPRESSIONS = sorted((CONFIGS / "compression").glob("*.yaml"))
+PRIVACY = sorted((CONFIGS / "privacy").glob("*.yaml"))
 EVALUATIONS = sorted((CONFIGS / "evaluations").glob("*.yaml"))
 CLAIMS = sorted((CONFIGS / "studies").rglob("claims.yaml"))
 STUDIES = sorted(set((CONFIGS / "studies").rglob("*.yaml")) - set(CLAIMS))
 PATHS = sorted(
     set(CONFIGS.rglob("*.yaml"))
-    - {*OVERLAYS, *REWRITINGS, *ATTACKS, *BACKBONES, *COMPRESSIONS, *EVALUATIONS, *STUDIES, *CLAIMS}
+    - {
+        *OVERLAYS,
+        *REWRITINGS,
+        *ATTACKS,
+        *BACKBONES,
+        *COMPRESSIONS,
+        *PRIVACY,
+        *EVALUATIONS,
+        *STUDIES,
+        *CLAIMS,
+    }
 )
 NAMES = [str(path.relative_to(CONFIGS)) for path in PATHS]
 OVERLAY_NAMES = [str(path.relative_to(CONFIGS)) for path in OVERLAYS]
@@ -125,6 +136,7 @@ def test_there_are_configurations() -> None:
     assert [path.stem for path in BACKBONES] == ["minilm"]
     assert [path.stem for path in ATTACKS] == ["boosted_update", "random_update", "sign_flip"]
     assert [path.stem for path in COMPRESSIONS] == ["eight_bit", "half_precision", "top_k"]
+    assert [path.stem for path in PRIVACY] == ["dp_sgd"]
     zou = ["figure4", "figure5", "table1", "table2"]
     assert [path.stem for path in STUDIES] == ["robust", "rules", "table", *zou]
     assert "gpu/llama_7b_fsdp.yaml" in NAMES
@@ -308,6 +320,19 @@ def test_a_compression_comes_over_a_method(
         f"lit_fed.compression.{path.stem}"
     ]
     assert 0 < cli.trainer.federation.ledger.up < 0.6 * cli.trainer.federation.ledger.down
+
+
+def test_privacy_comes_over_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path,) = PRIVACY
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    files = f"--config configs/{METHOD.name} --config configs/privacy/{path.name}"
+    assert first == f"# lit-fed fit {files}"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    smaller = ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false"]
+    cli = LitFedCLI(["fit", "--config", str(METHOD), "--config", str(path), *smaller])
+    # one step of as many as the rounds of the whole run
+    assert 0 < cli.trainer.federation.history[-1]["privacy/epsilon/max"] <= 8
 
 
 @pytest.mark.parametrize("path", EVALUATIONS, ids=[path.stem for path in EVALUATIONS])

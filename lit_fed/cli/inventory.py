@@ -79,6 +79,7 @@ _OVER = (
     "compression/",
     "data/",
     "evaluations/",
+    "privacy/",
 )  # folders of configurations
 
 

@@ -15,6 +15,7 @@ from lit_fed.client import Client
 from lit_fed.configuration_error import ConfigurationError
 from lit_fed.federation.client.client_state import ClientState
 from lit_fed.federation.client.local_training import LocalTraining
+from lit_fed.federation.client.private_training import epsilon_of
 from lit_fed.federation.client.received import received
 from lit_fed.federation.client.results import ClientRound, Failed, Finished
 from lit_fed.federation.client_selection import ClientSelection
@@ -26,8 +27,11 @@ from lit_fed.federation.plausibility import ImplausibleUpdate, implausible
 from lit_fed.federation.randomness import reseed
 from lit_fed.federation.run.client_state_store import ClientStateStore
 from lit_fed.federation.state import FederationState
+from lit_fed.payload import Payload
 from lit_fed.update import Update
 
+EPSILON: Final = "privacy/epsilon/max"
+"""The most that any client has spent of its privacy so far."""
 USUAL_NORM: Final = "clients/update_norm/median"
 """The metric that later rounds of few clients compare with."""
 
@@ -96,12 +100,15 @@ class FederationRound:
         ledger.open_round()
         finished: list[tuple[ClientRound, Update]] = []
         errors: list[Exception] = []
+        spent: dict[str, Payload] = {}
         results = self.execution.run(self.training, starts)
         for start, result in zip(starts, results, strict=True):
             client = start.client
             ledger.record(client.id, down=start.broadcast.nbytes)
             if not isinstance(result, Failed):
                 ledger.record(client.id, up=result.update.nbytes)
+                if result.state.privacy:
+                    spent[client.id] = result.state.privacy
                 result = self._received(start, result)
             if isinstance(result, Failed):
                 if isinstance(result.error, ConfigurationError):
@@ -124,6 +131,10 @@ class FederationRound:
                 states[name] = state.clients[name]
             finished = [one for one in finished if one[0] is not start]
         updates = [update for _, update in finished]
+        for name in spent.keys() - {update.client_id for update in updates}:
+            # the server has seen what the client sent, although it makes nothing of it
+            before = state.clients.get(name, ClientState())
+            states[name] = store.kept(replace(before, privacy=spent[name]))
         self._require_not_all_alike(state, clients, errors)
         self._require_enough(state, clients, updates, errors)
 
@@ -143,6 +154,9 @@ class FederationRound:
         if norms:
             median = statistics.median_low(norms.values())
             metrics |= {USUAL_NORM: median, "clients/update_norm/max": max(norms.values())}
+        if spent:
+            before_now = state.history[-1].get(EPSILON, 0.0) if state.history else 0.0
+            metrics[EPSILON] = max(before_now, *(epsilon_of(one) for one in spent.values()))
         metrics["time/round"] = time.perf_counter() - started
         state = replace(state, round=state.round + 1, history=[*state.history, metrics])
         return self.execution.settle(state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lightning.fabric import Fabric
 from lightning.fabric.loggers import Logger
 from lightning.pytorch import Callback
 
@@ -17,6 +18,7 @@ from lit_fed.federation.sampling import ClientSampler, clients_per_round
 from lit_fed.limits import require_at_least, require_instance
 from lit_fed.methods.teachers import teachers_of
 from lit_fed.module import FederatedModule
+from lit_fed.privacy import DPSGD
 
 _OPTIMIZER_WORDS = {
     "learning rate": "lr",
@@ -63,6 +65,8 @@ def check_settings(settings: Mapping[str, Any], execution: ClientExecution) -> N
             f"`trainer.compile` is expected to be false with `trainer.execution` "
             f"{type(execution).__name__}, which reaches into the layers"
         )
+    if settings["privacy"] is not None:
+        _check_private_settings(settings, execution)
     ratio = settings["max_update_norm_ratio"]
     if ratio is not None and not ratio > 1:
         raise ValueError(
@@ -83,6 +87,66 @@ def check_settings(settings: Mapping[str, Any], execution: ClientExecution) -> N
                 f"`trainer.limit_{split}_batches` is expected to be a count of at least {fewest} or a fraction "
                 f"{fraction}, but got {limit}"
             )
+
+
+def _check_private_settings(settings: Mapping[str, Any], execution: ClientExecution) -> None:
+    """Refuse what gradients of single rows cannot be taken with."""
+    if not execution.takes_privacy:
+        raise ValueError(
+            f"`trainer.execution` is expected to be SequentialClients, also in DistributedClients, with "
+            f"`trainer.privacy`, which takes the gradient of each row, but got {type(execution).__name__}"
+        )
+    if settings["compile"]:
+        raise ValueError(
+            "`trainer.compile` is expected to be false with `trainer.privacy`, which reaches into the layers"
+        )
+    if settings["accumulate_grad_batches"] > 1:
+        raise ValueError(
+            "`trainer.accumulate_grad_batches` is expected to be 1 with `trainer.privacy`, of which a step of a larger "
+            f"`data.batch_size` is the same, but got {settings['accumulate_grad_batches']}"
+        )
+
+
+def check_privacy(
+    privacy: DPSGD, settings: Mapping[str, Any], fabric: Fabric, module: FederatedModule
+) -> None:
+    """Check that the gradients of single rows can be taken of a method and its models.
+
+    Args:
+        privacy: ``trainer.privacy``.
+        settings: The trainer's settings by name.
+        fabric: The precision.
+        module: The method.
+
+    Raises:
+        ValueError: If they cannot.
+    """
+    if getattr(fabric.strategy.precision, "scaler", None) is not None:
+        raise ValueError(
+            f"`trainer.precision` is expected to scale no gradients with `trainer.privacy`, which bounds them, as "
+            f"bf16-mixed, bf16-true and 32-true do, but got {settings['precision']}"
+        )
+    privacy.check_model(module)
+    module.check_private()
+
+
+def check_private_rows(privacy: DPSGD, data: FederatedDataModule) -> None:
+    """Check that clients' rows can be drawn one by one, and that δ is small enough for them.
+
+    Args:
+        privacy: ``trainer.privacy``.
+        data: The clients' data.
+
+    Raises:
+        ValueError: If they cannot, or it is not.
+    """
+    if data.encoding.packing:
+        raise ValueError(
+            "`data.encoding.packing` is expected to be false with `trainer.privacy`, which takes the gradient of each "
+            "row, but got true"
+        )
+    for client in data.clients:
+        privacy.check_rows(client.id, len(client.rows))
 
 
 def check_parts(

@@ -1,4 +1,4 @@
-"""A toy run that kills itself at a chosen instant: ``killed_run.py <instant> <model folder> <run folder>``."""
+"""A toy run that kills itself at a chosen instant: ``killed_run.py <instant> <model folder> <run folder> [<σ>]``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from lightning.pytorch import Callback
 
 from lit_fed import atomic_files
 from lit_fed.payload import Payload
+from lit_fed.privacy import DPSGD
 from tests.federation.toy import toy_data, toy_module, toy_trainer
 
 ROUND = 1
@@ -66,6 +67,7 @@ INSTANTS = {
 }
 
 if __name__ == "__main__":
-    instant, model, run = sys.argv[1:]
-    trainer = toy_trainer(Path(run), callbacks=[INSTANTS[instant]()])
+    instant, model, run, *noise = sys.argv[1:]
+    privacy = DPSGD(noise_multiplier=float(noise[0])) if noise else None
+    trainer = toy_trainer(Path(run), callbacks=[INSTANTS[instant]()], privacy=privacy)
     trainer.fit(toy_module(Path(model)), toy_data())

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from lit_fed.aggregation.robust.geometric_median import GeometricMedian
     from lit_fed.aggregation.robust.krum import Krum, MultiKrum
     from lit_fed.aggregation.robust.norm_clipping import NormClipping
-    from lit_fed.aggregation.robust.privacy import PrivacyAccount
     from lit_fed.aggregation.robust.products import Products
     from lit_fed.aggregation.robust.robust_rule import RobustRule
     from lit_fed.aggregation.robust.trimmed_mean import TrimmedMean
@@ -29,7 +28,6 @@ __all__ = [
     "Krum",
     "MultiKrum",
     "NormClipping",
-    "PrivacyAccount",
     "Products",
     "RobustRule",
     "TrimmedMean",

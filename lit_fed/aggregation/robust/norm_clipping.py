@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from lit_fed.aggregation.robust.changes import Geometry
-from lit_fed.aggregation.robust.privacy import PrivacyAccount
 from lit_fed.aggregation.robust.robust_rule import RobustRule
 from lit_fed.aggregation.weighting import (
     Weighting,
@@ -18,6 +17,8 @@ from lit_fed.aggregation.weighting import (
 )
 from lit_fed.limits import require_non_negative, require_positive
 from lit_fed.payload import Payload
+from lit_fed.privacy import PrivacyAccount
+from lit_fed.privacy.account import require_opacus
 from lit_fed.update import Update
 
 
@@ -89,7 +90,8 @@ class NormClipping(RobustRule):
         self._account: PrivacyAccount | None = None
         if noise_multiplier:
             self._check_privacy()
-            self._account = PrivacyAccount(noise_multiplier, sample_rate, delta)
+            require_opacus("model.aggregation.noise_multiplier")
+            self._account = PrivacyAccount(delta)
 
     def _check_privacy(self) -> None:
         if self.bound is None:
@@ -133,7 +135,8 @@ class NormClipping(RobustRule):
             "server/norm_clipping/clipped": float((norms > bound).double().mean()),
         }
         if self._account is not None:
-            metrics["server/epsilon"] = self._account.step()
+            self._account.step(self.noise_multiplier, self.sample_rate)
+            metrics["server/epsilon"] = self._account.epsilon()
         self._note(updates, weights, metrics)
         return changes.combined(
             weights * clipped(norms, bound), self.noise_multiplier * bound / len(updates)

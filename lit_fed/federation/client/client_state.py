@@ -20,6 +20,7 @@ class ClientState:
         prepared: What its method's ``prepare`` gave before its first round; None where it has not
             prepared yet, or its method does not.
         attachments: What attachments keep of it, one part each.
+        privacy: The account of what its noisy gradients have spent; empty where it trains without.
     """
 
     steps: int = 0
@@ -29,3 +30,4 @@ class ClientState:
     stage_steps: dict[str, int] = field(default_factory=dict)
     prepared: Payload | None = None
     attachments: Payload = field(default_factory=Payload)
+    privacy: Payload = field(default_factory=Payload)

@@ -21,6 +21,7 @@ class LocalSettings:
         limit_val_batches: Batches of a validation.
         validate_clients: Whether a client's model is validated after its training.
         keep_optimizer_state: Whether optimizer moments last until the client's next round.
+        max_rounds: Rounds of the federation, in each of which a client may take part.
         fast_dev_run: Batches of a trial run, in which a client has the first rows alone, as many as these hold; 0 if it
             is none.
     """
@@ -35,4 +36,5 @@ class LocalSettings:
     limit_val_batches: int | float = 1.0
     validate_clients: bool = False
     keep_optimizer_state: bool = False
+    max_rounds: int = 1
     fast_dev_run: int = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -284,9 +284,7 @@ class LocalTraining:
         self.resident.require_own(plain)
         load_optimizer_tensors(plain, stage.name, module, moments)
         optimizer: Any = self.fabric.setup_optimizers(plain)
-        batches = local_batches(
-            self.data, module.tokenizer, self.settings, client, rows, number, stage
-        )
+        batches = self.batches(client, rows, number, stage)
         module.on_train_start()
         epoch, skipped = -1, -1
         while True:
@@ -398,6 +396,14 @@ class LocalTraining:
         )
 
     # ---------------------------------------------------------------- what executions do in another way
+
+    def batches(
+        self, client: Client, rows: Dataset, number: int, stage: Stage
+    ) -> Iterator[LocalBatch]:
+        """The batches of a stage; see :func:`~lit_fed.federation.client.local_batches.local_batches`."""
+        return local_batches(
+            self.data, self.module.tokenizer, self.settings, client, rows, number, stage
+        )
 
     def own_rows(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The rows of a batch that this process takes: all."""

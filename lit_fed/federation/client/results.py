@@ -239,7 +239,7 @@ def _packed_state(state: ClientState) -> tuple[dict[str, Any], list[bytes]]:
         "stage_steps": state.stage_steps,
         "prepared": state.prepared is not None,
     }
-    payloads = [state.private, state.optimizer, state.attachments]
+    payloads = [state.private, state.optimizer, state.attachments, state.privacy]
     if state.prepared is not None:
         payloads.append(state.prepared)
     return header, [payload.to_bytes() for payload in payloads]
@@ -248,11 +248,13 @@ def _packed_state(state: ClientState) -> tuple[dict[str, Any], list[bytes]]:
 def _unpacked_state(read: Any, blobs: Sequence[bytes]) -> ClientState:
     header = fields(read, "a client's state", _STATE)
     _check_counts(header["stage_steps"], "a client's `stage_steps`")
-    if len(blobs) != 3 + header["prepared"]:
+    if len(blobs) != 4 + header["prepared"]:
         raise ValueError(
-            f"a client's state is expected to come in {3 + header['prepared']} blocks, but got {len(blobs)}"
+            f"a client's state is expected to come in {4 + header['prepared']} blocks, but got {len(blobs)}"
         )
-    private, optimizer, attachments, *prepared = (Payload.from_bytes(blob) for blob in blobs)
+    private, optimizer, attachments, privacy, *prepared = (
+        Payload.from_bytes(blob) for blob in blobs
+    )
     return ClientState(
         header["steps"],
         header["rounds"],
@@ -261,6 +263,7 @@ def _unpacked_state(read: Any, blobs: Sequence[bytes]) -> ClientState:
         header["stage_steps"],
         prepared[0] if header["prepared"] else None,
         attachments,
+        privacy,
     )
 
 

@@ -70,6 +70,7 @@ class DistributedClients(MultiProcessExecution):
                 "`trainer.execution.each` is expected to run clients in one process, but got "
                 f"{type(self.each).__name__}"
             )
+        self.takes_privacy = self.each.takes_privacy
         self._strategy = ClientParallelStrategy(timeout, start_timeout)
 
     def strategy(self, given: str | Strategy) -> Strategy:

@@ -36,6 +36,8 @@ class ClientExecution(ABC):
     """Whether it runs models whose layers are compiled."""
     takes_gradients: ClassVar[bool] = True
     """Whether a module gets the gradients of single terms of its loss."""
+    takes_privacy: bool = False
+    """Whether clients can train with ``trainer.privacy``; one that makes a training of its own would lose it."""
 
     @abstractmethod
     def run(

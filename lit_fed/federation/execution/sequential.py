@@ -15,6 +15,7 @@ class SequentialClients(ClientExecution):
     """One client at a time; K clients cost K adapters and one model."""
 
     takes_compiled = True
+    takes_privacy = True
 
     def check(self, fabric: Fabric) -> None:
         """There is nothing it cannot do; see :class:`ClientExecution`."""

@@ -56,6 +56,7 @@ class ShardedClients(SequentialClients, MultiProcessExecution):
 
     takes_compiled = False
     takes_gradients = False
+    takes_privacy = False
 
     def __init__(self, timeout: float = 600.0, start_timeout: float = START) -> None:
         MultiProcessExecution.__init__(self, timeout, start_timeout)

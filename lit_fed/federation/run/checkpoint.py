@@ -37,7 +37,7 @@ __all__ = [
     "saved_identity",
 ]
 
-_PAYLOADS: Final = ("private", "optimizer", "prepared", "attachments")
+_PAYLOADS: Final = ("private", "optimizer", "prepared", "attachments", "privacy")
 
 
 def best_round(
@@ -69,7 +69,7 @@ def save_checkpoint(folder: Path, state: FederationState, run: dict[str, Any]) -
     ``state.json`` holds the counters, ``broadcast.safetensors`` and ``server.safetensors`` what its
     name says, ``clients/<number>.safetensors`` a client's private state and
     ``clients/<number>.optimizer.safetensors`` its optimizer's, where there is any (and likewise what it
-    prepared and what attachments keep), and
+    prepared, what attachments keep and what privacy it has spent), and
     ``callback.<number>.safetensors`` the tensors of a callback's state. Last of all, ``SHA256SUMS`` has their
     digests, with which each file is compared when it is read.
 

@@ -118,6 +118,7 @@ def _payloads(state: ClientState) -> dict[str, Payload]:
         "private": state.private,
         "optimizer": state.optimizer,
         "attachments": state.attachments,
+        "privacy": state.privacy,
     }
     return held if state.prepared is None else {**held, "prepared": state.prepared}
 

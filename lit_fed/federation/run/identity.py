@@ -10,8 +10,8 @@ Part of it, each by its value or by a digest:
   rows;
 - of the trainer: ``seed``, ``precision``, ``clients_per_round``, ``rounds_per_task``, ``local_epochs``,
   ``local_steps``, ``accumulate_grad_batches``, ``gradient_clip_val``, ``gradient_clip_algorithm``,
-  ``keep_optimizer_state``, ``limit_train_batches``, ``max_update_norm_ratio``, ``sampler`` and ``attachments``, and
-  ``limit_val_batches`` where the aggregation goes by the clients' validation.
+  ``keep_optimizer_state``, ``limit_train_batches``, ``max_update_norm_ratio``, ``sampler`` and ``attachments``,
+  ``privacy`` where there is some, and ``limit_val_batches`` where the aggregation goes by the clients' validation.
 
 Free to change: ``max_rounds``; how and where clients are run (``execution``, ``accelerator``, ``devices``,
 ``num_nodes``, ``strategy``, ``compile``, ``client_state_mb``, ``data.num_workers``, ``data.eval_batch_size``,
@@ -122,6 +122,8 @@ def identity_of(
     names = list(TRAINER_SETTINGS)
     if getattr(getattr(module, "aggregation", None), "needs_validation", False):
         names.append("limit_val_batches")
+    if settings["privacy"] is not None:  # which checkpoints from before it do not have
+        names.append("privacy")
     for name in names:
         identity |= described(f"trainer.{name}", settings[name])
     whole: dict[str, Any] = json.loads(json.dumps(identity))

@@ -1,0 +1,230 @@
+"""A client's round by DP-SGD: rows drawn on their own, gradients of rows bounded, noise, and the account of it."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import Tensor
+
+from lit_fed.client import Client
+from lit_fed.federation.client.accumulation import Accumulation
+from lit_fed.federation.client.client_state import ClientState
+from lit_fed.federation.client.local_batches import LocalBatch, limited, steps_and_epochs
+from lit_fed.federation.client.local_training import LocalTraining, step_outputs
+from lit_fed.federation.client.results import Finished
+from lit_fed.federation.randomness import derive_seed
+from lit_fed.losses import counted_means, sums_over_rows
+from lit_fed.payload import Payload
+from lit_fed.privacy import DPSGD, PrivacyAccount, PrivateGradient, require_sum_of_rows
+from lit_fed.stage import Stage
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torch.optim import Optimizer
+
+EPSILON: Final = "privacy/epsilon"
+"""The metric in which a client reports what it has spent."""
+
+_NOISE: Final = "noise_multiplier"
+_EPSILON: Final = "epsilon"
+_ROWS, _GRADIENTS = 1, 2  # what is drawn
+
+
+class PrivateTraining(LocalTraining):
+    """Runs a client's round on the resident module by DP-SGD; see :class:`~lit_fed.privacy.DPSGD`.
+
+    Args:
+        *args: As for :class:`LocalTraining`.
+        privacy: How much is bounded and how much noise there is.
+        **kwargs: As for :class:`LocalTraining`.
+    """
+
+    def __init__(self, *args: Any, privacy: DPSGD, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.privacy = privacy
+        self._account: PrivacyAccount = privacy.account()
+        self._sigma: float | None = None
+        self._rate = self._expected = 1.0
+        self._generator = torch.Generator()
+        self._gradient: PrivateGradient | None = None
+        self._taken: LocalBatch | None = None
+
+    def _run(self, client: Client, broadcast: Payload, before: ClientState) -> Finished:
+        self._account = self.privacy.account()
+        self._account.load_state(before.privacy)
+        given = self.privacy.noise_multiplier
+        kept = before.privacy.tensors.get(_NOISE) if given is None else None
+        # computed once for a target; a number that is given is the setting's
+        self._sigma = given if kept is None else float(kept)
+        finished = super()._run(client, broadcast, before)
+        spent = self._account.epsilon()
+        numbers = {_EPSILON: spent}
+        if self._sigma is not None and self.privacy.noise_multiplier is None:
+            numbers[_NOISE] = self._sigma
+        state = {n: torch.tensor(value, dtype=torch.float64) for n, value in numbers.items()}
+        state |= self._account.state().tensors
+        metrics = {**finished.update.metrics, EPSILON: spent}
+        return Finished(
+            replace(finished.update, metrics=metrics),
+            replace(finished.state, privacy=Payload(state)),
+        )
+
+    def _run_stage(
+        self, client: Client, number: int, stage: Stage, rows: Dataset, moments: Payload
+    ) -> Optimizer:
+        try:
+            return super()._run_stage(client, number, stage, rows, moments)
+        finally:
+            if self._gradient is not None:
+                self._gradient.close()
+            self._gradient = self._taken = None
+
+    def batches(
+        self, client: Client, rows: Dataset, number: int, stage: Stage
+    ) -> Iterator[LocalBatch]:
+        """Batches in which each row is with the same probability, on its own; they may have no row.
+
+        As many as there are without privacy, in passes of as many batches.
+
+        Raises:
+            ValueError: If there is no row, or the steps would spend more than the client may.
+        """
+        size = self.data.batch_size
+        loader = self.data.dataloader(rows, self.module.tokenizer)
+        self._rate = min(1.0, size / len(rows))
+        self._expected = self._rate * len(rows)
+        per_pass = limited(math.ceil(len(rows) / size), self.settings.limit_train_batches)
+        steps = _steps(stage, self.settings, per_pass)
+        if self._sigma is None:
+            every = sum(_steps(one, self.settings, per_pass) for one in self.module.stages)
+            self._sigma = self.privacy.noise(self._rate, every * self.settings.max_rounds)
+        self._require_within(client, steps)
+        seed, place = self.settings.seed, (client.round, client.index, number)
+        device = self.fabric.device
+        self._generator = self.privacy.generator(device, derive_seed(seed, *place, 0, _GRADIENTS))
+        draws = self.privacy.generator(torch.device("cpu"), derive_seed(seed, *place, 0, _ROWS))
+        return self._drawn(loader.dataset, draws, steps, per_pass)
+
+    def _drawn(
+        self, features: Any, draws: torch.Generator, steps: int, per_pass: int
+    ) -> Iterator[LocalBatch]:
+        from opacus.utils.uniform_sampler import UniformWithReplacementSampler
+
+        sampler = UniformWithReplacementSampler(
+            num_samples=len(features), sample_rate=self._rate, generator=draws, steps=steps
+        )
+        for step, positions in enumerate(sampler):
+            batch = features.batch(positions or [0])
+            if not positions:
+                batch = {name: field[:0] for name, field in batch.items()}
+            epoch, index = divmod(step, per_pass)
+            yield LocalBatch(batch, epoch, index, 1, True, True, index == per_pass - 1)
+
+    def _require_within(self, client: Client, steps: int) -> None:
+        target, sigma = self.privacy.target_epsilon, self._sigma
+        if target is None or sigma is None:
+            return
+        after = self._account.epsilon_after(sigma, self._rate, steps)
+        if after > target:
+            raise ValueError(
+                f"client {client.id!r} is expected to spend ε {target:g} at most (`trainer.privacy.target_epsilon`), "
+                f"but has spent {self._account.epsilon():.4g} and would have spent {after:.4g} after {steps} more "
+                "steps: there are more rounds, steps or rows than its noise was computed for in its first round"
+            )
+
+    def _forward_and_backward(
+        self, local: LocalBatch, batch: dict[str, Tensor], optimizer: Any
+    ) -> dict[str, Any]:
+        module, timers = self.module, self.module.timers
+        if self._taken is local:
+            raise ValueError(
+                "`model.optimizer` is expected to compute the loss of a step once with `trainer.privacy`, but "
+                f"{type(optimizer.optimizer).__name__} does so again"
+            )
+        self._taken = local
+        gradient = self._gradient or self._begin(optimizer.optimizer)
+        count = len(next(iter(batch.values())))
+        outputs: dict[str, Any] = {"loss": None}
+        self.events.report(module, "on_before_zero_grad", optimizer)
+        module.optimizer_zero_grad(local.epoch, local.index, optimizer)
+        if count:
+            with (
+                timers("forward"),
+                counted_means() as means,
+                sums_over_rows(count, self._expected),
+            ):
+                outputs = step_outputs(self.loss(batch, local.index))
+            if (loss := outputs["loss"]) is None:
+                raise ValueError(
+                    "training_step is expected to return a loss with `trainer.privacy`, since whether it does may "
+                    "tell of the rows, but returned None"
+                )
+            require_sum_of_rows(loss, means, type(module).__name__)
+            with timers("backward"), _without_a_warning():
+                self.events.report(module, "on_before_backward", loss)
+                self.backward([loss])
+            outputs = {**outputs, "loss": loss.detach()}
+        with timers("privacy"):
+            gradient.take(count)
+            self._account.step(float(self._sigma or 0.0), self._rate)
+        self.events.report(module, "on_after_backward")
+        return outputs
+
+    def _begin(self, optimizer: Optimizer) -> PrivateGradient:
+        """Take the gradients of rows from here on, of what the stage trains."""
+        self._accumulation = Accumulation(())
+        # the loss is divided by the expected number of rows, and what bounds its gradients with it
+        self._gradient = PrivateGradient(
+            self.module,
+            optimizer,
+            self.privacy.max_grad_norm / self._expected,
+            float(self._sigma or 0.0),
+            self._generator,
+            self.privacy.secure_mode,
+        )
+        return self._gradient
+
+    def gradients(self, loss: Tensor) -> list[Tensor]:
+        """Refused.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            "`trainer.privacy` expects methods and callbacks that take no gradients of single terms of a loss, which "
+            f"have no noise, but some of {type(self.module).__name__} are asked for"
+        )
+
+
+@contextmanager
+def _without_a_warning() -> Iterator[None]:
+    """Let torch not say that modules have inputs without a gradient, as the first adapter of a frozen model has."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Full backward hook is firing")
+        yield
+
+
+def _steps(stage: Stage, settings: Any, per_pass: int) -> int:
+    """The optimizer steps of a stage."""
+    steps, epochs = steps_and_epochs(stage, settings)
+    return steps if steps is not None else per_pass * (epochs or 0)
+
+
+def epsilon_of(privacy: Payload) -> float:
+    """ε that a client has spent, of the account in its state; 0 where it trains without privacy.
+
+    Args:
+        privacy: The account; see :class:`~lit_fed.federation.client.client_state.ClientState`.
+
+    Example:
+        >>> epsilon_of(Payload())
+        0.0
+    """
+    spent = privacy.tensors.get(_EPSILON)
+    return 0.0 if spent is None else float(spent)
