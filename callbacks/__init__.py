@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from lit_fed.callbacks.adapter_export import AdapterExport
     from lit_fed.callbacks.client_metrics import ClientMetrics
     from lit_fed.callbacks.client_similarity import ClientSimilarity
+    from lit_fed.callbacks.consensus_samples import ConsensusSamples
     from lit_fed.callbacks.curves import FederationCurves
     from lit_fed.callbacks.defaults import default_callbacks
     from lit_fed.callbacks.federated_callback import FederatedCallback
@@ -38,6 +39,7 @@ __all__ = [
     "ClientLearningRate",
     "ClientMetrics",
     "ClientSimilarity",
+    "ConsensusSamples",
     "FederatedCallback",
     "FederationCurves",
     "GenerationEvaluation",
