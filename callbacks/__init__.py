@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lit_fed.callbacks.consensus_samples import ConsensusSamples
     from lit_fed.callbacks.curves import FederationCurves
     from lit_fed.callbacks.defaults import default_callbacks
+    from lit_fed.callbacks.energy_meter import EnergyMeter
     from lit_fed.callbacks.federated_callback import FederatedCallback
     from lit_fed.callbacks.generation_evaluation import GenerationEvaluation
     from lit_fed.callbacks.learning_check import LearningCheck
@@ -40,6 +41,7 @@ __all__ = [
     "ClientMetrics",
     "ClientSimilarity",
     "ConsensusSamples",
+    "EnergyMeter",
     "FederatedCallback",
     "FederationCurves",
     "GenerationEvaluation",
