@@ -15,9 +15,9 @@ from lit_fed.losses.kl_divergence import kl_divergence
 from lit_fed.losses.masked_mean import (
     are_public,
     masked_mean,
+    over_public_rows,
     own_mean,
     parts_of_a_batch,
-    public_rows,
     sums_over_rows,
 )
 from lit_fed.losses.mean_pool import mean_pool
@@ -61,10 +61,10 @@ __all__ = [
     "mean_pool",
     "mixture",
     "mixture_top_k",
+    "over_public_rows",
     "own_mean",
     "parts_of_a_batch",
     "proximal",
-    "public_rows",
     "semantic_deviation",
     "soft_cross_entropy",
     "soft_predictions",

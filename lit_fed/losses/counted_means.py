@@ -26,7 +26,7 @@ class CountedMean:
         count: The sum of the weights of what it was taken over, a scalar.
         mask: Where it was taken. None: everywhere.
         weight: Weights of the examples. None: all alike.
-        public: Whether it was taken within :func:`~lit_fed.losses.public_rows`.
+        public: Whether it was taken within :func:`~lit_fed.losses.over_public_rows`.
     """
 
     value: Tensor

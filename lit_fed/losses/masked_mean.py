@@ -73,7 +73,7 @@ _public: ContextVar[bool] = ContextVar("public", default=False)
 
 
 @contextmanager
-def public_rows() -> Iterator[None]:
+def over_public_rows() -> Iterator[None]:
     """Within the block a method predicts public rows and takes the means of its loss over them, and nothing else.
 
     Where clients train with differential privacy, such terms need no noise, since they say nothing of the client's own
@@ -81,7 +81,7 @@ def public_rows() -> Iterator[None]:
 
     Example:
         >>> import torch
-        >>> with public_rows(), sums_over_rows(7, expected=7.0):  # of 7 rows of the client, and 2 public ones
+        >>> with over_public_rows(), sums_over_rows(7, expected=7.0):  # of 7 rows of the client, and 2 public ones
         ...     masked_mean(torch.tensor([1.0, 3.0], requires_grad=True)).detach()
         tensor(2.)
     """
@@ -93,7 +93,7 @@ def public_rows() -> Iterator[None]:
 
 
 def are_public() -> bool:
-    """Whether this is within :func:`public_rows`."""
+    """Whether this is within :func:`over_public_rows`."""
     return _public.get()
 
 

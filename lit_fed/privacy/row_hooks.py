@@ -10,7 +10,7 @@ from lit_fed.losses import are_public
 
 
 class RowHooks(GradSampleHooks):  # type: ignore[misc]  # Opacus is not typed
-    """Take the gradients of rows, of passes outside of :func:`~lit_fed.losses.public_rows`; see Opacus."""
+    """Take the gradients of rows, of passes outside of :func:`~lit_fed.losses.over_public_rows`; see Opacus."""
 
     def capture_activations_hook(self, module: Any, *args: Any) -> None:
         """Keep what a module was given; see Opacus."""

@@ -26,7 +26,7 @@ from lit_fed.data.records import InstructionRecords
 from lit_fed.federation import DistributedClients, ShardedClients, VectorizedClients
 from lit_fed.federation.client.private_training import epsilon_of
 from lit_fed.federation.validation import check_private_rows
-from lit_fed.losses import cross_entropy, public_rows
+from lit_fed.losses import cross_entropy, over_public_rows
 from lit_fed.methods.ddg import NoConsensus
 from lit_fed.methods.teachers import AdapterTeacher
 from lit_fed.privacy import DPSGD
@@ -224,7 +224,7 @@ class WithPublic(FedAvg):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         own = self.task_loss(self(batch), batch)
-        with public_rows():
+        with over_public_rows():
             public = next(self.batches(self.data.public, batch_size=5))
             said = self(public)
             term = cross_entropy(said.logits, said.targets, said.mask)
