@@ -8,8 +8,10 @@ if TYPE_CHECKING:
     from lit_fed.callbacks.adapter_export import AdapterExport
     from lit_fed.callbacks.client_metrics import ClientMetrics
     from lit_fed.callbacks.client_similarity import ClientSimilarity
+    from lit_fed.callbacks.consensus_samples import ConsensusSamples
     from lit_fed.callbacks.curves import FederationCurves
     from lit_fed.callbacks.defaults import default_callbacks
+    from lit_fed.callbacks.energy_meter import EnergyMeter
     from lit_fed.callbacks.federated_callback import FederatedCallback
     from lit_fed.callbacks.generation_evaluation import GenerationEvaluation
     from lit_fed.callbacks.learning_check import LearningCheck
@@ -38,6 +40,8 @@ __all__ = [
     "ClientLearningRate",
     "ClientMetrics",
     "ClientSimilarity",
+    "ConsensusSamples",
+    "EnergyMeter",
     "FederatedCallback",
     "FederationCurves",
     "GenerationEvaluation",

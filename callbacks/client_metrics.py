@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lit_fed.atomic_files import flush, write_file
 from lit_fed.callbacks.curves import tensorboard_writers
 from lit_fed.callbacks.federated_callback import FederatedCallback
+from lit_fed.callbacks.harmless_text import table_cell
 from lit_fed.limits import require_at_least
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class ClientMetrics(FederatedCallback):
         worst = worst_clients(numbers, self.most_in_tensorboard)
         shown = list(worst[1] if worst else by_client)[: self.most_in_tensorboard]
         names = [n for n in dict.fromkeys(n for row in rows for n in row) if n != "round"]
-        lines = [names, ["---"] * len(names)]
+        lines = [[table_cell(name) for name in names], ["---"] * len(names)]
         lines += [[_cell(by_client[client].get(name, "")) for name in names] for client in shown]
         text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         left = len(rows) - len(shown)
@@ -198,4 +199,4 @@ def _csv(rows: Sequence[Mapping[str, Any]], names: Sequence[str], header: bool) 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4f}"
-    return str(value).replace("\\", "\\\\").replace("|", "\\|")
+    return table_cell(str(value))

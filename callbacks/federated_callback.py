@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback
 
@@ -105,3 +105,7 @@ class FederatedCallback(Callback):
         self, trainer: FederationView, module: FederatedModule, metrics: Mapping[str, float]
     ) -> None:
         """Called when a round is finished, with its row of the history."""
+
+    def summarised(self, trainer: FederationView) -> dict[str, Any]:
+        """What the run's summary has of this callback, of what JSON takes. Default: nothing."""
+        return {}

@@ -109,6 +109,16 @@ def _privacy(trainer: FederationView) -> dict[str, Any] | None:
     return {**settings, "most": max(spent.values()), "epsilon": spent}
 
 
+def _phases(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Seconds of each phase of the rounds, in all of them."""
+    names = dict.fromkeys(name for row in history for name in row if name.startswith("time/"))
+    return {
+        name.removeprefix("time/"): sum(row.get(name, 0.0) for row in history)
+        for name in names
+        if name != "time/round"
+    }
+
+
 def _clients(names: Sequence[str] | None) -> str:
     return "all clients" if names is None else ", ".join(map(_short, names))
 
@@ -131,7 +141,7 @@ def _is_shown(name: str) -> bool:
     if head == "groups":
         return name.endswith("/mean")
     return _CLIENT_MEAN.fullmatch(name) is not None or (
-        "/" in name and head not in {"bytes", "clients", "memory", "time"}
+        "/" in name and head not in {"bytes", "clients", "energy", "memory", "time"}
     )
 
 
@@ -209,7 +219,7 @@ class RunSummary(FederatedCallback):
                 # JSON has no NaN.
                 name: value if math.isfinite(value) else None
                 for name, value in metrics.items()
-                if name != "round" and name.partition("/")[0] not in {"bytes", "time"}
+                if name != "round" and name.partition("/")[0] not in {"bytes", "energy", "time"}
             },
             "bytes": {
                 "up": state.ledger.up,
@@ -219,12 +229,14 @@ class RunSummary(FederatedCallback):
             "seconds": {
                 "rounds": sum(row.get("time/round", 0.0) for row in state.history),
                 "process": seconds,
+                "phases": _phases(state.history),
             },
             "failures": state.failures,
             "worst_clients": self._worst(),
             "changes": state.changes,
             "attachments": _attachments(trainer.identity),
             "privacy": _privacy(trainer),
+            **self._of_callbacks(trainer),
             "seed": trainer.seed,
             "machine": machine(),
             "digests": {
@@ -235,6 +247,15 @@ class RunSummary(FederatedCallback):
                 **{package: _version(package) for package in _PACKAGES},
             },
         }
+
+    @staticmethod
+    def _of_callbacks(trainer: FederationView) -> dict[str, Any]:
+        """What other callbacks sum up."""
+        told: dict[str, Any] = {}
+        for callback in trainer.callbacks:
+            if isinstance(callback, FederatedCallback):
+                told |= callback.summarised(trainer)
+        return told
 
     def _worst(self) -> dict[str, Any] | None:
         """The three clients that did worst when they last took part."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lit_fed.backbones import Sampling
 from lit_fed.callbacks.curves import tensorboard_writers
 from lit_fed.callbacks.federated_callback import FederatedCallback
+from lit_fed.callbacks.harmless_text import code_block
 from lit_fed.federation.generation import GenerationSettings
 from lit_fed.limits import require_at_least
 
@@ -133,11 +134,6 @@ class SampleGenerations(FederatedCallback):
             if expected is not None:
                 told["expected"] = expected
             parts.append(
-                "\n\n".join(f"**{name}**\n\n{_verbatim(text)}" for name, text in told.items())
+                "\n\n".join(f"**{name}**\n\n{code_block(text)}" for name, text in told.items())
             )
         return "\n\n---\n\n".join(parts)
-
-
-def _verbatim(text: str) -> str:
-    """A text as Markdown shows it as it is: a block of code."""
-    return "\n".join(f"    {line}" for line in text.split("\n"))

@@ -392,9 +392,10 @@ class FederatedModule(LightningModule):
     def check_private(self) -> None:
         """Say whether the loss is a sum over rows, of which each depends on that row and the weights alone.
 
-        Asked with ``trainer.privacy``, which bounds what each row does. Default: where a batch can be split, see
-        :meth:`check_split`. That the terms are masked means is looked at in every step. A method that sends something
-        which it has computed of a client's own rows, not by the trained model alone, has to refuse here.
+        Asked with ``trainer.privacy``, which bounds what each row does. Terms over public rows are taken within
+        :func:`lit_fed.losses.over_public_rows`; that all others are masked means is looked at in every step. Default:
+        where a batch can be split, see :meth:`check_split`. A method that sends something which it has computed of a
+        client's own rows, not by the trained model alone, has to refuse here.
 
         Raises:
             ValueError: If a term of the loss needs the rows of a batch together, or is of other rows.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.loggers import Logger
+from lightning.pytorch import Callback
 
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation.callback_events import CallbackEvents
@@ -45,6 +46,7 @@ class FederationView:
         interrupted: Whether it was broken off by Ctrl-C.
         timers: Seconds by phase of the round.
         events: What calls the callbacks.
+        callbacks: Those of the run.
     """
 
     datamodule: FederatedDataModule
@@ -64,6 +66,7 @@ class FederationView:
     interrupted: bool
     timers: Timers
     events: CallbackEvents
+    callbacks: list[Callback]
     _fitted: FederationLoop | None = None
 
     def call(self, hook: str, *args: Any) -> None:

@@ -12,7 +12,14 @@ from lit_fed.losses.counted_means import CountedMean, counted_means
 from lit_fed.losses.cross_entropy import cross_entropy
 from lit_fed.losses.kl_distill import KLDistillMixin, kl_distill, kl_distill_from_probs
 from lit_fed.losses.kl_divergence import kl_divergence
-from lit_fed.losses.masked_mean import masked_mean, own_mean, parts_of_a_batch, sums_over_rows
+from lit_fed.losses.masked_mean import (
+    are_public,
+    masked_mean,
+    over_public_rows,
+    own_mean,
+    parts_of_a_batch,
+    sums_over_rows,
+)
 from lit_fed.losses.mean_pool import mean_pool
 from lit_fed.losses.mixture import mixture, mixture_top_k
 from lit_fed.losses.predictions import Predicted, TemperatureMixin, soft_predictions
@@ -44,6 +51,7 @@ __all__ = [
     "WeightRegularizationMixin",
     "aggregate_kl",
     "alignment",
+    "are_public",
     "counted_means",
     "cross_entropy",
     "fit_projector",
@@ -55,6 +63,7 @@ __all__ = [
     "mean_pool",
     "mixture",
     "mixture_top_k",
+    "over_public_rows",
     "own_mean",
     "parts_of_a_batch",
     "proximal",

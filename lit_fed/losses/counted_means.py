@@ -26,12 +26,14 @@ class CountedMean:
         count: The sum of the weights of what it was taken over, a scalar.
         mask: Where it was taken. None: everywhere.
         weight: Weights of the examples. None: all alike.
+        public: Whether it was taken within :func:`~lit_fed.losses.over_public_rows`.
     """
 
     value: Tensor
     count: Tensor
     mask: Tensor | None
     weight: Tensor | None
+    public: bool = False
 
     def goes_with(self, other: CountedMean) -> bool:
         """Whether the other mean has the same mask and weights, hence the same count in each batch."""

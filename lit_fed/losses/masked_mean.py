@@ -69,6 +69,34 @@ def sums_over_rows(count: int, expected: float) -> Iterator[None]:
         _rows.reset(token)
 
 
+_public: ContextVar[bool] = ContextVar("public", default=False)
+
+
+@contextmanager
+def over_public_rows() -> Iterator[None]:
+    """Within the block a method predicts public rows and takes the means of its loss over them, and nothing else.
+
+    Where clients train with differential privacy, such terms need no noise, since they say nothing of the client's own
+    rows; elsewhere nothing is different.
+
+    Example:
+        >>> import torch
+        >>> with over_public_rows(), sums_over_rows(7, expected=7.0):  # of 7 rows of the client, and 2 public ones
+        ...     masked_mean(torch.tensor([1.0, 3.0], requires_grad=True)).detach()
+        tensor(2.)
+    """
+    token = _public.set(True)
+    try:
+        yield
+    finally:
+        _public.reset(token)
+
+
+def are_public() -> bool:
+    """Whether this is within :func:`over_public_rows`."""
+    return _public.get()
+
+
 @contextmanager
 def parts_of_a_batch(whole_total: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Within the block a masked mean is this process's part of that over a batch which several share.
@@ -122,12 +150,12 @@ def masked_mean(values: Tensor, mask: Tensor | None = None, weight: Tensor | Non
         raise ValueError(
             f"`mask` is expected to have the shape of `values`, {list(values.shape)}, but got {list(mask.shape)}"
         )
-    rows = _rows.get()
-    if rows is not None and values.requires_grad:
+    rows, public = _rows.get(), _public.get()
+    if rows is not None and values.requires_grad and not public:
         mean, count = _sum_of_rows(values, mask, weight, rows)
     else:
         mean, count = _mean(values, mask, weight, _whole_total.get())
-    note(CountedMean(mean, count, mask, weight))
+    note(CountedMean(mean, count, mask, weight, public))
     return mean
 
 

@@ -48,7 +48,9 @@ class DPSGD:
     :class:`~lit_fed.federation.DistributedClients`), ``trainer.compile``, 16-mixed precision, several batches a
     step (a larger `data.batch_size` is the same step), packed rows, batch normalisation, gradient checkpointing,
     optimizers that compute a step's loss twice, gradients of single terms, and losses that are no sum over the
-    rows: terms of weights, of public rows, or over the rows together.
+    rows: terms of weights, or over the rows together. Terms over public rows, which say nothing of a client's own,
+    are learnt from without noise where the method takes them within :func:`~lit_fed.losses.over_public_rows`;
+    elsewhere they are refused.
 
     Args:
         max_grad_norm: C > 0.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -49,16 +51,18 @@ class PrivateGradient:
         generator: torch.Generator,
         secure_mode: bool = False,
     ) -> None:
-        from opacus.grad_sample import GradSampleHooks
         from opacus.optimizers import DPOptimizer
+
+        from lit_fed.privacy.row_hooks import RowHooks
 
         self._module = module
         self._names = {id(p): name for name, p in module.named_parameters()}
+        moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
         for name, part in module.named_modules():
-            if any(p.requires_grad for p in part.parameters(recurse=False)):
+            if any(p.requires_grad and id(p) in moved for p in part.parameters(recurse=False)):
                 _require_one_input(name, part)
         try:
-            self._hooks = GradSampleHooks(module, loss_reduction="sum", strict=True)
+            self._hooks = RowHooks(module, loss_reduction="sum", strict=True)
         except NotImplementedError as error:
             raise ValueError(
                 "`trainer.privacy` expects modules that train to have no buffers, whose values could come from several "
@@ -78,6 +82,15 @@ class PrivateGradient:
     def parameters(self) -> list[Any]:
         """What the optimizer moves."""
         return list(self._optimizer.params)
+
+    @contextmanager
+    def elsewhere(self) -> Iterator[None]:
+        """Within the block backward passes are not of the rows' loss."""
+        self._hooks.disable_hooks()
+        try:
+            yield
+        finally:
+            self._hooks.enable_hooks()
 
     def rows(self, count: int) -> dict[str, Tensor]:
         """The gradients g_i of the last backward pass, [count, …] each, by the parameters' names.
@@ -108,16 +121,19 @@ class PrivateGradient:
             found[name] = parameter.grad_sample = sample.to(parameter.dtype)
         return found
 
-    def take(self, count: int) -> None:
+    def take(self, count: int, drawn: bool = True) -> None:
         """Make the gradients private; those that the backward pass has made are replaced.
 
         Args:
             count: How many rows the batch had. 0: there was no pass, and the gradient is noise alone.
+            drawn: Whether the rows were drawn. False: they stand in where none was, and count for nothing.
 
         Raises:
             ValueError: As for :meth:`rows`.
         """
-        self.rows(count)
+        for parameter, rows in zip(self.parameters, self.rows(count).values(), strict=True):
+            if not drawn:
+                parameter.grad_sample = rows[:0]
         self._optimizer.clip_and_accumulate()
         self._optimizer.add_noise()
         for parameter in self.parameters:

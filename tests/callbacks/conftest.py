@@ -22,6 +22,7 @@ class StandInTrainer:
     interrupted: bool = False
     seed: int = 7
     loggers: list[Any] = field(default_factory=list)
+    callbacks: list[Any] = field(default_factory=list)
     final_metrics: dict[str, float] = field(default_factory=dict)
     federation: FederationState = field(default_factory=lambda: FederationState(0, Payload()))
     saved: list[str] = field(default_factory=list)

@@ -110,7 +110,7 @@ def test_new_columns_and_tensorboard(trainer: StandInTrainer) -> None:
     board = EventAccumulator(str(trainer.log_dir)).Reload()
     (tag,) = board.Tags()["tensors"]
     text = board.Tensors(tag)[1].tensor_proto.string_val[0].decode()
-    assert text.splitlines()[2].startswith("| a\\| |")
+    assert text.splitlines()[2].startswith("| a&#124; |")
     assert text.splitlines()[3].startswith("| b |")
     assert text.endswith("and 1 more")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -19,7 +19,7 @@ from lit_fed.federation.client.local_batches import LocalBatch, limited, steps_a
 from lit_fed.federation.client.local_training import LocalTraining, step_outputs
 from lit_fed.federation.client.results import Finished
 from lit_fed.federation.randomness import derive_seed
-from lit_fed.losses import counted_means, sums_over_rows
+from lit_fed.losses import CountedMean, counted_means, sums_over_rows
 from lit_fed.payload import Payload
 from lit_fed.privacy import DPSGD, PrivacyAccount, PrivateGradient, require_sum_of_rows
 from lit_fed.stage import Stage
@@ -120,11 +120,11 @@ class PrivateTraining(LocalTraining):
             num_samples=len(features), sample_rate=self._rate, generator=draws, steps=steps
         )
         for step, positions in enumerate(sampler):
+            # one row stands in where none is drawn, so that public rows are learnt from in every step
             batch = features.batch(positions or [0])
-            if not positions:
-                batch = {name: field[:0] for name, field in batch.items()}
             epoch, index = divmod(step, per_pass)
-            yield LocalBatch(batch, epoch, index, 1, True, True, index == per_pass - 1)
+            last = index == per_pass - 1
+            yield DrawnBatch(batch, epoch, index, 1, True, True, last, drawn=len(positions))
 
     def _require_within(self, client: Client, steps: int) -> None:
         target, sigma = self.privacy.target_epsilon, self._sigma
@@ -150,31 +150,49 @@ class PrivateTraining(LocalTraining):
         self._taken = local
         gradient = self._gradient or self._begin(optimizer.optimizer)
         count = len(next(iter(batch.values())))
-        outputs: dict[str, Any] = {"loss": None}
+        drawn = not isinstance(local, DrawnBatch) or local.drawn > 0
         self.events.report(module, "on_before_zero_grad", optimizer)
         module.optimizer_zero_grad(local.epoch, local.index, optimizer)
-        if count:
-            with (
-                timers("forward"),
-                counted_means() as means,
-                sums_over_rows(count, self._expected),
-            ):
-                outputs = step_outputs(self.loss(batch, local.index))
-            if (loss := outputs["loss"]) is None:
-                raise ValueError(
-                    "training_step is expected to return a loss with `trainer.privacy`, since whether it does may "
-                    "tell of the rows, but returned None"
-                )
-            require_sum_of_rows(loss, means, type(module).__name__)
-            with timers("backward"), _without_a_warning():
-                self.events.report(module, "on_before_backward", loss)
-                self.backward([loss])
-            outputs = {**outputs, "loss": loss.detach()}
+        with (
+            timers("forward"),
+            counted_means() as means,
+            sums_over_rows(count, self._expected),
+        ):
+            outputs = step_outputs(self.loss(batch, local.index))
+        if (loss := outputs["loss"]) is None:
+            raise ValueError(
+                "training_step is expected to return a loss with `trainer.privacy`, since whether it does may "
+                "tell of the rows, but returned None"
+            )
+        require_sum_of_rows(loss, means, type(module).__name__)
+        own, public = _divided(loss, means)
+        with timers("backward"), _without_a_warning():
+            self.events.report(module, "on_before_backward", loss)
+            self.backward([own])
+            free = self._public_gradients(gradient, public)
         with timers("privacy"):
-            gradient.take(count)
+            gradient.take(count, drawn)
             self._account.step(float(self._sigma or 0.0), self._rate)
+            for parameter, more in zip(gradient.parameters, free, strict=True):
+                if more is not None:
+                    parameter.grad += more
+        outputs = {**outputs, "loss": loss.detach()}
         self.events.report(module, "on_after_backward")
         return outputs
+
+    @staticmethod
+    def _public_gradients(
+        gradient: PrivateGradient, loss: Tensor | None
+    ) -> Sequence[Tensor | None]:
+        """The gradients of the terms over public rows, which tell nothing of the client's and have no noise."""
+        parameters = gradient.parameters
+        if loss is None:
+            return [None] * len(parameters)
+        with gradient.elsewhere():
+            found: Sequence[Tensor | None] = torch.autograd.grad(
+                loss, parameters, allow_unused=True
+            )
+        return found
 
     def _begin(self, optimizer: Optimizer) -> PrivateGradient:
         """Take the gradients of rows from here on, of what the stage trains."""
@@ -200,6 +218,35 @@ class PrivateTraining(LocalTraining):
             "`trainer.privacy` expects methods and callbacks that take no gradients of single terms of a loss, which "
             f"have no noise, but some of {type(self.module).__name__} are asked for"
         )
+
+
+@dataclass(frozen=True)
+class DrawnBatch(LocalBatch):
+    """A batch of rows that were drawn on their own.
+
+    Attributes:
+        drawn: How many were. 0: the batch has a row that stands in, and nothing of it is learnt.
+    """
+
+    drawn: int = 0
+
+
+def _divided(loss: Tensor, means: Sequence[CountedMean]) -> tuple[Tensor, Tensor | None]:
+    """The part of a loss over the client's rows and, where it has one, that over public rows.
+
+    Args:
+        loss: A loss that is linear in its means.
+        means: The means.
+    """
+    if not any(mean.public for mean in means):
+        return loss, None
+    values = [mean.value for mean in means]
+    slopes = torch.autograd.grad(loss, values, retain_graph=True, allow_unused=True)
+    parts: dict[bool, list[Tensor]] = {False: [loss.new_zeros(())], True: [loss.new_zeros(())]}
+    for mean, slope in zip(means, slopes, strict=True):
+        if slope is not None:
+            parts[mean.public].append(slope * mean.value)
+    return torch.stack(parts[False]).sum(), torch.stack(parts[True]).sum()
 
 
 @contextmanager

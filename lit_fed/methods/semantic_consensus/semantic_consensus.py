@@ -12,7 +12,7 @@ from torch import Tensor
 from lit_fed.backbones import Backbone, BlackBox
 from lit_fed.client import Client
 from lit_fed.limits import require_at_least, require_instance
-from lit_fed.losses import PseudoLabelMixin, cross_entropy
+from lit_fed.losses import PseudoLabelMixin, cross_entropy, over_public_rows
 from lit_fed.methods.semantic_consensus.answers.label_answers import LabelAnswers
 from lit_fed.methods.semantic_consensus.answers.public_answers import PublicAnswers
 from lit_fed.methods.semantic_consensus.answers.text_answers import TextAnswers
@@ -184,8 +184,11 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
         return next(self._public, None)
 
     def _consensus_loss(self, public: dict[str, Tensor]) -> Tensor:
-        said = self(public)
-        return self.pseudo_label_loss(said.logits, said.targets, said.mask, public["confidence"])
+        with over_public_rows():
+            said = self(public)
+            return self.pseudo_label_loss(
+                said.logits, said.targets, said.mask, public["confidence"]
+            )
 
     def upload(self) -> Payload:
         """Client: its answers, where it is asked."""

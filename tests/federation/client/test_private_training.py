@@ -26,6 +26,7 @@ from lit_fed.data.records import InstructionRecords
 from lit_fed.federation import DistributedClients, ShardedClients, VectorizedClients
 from lit_fed.federation.client.private_training import epsilon_of
 from lit_fed.federation.validation import check_private_rows
+from lit_fed.losses import cross_entropy, over_public_rows
 from lit_fed.methods.ddg import NoConsensus
 from lit_fed.methods.teachers import AdapterTeacher
 from lit_fed.privacy import DPSGD
@@ -196,24 +197,73 @@ def test_a_step_that_draws_no_row_is_a_step_of_noise(sober: Path, tmp_path: Path
     data = toy_data(
         train=toy_rows(40, 5), num_clients=1, batch_size=1, partitioner=IIDPartitioner()
     )
-    batches: list[int] = []
+    expected = [bool(one) for one in drawn(0, 40, 1 / 40, steps=6)]
+    assert len(set(expected)) == 2
+    norms: list[float] = []
 
-    class Counting(FederatedCallback):
-        def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, *more: Any) -> None:
-            batches.append(len(more[0]["labels"]))
-            assert (outputs["loss"] is None) == (batches[-1] == 0)
+    class Norms(FederatedCallback):
+        def on_after_backward(self, trainer: Any, module: Any) -> None:
+            grads = [p.grad for p in module.parameters() if p.requires_grad]
+            norms.append(float(torch.cat([g.flatten() for g in grads]).norm()))
 
+    silent = DPSGD(noise_multiplier=1e-9)
+    trainer(tmp_path / "a", silent, callbacks=[Norms()], local_steps=6).fit(fed_avg(sober), data)
+    assert [norm > 0.01 for norm in norms] == expected
     privacy = DPSGD(noise_multiplier=1.0)
-    one = trainer(tmp_path, privacy, callbacks=[Counting()], local_steps=30)
+    one = trainer(tmp_path / "b", privacy, local_steps=30)
     one.fit(fed_avg(sober), data)
-    assert len(batches) == 30
-    assert batches.count(0) > 3
-    assert max(batches) > 1
     assert one.federation.clients["client-0"].steps == 30
     accountant = RDPAccountant()
     accountant.history = [(1.0, 1 / 40, 30)]
     spent = epsilon_of(one.federation.clients["client-0"].privacy)
     assert spent == pytest.approx(accountant.get_epsilon(delta=1e-5), rel=1e-12)
+
+
+class WithPublic(FedAvg):
+    """A term of public rows beside the task's."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        own = self.task_loss(self(batch), batch)
+        with over_public_rows():
+            public = next(self.batches(self.data.public, batch_size=5))
+            said = self(public)
+            term = cross_entropy(said.logits, said.targets, said.mask)
+        return self.total_loss(own, public=0.3 * term)
+
+
+def test_terms_of_public_rows_are_neither_bounded_nor_noisy(sober: Path, tmp_path: Path) -> None:
+    """Beside a run without them from the same start: what differs after a step is their plain gradient."""
+    data = toy_data(
+        train=toy_rows(24, 5), num_clients=1, batch_size=2, partitioner=IIDPartitioner()
+    )
+
+    def moved(name: str, method: type[FedAvg], seed: int) -> dict[str, Tensor]:
+        sent, module = Sent(), method(toy_backbone(sober), optimizer=sgd)
+        privacy = DPSGD(0.01, noise_multiplier=3.0)
+        one = trainer(
+            tmp_path / name, privacy, callbacks=[sent], local_steps=1, max_rounds=1, seed=seed
+        )
+        one.fit(module, data)
+        return dict(sent.updates["client-0"].payload.tensors)
+
+    module = WithPublic(toy_backbone(sober), optimizer=sgd)
+    module.datamodule = data
+    data.setup()
+    public = next(module.batches(data.public, batch_size=5))
+    said = module(public)
+    loss = 0.3 * torch.nn.functional.cross_entropy(said.logits, said.targets)
+    trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
+    plain = dict(zip(trained, torch.autograd.grad(loss, list(trained.values())), strict=True))
+    some, none = (
+        [s for s in range(60) if bool(drawn(s, 24, 2 / 24, 1)[0]) is a] for a in (True, False)
+    )
+    for seed in (some[0], none[0]):  # without any row that is drawn, and with some
+        with_them = moved(f"with {seed}", WithPublic, seed)
+        without = moved(f"without {seed}", FedAvg, seed)
+        for name, gradient in plain.items():
+            sent = next(n for n in without if _same(name, n))
+            found = (without[sent] - with_them[sent]) / 0.5
+            torch.testing.assert_close(found, gradient, rtol=0, atol=1e-5, msg=name)
 
 
 def test_epsilon_is_each_clients_own_and_the_most_is_of_all_so_far(

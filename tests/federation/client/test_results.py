@@ -91,7 +91,7 @@ BEFORE = {"steps": 0, "rounds": 0, "stage_steps": {}, "prepared": False}
         ({"steps": True}, {}, "a client is expected to have `steps` of type int, but got True"),
         ({"more": 1}, {}, "a client is expected to have id, index, num_samples"),
         ({"stage_steps": {"train": None}}, {}, "`stage_steps` is expected to have `train` of type"),
-        ({}, {"prepared": True}, "expected to come in 4 blocks, but got 3"),
+        ({}, {"prepared": True}, "expected to come in 5 blocks, but got 3"),
         ({}, {"rounds": None}, "a client's state is expected to have `rounds` of type int"),
     ],
 )
