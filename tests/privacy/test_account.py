@@ -48,6 +48,7 @@ def test_without_sampling_epsilon_is_the_gaussian_mechanisms(sigma: float) -> No
         )
 
 
+@pytest.mark.slow
 def test_with_sampling_epsilon_is_the_sampled_gaussian_mechanisms() -> None:
     sigma, rate, delta, rounds = 1.1, 0.1, 1e-4, 20
     account = PrivacyAccount(delta)

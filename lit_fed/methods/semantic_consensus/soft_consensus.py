@@ -13,7 +13,13 @@ from lit_fed.backbones import Backbone
 from lit_fed.client import Client
 from lit_fed.configuration_error import ConfigurationError
 from lit_fed.limits import require_at_least, require_fraction
-from lit_fed.losses import cross_entropy, mixture, soft_cross_entropy, soft_predictions
+from lit_fed.losses import (
+    cross_entropy,
+    mixture,
+    over_public_rows,
+    soft_cross_entropy,
+    soft_predictions,
+)
 from lit_fed.methods.semantic_consensus.client_group import ClientGroup
 from lit_fed.methods.semantic_consensus.own_models import OwnModelsMixin
 from lit_fed.methods.semantic_consensus.progress import Progress
@@ -121,7 +127,8 @@ class SoftConsensus(OwnModelsMixin):
                 self._public = self._batches()
             public = next(self._public)
             target = probs[public["index"].cpu()].to(self.device)
-            loss = self.eta * soft_cross_entropy(self(public).logits, target)
+            with over_public_rows():
+                loss = self.eta * soft_cross_entropy(self(public).logits, target)
         task = cross_entropy(student.logits, student.targets, student.mask, batch.get("weight"))
         return self.total_loss(task, consensus=loss)
 
