@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from lit_fed.callbacks.curves import tensorboard_writers
-from lit_fed.callbacks.federated_callback import FederatedCallback
 from lit_fed.callbacks.harmless_text import table_cell
+from lit_fed.callbacks.published_text import PublishedText
 from lit_fed.limits import require_at_least
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
-    from lit_fed.data.encodings import Encoding
     from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
     from lit_fed.update import Update
@@ -58,7 +54,7 @@ class Voting(Protocol):
     consensus: Verdict | None
 
 
-class ConsensusSamples(FederatedCallback):
+class ConsensusSamples(PublishedText):
     """Shows public prompts, the clients' answers and the consensus in TensorBoard's text tab, as ``consensus``.
 
     A table after each round in which clients have answered: a row a prompt with the label and its confidence, or that
@@ -75,28 +71,19 @@ class ConsensusSamples(FederatedCallback):
         ValueError: If a number is below 1.
     """
 
+    tag = "consensus"
+
     def __init__(self, prompts: int = 8, clients: int = 10, max_characters: int = 300) -> None:
+        super().__init__()
         name = type(self).__name__
         self.prompts = require_at_least(f"{name}.prompts", prompts, 1)
         self.clients = require_at_least(f"{name}.clients", clients, 1)
         self.max_characters = require_at_least(f"{name}.max_characters", max_characters, 1)
         self._seen: Verdict | None = None
-        self._round = 0
-        self._text = ""
-        self._loaded: dict[str, Any] = {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """The last table, which may not have been published when the run is broken off."""
-        return {"round": self._round, "text": self._text} if self._round else {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what :meth:`state_dict` gave, at the start of the fit."""
-        self._loaded = state_dict
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
         """Take the last table back; say now where there is nothing to show."""
-        kept, self._loaded = self._loaded, {}
-        self._round, self._text = kept.get("round", 0), kept.get("text", "")
+        super().on_fit_start(trainer, module)
         self._seen = self._server(module).consensus
 
     def on_aggregate_end(
@@ -110,15 +97,8 @@ class ConsensusSamples(FederatedCallback):
             return
         self._seen = verdict
         shown = public.select(range(min(self.prompts, len(public))))
-        asked = written_prompts(trainer.datamodule.encoding, shown)
-        self._round, self._text = trainer.current_round + 1, self._markdown(asked, votes, verdict)
-
-    def on_round_report(
-        self, trainer: FederationView, module: FederatedModule, metrics: Mapping[str, float]
-    ) -> None:
-        """Publish the round's table."""
-        for writer in tensorboard_writers(trainer) if self._round == trainer.current_round else ():
-            writer.add_text("consensus", self._text, self._round)
+        asked = trainer.datamodule.encoding.inputs(shown)
+        self.take(trainer.current_round + 1, self._markdown(asked, votes, verdict))
 
     def _server(self, module: Any) -> Voting:
         server = getattr(module, "server", None)
@@ -152,17 +132,3 @@ class ConsensusSamples(FederatedCallback):
 
     def _cell(self, text: str) -> str:
         return table_cell(text, self.max_characters)
-
-
-def written_prompts(encoding: Encoding, rows: Dataset) -> list[str]:
-    """What is asked in each row: the prompt of a language model, or the texts that a classifier reads.
-
-    Args:
-        encoding: How rows are read.
-        rows: N rows.
-    """
-    if (prompts := encoding.prompts(rows)) is not None:
-        return prompts
-    beside = {encoding.answer_column, encoding.label_column, encoding.weight}
-    columns = [name for name in encoding.columns.values() if name not in beside]
-    return [" / ".join(str(row[name]) for name in columns if name) for row in rows]

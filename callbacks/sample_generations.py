@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lit_fed.backbones import Sampling
-from lit_fed.callbacks.curves import tensorboard_writers
-from lit_fed.callbacks.federated_callback import FederatedCallback
 from lit_fed.callbacks.harmless_text import code_block
+from lit_fed.callbacks.published_text import PublishedText
 from lit_fed.federation.generation import GenerationSettings
 from lit_fed.limits import require_at_least
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from lit_fed.module import FederatedModule
 
 
-class SampleGenerations(FederatedCallback):
+class SampleGenerations(PublishedText):
     """Shows a few prompts' answers in TensorBoard's text tab, as ``generations``.
 
     The answers are the global model's or, where the method has none, the first client's. They are generated after a
@@ -38,6 +37,8 @@ class SampleGenerations(FederatedCallback):
             the model cannot answer them.
     """
 
+    tag = "generations"
+
     def __init__(
         self,
         prompts: list[str] | None = None,
@@ -47,6 +48,7 @@ class SampleGenerations(FederatedCallback):
         sampling: Sampling = Sampling(),  # noqa: B008 (it is frozen)
         stop: list[str] | None = None,
     ) -> None:
+        super().__init__()
         name = type(self).__name__
         if prompts is not None and (
             isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts)
@@ -65,22 +67,10 @@ class SampleGenerations(FederatedCallback):
         self.settings = GenerationSettings(max_new_tokens, sampling, stop or ())
         self._asked: Any = None
         self._shown: Sequence[tuple[str, str | None]] = ()
-        self._round = 0
-        self._text = ""
-        self._loaded: dict[str, Any] = {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """The answers of the last round that has some, which may not have been published when the run is broken off."""
-        return {"round": self._round, "text": self._text} if self._round else {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what :meth:`state_dict` gave, at the start of the fit."""
-        self._loaded = state_dict
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
         """Choose the rows; what cannot be answered is said now."""
-        kept, self._loaded = self._loaded, {}
-        self._round, self._text = kept.get("round", 0), kept.get("text", "")
+        super().on_fit_start(trainer, module)
         if self.prompts is not None:
             self._asked, self._shown = self.prompts, [(prompt, None) for prompt in self.prompts]
         else:
@@ -99,14 +89,7 @@ class SampleGenerations(FederatedCallback):
             return
         client = None if module.has_global_model else 0
         answers = trainer.generate(self._asked, self.settings, client)
-        self._round, self._text = trainer.current_round, self._markdown(answers)
-
-    def on_round_report(
-        self, trainer: FederationView, module: FederatedModule, metrics: Mapping[str, float]
-    ) -> None:
-        """Publish the round's answers."""
-        for writer in tensorboard_writers(trainer) if self._round == trainer.current_round else ():
-            writer.add_text("generations", self._text, self._round)
+        self.take(trainer.current_round, self._markdown(answers))
 
     def _is_due(self, trainer: FederationView) -> bool:
         finished = trainer.current_round

@@ -93,6 +93,26 @@ def require_fraction(setting: str, value: float) -> float:
     return value
 
 
+def require_share(setting: str, value: float) -> float:
+    """A share, of which nothing and all are two: from 0 to 1.
+
+    Args:
+        setting: The setting, as in YAML.
+        value: What it gives.
+
+    Raises:
+        ValueError: If it is out of range.
+
+    Example:
+        >>> require_share("model.eta", 1.5)
+        Traceback (most recent call last):
+        ValueError: `model.eta` is expected to be from 0 to 1, but got 1.5
+    """
+    if not 0 <= value <= 1:
+        raise ValueError(f"`{setting}` is expected to be from 0 to 1, but got {value!r}")
+    return value
+
+
 def require_path(setting: str, value: str | None) -> Path | None:
     """A path, where there is one, that file systems can take; ``~`` stands for the user's folder.
 

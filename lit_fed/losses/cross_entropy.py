@@ -39,6 +39,26 @@ def cross_entropy(
         >>> cross_entropy(logits, torch.tensor([1, 2]))
         tensor(1.3863)
     """
+    nats, mask = target_nats(logits, targets, mask)
+    return masked_mean(nats, mask, weight)
+
+
+def target_nats(
+    logits: Tensor, targets: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    r"""−log p(target) at each position, in at least float32; 0 where the loss is not taken.
+
+    Args:
+        logits: [B, C] or [B, L, V].
+        targets: [B] or [B, L].
+        mask: [B] or [B, L], bool. None: where the target is not −100.
+
+    Returns:
+        The nats, and the mask, both of the targets' shape.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+    """
     if logits.shape[:-1] != targets.shape:
         raise ValueError(
             f"`targets` are expected to have shape {list(logits.shape[:-1])}, that of `logits` without its last "
@@ -52,4 +72,4 @@ def cross_entropy(
         ignore_index=_IGNORED,
         reduction="none",
     )
-    return masked_mean(nats.view_as(targets), mask, weight)
+    return nats.view_as(targets), mask

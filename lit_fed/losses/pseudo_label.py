@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from lit_fed.limits import require_non_negative
+from lit_fed.limits import require_share
+from lit_fed.losses.cross_entropy import target_nats
 from lit_fed.losses.masked_mean import masked_mean
-from lit_fed.losses.predictions import widen
-
-_IGNORED = -100
 
 
 def pseudo_label(
@@ -40,19 +37,7 @@ def pseudo_label(
         >>> pseudo_label(logits, targets, confidence=torch.tensor([1.0, 0.0]))
         tensor(0.6931)
     """
-    if logits.shape[:-1] != targets.shape:
-        raise ValueError(
-            f"`targets` are expected to have shape {list(logits.shape[:-1])}, that of `logits` without its last "
-            f"dimension, but got {list(targets.shape)}"
-        )
-    if mask is None:
-        mask = targets != _IGNORED
-    nats = F.cross_entropy(
-        widen(logits).flatten(0, -2),
-        targets.masked_fill(~mask, _IGNORED).flatten(),
-        ignore_index=_IGNORED,
-        reduction="none",
-    ).view_as(targets)
+    nats, mask = target_nats(logits, targets, mask)
     if confidence is not None:
         nats = nats * confidence.to(nats).reshape(-1, *[1] * (nats.dim() - 1))
     return masked_mean(nats, mask)
@@ -74,12 +59,8 @@ class PseudoLabelMixin:
         self, *, eta: float = 1.0, weigh_by_confidence: bool = True, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.eta = require_non_negative("model.eta", eta)
-        if eta > 1:
-            raise ValueError(
-                f"`model.eta` is expected to be at most 1, so that public rows do not outweigh a client's own, but "
-                f"got {eta}"
-            )
+        # more would let public rows outweigh a client's own
+        self.eta = require_share("model.eta", eta)
         self.weigh_by_confidence = weigh_by_confidence
 
     def pseudo_label_loss(

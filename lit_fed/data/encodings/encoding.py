@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lit_fed.data.columns import (
+    column_values,
     in_memory_with_texts,
     number,
     require_column,
@@ -68,6 +69,18 @@ class Encoding(ABC):
     def prompts(self, rows: Dataset) -> list[str] | None:
         """The texts from which a model generates the rows' answers. None: answers are labels."""
         return None
+
+    def inputs(self, rows: Dataset) -> list[str]:
+        """What is said to somebody who reads no tokens: the prompts; where rows are classified, their texts.
+
+        Returns:
+            A text a row; several columns stand one below the other.
+        """
+        if (prompts := self.prompts(rows)) is not None:
+            return prompts
+        beside = {self.answer_column, self.weight}
+        columns = [column_values(rows, c) for c in self.columns.values() if c not in beside]
+        return ["\n".join(map(str, texts)) for texts in zip(*columns, strict=True)]
 
     def prompt_ids(
         self, rows: Dataset, tokenizer: PreTrainedTokenizerBase

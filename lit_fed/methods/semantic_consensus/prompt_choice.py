@@ -66,7 +66,7 @@ class MostDisagreed(PromptChoice):
     """
 
     def __init__(self, budget: int) -> None:
-        self.budget = require_at_least("model.prompts.budget", budget, 1)
+        self.budget = require_at_least("model.prompt_choice.budget", budget, 1)
 
     def __call__(self, count: int, confidence: Tensor | None, seed: int) -> Tensor:
         """The least sure."""

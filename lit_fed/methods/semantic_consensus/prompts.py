@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import TYPE_CHECKING
 
 from lit_fed.configuration_error import ConfigurationError
-from lit_fed.data.digest import rows_digest
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -22,8 +23,8 @@ def public_rows(data: FederatedDataModule) -> Dataset:
     public = data.public
     if public is None:
         raise ConfigurationError(
-            "`data.public` or `data.public_size` is expected where `model` is SemanticConsensus, whose clients answer "
-            "the public prompts, but there is no public set"
+            "`data.public` or `data.public_size` is expected where clients answer public prompts, but there is no "
+            "public set"
         )
     return public
 
@@ -34,7 +35,5 @@ def prompt_digest(data: FederatedDataModule) -> str:
     Returns:
         16 hexadecimal digits.
     """
-    encoding = data.encoding
-    read = set(encoding.columns.values()) - {encoding.answer_column, encoding.weight}
-    public = public_rows(data)
-    return rows_digest(public.select_columns([c for c in public.column_names if c in read]))
+    asked = data.encoding.inputs(public_rows(data))
+    return hashlib.blake2b(json.dumps(asked).encode(), digest_size=8).hexdigest()

@@ -328,7 +328,7 @@ def test_what_the_settings_lack_is_said_in_a_line(sober: Path, tmp_path: Path) -
         consenting(sober, clients=[ClientGroup(toy_backbone(sober), [])])
     with pytest.raises(ValueError, match=r"`data\.public` or `data\.public_size` is expected"):
         fitted(tmp_path / "b", consenting(sober), small_data(public=None))
-    with pytest.raises(ValueError, match=r"`model\.eta` is expected to be at most 1"):
+    with pytest.raises(ValueError, match=r"`model\.eta` is expected to be from 0 to 1"):
         consenting(sober, eta=1.5)
     with pytest.raises(TypeError, match=r"`model\.selector`"):
         consenting(sober, selector=MajorityVote)

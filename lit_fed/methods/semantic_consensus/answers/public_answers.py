@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
-from lit_fed.methods.semantic_consensus.answers.asked_texts import asked_texts
 from lit_fed.methods.semantic_consensus.exchange import Answers, Texts
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ class PublicAnswers(ABC):
             rows: M rows.
         """
         box: Any = module.backbone
-        said = box.generate(asked_texts(module.data.encoding, rows))
+        said = box.generate(module.data.encoding.inputs(rows))
         return Answers(self.meant(module, tuple(said)), None)
 
     def meant(self, module: FederatedModule, texts: Texts) -> Texts:

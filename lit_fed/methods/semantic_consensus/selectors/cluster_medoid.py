@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
 
-from lit_fed.backbones import Backbone
 from lit_fed.methods.semantic_consensus.ballots import Ballots, Floats, Integers
 from lit_fed.methods.semantic_consensus.consensus import Consensus, PromptConsensus
 from lit_fed.methods.semantic_consensus.encoders.answer_encoder import AnswerEncoder
-from lit_fed.methods.semantic_consensus.encoders.hashed_ngram_encoder import HashedNgramEncoder
 from lit_fed.methods.semantic_consensus.report import report
+from lit_fed.methods.semantic_consensus.selectors.encoding_selector import EncodingSelector
 from lit_fed.methods.semantic_consensus.selectors.exact_votes import pair_agreement
-from lit_fed.methods.semantic_consensus.selectors.selector import Selector
 from lit_fed.methods.semantic_consensus.selectors.silhouette import silhouette
 from lit_fed.methods.semantic_consensus.selectors.similarities import (
     SimilarAnswers,
@@ -26,7 +23,7 @@ from lit_fed.methods.semantic_consensus.selectors.similarities import (
 from lit_fed.methods.semantic_consensus.selectors.strict_majority import is_strict_majority
 
 
-class ClusterMedoid(Selector):
+class ClusterMedoid(EncodingSelector):
     r"""Clusters the answers to a prompt by meaning and returns the medoid of the strongest cluster.
 
     Abourayya et al., "Beyond Parameter Aggregation: Semantic Consensus for Federated Fine-Tuning of LLMs" (2026),
@@ -64,12 +61,8 @@ class ClusterMedoid(Selector):
                 f"`threshold` of ClusterMedoid is expected to be a cosine distance from 0 to 2, or null for the "
                 f"encoder's own, but got {threshold!r}"
             )
-        self.encoder = HashedNgramEncoder() if encoder is None else encoder
+        super().__init__(encoder)
         self.threshold = threshold
-
-    def setup(self, backbones: Sequence[Backbone]) -> None:
-        """Hand the run's backbones to the encoder."""
-        self.encoder.setup(backbones)
 
     def __call__(self, ballots: Ballots, seed: int) -> Consensus:
         """The consensus; the seed plays no part."""

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from lit_fed.backbones import Backbone
-from lit_fed.methods.semantic_consensus.ballots import Ballots, Floats
-from lit_fed.methods.semantic_consensus.consensus import Consensus
-from lit_fed.methods.semantic_consensus.encoders.answer_encoder import AnswerEncoder
-from lit_fed.methods.semantic_consensus.encoders.hashed_ngram_encoder import HashedNgramEncoder
-from lit_fed.methods.semantic_consensus.report import report
-from lit_fed.methods.semantic_consensus.selectors.central_answer import central_answer
-from lit_fed.methods.semantic_consensus.selectors.selector import Selector
-from lit_fed.methods.semantic_consensus.selectors.similarities import (
-    SimilarAnswers,
-    similar_answers,
-)
+from lit_fed.methods.semantic_consensus.ballots import Floats
+from lit_fed.methods.semantic_consensus.selectors.central_answer import CentralAnswer
+from lit_fed.methods.semantic_consensus.selectors.similarities import SimilarAnswers
 
 
-class Medoid(Selector):
+class Medoid(CentralAnswer):
     r"""The answer of the least expected distance to all answers, by their votes, without clusters.
 
     Minimum Bayes risk decoding, Kumar and Byrne (2004), https://aclanthology.org/N04-1022, over the clients' answers:
@@ -37,25 +26,13 @@ class Medoid(Selector):
 
     Example:
         >>> import torch
+        >>> from lit_fed.methods.semantic_consensus import Ballots
         >>> answers = (("It is Paris.",), ("It is Paris, I think.",), ("Paris",), ("London",))
         >>> Medoid()(Ballots(tuple("abcd"), answers, torch.ones(4, 1)), seed=0).labels
         ('It is Paris.',)
     """
 
-    def __init__(self, encoder: AnswerEncoder | None = None) -> None:
-        self.encoder = HashedNgramEncoder() if encoder is None else encoder
-
-    def setup(self, backbones: Sequence[Backbone]) -> None:
-        """Hand the run's backbones to the encoder."""
-        self.encoder.setup(backbones)
-
-    def __call__(self, ballots: Ballots, seed: int) -> Consensus:
-        """The consensus; the seed plays no part."""
-        found = similar_answers(ballots, self.encoder)
-        return report(ballots, [central_answer(answers, _risk) for answers in found])
-
-
-def _risk(answers: SimilarAnswers) -> Floats:
-    """Each answer's distance to all answers, by their votes."""
-    distances: Floats = np.sqrt(np.maximum(2 - 2 * answers.cosines, 0))
-    return distances @ answers.prompt.weights
+    def distances(self, answers: SimilarAnswers) -> Floats:
+        """Each answer's distance to all answers, by their votes."""
+        distances: Floats = np.sqrt(np.maximum(2 - 2 * answers.cosines, 0))
+        return distances @ answers.prompt.weights

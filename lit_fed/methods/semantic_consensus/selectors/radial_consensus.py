@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from lit_fed.backbones import Backbone
-from lit_fed.methods.semantic_consensus.ballots import Ballots, Floats
-from lit_fed.methods.semantic_consensus.consensus import Consensus
-from lit_fed.methods.semantic_consensus.encoders.answer_encoder import AnswerEncoder
-from lit_fed.methods.semantic_consensus.encoders.hashed_ngram_encoder import HashedNgramEncoder
-from lit_fed.methods.semantic_consensus.report import report
-from lit_fed.methods.semantic_consensus.selectors.central_answer import central_answer
-from lit_fed.methods.semantic_consensus.selectors.selector import Selector
-from lit_fed.methods.semantic_consensus.selectors.similarities import (
-    SimilarAnswers,
-    similar_answers,
-)
+from lit_fed.methods.semantic_consensus.ballots import Floats
+from lit_fed.methods.semantic_consensus.selectors.central_answer import CentralAnswer
+from lit_fed.methods.semantic_consensus.selectors.similarities import SimilarAnswers
 
 
-class RadialConsensus(Selector):
+class RadialConsensus(CentralAnswer):
     r"""The answer nearest the centre of all answers, which is their mean by the votes.
 
     Nguyen et al., "Beyond Majority Voting: Efficient Best-Of-N with Radial Consensus Score" (2026),
@@ -35,24 +24,12 @@ class RadialConsensus(Selector):
 
     Example:
         >>> import torch
+        >>> from lit_fed.methods.semantic_consensus import Ballots
         >>> answers = (("It is Paris.",), ("It is Paris, I think.",), ("Paris",), ("London",))
         >>> RadialConsensus()(Ballots(tuple("abcd"), answers, torch.ones(4, 1)), seed=0).labels
         ('It is Paris.',)
     """
 
-    def __init__(self, encoder: AnswerEncoder | None = None) -> None:
-        self.encoder = HashedNgramEncoder() if encoder is None else encoder
-
-    def setup(self, backbones: Sequence[Backbone]) -> None:
-        """Hand the run's backbones to the encoder."""
-        self.encoder.setup(backbones)
-
-    def __call__(self, ballots: Ballots, seed: int) -> Consensus:
-        """The consensus; the seed plays no part."""
-        found = similar_answers(ballots, self.encoder)
-        return report(ballots, [central_answer(answers, _radius) for answers in found])
-
-
-def _radius(answers: SimilarAnswers) -> Floats:
-    """Each answer's distance to the centre but for what is the same for all: half its square, times the weight."""
-    return -(answers.cosines @ answers.prompt.weights)
+    def distances(self, answers: SimilarAnswers) -> Floats:
+        """Each answer's distance to the centre but for what is the same for all: half its square, times the weight."""
+        return -(answers.cosines @ answers.prompt.weights)
