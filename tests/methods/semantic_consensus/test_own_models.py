@@ -12,6 +12,7 @@ from lit_fed.client import Client
 from lit_fed.federation import VectorizedClients
 from lit_fed.methods.semantic_consensus import ClientGroup, SoftConsensus
 from lit_fed.methods.semantic_consensus.shared_base import share_base
+from lit_fed.metric_averager import MetricAverager
 from tests.federation.toy import fast_adamw, save_toy_model, toy_backbone, toy_trainer
 from tests.methods.semantic_consensus.federations import (
     adapters,
@@ -129,6 +130,27 @@ def test_soft_predictions_are_averaged_and_learnt(
     off = fitted(tmp_path / "off", make(eta=0.0), max_rounds=2)
     soft = fitted(tmp_path / "two", make(), max_rounds=2)
     assert alone.final_metrics == off.final_metrics != soft.final_metrics
+    # of the first step of round 2, in which there are predictions
+    client = first.federation.clients["client-0"]
+    batch = next(iter(first.lightning_module.batches(first.datamodule.clients[0].rows)))
+    terms: dict[str, float] = {}
+    for eta in (0.5, 1.0):
+        one = make(eta=eta)
+        one.datamodule = first.datamodule
+        one.act_as(Client("client-0", 0, 16, 1, 1, 2))
+        one.load_private_state(client.private)
+        one.download(first.federation.broadcast)
+        one.start_stage("train")
+        one.term_listener = lambda _, task, found, eta=eta: terms.update(
+            {f"{eta}": found["consensus"].item()}
+        )
+        one.eval()
+        torch.manual_seed(0)
+        one.metric_averager = MetricAverager()
+        one.training_step(batch, 0)
+    assert terms["0.5"] == pytest.approx(0.5 * terms["1.0"], rel=1e-6)
+    assert terms["1.0"] > 0
+
     fitted(tmp_path / "parts", make(), max_rounds=2)
     resumed = toy_trainer(
         tmp_path / "parts", max_rounds=4, clients_per_round=1.0, num_sanity_val_steps=0
