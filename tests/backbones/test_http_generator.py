@@ -258,6 +258,7 @@ WRONG: dict[str, tuple[Fault, str]] = {
     "403": (fails_with(403), "`api_key_env` is expected"),
     "404": (fails_with(404, "\x1b[31mno model some-model"), "`base_url` and `model` are expected"),
     "redirect": (fails_with(301, Location="http://else.where/v1"), "`base_url` is expected"),
+    "redirect with the key": (fails_with(301, Location=f"http://a/?key={KEY}"), "`base_url` is"),
 }
 
 

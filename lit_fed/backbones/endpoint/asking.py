@@ -17,6 +17,8 @@ from lit_fed.backbones.endpoint.status import failure_of_status
 from lit_fed.backbones.endpoint.waiting import backoff
 
 _NO_REPLY = ("timeout", "connection")
+_KEY = b"***"
+"""What stands where the key was."""
 
 
 class Asking:
@@ -111,11 +113,11 @@ class Asking:
             except TimeoutError:
                 failure = AnswerFailure("timeout", "it did not answer in time", again=True)
             except HTTPError as error:
-                failure = AnswerFailure(
-                    "connection", f"{type(error).__name__}: {error}", again=True
-                )
+                told = self._without_key(f"{type(error).__name__}: {error}")
+                failure = AnswerFailure("connection", told, again=True)
             except InvalidURL as error:
-                return AnswerFailure("connection", str(error), setting="base_url")
+                told = self._without_key(str(error))
+                return AnswerFailure("connection", told, setting="base_url")
             except AnswerFailure as error:
                 failure = error
             wait = backoff(attempt, self._random) if failure.wait is None else failure.wait
@@ -129,9 +131,8 @@ class Asking:
         async with client.stream("POST", self._url, content=content) as response:
             reply, whole = await self._read_at_most(response, self._limits.max_answer_bytes)
             if not response.is_success:
-                raise failure_of_status(
-                    response.status_code, response.headers, reply, datetime.now(UTC)
-                )
+                headers = {n.lower(): self._without_key(v) for n, v in response.headers.items()}
+                raise failure_of_status(response.status_code, headers, reply, datetime.now(UTC))
         if not whole:
             raise AnswerFailure(
                 "too_long", f"the reply is longer than {self._limits.max_answer_bytes} bytes"
@@ -146,5 +147,10 @@ class Asking:
             if len(reply) > most:
                 break
         whole = len(reply) <= most
-        read = bytes(reply[:most])
-        return (read if self._key is None else read.replace(self._key.encode(), b"***")), whole
+        # before it is cut, which could leave a part of the key
+        read = bytes(reply) if self._key is None else bytes(reply).replace(self._key.encode(), _KEY)
+        return read[:most], whole
+
+    def _without_key(self, text: str) -> str:
+        """What somebody else has written, who may have written the key."""
+        return text if self._key is None else text.replace(self._key, _KEY.decode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -75,11 +75,12 @@ class TextAnswers(PublicAnswers):
     @torch.no_grad()
     def answer(self, module: FederatedModule, rows: Dataset, with_confidence: bool) -> Answers:
         """The continuation of each row's prompt."""
-        encoding, generator = module.data.encoding, module.backbone
+        # checked before training
+        encoding, generator = module.data.encoding, cast("CausalLM", module.backbone)
         asked: Sequence[Any] = encoding.prompts(rows) or []
         if (ids := encoding.prompt_ids(rows, module.tokenizer)) is not None:
             asked = ids
-        found = generator.generate(  # type: ignore[operator]  # checked before training
+        found = generator.generate(
             asked, max_new_tokens=self.max_new_tokens, batch_size=self.batch_size
         )
         blanks = encoding.blanks(rows, module.tokenizer)
