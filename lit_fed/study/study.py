@@ -20,6 +20,7 @@ from lit_fed.limits import require_folder_name
 from lit_fed.study.arm import Arm, arms
 from lit_fed.study.execution import execute
 from lit_fed.study.figure import Kind, draw
+from lit_fed.study.records import restore_records, save_records
 from lit_fed.study.run import Run
 from lit_fed.study.table import results_csv, results_table
 from lit_fed.study.tuning import Tuning, tuned_table
@@ -40,6 +41,7 @@ def study(
     set: tuple[str, ...] = (),
     tune: Tuning | None = None,
     variants: dict[str, list[Path]] | None = None,
+    records: Path | None = None,
 ) -> None:
     """Run every configuration with every seed, and print and save the table of mean ± standard deviation.
 
@@ -66,12 +68,14 @@ def study(
         variants: Further overlays by a name, with each of which every configuration is run, for instance
             ``{plain: [], rewritten: [rewriting/embedded]}``. A run is then in
             ``<root>/<name of the YAML>/variant=<name>/seed_<seed>``. Each is tuned on its own.
+        records: A file of runs that have ended, here or elsewhere, which can be published with the results: they are
+            taken from it, and those that end are added. None: there is none.
 
     Raises:
         FileNotFoundError: If a configuration is missing.
         FileExistsError: If ``root`` holds a run of one of these names with other settings.
-        ValueError: If ``name`` or a variant's is no name of a folder, more than one setting is swept, one is swept in
-            variants, or no run that has ended has one of the metrics.
+        ValueError: If ``records`` is another file, ``name`` or a variant's is no name of a folder, more than one
+            setting is swept, one is swept in variants, or no run that has ended has one of the metrics.
         SystemExit: With code 1, after the table, if a run failed.
     """
     require_folder_name("name", name)
@@ -89,19 +93,21 @@ def study(
     }
     compared = arms(configs, overlays, None if variants is None else found)
     console = Console()
+    if records is not None and records.is_file():
+        restore_records(records, root)
     chosen: dict[str, list[str]] = {}
     if tune is not None:
         if both := sorted({*seeds} & {*tune.seeds}):
             raise ValueError(
                 f"`tune.seeds` is expected to hold none of the study's `seeds`, but holds {both[0]}"
             )
-        chosen = _tuned(tune, compared, root, set, jobs, console, root / name)
+        chosen = _tuned(tune, compared, root, set, jobs, console, root / name, records)
     runs = _runs(compared, seeds, root, sweep, set, chosen)
     for run in runs:
         run.check()
     # what has ended already knows its metrics, before hours are spent on the others
     _require_metrics(runs, metrics or [], figure)
-    failed = execute(runs, jobs, console)
+    failed = execute(runs, jobs, console, _keeping(records, runs, root))
     results = root / name
     # all metrics are in this file, also where the table is refused
     write_file(results.with_suffix(".csv"), results_csv(runs))
@@ -154,18 +160,27 @@ def _tuned(
     jobs: int,
     console: Console,
     results: Path,
+    records: Path | None,
 ) -> dict[str, list[str]]:
     """The settings that are chosen for each arm."""
     trials = {arm: tune.trials(arm, root, settings) for arm in compared}
     runs = [run for tried in trials.values() for candidate in tried for run in candidate]
     for run in runs:
         run.check()
-    execute(runs, jobs, console)
+    execute(runs, jobs, console, _keeping(records, runs, root))
     chosen = {arm.name: tune.best(arm, tried) for arm, tried in trials.items()}
     table = tuned_table(chosen, tune.metric)
     write_file(results.with_suffix(".tuned.md"), table + "\n")
     console.print(table, soft_wrap=True, markup=False, highlight=False)
     return {name: candidate for name, (candidate, _) in chosen.items()}
+
+
+def _keeping(records: Path | None, runs: Sequence[Run], root: Path) -> Callable[[], None] | None:
+    """What keeps the runs that have ended in the file of records, if there is one."""
+    if records is None:
+        return None
+    path = records
+    return lambda: save_records(path, runs, root)
 
 
 def _require_metrics(runs: list[Run], metrics: list[str], figure: Kind | None) -> None:

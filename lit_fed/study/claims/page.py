@@ -9,12 +9,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from lit_fed.atomic_files import write_file
 from lit_fed.study.claims.claim import Claim, Direction
 from lit_fed.study.claims.evidence import arm_differences, curve_differences, runs_of
 from lit_fed.study.claims.judgement import Judgement, claim_verdict, judge
 from lit_fed.study.claims.null_rate import arms_null_rate, curves_null_rate
+from lit_fed.study.records import restore_records
 from lit_fed.study.run import Run
 from lit_fed.study.table import results_table
 
@@ -59,7 +61,7 @@ def claims(
         metrics: The metrics that are compared, and whether higher or lower is better.
         claims: The claims, each in its comparisons.
         tables: Arms of each table of results, as folders below a study's root.
-        roots: The studies' folders by their titles. Those of `lit-fed-study`, with its ``root``.
+        roots: The studies by their titles: folders, the ``root`` of `lit-fed-study`, or files, its ``records``.
         output: The Markdown file. None: the page is printed.
 
     Raises:
@@ -88,8 +90,27 @@ def claims_page(
         ValueError: If a comparison names a metric that is not in ``metrics``.
     """
     for root in roots.values():
-        if not root.is_dir():
-            raise FileNotFoundError(f"`roots` are expected to be folders, but there is no {root}")
+        if not root.exists():
+            raise FileNotFoundError(
+                f"`roots` are expected to be folders or files of records, but there is no {root}"
+            )
+    with TemporaryDirectory() as temporary:
+        folders = dict(roots)
+        for number, (name, root) in enumerate(roots.items()):
+            if root.is_file():
+                folders[name] = Path(temporary) / str(number)
+                restore_records(root, folders[name])
+        return _page(title, source, metrics, claims, tables, folders)
+
+
+def _page(
+    title: str,
+    source: str,
+    metrics: Mapping[str, Direction],
+    claims: Sequence[Claim],
+    tables: Sequence[Sequence[str]],
+    roots: Mapping[str, Path],
+) -> str:
     named = {m for claim in claims for one in claim.arms for m in one.metrics}
     if unknown := sorted(named - metrics.keys()):
         raise ValueError(

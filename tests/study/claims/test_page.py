@@ -10,7 +10,9 @@ import pytest
 from jsonargparse import auto_parser
 
 from lit_fed.configurations import find_configuration
+from lit_fed.study import Run
 from lit_fed.study.claims import claims, claims_page
+from lit_fed.study.records import save_records
 
 INDICES = ("SRS", "TTA", "RSI", "GuS", "PE")
 PARSER = auto_parser(claims, as_positional=False)
@@ -150,6 +152,15 @@ def test_more_studies_make_each_verdict_harder(root: Path) -> None:
     assert adjusted[0] <= adjusted[1]
 
 
+def test_a_file_of_records_says_what_its_runs_say(root: Path, tmp_path: Path) -> None:
+    runs = []
+    for folder in sorted(path.parent for path in root.rglob("summary.json")):
+        (folder / "study.json").write_text('{"configurations": [], "settings": []}')
+        runs.append(Run(Path("any.yaml"), 0, folder))
+    save_records(tmp_path / "records.jsonl", runs, root)
+    assert page({"By hand": tmp_path / "records.jsonl"}) == page({"By hand": root})
+
+
 def test_the_command_writes_the_page_and_names_what_is_missing(root: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lit_fed.study", "claims", "--config=studies/zou2024/claims"]
     roots = json.dumps({"By hand": str(root)})
@@ -160,7 +171,10 @@ def test_the_command_writes_the_page_and_names_what_is_missing(root: Path, tmp_p
     roots = json.dumps({"Nothing": str(tmp_path / "nothing")})
     failed = subprocess.run([*command, f"--roots={roots}"], capture_output=True, text=True)
     assert failed.returncode == 1
-    assert "error: `roots` are expected to be folders, but there is no" in failed.stderr
+    assert (
+        "error: `roots` are expected to be folders or files of records, but there is no"
+        in failed.stderr
+    )
 
 
 def test_a_metric_without_a_direction_is_refused(root: Path) -> None:
