@@ -11,14 +11,16 @@ from lit_fed.limits import require_folder_name
 
 @dataclass(frozen=True)
 class Arm:
-    """A configuration and, where a study has variants, one of them.
+    """A configuration with the overlays that come over it and, where a study has variants, one of them.
 
     Attributes:
+        row: Its name in the table.
         config: The YAML.
         overlays: YAMLs whose settings come over its own, in their order; those of the variant last.
         variant: The variant's name. None: the study has none.
     """
 
+    row: str
     config: Path
     overlays: tuple[Path, ...] = ()
     variant: str | None = None
@@ -26,34 +28,38 @@ class Arm:
     @property
     def name(self) -> str:
         """Its folder below the study's, by which claims name it: ``fedavgm``, or ``fedavgm/variant=rewritten``."""
-        stem = self.config.stem
-        return stem if self.variant is None else f"{stem}/variant={self.variant}"
+        return self.row if self.variant is None else f"{self.row}/variant={self.variant}"
 
 
 def arms(
-    configs: Sequence[Path],
+    configs: Mapping[str, Sequence[Path]],
     overlays: Sequence[Path],
     variants: Mapping[str, Sequence[Path]] | None,
 ) -> list[Arm]:
     """Every configuration in every variant.
 
     Args:
-        configs: The configurations.
-        overlays: Come over all of them.
+        configs: The configuration and the overlays of its own, by its name in the table.
+        overlays: Come over all of the configurations, before what is an arm's own.
         variants: Further overlays by a variant's name. None: there are no variants.
 
     Raises:
-        ValueError: If a variant's name is no name of a folder.
+        ValueError: If a name is no name of a folder, or an arm has no configuration.
 
     Example:
-        >>> found = arms([Path("fedavg.yaml")], [], {"plain": [], "large": [Path("large.yaml")]})
+        >>> found = arms({"fedavg": [Path("a.yaml")]}, [], {"plain": [], "large": [Path("large.yaml")]})
         >>> [arm.name for arm in found]
         ['fedavg/variant=plain', 'fedavg/variant=large']
     """
-    if variants is None:
-        return [Arm(config, tuple(overlays)) for config in configs]
-    for name in variants:
+    for row, own in configs.items():
+        require_folder_name("configs", row)
+        if not own:
+            raise ValueError(f"`configs` are expected to name a YAML for {row}, but name none")
+    for name in variants or {}:
         require_folder_name("variants", name)
+    tried: Mapping[str | None, Sequence[Path]] = {None: []} if variants is None else {**variants}
     return [
-        Arm(config, (*overlays, *own), name) for config in configs for name, own in variants.items()
+        Arm(row, first, (*overlays, *own, *more), variant)
+        for row, (first, *own) in configs.items()
+        for variant, more in tried.items()
     ]

@@ -27,6 +27,7 @@ class Run:
         overlays: YAMLs whose settings come over those of ``config``, in their order.
         settings: Settings as on the command line, which come last.
         value: The swept setting's value, or the name of the variant; None where there is neither.
+        arm: Its name in the table. None: the configuration's.
     """
 
     config: Path
@@ -35,11 +36,12 @@ class Run:
     overlays: tuple[Path, ...] = ()
     settings: tuple[str, ...] = ()
     value: float | str | None = None
+    arm: str | None = None
 
     @property
     def name(self) -> str:
-        """The configuration's row of the table."""
-        return self.config.stem
+        """Its row of the table."""
+        return self.config.stem if self.arm is None else self.arm
 
     @property
     def summary(self) -> dict[str, Any] | None:

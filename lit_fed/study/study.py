@@ -29,7 +29,7 @@ METRICS = ("test/accuracy", "test/loss")
 
 
 def study(
-    configs: list[Path],
+    configs: list[Path] | dict[str, list[Path]],
     seeds: tuple[int, ...] = (0, 1, 2),
     root: Path = Path("runs/study"),
     name: str = "results",
@@ -50,9 +50,11 @@ def study(
     that fails is named at the end and does not stop the others.
 
     Args:
-        configs: YAML files of ``lit-fed fit``, or names of packaged ones.
+        configs: YAML files of ``lit-fed fit``, or names of packaged ones. Or, where an arm needs settings of its own,
+            a list by each arm's name, of its YAML and those that come over it and over ``overlays``, such as
+            ``{each: [semantic_consensus], once: [semantic_consensus, once.yaml]}``.
         seeds: Values of ``seed_everything``.
-        root: Folder of the study. A run is in ``<root>/<name of the YAML>/seed_<seed>``.
+        root: Folder of the study. A run is in ``<root>/<name of the arm or YAML>/seed_<seed>``.
         name: The results are ``<root>/<name>.csv`` (one row a run), ``.md`` (the table) and ``.png``.
         overlays: YAML files whose settings come over those of every configuration.
         sweep: One setting and the values it takes, for instance
@@ -79,7 +81,7 @@ def study(
         SystemExit: With code 1, after the table, if a run failed.
     """
     require_folder_name("name", name)
-    configs = [find_configuration(str(config)) for config in configs]
+    own = _by_name(configs)
     overlays = tuple(find_configuration(str(overlay)) for overlay in overlays)
     if sweep is not None and len(sweep) != 1:
         raise ValueError(f"`sweep` is expected to name one setting, but names {list(sweep)}")
@@ -88,10 +90,10 @@ def study(
             f"`sweep` is expected to be left out where there are `variants`, but sweeps {next(iter(sweep))}"
         )
     found = {
-        name: [find_configuration(str(overlay)) for overlay in own]
-        for name, own in (variants or {}).items()
+        name: [find_configuration(str(overlay)) for overlay in given]
+        for name, given in (variants or {}).items()
     }
-    compared = arms(configs, overlays, None if variants is None else found)
+    compared = arms(own, overlays, None if variants is None else found)
     console = Console()
     if records is not None and records.is_file():
         restore_records(records, root)
@@ -122,6 +124,27 @@ def study(
         sys.exit(1)
 
 
+def _by_name(configs: list[Path] | dict[str, list[Path]]) -> dict[str, list[Path]]:
+    """The arms' YAMLs by their names.
+
+    Raises:
+        ValueError: If two files have one name.
+    """
+    if isinstance(configs, dict):
+        return {
+            name: [find_configuration(str(one)) for one in own] for name, own in configs.items()
+        }
+    found: dict[str, list[Path]] = {}
+    for path in (find_configuration(str(config)) for config in configs):
+        if path.stem in found:
+            raise ValueError(
+                f"`configs` are expected to have names of their own, but {found[path.stem][0]} and {path} are both "
+                f"{path.stem}: name arms, {{first: [{found[path.stem][0]}], …}}"
+            )
+        found[path.stem] = [path]
+    return found
+
+
 def _runs(
     compared: Sequence[Arm],
     seeds: tuple[int, ...],
@@ -140,7 +163,7 @@ def _runs(
             folder, given = root / arm.name, (*settings, *chosen.get(arm.name, ()))
             if sweep is None:
                 own = folder / f"seed_{seed}"
-                runs.append(Run(arm.config, seed, own, arm.overlays, given, arm.variant))
+                runs.append(Run(arm.config, seed, own, arm.overlays, given, arm.variant, arm.row))
                 continue
             ((setting, values),) = sweep.items()
             for value in values:
@@ -148,7 +171,7 @@ def _runs(
                 told = quote(str(value), safe=" +,:=@[]", errors="surrogatepass")
                 own = folder / f"{setting.rpartition('.')[2]}={told}" / f"seed_{seed}"
                 swept = (*given, f"--{setting}={value}")
-                runs.append(Run(arm.config, seed, own, arm.overlays, swept, value))
+                runs.append(Run(arm.config, seed, own, arm.overlays, swept, value, arm.row))
     return runs
 
 

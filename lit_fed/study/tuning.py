@@ -76,7 +76,7 @@ class Tuning:
                 )
                 for seed in self.seeds
             ]
-            for number, candidate in enumerate(self.of(arm.config.stem))
+            for number, candidate in enumerate(self.of(arm.row))
         ]
 
     def of(self, name: str) -> list[Candidate]:
@@ -108,7 +108,7 @@ class Tuning:
                 "has ended has it"
             )
         number = (max if self.mode == "max" else min)(found, key=lambda n: found[n])
-        return self.of(arm.config.stem)[number], found[number]
+        return self.of(arm.row)[number], found[number]
 
 
 def tuned_table(chosen: Mapping[str, tuple[Candidate, float]], metric: str) -> str:

@@ -14,10 +14,38 @@ from tests.federation.toy import save_toy_config
 
 
 def test_a_variants_overlays_come_after_those_of_all() -> None:
-    found = arms([Path("a.yaml"), Path("b.yaml")], [Path("all.yaml")], {"x": [Path("x.yaml")]})
-    assert [arm.overlays for arm in found] == [(Path("all.yaml"), Path("x.yaml"))] * 2
+    given = {"a": [Path("a.yaml")], "b": [Path("a.yaml"), Path("b.yaml")]}
+    found = arms(given, [Path("all.yaml")], {"x": [Path("x.yaml")]})
+    assert [arm.config for arm in found] == [Path("a.yaml")] * 2
+    assert [[path.stem for path in arm.overlays] for arm in found] == [
+        ["all", "x"],
+        ["all", "b", "x"],
+    ]
     assert [arm.name for arm in found] == ["a/variant=x", "b/variant=x"]
-    assert [arm.name for arm in arms([Path("a.yaml")], [], None)] == ["a"]
+    assert [arm.name for arm in arms(given, [], None)] == ["a", "b"]
+
+
+def test_an_arm_is_named_and_has_overlays_of_its_own(tmp_path: Path) -> None:
+    config, root = save_toy_config(tmp_path), tmp_path / "root"
+    short = tmp_path / "short.yaml"
+    short.write_text("trainer:\n  max_rounds: 1\n")
+    study({"usual": [config], "short": [config, short]}, (1,), root, metrics=["val/loss"])
+    with (root / "results.csv").open() as file:
+        assert [row["configuration"] for row in csv.DictReader(file)] == ["usual", "short"]
+    runs = [Run(config, 1, root / name / "seed_1", arm=name) for name in ("usual", "short")]
+    assert [len(run.history) for run in runs] == [2, 1]
+
+
+def test_arms_that_cannot_be_told_apart_are_named(tmp_path: Path) -> None:
+    config, other = save_toy_config(tmp_path), tmp_path / "other" / "config.yaml"
+    other.parent.mkdir()
+    other.write_text(config.read_text())
+    with pytest.raises(ValueError, match=r"`configs` .* are both config: name arms, \{first: "):
+        study([config, other], root=tmp_path / "root")
+    with pytest.raises(ValueError, match=r"`configs` are expected to name a YAML for alone"):
+        study({"alone": []}, root=tmp_path / "root")
+    with pytest.raises(ValueError, match=r"`configs` is expected .*\.\./evil"):
+        study({"../evil": [config]}, root=tmp_path / "root")
 
 
 def test_bad_variants_are_named(tmp_path: Path) -> None:
@@ -32,13 +60,15 @@ def test_bad_variants_are_named(tmp_path: Path) -> None:
 
 def test_each_variant_is_tuned_on_its_own(tmp_path: Path) -> None:
     tune = Tuning([["--a=1"], ["--a=2"]])
-    plain, rewritten = arms([Path("own.yaml")], [], {"plain": [], "rewritten": [Path("r.yaml")]})
+    plain, rewritten = arms(
+        {"own": [Path("own.yaml")]}, [], {"plain": [], "rewritten": [Path("r.yaml")]}
+    )
     folders = [tune.trials(arm, tmp_path, ())[1][0].folder for arm in (plain, rewritten)]
     assert folders == [
         tmp_path / "own" / f"variant={name}" / "tuning" / "1" / "seed_1000"
         for name in ("plain", "rewritten")
     ]
-    assert Tuning([["--a=1"]], own={"own": [["--b=1"]]}).of(rewritten.config.stem) == [["--b=1"]]
+    assert Tuning([["--a=1"]], own={"own": [["--b=1"]]}).of(rewritten.row) == [["--b=1"]]
 
 
 def test_a_study_of_two_variants(tmp_path: Path) -> None:
@@ -64,4 +94,4 @@ def test_a_study_of_two_variants(tmp_path: Path) -> None:
 
 
 def test_an_arm_without_a_variant_has_the_configurations_name() -> None:
-    assert Arm(Path("a/b.yaml")).name == "b"
+    assert Arm("b", Path("a.yaml")).name == "b"

@@ -23,19 +23,19 @@ def ended(runs: list[Run], last: float | None) -> None:
 
 def test_the_best_mean_of_the_last_round_is_chosen_among_those_that_ended(tmp_path: Path) -> None:
     tune = Tuning([["--a=1"], ["--a=2"], ["--a=3"], ["--a=4"]], seeds=[7, 8])
-    trials = tune.trials(Arm(Path("own.yaml")), tmp_path, ("--b=0",))
+    trials = tune.trials(Arm("own", Path("own.yaml")), tmp_path, ("--b=0",))
     for candidate, runs in zip(tune.candidates, trials, strict=True):
         assert [run.seed for run in runs] == [7, 8]
         assert all(run.settings == ("--b=0", *candidate) for run in runs)
     for runs, values in zip(trials, [(0.4, 0.5), (0.9, 0.3), (0.9, None), (0.6, 0.6)], strict=True):
         for run, value in zip(runs, values, strict=True):
             ended([run], value)
-    assert tune.best(Arm(Path("own.yaml")), trials) == (
+    assert tune.best(Arm("own", Path("own.yaml")), trials) == (
         ["--a=2"],
         pytest.approx(0.6),
     )  # the first of equals
     least = Tuning(tune.candidates, seeds=[7, 8], mode="min")
-    assert least.best(Arm(Path("own.yaml")), trials) == (["--a=1"], pytest.approx(0.45))
+    assert least.best(Arm("own", Path("own.yaml")), trials) == (["--a=1"], pytest.approx(0.45))
 
 
 def test_an_arm_may_have_candidates_of_its_own_but_not_more() -> None:
@@ -56,7 +56,7 @@ def test_what_cannot_tune_is_named(tmp_path: Path) -> None:
         study([config], seeds=(3,), root=tmp_path / "root", tune=Tuning([["--a=1"]], seeds=[3]))
     tune = Tuning([["--a=1"]])
     with pytest.raises(ValueError, match=r"none that has ended has it"):
-        tune.best(Arm(config), tune.trials(Arm(config), tmp_path / "root", ()))
+        tune.best(Arm("config", config), tune.trials(Arm("config", config), tmp_path / "root", ()))
 
 
 @pytest.mark.slow
