@@ -57,9 +57,9 @@ def arms(
             raise ValueError(f"`configs` are expected to name a YAML for {row}, but name none")
     for name in variants or {}:
         require_folder_name("variants", name)
-    tried: Mapping[str | None, Sequence[Path]] = {None: []} if variants is None else {**variants}
+    tried = [(None, ())] if variants is None else list(variants.items())
     return [
         Arm(row, first, (*overlays, *own, *more), variant)
         for row, (first, *own) in configs.items()
-        for variant, more in tried.items()
+        for variant, more in tried
     ]
