@@ -29,7 +29,11 @@ def runs_of(root: Path, arm: str) -> Iterator[Run]:
 
 
 def arm_differences(
-    root: Path, comparison: ArmComparison, metric: str, better: Direction
+    root: Path,
+    comparison: ArmComparison,
+    metric: str,
+    better: Direction,
+    otherwise: str | None = None,
 ) -> tuple[float, ...]:
     """The comparison's weighted sum for each seed that all its arms have; above 0 is better.
 
@@ -38,8 +42,9 @@ def arm_differences(
         comparison: Arms and weights.
         metric: Name in the summaries.
         better: Which values are better.
+        otherwise: The metric of runs that have no ``metric``.
     """
-    found = {arm: _finals(root, arm, metric) for arm in comparison.weights}
+    found = {arm: _finals(root, arm, metric, otherwise) for arm in comparison.weights}
     seeds = sorted(set.intersection(*(set(values) for values in found.values())))
     sign = 1.0 if better == "higher" else -1.0
     return tuple(
@@ -82,8 +87,9 @@ def curve_differences(root: Path, comparison: CurveComparison) -> tuple[tuple[fl
     return tuple(differences), len(common)
 
 
-def _finals(root: Path, arm: str, metric: str) -> Mapping[int, float]:
-    found = {run.seed: (run.summary or {})["metrics"].get(metric) for run in runs_of(root, arm)}
+def _finals(root: Path, arm: str, metric: str, otherwise: str | None = None) -> Mapping[int, float]:
+    own = {run.seed: (run.summary or {})["metrics"] for run in runs_of(root, arm)}
+    found = {seed: one.get(metric, one.get(otherwise)) for seed, one in own.items()}
     return {seed: value for seed, value in found.items() if value is not None}
 
 

@@ -52,6 +52,7 @@ def claims(
     tables: list[list[str]],
     roots: dict[str, Path],
     output: Path | None = None,
+    otherwise: dict[str, str] | None = None,
 ) -> None:
     """Hold a paper's claims against the runs of studies, and print the page or write it.
 
@@ -63,12 +64,14 @@ def claims(
         tables: Arms of each table of results, as folders below a study's root.
         roots: The studies by their titles: folders, the ``root`` of `lit-fed-study`, or files, its ``records``.
         output: The Markdown file. None: the page is printed.
+        otherwise: By a metric's name the one that stands for it in runs that have none of it, such as
+            ``{clients/test/accuracy/mean: test/accuracy}``: all clients have the global model, where there is one.
 
     Raises:
         FileNotFoundError: If a folder is missing.
         ValueError: If a comparison names a metric that is not in ``metrics``.
     """
-    page = claims_page(title, source, metrics, claims, tables, roots)
+    page = claims_page(title, source, metrics, claims, tables, roots, otherwise)
     if output is None:
         print(page)
     else:
@@ -82,6 +85,7 @@ def claims_page(
     claims: Sequence[Claim],
     tables: Sequence[Sequence[str]],
     roots: Mapping[str, Path],
+    otherwise: Mapping[str, str] | None = None,
 ) -> str:
     """The page as Markdown; see :func:`claims` for the arguments.
 
@@ -100,7 +104,7 @@ def claims_page(
             if root.is_file():
                 folders[name] = Path(temporary) / str(number)
                 restore_records(root, folders[name])
-        return _page(title, source, metrics, claims, tables, folders)
+        return _page(title, source, metrics, claims, tables, folders, otherwise or {})
 
 
 def _page(
@@ -110,13 +114,14 @@ def _page(
     claims: Sequence[Claim],
     tables: Sequence[Sequence[str]],
     roots: Mapping[str, Path],
+    otherwise: Mapping[str, str],
 ) -> str:
     named = {m for claim in claims for one in claim.arms for m in one.metrics}
     if unknown := sorted(named - metrics.keys()):
         raise ValueError(
             f"metrics of comparisons are expected to be among `metrics`, {', '.join(metrics)}, but {unknown[0]} is not"
         )
-    sections = _judged(metrics, claims, roots)
+    sections = _judged(metrics, claims, roots, otherwise)
     parts = [f"# {title}", source, _HOW, _overview(claims, sections)]
     for section in sections:
         parts += [f"## {section.title}", *_results(section.root, tables, list(metrics))]
@@ -128,7 +133,10 @@ def _page(
 
 
 def _judged(
-    metrics: Mapping[str, Direction], claims: Sequence[Claim], roots: Mapping[str, Path]
+    metrics: Mapping[str, Direction],
+    claims: Sequence[Claim],
+    roots: Mapping[str, Path],
+    otherwise: Mapping[str, str],
 ) -> list[_Section]:
     """All comparisons of all studies, judged together."""
     found: list[tuple[str, tuple[float, ...], float]] = []
@@ -139,7 +147,9 @@ def _judged(
             before = len(found)
             for arms in claim.arms:
                 for metric in arms.metrics:
-                    differences = arm_differences(root, arms, metric, metrics[metric])
+                    differences = arm_differences(
+                        root, arms, metric, metrics[metric], otherwise.get(metric)
+                    )
                     rate = arms_null_rate(arms, len(differences)) if differences else math.nan
                     found.append((f"{metric}: {arms.text}", differences, rate))
             for curves in claim.curves:

@@ -1,0 +1,28 @@
+"""What claims are held against, on summaries written by hand."""
+
+import json
+from pathlib import Path
+
+from lit_fed.study.claims.claim import ArmComparison
+from lit_fed.study.claims.evidence import arm_differences
+
+
+def test_a_global_model_stands_for_that_of_every_client(tmp_path: Path) -> None:
+    for arm, metrics in {
+        "alone": {"clients/test/accuracy/mean": 0.5},
+        "fedavg": {"test/accuracy": 0.75},
+        "own": {"clients/test/accuracy/mean": 0.625, "test/accuracy": 0.0},
+    }.items():
+        folder = tmp_path / arm / "seed_3"
+        folder.mkdir(parents=True)
+        summary = {"interrupted": False, "metrics": metrics}
+        (folder / "summary.json").write_text(json.dumps(summary))
+
+    def differences(first: str, second: str, otherwise: str | None) -> tuple[float, ...]:
+        compared = ArmComparison(metrics=[], weights={first: 1, second: -1})
+        name = "clients/test/accuracy/mean"
+        return arm_differences(tmp_path, compared, name, "higher", otherwise)
+
+    assert differences("fedavg", "alone", "test/accuracy") == (0.25,)
+    assert differences("own", "alone", "test/accuracy") == (0.125,)
+    assert differences("fedavg", "alone", None) == ()
