@@ -27,6 +27,8 @@ COMPRESSIONS = sorted((CONFIGS / "compression").glob("*.yaml"))
 PRIVACY = sorted((CONFIGS / "privacy").glob("*.yaml"))
 EVALUATIONS = sorted((CONFIGS / "evaluations").glob("*.yaml"))
 BLACK_BOXES = sorted((CONFIGS / "black_boxes").glob("*.yaml"))
+CONSENSUS = sorted((CONFIGS / "consensus").glob("*.yaml"))
+CLIENTS = sorted((CONFIGS / "clients").glob("*.yaml"))
 CLAIMS = sorted((CONFIGS / "studies").rglob("claims.yaml"))
 STUDIES = sorted(set((CONFIGS / "studies").rglob("*.yaml")) - set(CLAIMS))
 PATHS = sorted(
@@ -40,6 +42,8 @@ PATHS = sorted(
         *PRIVACY,
         *EVALUATIONS,
         *BLACK_BOXES,
+        *CONSENSUS,
+        *CLIENTS,
         *STUDIES,
         *CLAIMS,
     }
@@ -200,8 +204,8 @@ def test_an_overlay_changes_the_data_of_a_method(
         tatoeba_files(tmp_path)
     elif path.stem == "sst2_trec":
         smaller += sst2_trec_files(tmp_path)
-    elif path.stem == "sst2":
-        sst2_files(tmp_path)
+    elif path.stem in ("sst2", "trec"):
+        {"sst2": sst2_files, "trec": trec_files}[path.stem](tmp_path)
         smaller.append("--data.public_size=8")
     elif path.stem in INSTRUCTIONS:
         instruction_files(tmp_path)
@@ -221,6 +225,35 @@ def test_an_overlay_changes_the_data_of_a_method(
             task: {y for y, t in zip(rows["label"], rows["task"], strict=True) if t == task}
             for task in data.tasks
         } == labels
+
+
+@pytest.mark.parametrize("path", CLIENTS, ids=[path.stem for path in CLIENTS])
+def test_clients_with_few_rows_come_over_data(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    sst2_files(tmp_path)
+    method = "centralized" if path.stem == "pooled" else METHOD.stem
+    smaller = ["--data.public_size=8", "--data.partitioner.init_args.max_rows=2"]
+    configs = [f"--config={one}" for one in read_with(path, method)]
+    cli = LitFedCLI(["fit", *configs, *smaller, "--trainer.fast_dev_run=true"])
+    told = yaml.safe_load(path.read_text(encoding="utf-8"))["data"]
+    assert len(cli.datamodule.clients) == told["num_clients"]
+    assert max(len(client.rows) for client in cli.datamodule.clients) <= 2
+
+
+def test_a_consensus_is_made_otherwise(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    for path in CONSENSUS:
+        configs = [f"--config={one}" for one in read_with(path, "semantic_consensus")]
+        with pytest.raises(SystemExit):
+            LitFedCLI(["fit", *configs, "--print_config"])
+        printed = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
+        told = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]["init_args"]
+        assert told.items() <= printed.items()
 
 
 def read_with(path: Path, method: str) -> list[Path]:
@@ -423,6 +456,13 @@ def test_an_overlay_keeps_what_it_does_not_name(
     assert backbone["init_args"]["peft"]["class_path"] == kept["init_args"]["peft"]["class_path"]
 
 
+def arms_of(settings: Any) -> dict[str, list[str]]:
+    """A study's arms by their names, each its YAML and those of its own."""
+    given = settings.configs
+    arms = given if isinstance(given, dict) else {str(one): [one] for one in given}
+    return {name: [str(one) for one in own] for name, own in arms.items()}
+
+
 @pytest.mark.parametrize("path", STUDIES, ids=[path.stem for path in STUDIES])
 def test_a_study_names_its_command_and_what_there_is(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
@@ -430,8 +470,8 @@ def test_a_study_names_its_command_and_what_there_is(path: Path) -> None:
     assert text.splitlines()[0] == command
     settings = auto_parser(study, as_positional=False).parse_args([f"--config={path}"])
     assert settings.name == path.stem
-    variants = (settings.variants or {}).values()
-    for file in (*settings.configs, *settings.overlays, *chain.from_iterable(variants)):
+    own = chain.from_iterable([*arms_of(settings).values(), *(settings.variants or {}).values()])
+    for file in (*own, *settings.overlays):
         assert find_configuration(str(file)).is_file()
     if path.parent.name == "zou2024":
         reported = {"SRS", "TTA", "RSI", "GuS", "PE"}
@@ -451,11 +491,13 @@ def test_every_arm_takes_its_settings(
     tune, every = settings.tune, []
     for own in (settings.variants or {"": []}).values():
         every.append([find_configuration(str(one)) for one in (*settings.overlays, *own)])
-    assert tune is None or set(tune.own) <= {str(config) for config in settings.configs}
-    for config, overlays in product(settings.configs, every):
-        tried = [[]] if tune is None else tune.own.get(str(config), tune.candidates)
+    arms = arms_of(settings)
+    assert tune is None or set(tune.own) <= set(arms)
+    for (arm, (config, *last)), overlays in product(arms.items(), every):
+        tried = [[]] if tune is None else tune.own.get(arm, tune.candidates)
         for candidate in tried[::2]:
-            words = [f"--config={one}" for one in (find_configuration(str(config)), *overlays)]
+            own = [find_configuration(str(one)) for one in last]
+            words = [f"--config={one}" for one in (find_configuration(config), *overlays, *own)]
             with pytest.raises(SystemExit) as ended:
                 LitFedCLI(["fit", *words, *settings.set, *candidate, "--print_config"])
             assert ended.value.code == 0

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lit_fed.data.features import Features
     from lit_fed.data.partitioners import (
         DirichletPartitioner,
+        FewRowsPartitioner,
         IIDPartitioner,
         LabelShardsPartitioner,
         NaturalPartitioner,
@@ -67,6 +68,7 @@ __all__ = [
     "Encoding",
     "Features",
     "FederatedDataModule",
+    "FewRowsPartitioner",
     "HubSource",
     "IIDPartitioner",
     "InstructionEncoding",

@@ -16,7 +16,7 @@ class Arm:
     Attributes:
         row: Its name in the table.
         config: The YAML.
-        overlays: YAMLs whose settings come over its own, in their order; those of the variant last.
+        overlays: YAMLs whose settings come over its own, in their order.
         variant: The variant's name. None: the study has none.
     """
 
@@ -39,9 +39,9 @@ def arms(
     """Every configuration in every variant.
 
     Args:
-        configs: The configuration and the overlays of its own, by its name in the table.
-        overlays: Come over all of the configurations, before what is an arm's own.
-        variants: Further overlays by a variant's name. None: there are no variants.
+        configs: The configuration and the overlays of its own, which come last, by its name in the table.
+        overlays: Come over all of the configurations.
+        variants: Further overlays by a variant's name, which come then. None: there are no variants.
 
     Raises:
         ValueError: If a name is no name of a folder, or an arm has no configuration.
@@ -59,7 +59,7 @@ def arms(
         require_folder_name("variants", name)
     tried = [(None, ())] if variants is None else list(variants.items())
     return [
-        Arm(row, first, (*overlays, *own, *more), variant)
+        Arm(row, first, (*overlays, *more, *own), variant)
         for row, (first, *own) in configs.items()
         for variant, more in tried
     ]

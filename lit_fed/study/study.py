@@ -51,7 +51,7 @@ def study(
 
     Args:
         configs: YAML files of ``lit-fed fit``, or names of packaged ones. Or, where an arm needs settings of its own,
-            a list by each arm's name, of its YAML and those that come over it and over ``overlays``, such as
+            a list by each arm's name, of its YAML and those that come over it after all others, such as
             ``{each: [semantic_consensus], once: [semantic_consensus, once.yaml]}``.
         seeds: Values of ``seed_everything``.
         root: Folder of the study. A run is in ``<root>/<name of the arm or YAML>/seed_<seed>``.

@@ -28,9 +28,11 @@ class Tuning:
         seeds: Seeds of the trials, none of the study's.
         metric: A validation metric, of which the last round counts.
         mode: Whether its largest or its smallest mean over the seeds is best.
+        otherwise: The metric of configurations that have none of it: where clients have models of their own,
+            ``clients/val/accuracy/mean``.
 
     Raises:
-        ValueError: If there are no candidates or seeds, a configuration has more candidates than another, or the
+        ValueError: If there are no candidates or seeds, a configuration has more candidates than another, or a
             metric is a test's.
     """
 
@@ -39,6 +41,7 @@ class Tuning:
     seeds: list[int] = field(default_factory=lambda: [1000])
     metric: str = "val/accuracy"
     mode: Literal["max", "min"] = "max"
+    otherwise: str | None = None
 
     def __post_init__(self) -> None:
         if not self.candidates or not self.seeds:
@@ -51,10 +54,9 @@ class Tuning:
                     f"`tune.own` is expected to have as many candidates for {name} as there are for all, "
                     f"{len(self.candidates)}, but has {len(candidates)}: no arm is to be tuned more than another"
                 )
-        if self.metric.startswith("test"):
-            raise ValueError(
-                f"`tune.metric` is expected to be of validation, but is {self.metric!r}"
-            )
+        for name in (self.metric, self.otherwise or ""):
+            if name.removeprefix("clients/").startswith("test"):
+                raise ValueError(f"`tune.metric` is expected to be of validation, but is {name!r}")
 
     def trials(self, arm: Arm, root: Path, settings: Sequence[str]) -> list[list[Run]]:
         """The runs that are tried for an arm, one list a candidate.
@@ -95,11 +97,9 @@ class Tuning:
         """
         found: dict[int, float] = {}
         for number, runs in enumerate(trials):
-            values = [
-                run.history[-1][self.metric]
-                for run in runs
-                if run.summary is not None and self.metric in run.history[-1]
-            ]
+            lasts = [run.history[-1] for run in runs if run.summary is not None]
+            named = [last.get(self.metric, last.get(self.otherwise or "")) for last in lasts]
+            values = [value for value in named if value is not None]
             if len(values) == len(runs):
                 found[number] = statistics.fmean(values)
         if not found:

@@ -19,7 +19,7 @@ def test_a_variants_overlays_come_after_those_of_all() -> None:
     assert [arm.config for arm in found] == [Path("a.yaml")] * 2
     assert [[path.stem for path in arm.overlays] for arm in found] == [
         ["all", "x"],
-        ["all", "b", "x"],
+        ["all", "x", "b"],
     ]
     assert [arm.name for arm in found] == ["a/variant=x", "b/variant=x"]
     assert [arm.name for arm in arms(given, [], None)] == ["a", "b"]

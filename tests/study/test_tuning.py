@@ -38,6 +38,16 @@ def test_the_best_mean_of_the_last_round_is_chosen_among_those_that_ended(tmp_pa
     assert least.best(Arm("own", Path("own.yaml")), trials) == (["--a=1"], pytest.approx(0.45))
 
 
+def test_arms_without_a_global_model_are_tuned_by_their_own(tmp_path: Path) -> None:
+    tune = Tuning(
+        [["--a=1"], ["--a=2"]], seeds=[7], metric="clients/val/x", otherwise="val/accuracy"
+    )
+    trials = tune.trials(Arm("own", Path("own.yaml")), tmp_path, ())
+    for runs, value in zip(trials, (0.4, 0.5), strict=True):
+        ended(runs, value)
+    assert tune.best(Arm("own", Path("own.yaml")), trials) == (["--a=2"], 0.5)
+
+
 def test_an_arm_may_have_candidates_of_its_own_but_not_more() -> None:
     tune = Tuning([["--a=1"], ["--a=2"]], own={"fedadam": [["--b=1"], ["--b=2"]]})
     assert tune.of("fedadam") == [["--b=1"], ["--b=2"]]
@@ -51,6 +61,8 @@ def test_what_cannot_tune_is_named(tmp_path: Path) -> None:
         Tuning([])
     with pytest.raises(ValueError, match=r"`tune\.metric` is expected to be of validation"):
         Tuning([["--a=1"]], metric="test/accuracy")
+    with pytest.raises(ValueError, match=r"of validation, but is 'clients/test/loss/mean'"):
+        Tuning([["--a=1"]], metric="val/loss", otherwise="clients/test/loss/mean")
     config = save_toy_config(tmp_path)
     with pytest.raises(ValueError, match=r"`tune\.seeds` .* none of the study's `seeds`.* holds 3"):
         study([config], seeds=(3,), root=tmp_path / "root", tune=Tuning([["--a=1"]], seeds=[3]))

@@ -6,6 +6,7 @@ from lit_fed.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from lit_fed.data.partitioners.dirichlet import DirichletPartitioner
+    from lit_fed.data.partitioners.few_rows import FewRowsPartitioner
     from lit_fed.data.partitioners.iid import IIDPartitioner
     from lit_fed.data.partitioners.label_shards import LabelShardsPartitioner
     from lit_fed.data.partitioners.natural import NaturalPartitioner
@@ -16,6 +17,7 @@ else:
 
 __all__ = [
     "DirichletPartitioner",
+    "FewRowsPartitioner",
     "IIDPartitioner",
     "LabelShardsPartitioner",
     "NaturalPartitioner",
