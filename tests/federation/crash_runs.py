@@ -116,7 +116,8 @@ def two_processes(model: Path, run: Path) -> None:
     trainer = trainer_of(
         run,
         max_rounds=2,
-        execution=DistributedClients(timeout=30),
+        # a process whose launcher is killed before they have met waits so long: less than the patience of this campaign
+        execution=DistributedClients(timeout=30, start_timeout=30),
         devices=2,
         keep_optimizer_state=True,
         loggers=True,
