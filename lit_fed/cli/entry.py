@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -62,7 +63,12 @@ def main(args: ArgsType = None) -> None:
     if given.command == "list":
         from lit_fed.cli.inventory import inventory
 
-        print(inventory())
+        try:
+            print(inventory(), flush=True)
+        except (
+            BrokenPipeError
+        ):  # `lit-fed list | head` has seen enough; what is left is written nowhere at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     elif given.command == "quickstart":
         _quickstart(given.seeds, given.root, given.settings)
     else:

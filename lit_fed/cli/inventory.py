@@ -71,17 +71,48 @@ KINDS = (
         "lit_fed.methods.rewriting",
         "RewritingFilter",
     ),
+    Kind(
+        "Selectors of a consensus",
+        "model.selector",
+        "lit_fed.methods.semantic_consensus",
+        "lit_fed.methods.semantic_consensus.selectors",
+        "Selector",
+    ),
+    Kind(
+        "Vote weights",
+        "model.vote_weight",
+        "lit_fed.methods.semantic_consensus",
+        "lit_fed.methods.semantic_consensus",
+        "VoteWeight",
+    ),
+    Kind(
+        "Answers to public prompts",
+        "model.answers",
+        "lit_fed.methods.semantic_consensus",
+        "lit_fed.methods.semantic_consensus.answers",
+        "PublicAnswers",
+    ),
+    Kind(
+        "Choices of prompts",
+        "model.prompt_choice",
+        "lit_fed.methods.semantic_consensus",
+        "lit_fed.methods.semantic_consensus",
+        "PromptChoice",
+    ),
+    Kind(
+        "Encoders of answers",
+        "model.selector.encoder",
+        "lit_fed.methods.semantic_consensus",
+        "lit_fed.methods.semantic_consensus.encoders",
+        "AnswerEncoder",
+    ),
+    Kind("Teachers", "model.teacher", "lit_fed.methods.teachers", "lit_fed.methods.teachers", "Teacher"),
+    Kind("Perturbations", "model.perturbation", "lit_fed.perturbations", "lit_fed.perturbations", "Perturbation"),
+    Kind("Callbacks", "trainer.callbacks", "lit_fed.callbacks", "lit_fed.callbacks", "Callback"),
 )  # fmt: skip
 
-_OVER = (
-    "attacks/",
-    "backbones/",
-    "black_boxes/",
-    "compression/",
-    "data/",
-    "evaluations/",
-    "privacy/",
-)  # folders of configurations
+_WHOLE = ("gpu", "studies")
+"""Folders of configurations that come over no other."""
 
 
 def classes(kind: Kind) -> dict[str, str]:
@@ -125,7 +156,11 @@ def inventory() -> str:
     sections = {f"{kind.title} (`{kind.setting}`)": classes(kind) for kind in KINDS}
     lines = {name: description(path) for name, path in configurations().items()}
     studies = {name: line for name, line in lines.items() if name.startswith("studies/")}
-    over = {name: line for name, line in lines.items() if name.startswith(_OVER)}
+    over = {
+        name: line
+        for name, line in lines.items()
+        if "/" in name and name.partition("/")[0] not in _WHOLE
+    }
     sections["Configurations (lit-fed fit --config NAME)"] = {
         name: line for name, line in lines.items() if name not in studies | over
     }

@@ -80,6 +80,11 @@ def test_list_has_a_line_for_everything(capsys: pytest.CaptureFixture[str]) -> N
         "lit_fed.data.CausalLMEncoding",
         "lit_fed.data.NaturalPartitioner",
         "lit_fed.federation.VectorizedClients",
+        "lit_fed.methods.semantic_consensus.MajorityVote",
+        "lit_fed.methods.semantic_consensus.HashedNgramEncoder",
+        "lit_fed.methods.teachers.FrozenTeacher",
+        "lit_fed.perturbations.DropBlock",
+        "lit_fed.callbacks.TermStrength",
         "lora_fedavg",
         "data/tatoeba",
         "backbones/minilm",
@@ -91,6 +96,16 @@ def test_list_has_a_line_for_everything(capsys: pytest.CaptureFixture[str]) -> N
         p.relative_to(ROOT / "configs").with_suffix("") for p in (ROOT / "configs").rglob("*.yaml")
     }
     assert {str(name) for name in configs} <= set(lines)
+
+
+def test_a_reader_may_stop_before_the_end_of_the_list() -> None:
+    command = [sys.executable, "-m", "lit_fed", "list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.close()
+        assert child.stderr.read() == b""
+    assert child.returncode == 0
 
 
 def test_list_shows_what_can_be_named_and_nothing_abstract(

@@ -251,8 +251,9 @@ def serve(case: Callable[[Path, Path], None], model: Path, processes: int) -> No
             if pid in children:
                 ends[children[pid]] = os.waitstatus_to_exitcode(status)
             after = job.get("after")
-            if after is not None and time.monotonic() - started > after and victim not in ends:
-                os.kill(victim, signal.SIGKILL)
+            if after is not None and time.monotonic() - started > after:
+                if children[victim] not in ends:
+                    os.kill(victim, signal.SIGKILL)
                 del job["after"]
             if not pid:
                 time.sleep(0.01)
