@@ -71,6 +71,7 @@ class FederatedModule(LightningModule):
     Attributes:
         has_global_model: Whether the broadcast makes a model of its own. Where it does not, clients'
             models are evaluated instead.
+        needs_client_validation: Whether the method takes what clients are validated with in every round.
         has_client_models: Whether clients have models of their own beside the global one, which evaluations report
             and exports write as well.
         stages: The parts of a client's local training in their order, each with its own rows, optimizer,
@@ -88,6 +89,7 @@ class FederatedModule(LightningModule):
     """
 
     has_global_model: bool = True
+    needs_client_validation: bool = False
     has_client_models: bool = False
     stages: tuple[Stage, ...] = (Stage("train"),)
 

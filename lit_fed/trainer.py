@@ -110,7 +110,8 @@ class FederatedTrainer(LightningCompatibility):
             rounds: their private states and moments; and as many for the uploads of a round until they
             are aggregated. What exceeds it lies in files of the run's folder, or of a temporary one.
             None: there is no bound.
-        check_val_every_n_rounds: Rounds between two validations of the global model.
+        check_val_every_n_rounds: Rounds between two validations of the global model or, where there is none and the
+            method needs no more, of the clients' own.
         test_at_end: Whether ``fit`` ends with a test of the global model.
         limit_train_batches: Batches of a client's epoch: an integer is a count, a float a fraction, of which at least
             one batch is left. So are the limits below.

@@ -11,8 +11,8 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lit_fed import FedAvg, Payload
-from lit_fed.aggregation import WeightedAverage
+from lit_fed import FedAvg, FederatedModule, Payload, SemanticConsensus
+from lit_fed.aggregation import LocalOnly, WeightedAverage
 from lit_fed.federation import (
     ClientExecution,
     FixedOrderSampler,
@@ -205,6 +205,35 @@ def test_validation_weights_need_validated_clients(toy_model: Path, tmp_path: Pa
         <= row["clients/val/accuracy/mean"]
         <= row["clients/val/accuracy/max"]
     )
+
+
+def test_clients_own_models_are_validated_when_it_is_due_or_needed(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    def validated(module: FederatedModule, name: str, **settings: Any) -> list[bool]:
+        trainer = toy_trainer(
+            tmp_path / name,
+            max_rounds=4,
+            check_val_every_n_rounds=2,
+            limit_train_batches=1,
+            **settings,
+        )
+        trainer.fit(module, toy_data(public=toy_rows(8, 3)))
+        return ["clients/val/loss/mean" in row for row in trainer.federation.history]
+
+    def consensus(warmup_rounds: int | None) -> SemanticConsensus:
+        return SemanticConsensus(
+            toy_backbone(toy_model), optimizer=fast_adamw, warmup_rounds=warmup_rounds
+        )
+
+    alone = FedAvg(toy_backbone(toy_model), LocalOnly(), fast_adamw, 0)
+    assert validated(alone, "alone") == [False, True, False, True]
+    assert validated(consensus(1), "consensus") == [False, True, False, True]
+    # its warm-up goes by their losses
+    assert validated(consensus(None), "warm-up") == [True] * 4
+    # asked for beside a global model
+    averaged = FedAvg(toy_backbone(toy_model), None, fast_adamw, 0)
+    assert validated(averaged, "averaged", validate_clients=True) == [True] * 4
 
 
 def test_fast_dev_run_writes_nothing(

@@ -9,7 +9,6 @@ from lightning.fabric import Fabric
 from lightning.fabric.loggers import Logger
 from lightning.pytorch import Callback
 
-from lit_fed.aggregation import Aggregation
 from lit_fed.attachment import Attachment, overrides
 from lit_fed.client import Client
 from lit_fed.data import FederatedDataModule
@@ -277,11 +276,11 @@ def check_method(module: FederatedModule, validate_clients: bool) -> None:
             f"`automatic_optimization` of {type(module).__name__} is expected to be true in a federation, whose "
             "clients' rounds are counted in optimizer steps; several optimizers are several stages"
         )
-    rule = getattr(module, "aggregation", None)
-    if isinstance(rule, Aggregation) and rule.needs_validation and not validate_clients:
+    if module.needs_client_validation and not validate_clients:
+        rule = type(getattr(module, "aggregation", module)).__name__
         raise ValueError(
-            f"`model.aggregation` {type(rule).__name__} takes the clients' validation scores, which "
-            "expects `trainer.validate_clients` to be true"
+            f"`model.aggregation` {rule} takes the clients' validation scores, which expects "
+            "`trainer.validate_clients` to be true"
         )
 
 

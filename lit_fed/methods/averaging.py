@@ -93,6 +93,7 @@ class AveragingMixin(FederatedModule):
         self.aggregation = aggregation or WeightedAverage()
         if not self.aggregation.has_global_model:
             self.has_global_model = False
+        self.needs_client_validation = self.aggregation.needs_validation
         self._last_broadcast: Payload | None = None
         self.aggregation.setup(self.backbone)
         self._adapter = self.aggregation.adapter(None)

@@ -20,6 +20,7 @@ class LocalSettings:
         limit_train_batches: Batches of an epoch: an integer is a count, a float a fraction, at least one batch.
         limit_val_batches: Batches of a validation.
         validate_clients: Whether a client's model is validated after its training.
+        check_val_every_n_rounds: Rounds between two validations of clients' own models, where nobody needs more.
         keep_optimizer_state: Whether optimizer moments last until the client's next round.
         max_rounds: Rounds of the federation, in each of which a client may take part.
         fast_dev_run: Batches of a trial run, in which a client has the first rows alone, as many as these hold; 0 if it
@@ -35,6 +36,7 @@ class LocalSettings:
     limit_train_batches: int | float = 1.0
     limit_val_batches: int | float = 1.0
     validate_clients: bool = False
+    check_val_every_n_rounds: int = 1
     keep_optimizer_state: bool = False
     max_rounds: int = 1
     fast_dev_run: int = 0

@@ -174,7 +174,7 @@ class LocalTraining:
         module.eval()
         metrics = self.means(averager)
         require_finite_metrics(metrics)
-        if settings.validate_clients and not isinstance(module.backbone, BlackBox):
+        if self._validates(client):
             held_out = self.data.validation if own.validation is None else own.validation
             with timers("evaluation"):
                 metrics |= self.evaluation.evaluate(
@@ -252,6 +252,14 @@ class LocalTraining:
         if not self.settings.fast_dev_run:
             return rows
         return rows.select(range(min(len(rows), self.settings.fast_dev_run * self.data.batch_size)))
+
+    def _validates(self, client: Client) -> bool:
+        """Whether the client's model is validated at the end of this round."""
+        module, settings = self.module, self.settings
+        if not settings.validate_clients or isinstance(module.backbone, BlackBox):
+            return False
+        due = (client.round + 1) % settings.check_val_every_n_rounds == 0
+        return due or module.has_global_model or module.needs_client_validation
 
     def _private_state(self) -> Payload:
         """What the method keeps of the client, which the client has to be able to take back."""

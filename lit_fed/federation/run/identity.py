@@ -120,7 +120,7 @@ def identity_of(
             identity[ENDS.format(name)] = ends
     identity |= _rows(data)
     names = list(TRAINER_SETTINGS)
-    if getattr(getattr(module, "aggregation", None), "needs_validation", False):
+    if module.needs_client_validation:
         names.append("limit_val_batches")
     if settings["privacy"] is not None:  # which checkpoints from before it do not have
         names.append("privacy")

@@ -112,6 +112,7 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
         require_instance("model.prompt_choice", prompt_choice, PromptChoice)
         require_at_least("model.public_batch_size", public_batch_size, 1)
         schedule = ConsensusSchedule(warmup_rounds, consensus_every, consensus_rounds)
+        self.needs_client_validation = schedule.needs_losses
         self.warmup_rounds, self.consensus_every = warmup_rounds, consensus_every
         self.consensus_rounds, self.only_changed = consensus_rounds, only_changed
         self.public_batch_size, self.self_training = public_batch_size, self_training

@@ -77,6 +77,7 @@ class SoftConsensus(OwnModelsMixin):
         self.eta = require_share("model.eta", eta)
         self.public_batch_size = require_at_least("model.public_batch_size", public_batch_size, 1)
         self.schedule = ConsensusSchedule(warmup_rounds, consensus_every, consensus_rounds)
+        self.needs_client_validation = self.schedule.needs_losses
         self._forget()
 
     def _forget(self) -> None:
