@@ -72,6 +72,7 @@ def test_nothing_comes_along_before_it_is_needed(statement: str, allowed: set[st
     assert imported_by(statement) <= allowed
 
 
+@pytest.mark.slow
 def test_the_trainer_and_the_methods_add_nothing_to_what_lightning_imports() -> None:
     assert imported_by("from lit_fed import DDGMSI, FedAvg, FederatedTrainer") <= OF_LIGHTNING
 

@@ -29,9 +29,9 @@ def models(tmp_path_factory: pytest.TempPathFactory, toy_model: Path) -> Path:
     return folder / "toy"
 
 
-QUICK = ("adamw", "distilled", "language", "half", "failing")
+QUICK = ("adamw", "failing")
 MORE = tuple(case for case in SHARDED if case not in QUICK)
-TRAINED = tuple(case for case in MORE if case != "malformed")
+TRAINED = tuple(case for case in MORE if case not in ("half", "malformed"))
 
 
 def in_two_processes(models: Path, root: Path, cases: tuple[str, ...]) -> Path:
@@ -97,36 +97,30 @@ def assert_close(ours: FederationState, theirs: FederationState, bound: float) -
             assert math.isclose(row[name], reference[name], rel_tol=1e-6, abs_tol=5 * bound), name
 
 
-@pytest.mark.parametrize(
-    ("case", "fixture"),
-    [
-        ("distilled", "sharded"),
-        ("language", "sharded"),
-        *(pytest.param(case, "more_sharded", marks=pytest.mark.slow) for case in TRAINED),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", TRAINED)
 def test_two_processes_train_as_one(
-    case: str, fixture: str, models: Path, tmp_path: Path, request: pytest.FixtureRequest
+    case: str, models: Path, more_sharded: Path, tmp_path: Path
 ) -> None:
-    sharded = request.getfixturevalue(fixture)
     SHARDED[case](models, tmp_path / case)
-    one, two = last_state(tmp_path / case), last_state(sharded / case)
+    one, two = last_state(tmp_path / case), last_state(more_sharded / case)
     bound = 4 * rounding(case, models, one, tmp_path / "exact")
     assert_close(two, one, bound)
     # it did learn: the bound is not that of two runs that stand still
     first, last = one.history[0], one.history[-1]
     assert len(one.history) == 1 or last["val/loss"] != pytest.approx(first["val/loss"], abs=1e-3)
     name = "model.safetensors" if case == "every_weight" else "adapter_model.safetensors"
-    files = [load_file(root / case / "adapter" / name) for root in (sharded, tmp_path)]
+    files = [load_file(root / case / "adapter" / name) for root in (more_sharded, tmp_path)]
     torch.testing.assert_close(*files, rtol=0, atol=bound)
 
 
+@pytest.mark.slow
 def test_a_base_of_sixteen_bits_is_sharded_beside_weights_in_float32(
-    models: Path, sharded: Path, tmp_path: Path
+    models: Path, more_sharded: Path, tmp_path: Path
 ) -> None:
     """What both have learnt is the same up to the rounding of activations, which have 8 bits."""
     SHARDED["half"](models, tmp_path / "half")
-    one, two = (last_state(root / "half").broadcast.tensors for root in (tmp_path, sharded))
+    one, two = (last_state(root / "half").broadcast.tensors for root in (tmp_path, more_sharded))
     assert {tensor.dtype for tensor in two.values()} == {torch.float32}
     learnt = [name for name in one if "lora_B" in name]  # at first zero
     ours, theirs = (torch.cat([w[n].flatten() for n in learnt]) for w in (two, one))
@@ -165,10 +159,20 @@ def test_whatever_a_client_gives_is_its_failure_alone(more_sharded: Path) -> Non
     assert state.clients.keys() == {"client-0", "client-2"}
 
 
-def test_both_processes_hold_the_same_in_the_end(sharded: Path) -> None:
-    for case in QUICK:
+@pytest.mark.parametrize(
+    ("fixture", "cases"),
+    [
+        ("sharded", QUICK),
+        pytest.param("more_sharded", ("distilled", "language", "half"), marks=pytest.mark.slow),
+    ],
+)
+def test_both_processes_hold_the_same_in_the_end(
+    fixture: str, cases: tuple[str, ...], request: pytest.FixtureRequest
+) -> None:
+    root = request.getfixturevalue(fixture)
+    for case in cases:
         first, second = (
-            torch.load(sharded / f"{case}.{rank}.pt", weights_only=True) for rank in (0, 1)
+            torch.load(root / f"{case}.{rank}.pt", weights_only=True) for rank in (0, 1)
         )
         assert first["history"] == second["history"]
         assert all(torch.equal(first["weights"][k], v) for k, v in second["weights"].items())

@@ -42,6 +42,7 @@ from tests.methods.plain_loop import (
     under_names_of_payloads,
 )
 from tests.methods.toy_methods import save_sober_model
+from tests.slow import slow_but
 
 RATE, DECAY, WARMUP, SERVER_RATE = 0.2, 0.03, 7, 0.8
 
@@ -206,7 +207,7 @@ def test_a_federation_resumes_bit_for_bit(model: Path, tmp_path: Path) -> None:
     assert resumed.ledger == whole.ledger
 
 
-@pytest.mark.parametrize("rule", [None, FedSALoRA, RoLoRA])
+@pytest.mark.parametrize("rule", slow_but(None, FedSALoRA, of=[None, FedSALoRA, RoLoRA]))
 def test_vectorized_clients_give_what_single_ones_do(rule: Any, tmp_path: Path) -> None:
     folder = save_toy_model(tmp_path / "model", width=16)
 
