@@ -133,9 +133,9 @@ def test_frozen_a_stays_as_it_was_built_and_does_not_travel(
 def test_any_rule_resumes_bit_for_bit(
     rule: Callable[[], Aggregation], toy_model: Path, tmp_path: Path
 ) -> None:
-    whole = run(toy_model, tmp_path / "whole", rule)[0].federation
+    whole = run(toy_model, tmp_path / "whole", rule, rounds=3)[0].federation
     run(toy_model, tmp_path / "parts", rule, rounds=2)
-    resumed = run(toy_model, tmp_path / "parts", rule, ckpt_path="last")[0].federation
+    resumed = run(toy_model, tmp_path / "parts", rule, rounds=3, ckpt_path="last")[0].federation
     assert resumed.broadcast == whole.broadcast
     assert resumed.ledger == whole.ledger
     assert without_times(resumed.history) == without_times(whole.history)

@@ -44,7 +44,7 @@ def test_a_federation_learns_with_it(tmp_path: Path, peft: Any) -> None:
     batch = batch_of(backbone, ["the film was good", "a grey day"])
     with torch.no_grad():
         logits = exported(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-    assert torch.equal(logits, logits_of(backbone, batch))
+    torch.testing.assert_close(logits, logits_of(backbone, batch))
 
 
 @pytest.mark.parametrize(

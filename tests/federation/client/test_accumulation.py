@@ -170,7 +170,7 @@ class Saying(Plain):
     says = True
 
 
-@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("execution", slow_but("vectorized", of=EXECUTIONS))
 def test_a_module_may_say_over_how_much_its_loss_is_a_mean(
     execution: str, language_model: Path, tmp_path: Path
 ) -> None:

@@ -29,35 +29,18 @@ def models(tmp_path_factory: pytest.TempPathFactory, toy_model: Path) -> Path:
     return folder / "toy"
 
 
-QUICK = ("adamw", "failing")
-MORE = tuple(case for case in SHARDED if case not in QUICK)
-TRAINED = tuple(case for case in MORE if case not in ("half", "malformed"))
-
-
-def in_two_processes(models: Path, root: Path, cases: tuple[str, ...]) -> Path:
-    run = python_m(
-        "tests.federation.execution.federation_cases",
-        "sharded",
-        "2",
-        str(models),
-        str(root),
-        *cases,
-    )
-    assert run.returncode == 0, run.stderr
-    return root
+TRAINED = tuple(case for case in SHARDED if case not in ("adamw", "half", "failing", "malformed"))
 
 
 @pytest.fixture(scope="module")
 def sharded(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Cases in two processes; ``adamw`` goes on from a round of a single one."""
+    """Every case in two processes; ``adamw`` goes on from a round of a single one."""
     root = tmp_path_factory.mktemp("sharded")
     adamw(models, root / "adamw", max_rounds=1)
-    return in_two_processes(models, root, QUICK)
-
-
-@pytest.fixture(scope="module")
-def more_sharded(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return in_two_processes(models, tmp_path_factory.mktemp("more"), MORE)
+    words = ("sharded", "2", str(models), str(root), *SHARDED)
+    run = python_m("tests.federation.execution.federation_cases", *words)
+    assert run.returncode == 0, run.stderr
+    return root
 
 
 def payloads(state: FederationState) -> list[Payload]:
@@ -99,34 +82,33 @@ def assert_close(ours: FederationState, theirs: FederationState, bound: float) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", TRAINED)
-def test_two_processes_train_as_one(
-    case: str, models: Path, more_sharded: Path, tmp_path: Path
-) -> None:
+def test_two_processes_train_as_one(case: str, models: Path, sharded: Path, tmp_path: Path) -> None:
     SHARDED[case](models, tmp_path / case)
-    one, two = last_state(tmp_path / case), last_state(more_sharded / case)
+    one, two = last_state(tmp_path / case), last_state(sharded / case)
     bound = 4 * rounding(case, models, one, tmp_path / "exact")
     assert_close(two, one, bound)
     # it did learn: the bound is not that of two runs that stand still
     first, last = one.history[0], one.history[-1]
     assert len(one.history) == 1 or last["val/loss"] != pytest.approx(first["val/loss"], abs=1e-3)
     name = "model.safetensors" if case == "every_weight" else "adapter_model.safetensors"
-    files = [load_file(root / case / "adapter" / name) for root in (more_sharded, tmp_path)]
+    files = [load_file(root / case / "adapter" / name) for root in (sharded, tmp_path)]
     torch.testing.assert_close(*files, rtol=0, atol=bound)
 
 
 @pytest.mark.slow
 def test_a_base_of_sixteen_bits_is_sharded_beside_weights_in_float32(
-    models: Path, more_sharded: Path, tmp_path: Path
+    models: Path, sharded: Path, tmp_path: Path
 ) -> None:
     """What both have learnt is the same up to the rounding of activations, which have 8 bits."""
     SHARDED["half"](models, tmp_path / "half")
-    one, two = (last_state(root / "half").broadcast.tensors for root in (tmp_path, more_sharded))
+    one, two = (last_state(root / "half").broadcast.tensors for root in (tmp_path, sharded))
     assert {tensor.dtype for tensor in two.values()} == {torch.float32}
     learnt = [name for name in one if "lora_B" in name]  # at first zero
     ours, theirs = (torch.cat([w[n].flatten() for n in learnt]) for w in (two, one))
     assert (ours - theirs).norm() < 0.1 * theirs.norm()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_sharded_and_in_one_process_again(
     models: Path, sharded: Path, tmp_path: Path
 ) -> None:
@@ -141,6 +123,7 @@ def test_a_run_goes_on_sharded_and_in_one_process_again(
     assert_close(last_state(sharded / "adamw"), one, bound)
 
 
+@pytest.mark.slow
 def test_a_client_that_fails_everywhere_is_left_out(
     models: Path, sharded: Path, tmp_path: Path
 ) -> None:
@@ -153,26 +136,17 @@ def test_a_client_that_fails_everywhere_is_left_out(
 
 
 @pytest.mark.slow
-def test_whatever_a_client_gives_is_its_failure_alone(more_sharded: Path) -> None:
-    state = last_state(more_sharded / "malformed")
+def test_whatever_a_client_gives_is_its_failure_alone(sharded: Path) -> None:
+    state = last_state(sharded / "malformed")
     assert state.failures == {"client-1": len(WAYS)}
     assert state.clients.keys() == {"client-0", "client-2"}
 
 
-@pytest.mark.parametrize(
-    ("fixture", "cases"),
-    [
-        ("sharded", QUICK),
-        pytest.param("more_sharded", ("distilled", "language", "half"), marks=pytest.mark.slow),
-    ],
-)
-def test_both_processes_hold_the_same_in_the_end(
-    fixture: str, cases: tuple[str, ...], request: pytest.FixtureRequest
-) -> None:
-    root = request.getfixturevalue(fixture)
-    for case in cases:
+@pytest.mark.slow
+def test_both_processes_hold_the_same_in_the_end(sharded: Path) -> None:
+    for case in ("adamw", "distilled", "language", "half", "failing"):
         first, second = (
-            torch.load(root / f"{case}.{rank}.pt", weights_only=True) for rank in (0, 1)
+            torch.load(sharded / f"{case}.{rank}.pt", weights_only=True) for rank in (0, 1)
         )
         assert first["history"] == second["history"]
         assert all(torch.equal(first["weights"][k], v) for k, v in second["weights"].items())

@@ -198,8 +198,6 @@ class StaysNearTheBase(FedAvg):
 @pytest.mark.parametrize(
     ("model", "kind"),
     slow_but(
-        ("bert", "bottleneck"),
-        ("llama", "ia3"),
         ("llama", "whole modules"),
         ("gpt2", "prompt"),
         of=[

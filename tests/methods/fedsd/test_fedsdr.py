@@ -91,7 +91,9 @@ def use_another(backbone: Any) -> None:
         pass
 
 
-@pytest.mark.parametrize("careless", [None, set_adapter_of_peft, activate, use_another])
+@pytest.mark.parametrize(
+    "careless", slow_but(None, activate, of=[None, set_adapter_of_peft, activate, use_another])
+)
 def test_the_frozen_adapter_stays_bit_for_bit(
     careless: Callable[[Any], None] | None, toy_model: Path, tmp_path: Path
 ) -> None:

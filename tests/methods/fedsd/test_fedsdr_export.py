@@ -63,7 +63,7 @@ def assert_plain_peft_loads(folder: Path, model: Path, module: FederatedModule) 
 
 
 @pytest.mark.parametrize(
-    "name", slow_but("plain", "patterns", "folded", "other ranks of R", "language model", of=CASES)
+    "name", slow_but("plain", "folded", "other ranks of R", "language model", of=CASES)
 )
 def test_both_models_are_exported_for_plain_peft(
     name: str, toy_model: Path, tmp_path: Path

@@ -90,9 +90,7 @@ def test_these_are_all_the_rules() -> None:
     assert rules == set(RULES)
 
 
-@pytest.mark.parametrize(
-    "name", slow_but("FedAdam", "FLoRA", "LocalOnly", "CoordinateMedian", of=RULES)
-)
+@pytest.mark.parametrize("name", slow_but("FedAdam", "FLoRA", "LocalOnly", of=RULES))
 def test_clients_together_train_as_single_ones(name: str, model: Path, tmp_path: Path) -> None:
     """Two rounds; each client has another S, which is frozen where R is trained."""
     together: FederationState = assert_same_federation(

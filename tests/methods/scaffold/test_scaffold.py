@@ -59,7 +59,7 @@ def sgd(params: Any) -> torch.optim.Optimizer:
 # ---------------------------------------------------------------- the paper's algorithm
 
 
-@pytest.mark.parametrize("weights", ["uniform", "size"])
+@pytest.mark.parametrize("weights", slow_but("size", of=["uniform", "size"]))
 def test_three_rounds_are_those_of_a_plain_loop(weights: Any, model: Path, tmp_path: Path) -> None:
     """Two of four unequal clients a round, a warm-up over a client's own steps, weight decay, a server's rate."""
     rule = FedAvgM(momentum=0.0, lr=SERVER_RATE, weights=weights)
@@ -165,7 +165,7 @@ def distance_from_the_optimum(
     return float(torch.cat([square.flatten() for square in squares]).mean().sqrt())
 
 
-@pytest.mark.parametrize("weights", ["uniform", "size"])
+@pytest.mark.parametrize("weights", slow_but("size", of=["uniform", "size"]))
 def test_it_converges_to_the_optimum_from_which_others_drift(weights: Any, model: Path) -> None:
     ours = distance_from_the_optimum(SCAFFOLD, weights, model)
     assert ours < 1e-3
