@@ -54,7 +54,7 @@ def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def small_data(**settings: Any) -> Any:
     """Unequal clients: rows, steps, batches and lengths differ."""
-    rows = {"train": toy_rows(60, 0), "validation": toy_rows(8, 1), "public": toy_rows(9, 3)}
+    rows = {"train": toy_rows(40, 0), "validation": toy_rows(8, 1), "public": toy_rows(9, 3)}
     return toy_data(**rows | {"num_clients": 3, "batch_size": 5} | settings)
 
 

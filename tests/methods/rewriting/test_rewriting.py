@@ -207,8 +207,6 @@ def notes(model: Path, **settings: Any) -> FederatedModule:
 
 
 def test_all_rewrite_again_by_the_global_model_of_that_moment(model: Path, tmp_path: Path) -> None:
-    module = notes(model, refresh_every=2)
-    fit(module, tmp_path / "whole", max_rounds=1)
     fit(module := notes(model, refresh_every=2), tmp_path / "four", max_rounds=4)
     made = module.rewriting.made
     assert [(number, who) for number, who, _ in made] == [
