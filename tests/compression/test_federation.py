@@ -65,9 +65,7 @@ def bytes_of(way: str, tensors: dict[str, torch.Tensor]) -> int:
     return total
 
 
-@pytest.mark.parametrize(
-    "way", slow_but("eight bits", "half precision", "top k in eight bits", of=WAYS)
-)
+@pytest.mark.parametrize("way", slow_but("half precision", "top k in eight bits", of=WAYS))
 def test_the_ledger_has_what_was_sent_and_the_run_goes_on_bit_for_bit(
     way: str, toy_model: Path, tmp_path: Path
 ) -> None:

@@ -60,7 +60,7 @@ def two_rounds(folder: Path, rule: Rule, root: Path, **settings: Any) -> Federat
     return trainer
 
 
-@pytest.mark.parametrize("rule", slow_but("fedsa", "rolora", "mixed", of=RULES))
+@pytest.mark.parametrize("rule", slow_but("fedsa", "mixed", of=RULES))
 def test_vectorized_clients_are_single_ones(rule: str, toy_model: Path, tmp_path: Path) -> None:
     assert_same_federation(
         lambda: module(toy_model, RULES[rule], adamw), toy_data, tmp_path, at_once=4, local_steps=2

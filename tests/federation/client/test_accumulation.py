@@ -124,7 +124,6 @@ def ddg(make: Any, model: Path) -> Callable[[int], FederatedModule]:
     ("method", "kind", "execution", "batch"),
     slow_but(
         ("FedAvg", "classifier", "sequential", 2),
-        ("DDG", "language model", "sequential", 3),
         ("DDG", "language model", "vectorized", 3),
         ("DDG", "classifier", "vectorized", 2),
         of=product(["FedAvg", "DDG"], ["classifier", "language model"], EXECUTIONS, [2, 3]),

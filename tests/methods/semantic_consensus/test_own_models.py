@@ -104,6 +104,7 @@ def test_turns_change_no_result(sober: Path, narrow: Path, tmp_path: Path) -> No
         fitted(tmp_path / "v", refused, execution=VectorizedClients(2))
 
 
+@pytest.mark.slow
 def test_soft_predictions_are_averaged_and_learnt(
     sober: Path, narrow: Path, tmp_path: Path
 ) -> None:
