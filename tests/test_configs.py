@@ -17,6 +17,7 @@ from lit_fed.study import study
 from lit_fed.study.claims import claims
 from tests.federation.toy import save_toy_model, toy_rows
 from tests.methods.toy_methods import save_toy_lm
+from tests.slow import slow_but
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 OVERLAYS = sorted((CONFIGS / "data").glob("*.yaml"))
@@ -49,7 +50,7 @@ PATHS = sorted(
     }
 )
 NAMES = [str(path.relative_to(CONFIGS)) for path in PATHS]
-QUICK = ("lora_fedavg", "ddg_msi", "fedadam", "krum", "scaffold", "fedsd", "semantic_consensus")
+QUICK = ("lora_fedavg", "ddg_msi", "semantic_consensus")
 OVERLAY_NAMES = [str(path.relative_to(CONFIGS)) for path in OVERLAYS]
 CLASSIFIERS = [p for p in sorted(CONFIGS.glob("*.yaml")) if "CausalLM" not in p.read_text("utf-8")]
 METHOD = CONFIGS / "lora_fedavg.yaml"
@@ -163,11 +164,9 @@ def test_names_its_command(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [
-        # one a kind of method and model; `make test-all` runs every one
-        pytest.param(path, id=name, marks=() if path.stem in QUICK else pytest.mark.slow)
-        for path, name in zip(PATHS, NAMES, strict=True)
-    ],
+    # one a kind of method and model; `make test-all` runs every one
+    slow_but(*(path for path in PATHS if path.stem in QUICK), of=PATHS),
+    ids=NAMES,
 )
 def test_runs_at_its_smallest_size(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -188,7 +187,11 @@ def test_runs_at_its_smallest_size(
     main(["fit", "--config", str(path), *smaller, "--trainer.enable_progress_bar=false"])
 
 
-@pytest.mark.parametrize("path", OVERLAYS, ids=OVERLAY_NAMES)
+@pytest.mark.parametrize(
+    "path",
+    slow_but(*(path for path in OVERLAYS if path.stem in ("alpaca", "sst2_trec")), of=OVERLAYS),
+    ids=OVERLAY_NAMES,
+)
 def test_an_overlay_changes_the_data_of_a_method(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,7 +270,7 @@ def read_with(path: Path, method: str) -> list[Path]:
     return [CONFIGS / f"{method}.yaml", *files[1:]]
 
 
-@pytest.mark.parametrize("method", ["fedsd", "fedsdr"])
+@pytest.mark.parametrize("method", slow_but("fedsd", of=["fedsd", "fedsdr"]))
 def test_clients_rewrite_other_instructions(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,7 +320,9 @@ def test_a_large_decoder_takes_the_embedded_ones_place(
     ]
 
 
-@pytest.mark.parametrize("path", ATTACKS, ids=[path.stem for path in ATTACKS])
+@pytest.mark.parametrize(
+    "path", slow_but(ATTACKS[-1], of=ATTACKS), ids=[path.stem for path in ATTACKS]
+)
 def test_an_attack_comes_over_a_method(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first == (
@@ -331,7 +336,7 @@ def test_an_attack_comes_over_a_method(path: Path, monkeypatch: pytest.MonkeyPat
     assert cli.trainer.max_update_norm_ratio is None
 
 
-@pytest.mark.parametrize("method", TABLE_1)
+@pytest.mark.parametrize("method", slow_but("ddg_msi", "fed_prompt", of=TABLE_1))
 def test_a_backbone_comes_over_a_method_and_its_data(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -352,7 +357,9 @@ def test_a_backbone_comes_over_a_method_and_its_data(
     assert cli.trainer.fabric.strategy.precision.precision == "bf16-mixed"
 
 
-@pytest.mark.parametrize("path", COMPRESSIONS, ids=[path.stem for path in COMPRESSIONS])
+@pytest.mark.parametrize(
+    "path", slow_but(COMPRESSIONS[-1], of=COMPRESSIONS), ids=[path.stem for path in COMPRESSIONS]
+)
 def test_a_compression_comes_over_a_method(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -382,7 +389,9 @@ def test_privacy_comes_over_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert 0 < cli.trainer.federation.history[-1]["privacy/epsilon/max"] <= 8
 
 
-@pytest.mark.parametrize("path", EVALUATIONS, ids=[path.stem for path in EVALUATIONS])
+@pytest.mark.parametrize(
+    "path", slow_but(EVALUATIONS[1], of=EVALUATIONS), ids=[path.stem for path in EVALUATIONS]
+)
 def test_an_evaluation_comes_over_a_method_of_language_models(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -393,6 +402,8 @@ def test_an_evaluation_comes_over_a_method_of_language_models(
     monkeypatch.setattr("sys.argv", ["lit-fed"])
     smaller = ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false"]
     smaller += ["--data.train.init_args.size=60", "--data.eval_batch_size=8"]
+    smaller += ["--model.rewriting.init_args.max_new_tokens=4", "--trainer.clients_per_round=0.2"]
+    smaller += ["--model.private_steps=1", "--model.shared_steps=1"]
     cli = LitFedCLI(["fit", "--config", str(method), "--config", str(path), *smaller])
     (row,) = cli.trainer.federation.history
     for name in ("rouge_l", "length_ratio", "number_precision", "entity_recall"):
@@ -403,6 +414,7 @@ def test_an_evaluation_comes_over_a_method_of_language_models(
     assert 0 < row["similarity/gradient_cosine"] < 1
 
 
+@pytest.mark.slow
 def test_clients_alone_are_compared_with_a_federation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["lit-fed"])
     study = yaml.safe_load((CONFIGS / "studies" / "wang2026" / "table.yaml").read_text("utf-8"))
@@ -433,7 +445,14 @@ def test_the_embedded_instructions_are_whole_over_any_method(
         assert printed[split]["init_args"]["size"] is None
 
 
-@pytest.mark.parametrize("method", CLASSIFIERS, ids=[path.stem for path in CLASSIFIERS])
+@pytest.mark.parametrize(
+    "method",
+    slow_but(
+        *(path for path in CLASSIFIERS if path.stem in (*QUICK, "flora", "scaffold")),
+        of=CLASSIFIERS,
+    ),
+    ids=[path.stem for path in CLASSIFIERS],
+)
 def test_an_overlay_keeps_what_it_does_not_name(
     method: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ from tests.federation.toy import (
     toy_module,
     toy_trainer,
 )
+from tests.slow import slow_but
 
 OWN = '''
     """A method from a user's package."""
@@ -86,7 +87,7 @@ def accuracy(module: FederatedModule, rows: Any) -> float:
     return (predicted == torch.tensor(rows["label"])).float().mean().item()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", slow_but("lit_fed.DDGMSI", "own_methods.Boosted", of=METHODS))
 def test_the_global_model_of_every_method(method: str, tmp_path: Path) -> None:
     from tests.federation.toy import toy_rows
 

@@ -46,22 +46,54 @@ def lazy_packages() -> list[str]:
     )
 
 
-def imported_by(statement: str) -> set[str]:
-    command = (
-        f"{statement}\nimport sys\nprint(*(name for name in {HEAVY!r} if name in sys.modules))"
-    )
+IMPORTS = """
+import os, sys
+for statement in sys.stdin.read().splitlines():
+    if not os.fork():
+        try:
+            exec(statement)
+            print(statement, *(name for name in {heavy} if name in sys.modules), sep="|", flush=True)
+        finally:
+            os._exit(0)
+    os.wait()
+"""
+
+
+def imported_by(*statements: str) -> dict[str, set[str]]:
+    """What each imports in a process of its own, which is a copy of one that has imported nothing."""
     child = subprocess.run(
-        [sys.executable, "-c", command], capture_output=True, text=True, check=True, cwd=ROOT
+        [sys.executable, "-c", IMPORTS.format(heavy=HEAVY)],
+        input="\n".join(statements),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
     )
-    return set(child.stdout.split())
+    told = [line.split("|") for line in child.stdout.splitlines()]
+    assert [statement for statement, *_ in told] == list(statements), child.stderr
+    return {statement: set(names) for statement, *names in told}
+
+
+LIGHT = [
+    "import lit_fed",
+    *(f"import {package}" for package in lazy_packages()),
+    "from lit_fed.data import DirichletPartitioner, CSVSource, ParquetSource",
+]
+
+
+@pytest.fixture(scope="module")
+def by_light_ones() -> dict[str, set[str]]:
+    return imported_by(*LIGHT)
+
+
+@pytest.mark.parametrize("statement", LIGHT)
+def test_nothing_comes_along(statement: str, by_light_ones: dict[str, set[str]]) -> None:
+    assert by_light_ones[statement] == set()
 
 
 @pytest.mark.parametrize(
     ("statement", "allowed"),
     [
-        ("import lit_fed", set()),
-        *((f"import {package}", set()) for package in lazy_packages()),
-        ("from lit_fed.data import DirichletPartitioner, CSVSource, ParquetSource", set()),
         ("from lit_fed import Payload", {"torch"}),
         ("from lit_fed.aggregation import WeightedAverage", {"torch"}),
         ("import lit_fed.losses", {"torch"}),
@@ -69,11 +101,13 @@ def imported_by(statement: str) -> set[str]:
     ],
 )
 def test_nothing_comes_along_before_it_is_needed(statement: str, allowed: set[str]) -> None:
-    assert imported_by(statement) <= allowed
+    assert imported_by(statement)[statement] <= allowed
 
 
+@pytest.mark.slow
 def test_the_trainer_and_the_methods_add_nothing_to_what_lightning_imports() -> None:
-    assert imported_by("from lit_fed import DDGMSI, FedAvg, FederatedTrainer") <= OF_LIGHTNING
+    statement = "from lit_fed import DDGMSI, FedAvg, FederatedTrainer"
+    assert imported_by(statement)[statement] <= OF_LIGHTNING
 
 
 @pytest.mark.parametrize("package", lazy_packages())

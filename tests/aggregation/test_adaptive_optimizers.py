@@ -18,6 +18,7 @@ from lit_fed.update import Update
 from tests.aggregation.test_rule_that_freezes import factor
 from tests.federation.execution.agreement import assert_close
 from tests.federation.toy import fast_adamw, toy_backbone, toy_data, toy_trainer, without_times
+from tests.slow import slow_but
 
 SIZES = np.array([10.0, 30.0, 60.0])
 LR, TAU, BETA_1, BETA_2 = 0.3, 0.5, 0.8, 0.7
@@ -204,7 +205,7 @@ def federation(
     return trainer.federation
 
 
-@pytest.mark.parametrize("kind", [FedAdagrad, FedAdam, FedYogi])
+@pytest.mark.parametrize("kind", slow_but(FedAdam, FedYogi, of=[FedAdagrad, FedAdam, FedYogi]))
 def test_a_federation_resumes_bit_for_bit(
     kind: Callable[[], ServerOptimizer], toy_model: Path, tmp_path: Path
 ) -> None:
@@ -219,7 +220,7 @@ def test_a_federation_resumes_bit_for_bit(
     assert whole.server.tensors.keys() == {f"{letter}/{name}" for letter in "mv" for name in names}
 
 
-@pytest.mark.parametrize("kind", OPTIMIZERS)
+@pytest.mark.parametrize("kind", slow_but(FedAvgM, FedYogi, of=OPTIMIZERS))
 def test_vectorized_clients_give_what_single_ones_do(
     kind: Callable[[], ServerOptimizer], toy_model: Path, tmp_path: Path
 ) -> None:

@@ -29,6 +29,7 @@ from tests.federation.toy import (
     toy_trainer,
     without_times,
 )
+from tests.slow import slow_but
 
 
 def factor(names: Sequence[str], *letters: str) -> list[str]:
@@ -128,13 +129,13 @@ def test_frozen_a_stays_as_it_was_built_and_does_not_travel(
     assert trainer.federation.ledger.rounds == [(3 * size, 3 * size)] * 4
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", slow_but(RoLoRA, FedSALoRA, MixedRanks, of=RULES))
 def test_any_rule_resumes_bit_for_bit(
     rule: Callable[[], Aggregation], toy_model: Path, tmp_path: Path
 ) -> None:
-    whole = run(toy_model, tmp_path / "whole", rule)[0].federation
+    whole = run(toy_model, tmp_path / "whole", rule, rounds=3)[0].federation
     run(toy_model, tmp_path / "parts", rule, rounds=2)
-    resumed = run(toy_model, tmp_path / "parts", rule, ckpt_path="last")[0].federation
+    resumed = run(toy_model, tmp_path / "parts", rule, rounds=3, ckpt_path="last")[0].federation
     assert resumed.broadcast == whole.broadcast
     assert resumed.ledger == whole.ledger
     assert without_times(resumed.history) == without_times(whole.history)
@@ -143,7 +144,7 @@ def test_any_rule_resumes_bit_for_bit(
     }
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", slow_but(FedSALoRA, MixedRanks, TwoAdapters, of=RULES))
 def test_any_rule_trains_vectorized_clients_as_it_does_single_ones(
     rule: Callable[[], Aggregation], toy_model: Path, tmp_path: Path
 ) -> None:

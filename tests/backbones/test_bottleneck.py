@@ -134,11 +134,11 @@ def test_saved_adapters_load_with_plain_peft(
     config = loaded.peft_config["default"]
     assert (type(config), config.width, config.non_linearity) == (BottleneckConfig, 4, "relu")
     batch = batch_of(backbone)
-    assert torch.equal(logits_of(backbone, batch), plain_logits(loaded, backbone, batch))
+    torch.testing.assert_close(logits_of(backbone, batch), plain_logits(loaded, backbone, batch))
 
     other = kind(folder, peft=BottleneckConfig(width=4, non_linearity="relu"))
     other.load_trainable(backbone.trainable())
-    assert torch.equal(logits_of(other, batch), logits_of(backbone, batch))
+    torch.testing.assert_close(logits_of(other, batch), logits_of(backbone, batch))
 
 
 @every_kind
@@ -153,12 +153,12 @@ def test_it_can_be_taken_off_but_not_merged(tiny_model: Models, name: str, kind:
     base = plain_logits(plain(folder, kind), backbone, batch)
     backbone.eval()
     with backbone.model.disable_adapter():
-        assert torch.equal(logits_of(backbone, batch), base)
+        torch.testing.assert_close(logits_of(backbone, batch), base)
     assert not torch.equal(logits_of(backbone, batch), base)
     unloaded = backbone.model.unload()
     if kind is SequenceClassifier:  # peft keeps the head that was trained
         unloaded.classifier = plain(folder, kind).classifier
-    assert torch.equal(plain_logits(unloaded, backbone, batch), base)
+    torch.testing.assert_close(plain_logits(unloaded, backbone, batch), base)
     assert not any("bottleneck" in key for key in unloaded.state_dict())
 
 
@@ -173,7 +173,7 @@ def test_a_second_adapter_on_the_same_base(tiny_model: Models) -> None:
 
     # An adapter of zeros adds nothing, and two are the same in either order.
     backbone.activate("default", "second")
-    assert torch.equal(logits_of(backbone, batch), first)
+    torch.testing.assert_close(logits_of(backbone, batch), first)
     change(backbone, "second", seed=2)
     both = logits_of(backbone, batch)
     assert not torch.allclose(both, first)
@@ -185,7 +185,7 @@ def test_a_second_adapter_on_the_same_base(tiny_model: Models) -> None:
     assert all(p.grad is not None for p in backbone.trainable("second").values())
     assert all(p.grad is None for p in backbone.trainable().values())
     with backbone.using("default"):
-        assert torch.equal(logits_of(backbone, batch), first)
+        torch.testing.assert_close(logits_of(backbone, batch), first)
 
 
 def test_modules_that_are_named_and_norms_as_in_the_paper(tiny_model: Models) -> None:

@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification
 
 from lit_fed import FedAvg
 from lit_fed.backbones import Backbone, BitFitConfig, BottleneckConfig, SequenceClassifier
-from tests.federation.toy import fast_adamw, save_toy_model, toy_data, toy_trainer
+from tests.federation.toy import fast_adamw, save_toy_model, toy_data, toy_rows, toy_trainer
 
 from .batches import batch_of, logits_of
 
@@ -29,7 +29,8 @@ def test_a_federation_learns_with_it(tmp_path: Path, peft: Any) -> None:
     backbone = SequenceClassifier(str(folder), peft=peft)
     frozen = {n: p.clone() for n, p in backbone.named_parameters() if not p.requires_grad}
     trainer = toy_trainer(tmp_path / "run", max_rounds=4, clients_per_round=1.0, local_epochs=2)
-    trainer.fit(FedAvg(backbone, optimizer=fast_adamw, warmup_steps=0), toy_data())
+    data = toy_data(train=toy_rows(160, 0))
+    trainer.fit(FedAvg(backbone, optimizer=fast_adamw, warmup_steps=0), data)
     assert trainer.final_metrics["test/accuracy"] >= 0.8
     sent = sum(p.numel() * 4 for p in backbone.trainable().values())
     assert trainer.federation.ledger.rounds[0] == (4 * sent, 4 * sent)
@@ -44,7 +45,7 @@ def test_a_federation_learns_with_it(tmp_path: Path, peft: Any) -> None:
     batch = batch_of(backbone, ["the film was good", "a grey day"])
     with torch.no_grad():
         logits = exported(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-    assert torch.equal(logits, logits_of(backbone, batch))
+    torch.testing.assert_close(logits, logits_of(backbone, batch))
 
 
 @pytest.mark.parametrize(

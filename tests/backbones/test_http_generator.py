@@ -181,7 +181,14 @@ def test_a_flood_is_cut_off(name: str) -> None:
 
 @pytest.mark.parametrize(
     "fault",
-    [fails_with(429), fails_with(500), fails_with(408), hangs_up, breaks_off, says_nothing],
+    [
+        fails_with(429),
+        pytest.param(fails_with(500), marks=pytest.mark.slow),
+        pytest.param(fails_with(408), marks=pytest.mark.slow),
+        hangs_up,
+        pytest.param(breaks_off, marks=pytest.mark.slow),
+        says_nothing,
+    ],
     ids=["429", "500", "408", "hangs up", "breaks off", "says nothing"],
 )
 def test_what_passes_is_tried_again(fault: Fault) -> None:
@@ -196,7 +203,11 @@ def in_two_seconds() -> str:
     return format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
 
 
-@pytest.mark.parametrize("retry_after", [lambda: "1.2", in_two_seconds], ids=["seconds", "date"])
+@pytest.mark.parametrize(
+    "retry_after",
+    [lambda: "1.2", pytest.param(in_two_seconds, marks=pytest.mark.slow)],
+    ids=["seconds", "date"],
+)
 def test_retry_after_is_kept_to(retry_after: Callable[[], str]) -> None:
     def busy(exchange: Any) -> None:
         exchange.reply(429, Retry_After=retry_after())

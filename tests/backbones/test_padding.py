@@ -18,6 +18,7 @@ from lit_fed.backbones.padding import find_side, padded
 from lit_fed.data import CausalLMEncoding, ClassificationEncoding, FederatedDataModule
 from lit_fed.federation import VectorizedClients
 from tests.federation.toy import toy_trainer
+from tests.slow import slow_but
 
 from .batches import TEXTS, batch_of, logits_of
 
@@ -38,11 +39,16 @@ def alike(one: Tensor, other: Tensor) -> None:
 
 @pytest.mark.parametrize(
     ("name", "dtype"),
-    [
+    slow_but(
         *((name, "float32") for name in (*ENCODERS, *DECODERS)),
-        # in transformers XLNet mixes types
-        *((name, "bfloat16") for name in (*ENCODERS, *DECODERS) if name != "xlnet"),
-    ],
+        ("bert", "bfloat16"),
+        ("llama", "bfloat16"),
+        of=[
+            *((name, "float32") for name in (*ENCODERS, *DECODERS)),
+            # in transformers XLNet mixes types
+            *((name, "bfloat16") for name in (*ENCODERS, *DECODERS) if name != "xlnet"),
+        ],
+    ),
 )
 def test_a_classifier_says_the_same_of_a_row_in_every_batch(
     name: str, dtype: Any, tiny_model: Models

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import nullcontext
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ from lit_fed.backbones.peft_methods import REFUSED, keeping_base
 from lit_fed.federation.execution.vectorized.vectorizable import CannotVectorize
 from tests.federation.execution.agreement import assert_same_federation
 from tests.federation.toy import toy_data
+from tests.slow import slow_but
 
 from .batches import batch_of, change, logits_of, loss_of
 
@@ -150,6 +152,17 @@ REFUSALS: list[tuple[Any, str]] = [
 ]
 ENCODERS_ONLY = {"BITFIT"}  # a Llama has no biases
 
+DTYPES = ["float32", "bfloat16"]
+# every method once, and what differs by the kind of model or by its type once more
+QUICK = [
+    *(
+        (name, "classifier" if name in ENCODERS_ONLY else "lm", "float32")
+        for name in [*WORKS, *LORAS]
+    ),
+    *((name, "classifier", "float32") for name in ("LORA", "PREFIX_TUNING", "TRAINABLE_TOKENS")),
+    *((name, "lm", "bfloat16") for name in ("LORA", "PROMPT_TUNING", KEEPS_ITS_TYPE, "FOURIERFT")),
+]
+
 
 def config_of(name: str) -> Any:
     kind: Any = PEFT_TYPE_TO_CONFIG_MAPPING["LORA" if name in LORAS else name]
@@ -213,8 +226,10 @@ def test_whatever_changes_the_base_is_refused(tiny_model: Models) -> None:
         weight.requires_grad_(False)
 
 
-@pytest.mark.parametrize(("name", "kind"), cases())
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("name", "kind", "dtype"),
+    slow_but(*QUICK, of=((*case, dtype) for case, dtype in product(cases(), DTYPES))),
+)
 def test_it_trains_is_uploaded_and_exported(
     name: str, kind: str, dtype: str, tiny_model: Models, tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ from tests.federation.toy import (
     toy_trainer,
     without_times,
 )
+from tests.slow import slow_but
 
 ODD = ["ward 1/east", "Ward 1/East", "病房" * 100, 'a|b, "c".', "..", "[/b] [red]", "x" * 200]
 
@@ -36,7 +37,7 @@ def odd_data() -> Any:
     return toy_data(train=clients, partitioner=None, num_clients=None, public=None)
 
 
-@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("alone", slow_but(True, of=[False, True]))
 def test_odd_names_survive_a_run_that_is_broken_off_and_resumed(
     toy_model: Path, tmp_path: Path, alone: bool
 ) -> None:

@@ -7,7 +7,7 @@ import inspect
 import logging
 import os
 from collections.abc import Callable
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ from lit_fed.federation import VectorizedClients
 from lit_fed.federation.sampling import FixedOrderSampler
 from tests.federation.execution.launched import config_with, last_state, python_m
 from tests.federation.toy import toy_data, toy_module, toy_rows, toy_trainer
+from tests.slow import slow_but
 
 EXECUTIONS: dict[str, Callable[[], Any]] = {
     "sequential": lambda: None,
@@ -200,7 +201,15 @@ WORKING: dict[type[Callback], Callable[[Fit, Path, Any], None]] = {
 }
 
 
-@pytest.mark.parametrize("kind", WORKING, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    ("execution", "kind"),
+    slow_but(
+        *product(["sequential"], WORKING),
+        ("vectorized", EarlyStopping),
+        of=product(EXECUTIONS, WORKING),
+    ),
+    indirect=["execution"],
+)
 def test_it_acts(kind: type[Callback], fit: Fit, tmp_path: Path, capsys: Any) -> None:
     WORKING[kind](fit, tmp_path, capsys)
 

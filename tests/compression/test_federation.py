@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lit_fed.compression import EightBit, HalfPrecision, TopK
 from lit_fed.federation import VectorizedClients
 from tests.federation.execution.agreement import adamw, assert_close, run
 from tests.federation.toy import fast_adamw, toy_backbone, toy_data, toy_trainer, without_times
+from tests.slow import slow_but
 
 WAYS: dict[str, Callable[[], list[Attachment]]] = {
     "top k": lambda: [TopK(0.1)],
@@ -63,7 +65,7 @@ def bytes_of(way: str, tensors: dict[str, torch.Tensor]) -> int:
     return total
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", slow_but("half precision", "top k in eight bits", of=WAYS))
 def test_the_ledger_has_what_was_sent_and_the_run_goes_on_bit_for_bit(
     way: str, toy_model: Path, tmp_path: Path
 ) -> None:
@@ -88,8 +90,12 @@ def test_the_ledger_has_what_was_sent_and_the_run_goes_on_bit_for_bit(
     assert any(state.attachments for state in whole.clients.values()) == way.startswith("top k")
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("method", [FedAvg, DDG])
+@pytest.mark.parametrize(
+    ("method", "way"),
+    slow_but(
+        (FedAvg, "half precision"), (DDG, "top k in eight bits"), of=product([FedAvg, DDG], WAYS)
+    ),
+)
 def test_vectorized_clients_send_what_single_ones_do(
     way: str, method: type[FederatedModule], toy_model: Path, tmp_path: Path
 ) -> None:

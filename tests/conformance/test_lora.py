@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import cache
+from itertools import product
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ from lit_fed.conformance import (
 )
 from lit_fed.conformance.command import main, subject_of
 from tests.conformance.wrong_rules import RIGHT, WRONG, exact, first_client, naive, scaled_twice
+from tests.slow import slow_but
 
 CASES = {case.name: case for case in lora_cases()}
 MIXED = {"mixed ranks", "mixed alpha"}
@@ -114,8 +116,14 @@ CLAIMS: dict[type[Aggregation], tuple[str, bool]] = {
 }
 
 
-@pytest.mark.parametrize("rule", CLAIMS)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    slow_but(
+        *product(CASES, (WeightedAverage, FlexLoRA, FLoRA)),
+        *product(["different clients", "weights 3 : 1", "mixed ranks"], CLAIMS),
+        of=product(CASES, CLAIMS),
+    ),
+)
 def test_rules_of_this_package_hold(rule: type[Aggregation], name: str) -> None:
     judged = judge(CASES[name], AggregationSubject(rule))
     claim, mixes = CLAIMS[rule]

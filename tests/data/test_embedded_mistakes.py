@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from lit_fed.data.embedded.generator import Split
 from lit_fed.data.embedded.world import world
 from lit_fed.data.embedded_mistakes import MISTAKES, EmbeddedMistakes
+from tests.slow import slow_but
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
@@ -54,7 +55,10 @@ def test_rows_depend_on_the_seed_alone(rows: dict[str, Dataset]) -> None:
     assert EmbeddedMistakes("test", size=1200, seed=1).load().to_list() != again.to_list()
 
 
-@pytest.mark.parametrize(("column", "analyzer"), [("english", "word"), ("chinese", "char")])
+@pytest.mark.parametrize(
+    ("column", "analyzer"),
+    slow_but(("english", "word"), of=[("english", "word"), ("chinese", "char")]),
+)
 def test_one_side_alone_does_not_tell_the_label(
     rows: dict[str, Dataset], column: str, analyzer: str
 ) -> None:

@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from lit_fed.data.embedded.generator import Pair, Split
 from lit_fed.data.embedded.world import world
 from lit_fed.data.embedded_pairs import TASKS, EmbeddedPairs
+from tests.slow import slow_but
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
@@ -53,7 +54,7 @@ def test_rows_depend_on_the_seed_alone(rows: dict[str, Dataset]) -> None:
 
 
 @pytest.mark.parametrize(("column", "analyzer"), [("english", "word"), ("chinese", "char")])
-@pytest.mark.parametrize("longest", [1, 2])
+@pytest.mark.parametrize("longest", slow_but(2, of=[1, 2]))
 def test_one_side_alone_does_not_tell_the_label(
     rows: dict[str, Dataset], column: str, analyzer: str, longest: int
 ) -> None:

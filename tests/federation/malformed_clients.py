@@ -14,7 +14,7 @@ from torch import Tensor
 from lit_fed import FedAvg, FederatedTrainer, Payload
 from lit_fed.data import IIDPartitioner
 from lit_fed.federation import FixedOrderSampler
-from tests.federation.toy import fast_adamw, toy_backbone, toy_data, toy_trainer
+from tests.federation.toy import fast_adamw, toy_backbone, toy_data, toy_rows, toy_trainer
 
 
 class MuteError(Exception):
@@ -159,5 +159,6 @@ def fit(
     }
     trainer = toy_trainer(root, **settings | given)
     module = kind(toy_backbone(model), optimizer=fast_adamw, warmup_steps=0)
-    trainer.fit(module, toy_data(partitioner=IIDPartitioner()), ckpt)
+    rows = toy_rows(160, 0)
+    trainer.fit(module, toy_data(train=rows, partitioner=IIDPartitioner()), ckpt)
     return trainer

@@ -30,6 +30,7 @@ from tests.federation.toy import (
     toy_trainer,
     without_times,
 )
+from tests.slow import slow_but
 
 NUMBER = 1
 
@@ -152,7 +153,7 @@ def test_it_resumes(make: Any, whole: tuple[Any, Path], tmp_path: Path) -> None:
     assert replace(kept, callbacks=ours.callbacks) == ours
 
 
-@pytest.mark.parametrize("at_once", [4, "auto"])
+@pytest.mark.parametrize("at_once", slow_but(4, of=[4, "auto"]))
 def test_vectorized_is_sequential(make: Any, at_once: Any, tmp_path: Path) -> None:
     runs = []
     for name, execution in (

@@ -24,6 +24,7 @@ from lit_fed.methods.ddg import ClassConsensus
 from tests.federation.malformed_clients import SAID, WAYS, Careless, Malformed, fit
 from tests.federation.toy import fast_adamw, toy_backbone, toy_data, toy_trainer
 from tests.methods.toy_methods import continue_text, lm_data, save_toy_lm
+from tests.slow import slow_but
 
 EXECUTIONS: list[ClientExecution] = [SequentialClients(), VectorizedClients(clients_at_once=3)]
 HONEST = [0, 2]
@@ -41,7 +42,9 @@ def assert_without_the_second(
     )
 
 
-@pytest.mark.parametrize("execution", EXECUTIONS, ids=["sequential", "vectorized"])
+@pytest.mark.parametrize(
+    "execution", slow_but(EXECUTIONS[1], of=EXECUTIONS), ids=["sequential", "vectorized"]
+)
 def test_whatever_a_client_gives_leaves_it_alone_out(
     execution: ClientExecution, toy_model: Path, tmp_path: Path
 ) -> None:

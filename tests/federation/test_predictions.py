@@ -26,7 +26,7 @@ def named(rows: Dataset) -> Dataset:
 
 def test_each_row_has_its_set_text_label_and_probabilities(toy_model: Path, tmp_path: Path) -> None:
     tests = {"near": named(toy_rows(10, 5)), "far": named(toy_rows(70, 6))}
-    data = toy_data(train=named(toy_rows(160, 0)), validation=None, test=tests, public=None)
+    data = toy_data(train=named(toy_rows(96, 0)), validation=None, test=tests, public=None)
     trainer = toy_trainer(tmp_path / "run", max_rounds=2)
     module = toy_module(toy_model)
     trainer.fit(module, data)

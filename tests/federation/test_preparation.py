@@ -38,7 +38,9 @@ def process(*given: object) -> int:
     return subprocess.run(command, env=environment, capture_output=True, timeout=300).returncode
 
 
-@pytest.mark.parametrize("execution", [SequentialClients(), VectorizedClients(2)])
+@pytest.mark.parametrize(
+    "execution", [pytest.param(SequentialClients(), marks=pytest.mark.slow), VectorizedClients(2)]
+)
 def test_every_client_prepares_once_with_the_module_as_built(
     execution: ClientExecution, toy_model: Path, tmp_path: Path
 ) -> None:

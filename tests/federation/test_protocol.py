@@ -43,10 +43,10 @@ def make(request: pytest.FixtureRequest, toy_model: Path, other_model: Path) -> 
 
 
 def test_runs_resumes_and_counts(make: Make, tmp_path: Path) -> None:
-    whole = toy_trainer(tmp_path / "whole", max_rounds=4)
+    whole = toy_trainer(tmp_path / "whole", max_rounds=3)
     whole.fit(make(), toy_data())
     toy_trainer(tmp_path / "parts", max_rounds=2).fit(make(), toy_data())
-    resumed = toy_trainer(tmp_path / "parts", max_rounds=4)
+    resumed = toy_trainer(tmp_path / "parts", max_rounds=3)
     resumed.fit(make(), toy_data(), ckpt_path="last")
 
     ours, theirs = whole.federation, resumed.federation

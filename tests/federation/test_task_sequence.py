@@ -25,6 +25,7 @@ from lit_fed.metrics import (
 )
 from tests.federation.task_sequence import TASKS, task_data
 from tests.federation.toy import toy_module, toy_trainer, without_times
+from tests.slow import slow_but
 
 
 def indices(every_n_rounds: int | None = None) -> list[Callback]:
@@ -188,7 +189,7 @@ def test_tensorboard_has_the_matrix_as_an_image(whole: Any) -> None:
     assert [e.step for e in events.Scalars("index/SRS")] == [3, 4]
 
 
-@pytest.mark.parametrize("rounds", [1, 2, 3])
+@pytest.mark.parametrize("rounds", slow_but(2, of=[1, 2, 3]))
 def test_a_sequence_goes_on_bit_for_bit(
     rounds: int, toy_model: Path, tmp_path: Path, whole: Any
 ) -> None:

@@ -89,7 +89,7 @@ def toy_rows(count: int, seed: int) -> Dataset:
 
 def toy_data(**settings: Any) -> FederatedDataModule:
     given: dict[str, Any] = {
-        "train": toy_rows(160, 0),
+        "train": toy_rows(96, 0),
         "validation": toy_rows(40, 1),
         "test": toy_rows(40, 2),
         "public": toy_rows(24, 3),

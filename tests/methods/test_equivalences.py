@@ -26,6 +26,7 @@ from tests.methods.toy_methods import (
     save_sober_model,
     save_toy_lm,
 )
+from tests.slow import slow_but
 
 NO_DDG = {"lambda_distill": 0.0, "lambda_align": 0.0, "lambda_aggregate": 0.0}
 OFF = [
@@ -79,11 +80,11 @@ def count_passes(module: FederatedModule) -> list[int]:
 def test_all_weights_zero_is_fedavg_bit_for_bit(model: Path, tmp_path: Path) -> None:
     plain = build(FedAvg, model, {})
     passes = count_passes(plain)
-    reference = run(plain, tmp_path / "fedavg", toy_data(public=None))
+    reference = run(plain, tmp_path / "fedavg", toy_data(public=None), max_rounds=2)
     for number, (method, settings) in enumerate(OFF):
         module = build(method, model, settings)
         own_passes = count_passes(module)
-        trainer = run(module, tmp_path / str(number), toy_data(public=None))
+        trainer = run(module, tmp_path / str(number), toy_data(public=None), max_rounds=2)
         ours, theirs = trainer.federation, reference.federation
         assert ours.broadcast == theirs.broadcast
         assert without_times(ours.history) == without_times(theirs.history)
@@ -108,7 +109,9 @@ def test_all_weights_zero_is_fedavg_for_language_models(
 
 
 @pytest.mark.parametrize(
-    ("method", "settings"), ON, ids=lambda v: v.__name__ if isinstance(v, type) else str(list(v))
+    ("method", "settings"),
+    slow_but(ON[1], *ON[3:6], of=ON),
+    ids=lambda v: v.__name__ if isinstance(v, type) else str(list(v)),
 )
 def test_resumed_is_whole_and_no_hook_stays(
     method: type[FederatedModule], settings: dict[str, Any], model: Path, tmp_path: Path
@@ -130,7 +133,7 @@ def test_resumed_is_whole_and_no_hook_stays(
     assert whole.final_metrics == resumed.final_metrics
 
 
-@pytest.mark.parametrize("method", [DDG, DDGMSI])
+@pytest.mark.parametrize("method", slow_but(DDGMSI, of=[DDG, DDGMSI]))
 def test_language_models_resume(
     method: type[FederatedModule], language_model: Path, tmp_path: Path
 ) -> None:
@@ -166,7 +169,7 @@ def test_without_perturbation_stability_is_zero(model: Path, tmp_path: Path) -> 
         assert torch.equal(trainer.federation.broadcast.tensors[name], value), name
 
 
-@pytest.mark.parametrize("method", [DDG, MSI, DDGMSI])
+@pytest.mark.parametrize("method", slow_but(DDGMSI, of=[DDG, MSI, DDGMSI]))
 def test_a_stock_trainer_fits_them(
     method: type[FederatedModule], model: Path, tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ from tests.federation.execution.agreement import assert_same_federation, sgd
 from tests.federation.toy import save_toy_model, toy_backbone, toy_data, toy_trainer
 from tests.methods.plain_loop import local_sgd, recorded, trained, under_names_of_payloads
 from tests.methods.toy_methods import save_sober_model
+from tests.slow import slow_but
 
 MU, RATE = 0.7, 0.2
 
@@ -169,7 +170,7 @@ def test_bad_settings_are_named(model: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "rule",
-    [None, FFALoRA, FLoRA, partial(FlexLoRA, ranks={"client-1": 2})],
+    slow_but(None, FLoRA, of=[None, FFALoRA, FLoRA, partial(FlexLoRA, ranks={"client-1": 2})]),
     ids=["average", "ffa", "flora", "mixed ranks"],
 )
 def test_vectorized_clients_give_what_single_ones_do(

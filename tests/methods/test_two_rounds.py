@@ -26,6 +26,7 @@ from lit_fed.methods.ddg import PublicConsensus
 from lit_fed.perturbations import GaussianNoise
 from tests.federation.toy import toy_backbone, toy_data, toy_rows, toy_trainer
 from tests.methods.toy_methods import lm_data, lm_rows, save_sober_model, save_toy_lm
+from tests.slow import slow_but
 
 ROUNDS, STEPS, EVERY, RATE, TOP_K = 2, 3, 2, 0.3, 4
 T, GAMMA, RHO = 2.7, 4.0, 0.4
@@ -352,7 +353,10 @@ def federation(
     return record, trainer, module
 
 
-@pytest.mark.parametrize(("name", "language_model"), CASES)
+@pytest.mark.parametrize(
+    ("name", "language_model"),
+    slow_but(("ddg_msi", False), ("ddg_msi", True), ("ddg", True), ("msi", False), of=CASES),
+)
 def test_two_rounds_are_those_of_a_plain_loop(
     name: str, language_model: bool, folders: dict[bool, Path], tmp_path: Path
 ) -> None:

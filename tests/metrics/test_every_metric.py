@@ -11,6 +11,7 @@ from torchmetrics import MetricCollection
 import lit_fed.metrics
 from lit_fed.metrics import SemanticRetentionScore, TaskMatrix, TaskTransferAccuracy
 from tests.metrics.every_metric import METRICS, OF_TEXTS, text_updates, updates
+from tests.slow import slow_but
 
 matplotlib.use("Agg")
 
@@ -113,7 +114,7 @@ def test_on_a_gpu(name: str) -> None:
     same(values, metric.compute(), check_device=False)
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", slow_but("matrix", *list(METRICS)[:4], of=METRICS))
 def test_plot(name: str) -> None:
     metric = METRICS[name]()
     for call in updates(name):

@@ -53,6 +53,7 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[tuple[str, .
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")
 @pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("name", METRICS)

@@ -25,6 +25,7 @@ def test_a_variants_overlays_come_after_those_of_all() -> None:
     assert [arm.name for arm in arms(given, [], None)] == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_an_arm_is_named_and_has_overlays_of_its_own(tmp_path: Path) -> None:
     config, root = save_toy_config(tmp_path), tmp_path / "root"
     short = tmp_path / "short.yaml"
@@ -71,6 +72,7 @@ def test_each_variant_is_tuned_on_its_own(tmp_path: Path) -> None:
     assert Tuning([["--a=1"]], own={"own": [["--b=1"]]}).of(rewritten.row) == [["--b=1"]]
 
 
+@pytest.mark.slow
 def test_a_study_of_two_variants(tmp_path: Path) -> None:
     config, root = save_toy_config(tmp_path), tmp_path / "root"
     still = tmp_path / "still.yaml"

@@ -29,6 +29,7 @@ from tests.federation.execution.agreement import adamw, assert_same_federation, 
 from tests.federation.execution.federation_cases import still
 from tests.federation.execution.launched import last_state, python_m
 from tests.federation.toy import fast_adamw, toy_backbone, toy_data, toy_trainer, without_times
+from tests.slow import slow_but
 
 Rule = Callable[[], Aggregation]
 
@@ -59,7 +60,7 @@ def two_rounds(folder: Path, rule: Rule, root: Path, **settings: Any) -> Federat
     return trainer
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", slow_but("fedsa", "mixed", of=RULES))
 def test_vectorized_clients_are_single_ones(rule: str, toy_model: Path, tmp_path: Path) -> None:
     assert_same_federation(
         lambda: module(toy_model, RULES[rule], adamw), toy_data, tmp_path, at_once=4, local_steps=2
@@ -117,7 +118,7 @@ def test_sharded_clients_are_whole_ones(toy_model: Path, two_processes: Path) ->
             torch.testing.assert_close(found, tensor, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("rule", ["ffa", "rolora", "flexlora"])
+@pytest.mark.parametrize("rule", slow_but("flexlora", of=["ffa", "rolora", "flexlora"]))
 def test_another_method_trains_with_them(rule: str, toy_model: Path, tmp_path: Path) -> None:
     def distilled() -> DDG:
         return DDG(toy_backbone(toy_model), RULES[rule](), optimizer=adamw, warmup_steps=0)

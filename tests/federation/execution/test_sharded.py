@@ -29,35 +29,18 @@ def models(tmp_path_factory: pytest.TempPathFactory, toy_model: Path) -> Path:
     return folder / "toy"
 
 
-QUICK = ("adamw", "distilled", "language", "half", "failing")
-MORE = tuple(case for case in SHARDED if case not in QUICK)
-TRAINED = tuple(case for case in MORE if case != "malformed")
-
-
-def in_two_processes(models: Path, root: Path, cases: tuple[str, ...]) -> Path:
-    run = python_m(
-        "tests.federation.execution.federation_cases",
-        "sharded",
-        "2",
-        str(models),
-        str(root),
-        *cases,
-    )
-    assert run.returncode == 0, run.stderr
-    return root
+TRAINED = tuple(case for case in SHARDED if case not in ("adamw", "half", "failing", "malformed"))
 
 
 @pytest.fixture(scope="module")
 def sharded(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Cases in two processes; ``adamw`` goes on from a round of a single one."""
+    """Every case in two processes; ``adamw`` goes on from a round of a single one."""
     root = tmp_path_factory.mktemp("sharded")
     adamw(models, root / "adamw", max_rounds=1)
-    return in_two_processes(models, root, QUICK)
-
-
-@pytest.fixture(scope="module")
-def more_sharded(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return in_two_processes(models, tmp_path_factory.mktemp("more"), MORE)
+    words = ("sharded", "2", str(models), str(root), *SHARDED)
+    run = python_m("tests.federation.execution.federation_cases", *words)
+    assert run.returncode == 0, run.stderr
+    return root
 
 
 def payloads(state: FederationState) -> list[Payload]:
@@ -97,18 +80,9 @@ def assert_close(ours: FederationState, theirs: FederationState, bound: float) -
             assert math.isclose(row[name], reference[name], rel_tol=1e-6, abs_tol=5 * bound), name
 
 
-@pytest.mark.parametrize(
-    ("case", "fixture"),
-    [
-        ("distilled", "sharded"),
-        ("language", "sharded"),
-        *(pytest.param(case, "more_sharded", marks=pytest.mark.slow) for case in TRAINED),
-    ],
-)
-def test_two_processes_train_as_one(
-    case: str, fixture: str, models: Path, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    sharded = request.getfixturevalue(fixture)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", TRAINED)
+def test_two_processes_train_as_one(case: str, models: Path, sharded: Path, tmp_path: Path) -> None:
     SHARDED[case](models, tmp_path / case)
     one, two = last_state(tmp_path / case), last_state(sharded / case)
     bound = 4 * rounding(case, models, one, tmp_path / "exact")
@@ -121,6 +95,7 @@ def test_two_processes_train_as_one(
     torch.testing.assert_close(*files, rtol=0, atol=bound)
 
 
+@pytest.mark.slow
 def test_a_base_of_sixteen_bits_is_sharded_beside_weights_in_float32(
     models: Path, sharded: Path, tmp_path: Path
 ) -> None:
@@ -133,6 +108,7 @@ def test_a_base_of_sixteen_bits_is_sharded_beside_weights_in_float32(
     assert (ours - theirs).norm() < 0.1 * theirs.norm()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_sharded_and_in_one_process_again(
     models: Path, sharded: Path, tmp_path: Path
 ) -> None:
@@ -147,6 +123,7 @@ def test_a_run_goes_on_sharded_and_in_one_process_again(
     assert_close(last_state(sharded / "adamw"), one, bound)
 
 
+@pytest.mark.slow
 def test_a_client_that_fails_everywhere_is_left_out(
     models: Path, sharded: Path, tmp_path: Path
 ) -> None:
@@ -159,14 +136,15 @@ def test_a_client_that_fails_everywhere_is_left_out(
 
 
 @pytest.mark.slow
-def test_whatever_a_client_gives_is_its_failure_alone(more_sharded: Path) -> None:
-    state = last_state(more_sharded / "malformed")
+def test_whatever_a_client_gives_is_its_failure_alone(sharded: Path) -> None:
+    state = last_state(sharded / "malformed")
     assert state.failures == {"client-1": len(WAYS)}
     assert state.clients.keys() == {"client-0", "client-2"}
 
 
+@pytest.mark.slow
 def test_both_processes_hold_the_same_in_the_end(sharded: Path) -> None:
-    for case in QUICK:
+    for case in ("adamw", "distilled", "language", "half", "failing"):
         first, second = (
             torch.load(sharded / f"{case}.{rank}.pt", weights_only=True) for rank in (0, 1)
         )

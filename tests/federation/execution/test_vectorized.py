@@ -26,6 +26,7 @@ from tests.federation.execution.agreement import (
 )
 from tests.federation.protocol_methods import SoftPredictions
 from tests.federation.toy import save_toy_model, toy_backbone, toy_data, toy_rows, toy_trainer
+from tests.slow import slow_but
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +56,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    "name", slow_but("accumulated", "clipped by value", "kept moments", "validated", of=SETTINGS)
+)
 def test_settings(name: str, model: Path, tmp_path: Path) -> None:
     settings = {"max_rounds": 1} | SETTINGS[name]
     assert_same_federation(lambda: fedavg(model, warmup_steps=4), data, tmp_path, **settings)
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 9])
+@pytest.mark.parametrize("at_once", slow_but(2, of=[1, 2, 9]))
 def test_any_number_at_once(at_once: int, model: Path, tmp_path: Path) -> None:
     assert_same_federation(lambda: fedavg(model), data, tmp_path, at_once, max_rounds=1)
 
@@ -186,7 +189,9 @@ WAYS = (
 )
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", slow_but("raises", "backward raises", "step raises", "nan", of=WAYS)
+)
 def test_a_client_fails_alone(way: str, model: Path, tmp_path: Path) -> None:
     kind = NotANumber if way == "nan" else type("Failing", (Fails,), {"way": way})
     with pytest.warns(UserWarning, match="'client-1' is left out"):

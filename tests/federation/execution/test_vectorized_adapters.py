@@ -25,6 +25,7 @@ from lit_fed.backbones import Backbone, BitFitConfig, BottleneckConfig, CausalLM
 from tests.federation.execution.agreement import OPTIMIZERS, assert_same_federation, sgd
 from tests.federation.toy import toy_data, toy_rows
 from tests.methods.toy_methods import WORDS, lm_data, lm_rows
+from tests.slow import slow_but
 
 SIZE = {"vocab_size": len(WORDS), "pad_token_id": 0, "eos_token_id": 2, "bos_token_id": 2}
 NARROW = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
@@ -102,6 +103,13 @@ CASES = [
     ("gpt2", "all weights"),
 ]
 
+# one of each kind, and LoRA on each model
+ONE_OF_EACH = [
+    case
+    for n, case in enumerate(CASES)
+    if case[1] == "lora" or case[1] not in {k for _, k in CASES[:n]}
+]
+
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
@@ -156,12 +164,15 @@ def agree(
     assert_same_federation(module, data, root, max_rounds=1)
 
 
-@pytest.mark.parametrize(("model", "kind"), CASES)
+@pytest.mark.parametrize(("model", "kind"), slow_but(*ONE_OF_EACH, of=CASES))
 def test_adapters(model: str, kind: str, folders: dict[str, Path], tmp_path: Path) -> None:
     agree(folders[model], model, kind, sgd, tmp_path, classifies=model == "bert")
 
 
-@pytest.mark.parametrize(("model", "kind"), CASES)
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    slow_but(("llama", "lora"), ("bert", "whole modules"), ("gpt2", "all weights"), of=CASES),
+)
 def test_adapters_by_adamw(model: str, kind: str, folders: dict[str, Path], tmp_path: Path) -> None:
     agree(folders[model], model, kind, OPTIMIZERS["adamw"], tmp_path, classifies=model == "bert")
 
@@ -186,15 +197,19 @@ class StaysNearTheBase(FedAvg):
 
 @pytest.mark.parametrize(
     ("model", "kind"),
-    [
-        ("bert", "lora"),
-        ("bert", "bottleneck"),
-        ("bert", "norms"),
-        ("llama", "ia3"),
+    slow_but(
         ("llama", "whole modules"),
         ("gpt2", "prompt"),
-        ("llama", "prefix"),
-    ],
+        of=[
+            ("bert", "lora"),
+            ("bert", "bottleneck"),
+            ("bert", "norms"),
+            ("llama", "ia3"),
+            ("llama", "whole modules"),
+            ("gpt2", "prompt"),
+            ("llama", "prefix"),
+        ],
+    ),
 )
 def test_the_bare_base(model: str, kind: str, folders: dict[str, Path], tmp_path: Path) -> None:
     method = StaysNearTheBase

@@ -66,7 +66,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], list[int]]:
 @pytest.mark.parametrize(
     ("ratio", "groups"),
     # of four clients in three rounds; the first alone is not counted, the first two together are a trial
-    [(0.97, [1, 1, 2, 4, 4]), (1.05, [1, 1, 2])],
+    [(0.97, [1, 1, 2, 4, 4]), pytest.param(1.05, [1, 1, 2], marks=pytest.mark.slow)],
 )
 def test_the_faster_way_is_taken_and_the_result_is_the_same(
     ratio: float, groups: list[int], clock: Any, model: Path, tmp_path: Path

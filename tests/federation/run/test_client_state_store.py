@@ -16,6 +16,7 @@ from tests.federation.toy import (
     toy_trainer,
     without_times,
 )
+from tests.slow import slow_but
 
 
 def test_a_spilled_payload_is_the_same_and_goes_with_its_file(tmp_path: Path) -> None:
@@ -65,7 +66,7 @@ def test_what_exceeds_the_budget_goes_to_files(tmp_path: Path) -> None:
     assert ClientStateStore(None, tmp_path).kept(kept[0]) is kept[0]
 
 
-@pytest.mark.parametrize("parts", [[3], [1, 3]], ids=["at once", "resumed"])
+@pytest.mark.parametrize("parts", slow_but([1, 3], of=[[3], [1, 3]]), ids=["at once", "resumed"])
 def test_a_run_on_disk_equals_one_in_memory(
     parts: list[int], toy_model: Path, tmp_path: Path
 ) -> None:
@@ -133,7 +134,7 @@ class Where(Callback):
         self.nameless.append(len({line[-2] for line in found if str(self.folder) in line[-2]}))
 
 
-@pytest.mark.parametrize("method", [FedAvg, DDG])
+@pytest.mark.parametrize("method", slow_but(DDG, of=[FedAvg, DDG]))
 def test_uploads_beyond_the_budget_are_in_files_without_names(
     method: type[FederatedModule], toy_model: Path, tmp_path: Path
 ) -> None:

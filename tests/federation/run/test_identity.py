@@ -63,7 +63,7 @@ Module = Callable[[Path], FedAvg]
 
 DIFFERENT: dict[str, tuple[dict[str, Any], dict[str, Any], Module | None, str]] = {
     # what: trainer, data, module, and what is said of it
-    "train": ({}, other_word("train", 0, 160), None, "`data.train` is expected to be 160 rows of"),
+    "train": ({}, other_word("train", 0, 96), None, "`data.train` is expected to be 96 rows of"),
     "validation": ({}, other_word("validation", 1, 40), None, "`data.validation`"),
     "test": ({}, other_word("test", 2, 40), None, "`data.test.test`"),
     "public": ({}, other_word("public", 3, 24), None, "`data.public`"),
@@ -81,7 +81,7 @@ DIFFERENT: dict[str, tuple[dict[str, Any], dict[str, Any], Module | None, str]] 
     ),
     "partitioner": ({}, {"partitioner": IIDPartitioner()}, None, "DirichletPartitioner as in"),
     "alpha": ({}, {"partitioner": DirichletPartitioner(0.9)}, None, "partitioner.alpha"),
-    "clients": ({}, {"num_clients": 3}, None, "160 rows of 3 clients"),
+    "clients": ({}, {"num_clients": 3}, None, "96 rows of 3 clients"),
     "encoding": (
         {},
         {"encoding": ClassificationEncoding(text="text", text_pair="text")},
@@ -281,8 +281,8 @@ def test_the_same_run_has_the_same_identity_whatever_it_was_built_from(
     toy_model: Path, tmp_path: Path
 ) -> None:
     """Another folder, another head and adapter at random, rows that lie otherwise in memory."""
-    rows = toy_rows(160, 0)
-    shuffled = rows.select(list(reversed(range(160)))).select(list(reversed(range(160))))
+    rows = toy_rows(96, 0)
+    shuffled = rows.select(list(reversed(range(96)))).select(list(reversed(range(96))))
 
     def identity(model: Path, seed: int, **data: Any) -> dict[str, Any]:
         torch.manual_seed(seed)

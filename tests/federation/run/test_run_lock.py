@@ -38,6 +38,7 @@ def holder(folder: Path, *more: str) -> subprocess.Popen[str]:
     return child
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_and_told_who_is_there_until_it_is_killed(
     tmp_path: Path,
 ) -> None:

@@ -39,6 +39,7 @@ from tests.methods.toy_methods import (
     save_sober_model,
     save_toy_lm,
 )
+from tests.slow import slow_but
 
 PUBLIC, CLASSES = 24, 2
 
@@ -383,7 +384,7 @@ def test_rows_that_come_again_cost_the_teacher_nothing(model: Path, tmp_path: Pa
     assert counts[0] == counts[1] > 1
 
 
-@pytest.mark.parametrize("kind", ["classifier", "language model"])
+@pytest.mark.parametrize("kind", slow_but("language model", of=["classifier", "language model"]))
 def test_the_cache_changes_nothing(
     kind: str, model: Path, language_model: Path, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from lit_fed.methods.rewriting import NoFilter, Rewriting, SoftTargets
 from tests.federation.execution.agreement import TOLERANCE, adamw, run
 from tests.federation.toy import fast_adamw, toy_backbone, toy_data, toy_trainer, without_times
 from tests.methods.toy_methods import continue_text, lm_data, save_sober_model, save_toy_lm
+from tests.slow import slow_but
 
 
 def slow_adamw(params: Any) -> torch.optim.Optimizer:
@@ -90,7 +91,9 @@ def use_another(backbone: Any) -> None:
         pass
 
 
-@pytest.mark.parametrize("careless", [None, set_adapter_of_peft, activate, use_another])
+@pytest.mark.parametrize(
+    "careless", slow_but(None, activate, of=[None, set_adapter_of_peft, activate, use_another])
+)
 def test_the_frozen_adapter_stays_bit_for_bit(
     careless: Callable[[Any], None] | None, toy_model: Path, tmp_path: Path
 ) -> None:
@@ -256,7 +259,7 @@ def test_a_private_adapter_can_start_every_round_anew(toy_model: Path, tmp_path:
     assert same(values(trainer.act_as_client(index), "private"), watches.seen[-1][3])
 
 
-@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("keep", slow_but(True, of=[False, True]))
 def test_a_run_goes_on_bit_for_bit(keep: bool, toy_model: Path, tmp_path: Path) -> None:
     def method(model: Path) -> FedSDR:
         return fedsdr(

@@ -15,6 +15,7 @@ from lit_fed.aggregation import FedExLoRA, FlexLoRA
 from lit_fed.backbones import CausalLM, SequenceClassifier
 from tests.federation.toy import fast_adamw, toy_data, toy_trainer
 from tests.methods.toy_methods import lm_data, save_toy_lm
+from tests.slow import slow_but
 
 IDS = torch.tensor([[2, 5, 9, 14, 3], [2, 6, 7, 11, 3]])
 CASES: dict[str, dict[str, Any]] = {
@@ -61,7 +62,9 @@ def assert_plain_peft_loads(folder: Path, model: Path, module: FederatedModule) 
     return rank
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", slow_but("plain", "folded", "other ranks of R", "language model", of=CASES)
+)
 def test_both_models_are_exported_for_plain_peft(
     name: str, toy_model: Path, tmp_path: Path
 ) -> None:

@@ -40,6 +40,7 @@ def whole(toy_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return last_state(folder)
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_clients_rewrite_goes_on_bit_for_bit(
     whole: Any, toy_model: Path, tmp_path: Path
 ) -> None:

@@ -36,6 +36,7 @@ from lit_fed.federation import FederationState
 from tests.federation.execution.agreement import adamw, assert_same_federation
 from tests.federation.toy import toy_backbone, toy_data
 from tests.methods.toy_methods import save_sober_model
+from tests.slow import slow_but
 
 RANKS = {"client-1": 2, "client-2": 3}
 RULES: dict[str, Callable[[], Aggregation]] = {
@@ -89,7 +90,7 @@ def test_these_are_all_the_rules() -> None:
     assert rules == set(RULES)
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", slow_but("FedAdam", "FLoRA", "LocalOnly", of=RULES))
 def test_clients_together_train_as_single_ones(name: str, model: Path, tmp_path: Path) -> None:
     """Two rounds; each client has another S, which is frozen where R is trained."""
     together: FederationState = assert_same_federation(

@@ -16,6 +16,7 @@ from lit_fed.backbones import SequenceClassifier
 from lit_fed.perturbations import GaussianNoise, inject
 from tests.federation.execution.agreement import assert_same_federation, sgd
 from tests.federation.toy import save_toy_model, toy_data, toy_rows
+from tests.slow import slow_but
 
 PROMPTS = {
     "prompt": lambda: PromptTuningConfig(num_virtual_tokens=2),
@@ -28,7 +29,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_toy_model(tmp_path_factory.mktemp("toy") / "model", width=16)
 
 
-@pytest.mark.parametrize("kind", PROMPTS)
+@pytest.mark.parametrize("kind", slow_but("prompt", of=PROMPTS))
 def test_clients_together_as_one_after_the_other(kind: str, model: Path, tmp_path: Path) -> None:
     def module() -> MSI:
         seed_everything(0, verbose=False)

@@ -31,6 +31,7 @@ from tests.federation.toy import save_toy_model, toy_backbone, toy_data, toy_tra
 from tests.methods.rewriting.rewriting_cases import HINT, fedavg, fedsd, fit, rewriting
 from tests.methods.toy_chats import chat_rows, save_chat_lm
 from tests.methods.toy_methods import continue_text, lm_data, lm_rows, save_toy_lm
+from tests.slow import slow_but
 
 
 @pytest.fixture(scope="module")
@@ -206,8 +207,6 @@ def notes(model: Path, **settings: Any) -> FederatedModule:
 
 
 def test_all_rewrite_again_by_the_global_model_of_that_moment(model: Path, tmp_path: Path) -> None:
-    module = notes(model, refresh_every=2)
-    fit(module, tmp_path / "whole", max_rounds=1)
     fit(module := notes(model, refresh_every=2), tmp_path / "four", max_rounds=4)
     made = module.rewriting.made
     assert [(number, who) for number, who, _ in made] == [
@@ -253,7 +252,7 @@ def test_without_a_rewriting_nothing_is_prepared(model: Path, tmp_path: Path) ->
     assert all(one.prepared is None for one in trainer.federation.clients.values())
 
 
-@pytest.mark.parametrize("method", [FedProx, DDG])
+@pytest.mark.parametrize("method", slow_but(DDG, of=[FedProx, DDG]))
 def test_other_methods_have_it_as_well(
     method: type[FederatedModule], model: Path, tmp_path: Path
 ) -> None:

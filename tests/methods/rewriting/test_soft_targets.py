@@ -16,6 +16,7 @@ from lit_fed.methods.averaging import REWRITING
 from lit_fed.methods.rewriting import SoftTargets
 from tests.federation.toy import toy_backbone, toy_data, toy_trainer
 from tests.methods.toy_methods import classify
+from tests.slow import slow_but
 
 
 def fit(module: FederatedModule, run: Path, **settings: Any) -> Any:
@@ -64,7 +65,9 @@ def test_without_the_models_part_they_are_the_labels(toy_model: Path, tmp_path: 
         torch.testing.assert_close(ours.tensors[name], value, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", [FedProx, DDG, MSI, DDGMSI, SCAFFOLD])
+@pytest.mark.parametrize(
+    "method", slow_but(DDGMSI, SCAFFOLD, of=[FedProx, DDG, MSI, DDGMSI, SCAFFOLD])
+)
 def test_every_method_trains_on_them(
     method: type[FederatedModule], toy_model: Path, tmp_path: Path
 ) -> None:

@@ -42,6 +42,7 @@ from tests.methods.plain_loop import (
     under_names_of_payloads,
 )
 from tests.methods.toy_methods import save_sober_model
+from tests.slow import slow_but
 
 RATE, DECAY, WARMUP, SERVER_RATE = 0.2, 0.03, 7, 0.8
 
@@ -58,7 +59,7 @@ def sgd(params: Any) -> torch.optim.Optimizer:
 # ---------------------------------------------------------------- the paper's algorithm
 
 
-@pytest.mark.parametrize("weights", ["uniform", "size"])
+@pytest.mark.parametrize("weights", slow_but("size", of=["uniform", "size"]))
 def test_three_rounds_are_those_of_a_plain_loop(weights: Any, model: Path, tmp_path: Path) -> None:
     """Two of four unequal clients a round, a warm-up over a client's own steps, weight decay, a server's rate."""
     rule = FedAvgM(momentum=0.0, lr=SERVER_RATE, weights=weights)
@@ -164,7 +165,7 @@ def distance_from_the_optimum(
     return float(torch.cat([square.flatten() for square in squares]).mean().sqrt())
 
 
-@pytest.mark.parametrize("weights", ["uniform", "size"])
+@pytest.mark.parametrize("weights", slow_but("size", of=["uniform", "size"]))
 def test_it_converges_to_the_optimum_from_which_others_drift(weights: Any, model: Path) -> None:
     ours = distance_from_the_optimum(SCAFFOLD, weights, model)
     assert ours < 1e-3
@@ -206,7 +207,7 @@ def test_a_federation_resumes_bit_for_bit(model: Path, tmp_path: Path) -> None:
     assert resumed.ledger == whole.ledger
 
 
-@pytest.mark.parametrize("rule", [None, FedSALoRA, RoLoRA])
+@pytest.mark.parametrize("rule", slow_but(None, FedSALoRA, of=[None, FedSALoRA, RoLoRA]))
 def test_vectorized_clients_give_what_single_ones_do(rule: Any, tmp_path: Path) -> None:
     folder = save_toy_model(tmp_path / "model", width=16)
 

@@ -139,7 +139,9 @@ def test_each_fault_costs_a_vote_in_this_round_and_is_counted(sober: Path, tmp_p
 
 
 @pytest.mark.parametrize(
-    "fault", [says_nothing, fails_with(503), floods], ids=["silent", "503", "floods"]
+    "fault",
+    [pytest.param(says_nothing, marks=pytest.mark.slow), fails_with(503), floods],
+    ids=["silent", "503", "floods"],
 )
 def test_an_endpoint_that_never_answers_leaves_the_others(
     fault: Fault, sober: Path, tmp_path: Path

@@ -85,10 +85,10 @@ def test_permuted_labels_are_mapped_by_their_names(
     (batch,) = batches(student, 1)
     teacher = FrozenTeacher(backbone)
     teacher.attach(student)
-    assert torch.equal(teacher(batch).logits, backbone(batch).logits[:, [1, 0]])
+    torch.testing.assert_close(teacher(batch).logits, backbone(batch).logits[:, [1, 0]])
     named = FrozenTeacher(backbone, labels=["good", "bad"])
     named.attach(toy_backbone(student_model))
-    assert torch.equal(named(batch).logits, backbone(batch).logits)
+    torch.testing.assert_close(named(batch).logits, backbone(batch).logits)
 
 
 def test_what_it_cannot_teach_is_refused_by_name(
@@ -170,7 +170,7 @@ def test_every_prediction_passes_the_transform(
 
     module.teacher.transform = double
     for _ in range(2):  # also what comes from the cache, and only once each
-        assert torch.equal(module.teacher(batch).logits, 2 * plain.logits)
+        torch.testing.assert_close(module.teacher(batch).logits, 2 * plain.logits)
     assert [index.tolist() for index in seen] == [batch["index"].tolist()] * 2
     module.teacher.transform = None
-    assert torch.equal(module.teacher(batch).logits, plain.logits)
+    torch.testing.assert_close(module.teacher(batch).logits, plain.logits)

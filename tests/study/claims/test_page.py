@@ -161,6 +161,7 @@ def test_a_file_of_records_says_what_its_runs_say(root: Path, tmp_path: Path) ->
     assert page({"By hand": tmp_path / "records.jsonl"}) == page({"By hand": root})
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_page_and_names_what_is_missing(root: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lit_fed.study", "claims", "--config=studies/zou2024/claims"]
     roots = json.dumps({"By hand": str(root)})
