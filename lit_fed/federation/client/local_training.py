@@ -253,6 +253,18 @@ class LocalTraining:
             return rows
         return rows.select(range(min(len(rows), self.settings.fast_dev_run * self.data.batch_size)))
 
+    def stage_rows(self, rows: Dataset, stage: str) -> Dataset:
+        """The rows of a stage, which the method's teachers get to read as well.
+
+        Args:
+            rows: The client's rows.
+            stage: The name of the stage, which has started.
+        """
+        rows = self.module.local_data(rows, stage)
+        for teacher in teachers_of(self.module):
+            teacher.read(self.data, rows)
+        return rows
+
     def _private_state(self) -> Payload:
         """What the method keeps of the client, which the client has to be able to take back."""
         module = self.module
@@ -282,7 +294,7 @@ class LocalTraining:
         module, events, timers = self.module, self.events, self.module.timers
         module.stage = stage
         module.start_stage(stage.name)
-        rows = module.local_data(rows, stage.name)
+        rows = self.stage_rows(rows, stage.name)
         plain, schedule = configured(module.configure_optimizers())
         self.resident.require_own(plain)
         load_optimizer_tensors(plain, stage.name, module, moments)
@@ -436,9 +448,16 @@ class LocalTraining:
             with gradient(number):
                 backward(loss, **again)
 
-    def gradients(self, loss: Tensor) -> list[Tensor]:
-        """The gradients of a loss by what the client trains, beside those that :meth:`backward` adds up."""
-        return gradients(loss, [p for p in self.module.parameters() if p.requires_grad])
+    def gradients(self, loss: Tensor, by: Sequence[Tensor] | None = None) -> list[Tensor]:
+        """The gradients of a loss beside those that :meth:`backward` adds up.
+
+        Args:
+            loss: A scalar.
+            by: Leaves of its graph. None: what the client trains.
+        """
+        if by is None:
+            by = [p for p in self.module.parameters() if p.requires_grad]
+        return gradients(loss, by)
 
     def update(self, optimizer: Any) -> None:
         """Let an optimizer change the client's parameters."""

@@ -10,6 +10,7 @@ from lit_fed.lazy_names import lazy_names
 if TYPE_CHECKING:
     from lit_fed.methods.teachers.adapter_teacher import AdapterTeacher
     from lit_fed.methods.teachers.frozen_teacher import FrozenTeacher, fit_projector
+    from lit_fed.methods.teachers.own_rows import OwnRows
     from lit_fed.methods.teachers.row_cache import RowCache
     from lit_fed.methods.teachers.teacher import Teacher, Transform, silent, teachers_of
 else:
@@ -18,6 +19,7 @@ else:
 __all__ = [
     "AdapterTeacher",
     "FrozenTeacher",
+    "OwnRows",
     "RowCache",
     "Teacher",
     "Transform",
