@@ -9,6 +9,7 @@ from lit_fed.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from lit_fed.methods.teachers.adapter_teacher import AdapterTeacher
+    from lit_fed.methods.teachers.fine_tuned_teacher import FineTunedTeacher
     from lit_fed.methods.teachers.frozen_teacher import FrozenTeacher, fit_projector
     from lit_fed.methods.teachers.own_rows import OwnRows
     from lit_fed.methods.teachers.row_cache import RowCache
@@ -18,6 +19,7 @@ else:
 
 __all__ = [
     "AdapterTeacher",
+    "FineTunedTeacher",
     "FrozenTeacher",
     "OwnRows",
     "RowCache",
