@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
@@ -74,7 +74,7 @@ class FineTunedTeacher(FrozenTeacher):
         self.seed = require_at_least("model.teacher.seed", seed, 0)
         built = {name: p.detach().clone() for name, p in learns.items()}
         # in a function, which stays the same where a module is copied for each of several clients
-        self._built = lambda: built
+        self._built: Callable[[], dict[str, Tensor]] = lambda: built
 
     def attach(self, student: Backbone) -> None:
         """Take the student's names of labels, and compare; see :class:`~lit_fed.methods.teachers.FrozenTeacher`."""
@@ -116,8 +116,9 @@ class FineTunedTeacher(FrozenTeacher):
             )
             steps = self.epochs * len(loader)
             schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1 / steps, steps)
+            sampler: Any = loader.sampler
             for epoch in range(self.epochs):
-                loader.sampler.set_epoch(epoch)  # type: ignore[union-attr]  # ours has one
+                sampler.set_epoch(epoch)
                 for batch in loader:
                     optimizer.zero_grad()
                     self._loss(move_data_to_device(batch, module.device))[0].backward()

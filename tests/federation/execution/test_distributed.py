@@ -27,6 +27,7 @@ from tests.federation.execution.federation_cases import (
     metered,
     plain,
     private,
+    taught,
     too_few,
     two_models,
     vectorized,
@@ -121,6 +122,15 @@ def test_clients_of_different_models_exchange_answers(
     assert [max(t.shape[-1] for t in state.values()) for state in states] == [32, 16]
     assert set(one.broadcast.strings["answers"]) == {"good", "bad"}
     assert_same_state(last_state(two_processes / "two_models"), one)
+
+
+def test_a_teacher_is_the_same_in_two_processes(
+    toy_model: Path, two_processes: Path, tmp_path: Path
+) -> None:
+    taught(toy_model, tmp_path / "one")
+    one = last_state(tmp_path / "one")
+    assert one.history[-1]["clients/train/distill/mean"] > 0
+    assert_same_state(last_state(two_processes / "taught"), one)
 
 
 def test_a_consensus_is_the_same_in_two_processes(
