@@ -18,7 +18,7 @@ from lit_fed.atomic_files import write_file
 from lit_fed.callbacks.byte_size import byte_size
 from lit_fed.callbacks.client_metrics import LOWER_IS_BETTER, worst_clients
 from lit_fed.callbacks.federated_callback import FederatedCallback
-from lit_fed.federation.client.private_training import epsilon_of
+from lit_fed.federation.client.private_training import delta_of, epsilon_of
 from lit_fed.federation.run.checkpoint import best_round, last_checkpoint
 from lit_fed.machine import machine
 
@@ -106,6 +106,9 @@ def _privacy(trainer: FederationView) -> dict[str, Any] | None:
         for name, value in trainer.identity.items()
         if name.startswith(_PRIVACY)
     }
+    deltas = [held for _, client in clients if (held := delta_of(client.privacy)) is not None]
+    if deltas:  # those that the accounts are of, where the setting leaves them open
+        settings["delta"] = max(deltas)
     return {**settings, "most": max(spent.values()), "epsilon": spent}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, NoneType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
@@ -72,6 +72,7 @@ class FederatedModule(LightningModule):
         has_global_model: Whether the broadcast makes a model of its own. Where it does not, clients'
             models are evaluated instead.
         needs_client_validation: Whether the method takes what clients are validated with in every round.
+        needs_privacy: Whether clients may only train with ``trainer.privacy``.
         has_client_models: Whether clients have models of their own beside the global one, which evaluations report
             and exports write as well.
         stages: The parts of a client's local training in their order, each with its own rows, optimizer,
@@ -91,6 +92,7 @@ class FederatedModule(LightningModule):
     has_global_model: bool = True
     needs_client_validation: bool = False
     has_client_models: bool = False
+    needs_privacy: ClassVar[bool] = False
     stages: tuple[Stage, ...] = (Stage("train"),)
 
     def __init__(
@@ -123,7 +125,7 @@ class FederatedModule(LightningModule):
         self.client: Client | None = None
         self.prepared = Payload()
         self.gradient_clipper: Callable[[Any, float | None, str | None], None] | None = None
-        self.gradient_taker: Callable[[Tensor], list[Tensor]] | None = None
+        self.gradient_taker: Callable[[Tensor, Sequence[Tensor] | None], list[Tensor]] | None = None
         self.term_listener: (
             Callable[[FederatedModule, Tensor, Mapping[str, Tensor]], None] | None
         ) = None
@@ -529,17 +531,20 @@ class FederatedModule(LightningModule):
         """Every how many of its own steps a client has a term, by the term's name. Default: all in every step."""
         return {}
 
-    def loss_gradients(self, loss: Tensor) -> list[Tensor]:
-        """The gradients of a loss by the parameters that train and that it depends on.
+    def loss_gradients(self, loss: Tensor, by: Sequence[Tensor] | None = None) -> list[Tensor]:
+        """The gradients of a loss by the parameters that train and that it depends on, or by other leaves.
 
         No parameter's ``grad`` changes, and the graph is kept for the backward pass.
 
         Args:
             loss: A scalar with a graph, such as one term of :meth:`total_loss`.
+            by: Leaves of its graph, such as a perturbation of this step. None: the parameters.
         """
         if self.gradient_taker is not None:
-            return self.gradient_taker(loss)
-        return gradients(loss, [p for p in self.parameters() if p.requires_grad])
+            return self.gradient_taker(loss, by)
+        if by is None:
+            by = [p for p in self.parameters() if p.requires_grad]
+        return gradients(loss, by)
 
     def validation_step(
         self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0

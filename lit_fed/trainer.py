@@ -54,6 +54,7 @@ from lit_fed.federation.validation import (
     check_privacy,
     check_private_rows,
     check_settings,
+    require_privacy,
 )
 from lit_fed.limits import require_folder_name, require_instance, require_path
 from lit_fed.module import FederatedModule
@@ -570,6 +571,8 @@ class FederatedTrainer(LightningCompatibility):
             model.check_scaled()
         if self.privacy is not None:
             check_privacy(self.privacy, vars(self), fabric, model)
+        elif stage == "fit":
+            require_privacy(model)
         self._take_callbacks(model)
         datamodule.setup(stage)
         datamodule.check(model.backbones)

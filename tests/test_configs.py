@@ -137,6 +137,8 @@ def instruction_files(folder: Path) -> None:
 
 def test_there_are_configurations() -> None:
     assert "lora_fedavg.yaml" in NAMES
+    methods = ["adversarial_distillation", "distillation", "dp_distillation"]
+    assert [f"{name}.yaml" for name in methods] == [n for n in NAMES if "distillation" in n]
     instructions = ["alpaca", "chats", "dolly_clients", "embedded_instructions"]
     names = [*instructions, "embedded_tasks", "sst2", "sst2_trec", "tatoeba"]
     assert [f"data/{name}.yaml" for name in names] == OVERLAY_NAMES
@@ -182,6 +184,8 @@ def test_runs_at_its_smallest_size(
         smaller.append(f"--model.backbone.model={model}")
     if "fedsd" in path.stem:
         smaller.append("--data.train.init_args.size=60")
+    if "distillation" in path.stem:
+        smaller += ["--data.public_size=60", "--model.teacher.init_args.epochs=1"]
     if path.parent.name == "gpu":
         smaller += instructions_and_a_processor(tmp_path)
     main(["fit", "--config", str(path), *smaller, "--trainer.enable_progress_bar=false"])

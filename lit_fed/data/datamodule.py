@@ -352,6 +352,11 @@ class FederatedDataModule(LightningDataModule):
         return rows_of_tasks(rows, [task])
 
     @property
+    def pooled(self) -> Dataset:
+        """All clients' rows together, as a stock Trainer trains on them."""
+        return self._ready().pooled
+
+    @property
     def validation(self) -> Dataset | None:
         """The server's validation rows, if there are any."""
         self._ready()
@@ -414,16 +419,7 @@ class FederatedDataModule(LightningDataModule):
         Raises:
             ValueError: If there are no rows, or they cannot be encoded.
         """
-        self._ready()
-        if not len(rows):
-            raise ValueError(
-                "`rows` of dataloader are expected to be one or more, but there are none"
-            )
-        features = self._cache.get(rows, tokenizer)
-        if packing and self.encoding.packing:
-            features = self._in_sequences(features)
-        features.pad_to_multiple_of = self.pad_to_multiple_of or 1
-        features.padding_side = tokenizer.padding_side
+        features = self.features(rows, tokenizer, packing)
         size = batch_size or (self.eval_batch_size if seed is None else self.batch_size)
         sampler = None
         if seed is not None:
@@ -437,6 +433,31 @@ class FederatedDataModule(LightningDataModule):
             # Without one, each iteration would draw from the global random state.
             generator=torch.Generator().manual_seed(seed or 0),
         )
+
+    def features(
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, packing: bool = False
+    ) -> Features:
+        """Rows, tokenised once and kept.
+
+        Args:
+            rows: The rows, at least one.
+            tokenizer: The tokenizer.
+            packing: As for :meth:`dataloader`.
+
+        Raises:
+            ValueError: If there are no rows, or they cannot be encoded.
+        """
+        self._ready()
+        if not len(rows):
+            raise ValueError(
+                "`rows` of dataloader are expected to be one or more, but there are none"
+            )
+        features = self._cache.get(rows, tokenizer)
+        if packing and self.encoding.packing:
+            features = self._in_sequences(features)
+        features.pad_to_multiple_of = self.pad_to_multiple_of or 1
+        features.padding_side = tokenizer.padding_side
+        return features
 
     def encodable(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[bool]:
         """Which rows can be encoded and have something to learn; where all can, they are kept as by :meth:`dataloader`.
@@ -591,7 +612,7 @@ class FederatedDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """All clients' rows together, for a stock Trainer."""
         self.check(self._stock_readers())
-        return self.dataloader(self._ready().pooled, self._tokenizer(), self._seed, packing=True)
+        return self.dataloader(self.pooled, self._tokenizer(), self._seed, packing=True)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """The validation rows, for a stock Trainer."""

@@ -129,6 +129,22 @@ def check_privacy(
     module.check_private()
 
 
+def require_privacy(module: FederatedModule) -> None:
+    """Say that a method that has to train with privacy is to train without.
+
+    Args:
+        module: The method.
+
+    Raises:
+        ValueError: If it has to.
+    """
+    if module.needs_privacy:
+        raise ValueError(
+            f"`trainer.privacy` is expected to be a lit_fed.privacy.DPSGD with {type(module).__name__}, which trains "
+            "with privacy alone, but got null"
+        )
+
+
 def check_private_rows(privacy: DPSGD, data: FederatedDataModule) -> None:
     """Check that clients' rows can be drawn one by one, and that δ is small enough for them.
 

@@ -1,4 +1,4 @@
-"""Federated methods: nine of them, and in folders the parts that they have.
+"""Federated methods: twelve of them, and in folders the parts that they have.
 
 A method knows its paper, never the round loop; methods do not inherit from one another.
 """
@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from lit_fed.methods.averaging import AveragingMixin
     from lit_fed.methods.ddg import DDG
     from lit_fed.methods.ddg_msi import DDGMSI
+    from lit_fed.methods.distillation import (
+        AdversarialDistillation,
+        Distillation,
+        DPDistillation,
+    )
     from lit_fed.methods.fedavg import FedAvg
     from lit_fed.methods.fedprox import FedProx
     from lit_fed.methods.fedsd import FedSD, FedSDR
@@ -25,7 +30,10 @@ __all__ = [
     "DDGMSI",
     "MSI",
     "SCAFFOLD",
+    "AdversarialDistillation",
     "AveragingMixin",
+    "DPDistillation",
+    "Distillation",
     "FedAvg",
     "FedProx",
     "FedSD",

@@ -104,6 +104,8 @@ class DDGMSI(
         if stage == "fit":
             refuse_packing(self, self.lambda_align)
             self.teacher.forget()
+            if self.teacher.attached:
+                self.teacher.setup(self)
             if self._trainer is None:
                 self.consensus.check(self, self.aggregation)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import warnings
 from functools import lru_cache
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 from torch import nn
 
 from lit_fed.limits import require_positive
 from lit_fed.privacy.account import PrivacyAccount, require_opacus
+
+_DELTA: Final = 1e-5
+"""δ of clients that have not so many rows that it would be too large."""
 
 
 class DPSGD:
@@ -58,7 +61,7 @@ class DPSGD:
         target_epsilon: ε that a client may have spent when it has taken part in all rounds. σ is computed for it in the
             client's first round, of its rows, the steps of a round and `trainer.max_rounds`. A client whose next steps
             would exceed it is left out of the round. None: `noise_multiplier` is given.
-        delta: δ, below one over the number of a client's rows.
+        delta: δ, below one over the number of a client's rows. None: min(1e-5, 1/n) of a client of n rows.
         accountant: How ε is computed; see :class:`~lit_fed.privacy.PrivacyAccount`.
         secure_mode: Whether rows and noise are drawn anew in every run, with noise that also hides its rounding; a
             run can then not be repeated.
@@ -81,7 +84,7 @@ class DPSGD:
         max_grad_norm: float = 1.0,
         noise_multiplier: float | None = None,
         target_epsilon: float | None = None,
-        delta: float = 1e-5,
+        delta: float | None = None,
         accountant: Literal["rdp", "prv"] = "rdp",
         secure_mode: bool = False,
     ) -> None:
@@ -97,7 +100,7 @@ class DPSGD:
         ):
             if value is not None:
                 require_positive(f"trainer.privacy.{name}", value)
-        if not 0 < delta < 1:
+        if delta is not None and not 0 < delta < 1:
             raise ValueError(
                 f"`trainer.privacy.delta` is expected to be between 0 and 1, but got {delta!r}"
             )
@@ -112,16 +115,34 @@ class DPSGD:
         self.accountant = accountant
         self.secure_mode = secure_mode
 
-    def account(self) -> PrivacyAccount:
-        """A client's account before its first step."""
-        return PrivacyAccount(self.delta, self.accountant)
+    def delta_of(self, rows: int) -> float:
+        """δ of a client.
 
-    def noise(self, sample_rate: float, steps: int) -> float:
+        Args:
+            rows: n, how many rows it has.
+
+        Example:
+            >>> privacy = DPSGD(noise_multiplier=1.0)
+            >>> privacy.delta_of(500), privacy.delta_of(400_000)
+            (1e-05, 2.5e-06)
+        """
+        return min(_DELTA, 1 / max(rows, 1)) if self.delta is None else self.delta
+
+    def account(self, rows: int = 1) -> PrivacyAccount:
+        """A client's account before its first step.
+
+        Args:
+            rows: How many rows it has.
+        """
+        return PrivacyAccount(self.delta_of(rows), self.accountant)
+
+    def noise(self, sample_rate: float, steps: int, rows: int = 1) -> float:
         """σ of a client.
 
         Args:
             sample_rate: q.
             steps: Its steps in all rounds.
+            rows: How many rows it has.
 
         Raises:
             ValueError: If no noise is enough for the target.
@@ -130,7 +151,8 @@ class DPSGD:
             return self.noise_multiplier
         if self.target_epsilon is None:
             raise ValueError("`trainer.privacy.target_epsilon` is expected to be a number")
-        return _noise(self.target_epsilon, self.delta, sample_rate, steps, self.accountant)
+        delta = self.delta_of(rows)
+        return _noise(self.target_epsilon, delta, sample_rate, steps, self.accountant)
 
     def check_model(self, module: nn.Module) -> None:
         """Say before training what of a model keeps the gradients of rows from being told apart.
@@ -163,7 +185,7 @@ class DPSGD:
         Raises:
             ValueError: If δ is not below one over their number.
         """
-        if rows and self.delta >= 1 / rows:
+        if rows and self.delta is not None and self.delta >= 1 / rows:
             raise ValueError(
                 f"`trainer.privacy.delta` is expected to be below one over the number of a client's rows, {rows:,} of "
                 f"{client!r}, but got {self.delta!r}"

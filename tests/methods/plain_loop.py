@@ -50,12 +50,24 @@ def under_names_of_payloads(values: Mapping[str, Tensor]) -> Values:
     }
 
 
+def logits(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    found: Tensor = model(
+        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+    ).logits
+    return found
+
+
+def cross_entropy(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    return F.cross_entropy(logits(model, batch), batch["labels"])
+
+
 def local_sgd(
     model: nn.Module,
     start: Values,
     batches: list[dict[str, Tensor]],
     rate: Callable[[int], float],
     change: Callable[[str, Tensor, Tensor], Tensor],
+    loss: Callable[[nn.Module, dict[str, Tensor]], Tensor] = cross_entropy,
 ) -> tuple[Values, float]:
     """A client's steps.
 
@@ -65,6 +77,7 @@ def local_sgd(
         batches: One a step.
         rate: The learning rate of each step, from 0.
         change: Of a parameter's name, its value and its gradient what it follows instead of this.
+        loss: Of the model and a batch.
 
     Returns:
         The values it ends with, and the sum of its learning rates.
@@ -75,9 +88,7 @@ def local_sgd(
         own[name].data = value.clone()
     total = 0.0
     for step, batch in enumerate(batches):
-        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        loss = F.cross_entropy(model(**inputs).logits, batch["labels"])
-        gradients = torch.autograd.grad(loss, list(own.values()))
+        gradients = torch.autograd.grad(loss(model, batch), list(own.values()))
         for (name, parameter), gradient in zip(own.items(), gradients, strict=True):
             parameter.data -= rate(step) * change(name, parameter.data, gradient)
         total += rate(step)

@@ -261,6 +261,18 @@ class LocalTraining:
         due = (client.round + 1) % settings.check_val_every_n_rounds == 0
         return due or module.has_global_model or module.needs_client_validation
 
+    def stage_rows(self, rows: Dataset, stage: str) -> Dataset:
+        """The rows of a stage, which the method's teachers get to read as well.
+
+        Args:
+            rows: The client's rows.
+            stage: The name of the stage, which has started.
+        """
+        rows = self.module.local_data(rows, stage)
+        for teacher in teachers_of(self.module):
+            teacher.read(self.data, rows)
+        return rows
+
     def _private_state(self) -> Payload:
         """What the method keeps of the client, which the client has to be able to take back."""
         module = self.module
@@ -290,7 +302,7 @@ class LocalTraining:
         module, events, timers = self.module, self.events, self.module.timers
         module.stage = stage
         module.start_stage(stage.name)
-        rows = module.local_data(rows, stage.name)
+        rows = self.stage_rows(rows, stage.name)
         plain, schedule = configured(module.configure_optimizers())
         self.resident.require_own(plain)
         load_optimizer_tensors(plain, stage.name, module, moments)
@@ -444,9 +456,16 @@ class LocalTraining:
             with gradient(number):
                 backward(loss, **again)
 
-    def gradients(self, loss: Tensor) -> list[Tensor]:
-        """The gradients of a loss by what the client trains, beside those that :meth:`backward` adds up."""
-        return gradients(loss, [p for p in self.module.parameters() if p.requires_grad])
+    def gradients(self, loss: Tensor, by: Sequence[Tensor] | None = None) -> list[Tensor]:
+        """The gradients of a loss beside those that :meth:`backward` adds up.
+
+        Args:
+            loss: A scalar.
+            by: Leaves of its graph. None: what the client trains.
+        """
+        if by is None:
+            by = [p for p in self.module.parameters() if p.requires_grad]
+        return gradients(loss, by)
 
     def update(self, optimizer: Any) -> None:
         """Let an optimizer change the client's parameters."""

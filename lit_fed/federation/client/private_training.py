@@ -33,6 +33,7 @@ EPSILON: Final = "privacy/epsilon"
 
 _NOISE: Final = "noise_multiplier"
 _EPSILON: Final = "epsilon"
+_DELTA: Final = "delta"
 _ROWS, _GRADIENTS = 1, 2  # what is drawn
 
 
@@ -50,13 +51,15 @@ class PrivateTraining(LocalTraining):
         self.privacy = privacy
         self._account: PrivacyAccount = privacy.account()
         self._sigma: float | None = None
+        self._held = 1
         self._rate = self._expected = 1.0
         self._generator = torch.Generator()
         self._gradient: PrivateGradient | None = None
         self._taken: LocalBatch | None = None
 
     def _run(self, client: Client, broadcast: Payload, before: ClientState) -> Finished:
-        self._account = self.privacy.account()
+        self._held = len(self.data.client_data(client.id).rows)
+        self._account = self.privacy.account(self._held)
         self._account.load_state(before.privacy)
         given = self.privacy.noise_multiplier
         kept = before.privacy.tensors.get(_NOISE) if given is None else None
@@ -64,7 +67,7 @@ class PrivateTraining(LocalTraining):
         self._sigma = given if kept is None else float(kept)
         finished = super()._run(client, broadcast, before)
         spent = self._account.epsilon()
-        numbers = {_EPSILON: spent}
+        numbers = {_EPSILON: spent, _DELTA: self._account.delta}
         if self._sigma is not None and self.privacy.noise_multiplier is None:
             numbers[_NOISE] = self._sigma
         state = {n: torch.tensor(value, dtype=torch.float64) for n, value in numbers.items()}
@@ -103,7 +106,8 @@ class PrivateTraining(LocalTraining):
         steps = _steps(stage, self.settings, per_pass)
         if self._sigma is None:
             every = sum(_steps(one, self.settings, per_pass) for one in self.module.stages)
-            self._sigma = self.privacy.noise(self._rate, every * self.settings.max_rounds)
+            steps_in_all = every * self.settings.max_rounds
+            self._sigma = self.privacy.noise(self._rate, steps_in_all, self._held)
         self._require_within(client, steps)
         seed, place = self.settings.seed, (client.round, client.index, number)
         device = self.fabric.device
@@ -208,7 +212,7 @@ class PrivateTraining(LocalTraining):
         )
         return self._gradient
 
-    def gradients(self, loss: Tensor) -> list[Tensor]:
+    def gradients(self, loss: Tensor, by: Sequence[Tensor] | None = None) -> list[Tensor]:
         """Refused.
 
         Raises:
@@ -275,3 +279,17 @@ def epsilon_of(privacy: Payload) -> float:
     """
     spent = privacy.tensors.get(_EPSILON)
     return 0.0 if spent is None else float(spent)
+
+
+def delta_of(privacy: Payload) -> float | None:
+    """δ of the ε that a client has spent; None where that is not known, as of checkpoints from before it was kept.
+
+    Args:
+        privacy: The account, as for :func:`epsilon_of`.
+
+    Example:
+        >>> print(delta_of(Payload()))
+        None
+    """
+    held = privacy.tensors.get(_DELTA)
+    return None if held is None else float(held)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lit_fed.client import Client
@@ -72,6 +72,11 @@ class ResidentModule:
         bad = {id(t) for t in self._live if t.is_floating_point() and not _is_finite(t)}
         named = (*self.module.named_parameters(), *self.module.named_buffers())
         return next((name for name, tensor in named if id(tensor) in bad), None)
+
+    def can_change(self, part: nn.Module) -> bool:
+        """Whether training can change any tensor of a part of the module; not of a frozen teacher's model."""
+        live = {id(tensor) for tensor in self._live}
+        return any(id(tensor) in live for tensor in (*part.parameters(), *part.buffers()))
 
     def require_own(self, optimizer: Optimizer) -> None:
         """Check that an optimizer moves nothing of what all clients share: no copy of it is kept.

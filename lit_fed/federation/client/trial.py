@@ -43,7 +43,7 @@ def trial(
     taken: list[dict[str, Tensor]] = []
     for stage in module.stages[:1]:
         module.start_stage(stage.name)
-        rows = module.local_data(training.trained_rows(client, client.task), stage.name)
+        rows = training.stage_rows(training.trained_rows(client, client.task), stage.name)
         every = local_batches(
             training.data, module.tokenizer, training.settings, client, rows, 0, stage
         )

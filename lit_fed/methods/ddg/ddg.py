@@ -135,6 +135,8 @@ class DDG(KLDistillMixin, AlignmentMixin, AggregateKLMixin, AveragingMixin):
         if stage == "fit":
             refuse_packing(self, self.lambda_align)
             self.teacher.forget()
+            if self.teacher.attached:
+                self.teacher.setup(self)
             if self._trainer is None:
                 self.consensus.check(self, self.aggregation)
 

@@ -9,7 +9,9 @@ from lit_fed.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from lit_fed.methods.teachers.adapter_teacher import AdapterTeacher
+    from lit_fed.methods.teachers.fine_tuned_teacher import FineTunedTeacher
     from lit_fed.methods.teachers.frozen_teacher import FrozenTeacher, fit_projector
+    from lit_fed.methods.teachers.own_rows import OwnRows
     from lit_fed.methods.teachers.row_cache import RowCache
     from lit_fed.methods.teachers.teacher import Teacher, Transform, silent, teachers_of
 else:
@@ -17,7 +19,9 @@ else:
 
 __all__ = [
     "AdapterTeacher",
+    "FineTunedTeacher",
     "FrozenTeacher",
+    "OwnRows",
     "RowCache",
     "Teacher",
     "Transform",

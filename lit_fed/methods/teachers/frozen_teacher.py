@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +12,21 @@ from torch import Tensor, nn
 from lit_fed import losses
 from lit_fed.backbones import Backbone, CausalLM, Prediction
 from lit_fed.losses import mean_pool
+from lit_fed.methods.teachers.own_rows import OwnRows
 from lit_fed.methods.teachers.teacher import Teacher, silent
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from lit_fed.data import FederatedDataModule
 
 
 class FrozenTeacher(Teacher, nn.Module):
     """Another model, larger or smaller than the student, which never trains and is never exchanged.
 
-    It reads the student's batches, so it has to have the student's tokenizer. A classifier's labels
-    have to be the student's by name; their order may differ.
+    A classifier may be of another width, family and tokenizer: where its tokenizer is another one, it reads the texts
+    of the same rows by its own. Its labels have to be the student's by name; their order may differ. A language model
+    predicts tokens, so it has to have the student's tokenizer.
 
     Args:
         backbone: The teacher's model, which is frozen here.
@@ -45,6 +52,9 @@ class FrozenTeacher(Teacher, nn.Module):
         # method's own, which trains and stays with the client.
         self._projector = () if projector is None else (projector.requires_grad_(False).eval(),)
         self._order: list[int] | None = None
+        self._reads_itself = False
+        self._rows: OwnRows | None = None
+        self._public: OwnRows | None = None
 
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode, whatever the method does."""
@@ -54,7 +64,7 @@ class FrozenTeacher(Teacher, nn.Module):
         """Compare tokenizers and labels with the student's.
 
         Raises:
-            ValueError: If the teacher reads or predicts something else than the student.
+            ValueError: If the teacher predicts something else than the student.
         """
         super().attach(student)
         teacher = self.backbone
@@ -63,13 +73,14 @@ class FrozenTeacher(Teacher, nn.Module):
                 f"`model.teacher.backbone` is expected to predict what the student, a "
                 f"{type(student).__name__}, predicts, but is a {type(teacher).__name__}"
             )
-        if teacher.tokenizer.get_vocab() != student.tokenizer.get_vocab():
-            raise ValueError(
-                f"`model.teacher.backbone` is expected to have the student's tokenizer, whose "
-                f"{len(student.tokenizer)} tokens its batches are made of, but has another one with "
-                f"{len(teacher.tokenizer)} tokens"
-            )
+        self._reads_itself = teacher.tokenizer.get_vocab() != student.tokenizer.get_vocab()
         if self.language_model:
+            if self._reads_itself:
+                raise ValueError(
+                    f"`model.teacher.backbone` is expected to have the student's tokenizer, whose "
+                    f"{len(student.tokenizer)} tokens a language model is to learn to predict from it, but has another "
+                    f"one with {len(teacher.tokenizer)} tokens"
+                )
             sizes = [b.model.config.get_text_config().vocab_size for b in (student, teacher)]
             if sizes[0] != sizes[1]:
                 raise ValueError(
@@ -78,6 +89,31 @@ class FrozenTeacher(Teacher, nn.Module):
                 )
         else:
             self._order = self._label_order(student)
+
+    def read(self, data: FederatedDataModule, rows: Dataset) -> None:
+        """Tokenise the rows for this model, where it has a tokenizer of its own; see :meth:`Teacher.read`."""
+        if self._reads_itself:
+            tokenizer = self.backbone.tokenizer
+            self._rows = OwnRows(data.features(rows, tokenizer))
+            public = data.public
+            self._public = None if public is None else OwnRows(data.features(public, tokenizer))
+
+    def as_read(self, batch: Mapping[str, Tensor], public: bool) -> Mapping[str, Tensor]:
+        """The same rows by this model's tokenizer, where that is another one than the student's.
+
+        Raises:
+            ValueError: If the batch does not say which rows it has, or they have not been read.
+        """
+        if not self._reads_itself:
+            return batch
+        rows = self._public if public else self._rows
+        if rows is None or "index" not in batch:
+            raise ValueError(
+                "`model.teacher.backbone` has another tokenizer than the student, so that it expects the rows of a "
+                "FederatedDataModule and batches with their ids `index`, but has "
+                f"{'no rows to read' if rows is None else 'a batch without'}"
+            )
+        return rows.batch(batch["index"])
 
     def predict(self, batch: Mapping[str, Tensor], hidden: bool) -> Prediction:
         """The frozen model's pass, in the student's labels and hidden size; see :meth:`Teacher.predict`."""
@@ -99,10 +135,10 @@ class FrozenTeacher(Teacher, nn.Module):
         wanted = _label_names(student)
         names = wanted if self.labels is None else self.labels
         if sorted(own) != sorted(names) or len(names) != len(wanted):
-            hint = " (`model.teacher.labels` names them in the student's order)"
             raise ValueError(
-                f"`model.teacher` is expected to know the student's {len(wanted)} labels, "
-                f"{', '.join(names)}, but knows {', '.join(own)}{hint}"
+                f"`model.teacher` is expected to know the student's {len(wanted)} labels, {', '.join(names)}, but "
+                f"knows {', '.join(own)} (`model.teacher.labels` names them in the student's order, and "
+                "`model.backbone.label_names` names the student's)"
             )
         order = [own.index(name) for name in names]
         return None if order == list(range(len(own))) else order
@@ -118,6 +154,7 @@ def fit_projector(
     student: Backbone,
     batches: Iterable[Mapping[str, Tensor]],
     ridge: float = 1e-6,
+    teacher_batches: Iterable[Mapping[str, Tensor]] | None = None,
 ) -> nn.Linear:
     """The frozen affine map that best takes a teacher's pooled states to a student's, by least squares.
 
@@ -126,22 +163,30 @@ def fit_projector(
     Args:
         teacher: The model whose states are mapped.
         student: The model whose states are met.
-        batches: Batches that both models read, on their device; at least one.
+        batches: Batches that the student reads, on its device; at least one.
         ridge: ρ ≥ 0, relative to the mean variance of the teacher's states.
+        teacher_batches: The same rows in the same order as the teacher reads them. None: as the student does, where
+            both have one tokenizer.
 
     Returns:
         A ``nn.Linear(d_t, d)`` for ``FrozenTeacher.projector``.
 
     Raises:
-        ValueError: If there are no batches.
+        ValueError: If there are no batches, or not as many rows for one model as for the other.
     """
-    states: dict[str, list[Tensor]] = {"teacher": [], "student": []}
-    for batch in batches:
-        for name, backbone in (("teacher", teacher), ("student", student)):
-            with silent(backbone):
-                prediction: Prediction = backbone(batch, output_hidden=True)
-                if prediction.hidden is not None:
-                    states[name].append(mean_pool(prediction.hidden, prediction.attention_mask))
-    if not states["teacher"]:
+    batches = list(batches)
+    own = batches if teacher_batches is None else list(teacher_batches)
+    if not batches or not own:
         raise ValueError("`batches` of fit_projector are expected to be one or more, but got none")
-    return losses.fit_projector(torch.cat(states["teacher"]), torch.cat(states["student"]), ridge)
+    return losses.fit_projector(_pooled(teacher, own), _pooled(student, batches), ridge)
+
+
+def _pooled(backbone: Backbone, batches: Iterable[Mapping[str, Tensor]]) -> Tensor:
+    """The mean-pooled last hidden states of batches' rows, [N, d]."""
+    states = []
+    for batch in batches:
+        with silent(backbone):
+            prediction: Prediction = backbone(batch, output_hidden=True)
+        if prediction.hidden is not None:
+            states.append(mean_pool(prediction.hidden, prediction.attention_mask))
+    return torch.cat(states)

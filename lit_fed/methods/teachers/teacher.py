@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,12 @@ from lit_fed.client import Client
 from lit_fed.limits import require_non_negative
 from lit_fed.losses import mean_pool
 from lit_fed.methods.teachers.row_cache import RowCache
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from lit_fed.data import FederatedDataModule
+    from lit_fed.module import FederatedModule
 
 Transform = Callable[[Mapping[str, Tensor], Prediction], Prediction]
 """Makes another prediction of a batch and what the teacher predicts for it."""
@@ -54,13 +61,42 @@ class Teacher(ABC):
         """
         self.attached, self.language_model = True, isinstance(student, CausalLM)
 
+    # Not abstract: most teachers read what the student reads.
+    def read(self, data: FederatedDataModule, rows: Dataset) -> None:  # noqa: B027
+        """Take the rows whose batches come from here on, for a teacher with a tokenizer of its own. Default: nothing.
+
+        Args:
+            data: What they belong to, and tokenises them.
+            rows: The rows of a client's stage, or those of a stock Trainer, in whatever order.
+        """
+
+    def as_read(self, batch: Mapping[str, Tensor], public: bool) -> Mapping[str, Tensor]:
+        """A batch as this teacher reads it. Default: as the student does.
+
+        Args:
+            batch: A batch, tokenised for the student.
+            public: Whether these are rows of the public set.
+        """
+        return batch
+
     @abstractmethod
     def predict(self, batch: Mapping[str, Tensor], hidden: bool) -> Prediction:
         """What the model itself predicts, without a gradient.
 
         Args:
-            batch: A batch, tokenised for the student.
+            batch: A batch, as :meth:`as_read` gives it.
             hidden: Whether the prediction has the last hidden state, [B, L, d], or pooled, [B, d].
+        """
+
+    # Not abstract: most teachers are what they were built.
+    def setup(self, module: FederatedModule) -> None:  # noqa: B027
+        """Make ready before a fit, for a teacher that is made of the data. Default: nothing.
+
+        Args:
+            module: The method, with its data, on its device.
+
+        Raises:
+            ConfigurationError: If the data lack what it is made of.
         """
 
     def start_round(self, client: Client | None) -> None:
@@ -111,7 +147,7 @@ class Teacher(ABC):
         """
 
         def compute(rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            prediction = self.predict(rows, hidden)
+            prediction = self.predict(self.as_read(rows, public), hidden)
             fields = {"logits": prediction.logits}
             if prediction.hidden is not None:
                 state = prediction.hidden

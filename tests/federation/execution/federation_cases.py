@@ -14,7 +14,15 @@ from peft import LoraConfig
 from torch import Tensor
 from torchmetrics import MeanMetric, SumMetric
 
-from lit_fed import DDG, SCAFFOLD, FedAvg, FederatedTrainer, FedProx, SemanticConsensus
+from lit_fed import (
+    DDG,
+    SCAFFOLD,
+    Distillation,
+    FedAvg,
+    FederatedTrainer,
+    FedProx,
+    SemanticConsensus,
+)
 from lit_fed.aggregation import Aggregation, FedAdam, FedExLoRA, FLoRA
 from lit_fed.backbones import CallableGenerator, CausalLM, SequenceClassifier
 from lit_fed.compression import EightBit, TopK
@@ -26,7 +34,7 @@ from lit_fed.federation import (
     VectorizedClients,
 )
 from lit_fed.methods.semantic_consensus import ClientGroup, ConfidenceWeight
-from lit_fed.methods.teachers import AdapterTeacher
+from lit_fed.methods.teachers import AdapterTeacher, FineTunedTeacher
 from tests.federation.malformed_clients import WAYS, Malformed, fit
 from tests.federation.protocol_methods import Answers, TwoAdapters
 from tests.federation.toy import GOOD, fast_adamw, toy_backbone, toy_data, toy_module, toy_trainer
@@ -284,6 +292,16 @@ def folding(rule: type[Aggregation]) -> Callable[..., FederatedTrainer]:
     return fit
 
 
+def taught(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
+    """A teacher that has learnt the public set in each process, and reads rows by a tokenizer of its own."""
+    trainer = toy_trainer(root, max_rounds=2, **settings)
+    teacher = FineTunedTeacher(toy_backbone(model.parent / "other"), epochs=1)
+    trainer.fit(
+        Distillation(toy_backbone(model, 0.1), teacher=teacher, optimizer=fast_adamw), toy_data()
+    )
+    return trainer
+
+
 def corrected(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
     """Control variates of the clients and of the server."""
     trainer = toy_trainer(root, max_rounds=2, **settings)
@@ -307,6 +325,7 @@ CASES: dict[str, Callable[..., FederatedTrainer | str]] = {
     "two_models": two_models,
     "consenting": consenting,
     "asking": asking,
+    "taught": taught,
     "failing": failing,
     "malformed": malformed,
     "too_few": too_few,

@@ -28,6 +28,7 @@ from tests.federation.execution.federation_cases import (
     metered,
     plain,
     private,
+    taught,
     too_few,
     two_models,
     vectorized,
@@ -138,6 +139,16 @@ def test_clients_of_different_models_exchange_answers(
     assert set(one.broadcast.strings["answers"]) == {"good", "bad"}
     assert_same_state(last_state(more_in_two_processes / "two_models"), one)
     assert_processes_hold_the_same(more_in_two_processes, "two_models")
+
+
+@pytest.mark.slow
+def test_a_teacher_is_the_same_in_two_processes(
+    toy_model: Path, more_in_two_processes: Path, tmp_path: Path
+) -> None:
+    taught(toy_model, tmp_path / "one")
+    one = last_state(tmp_path / "one")
+    assert one.history[-1]["clients/train/distill/mean"] > 0
+    assert_same_state(last_state(more_in_two_processes / "taught"), one)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from lit_fed import DDGMSI, SemanticConsensus
+from lit_fed import DDGMSI, AdversarialDistillation, SemanticConsensus
 from lit_fed.aggregation import FedAvgM, WeightedAverage
 from lit_fed.attachment import Attachment
 from lit_fed.backbones import SequenceClassifier
@@ -21,6 +21,7 @@ from lit_fed.federation import FixedOrderSampler
 from lit_fed.federation.run.description import constructor_arguments, described
 from lit_fed.federation.run.identity import differences, identity_of
 from lit_fed.methods.ddg import ClassConsensus, PublicConsensus
+from lit_fed.methods.distillation import EmbeddingPGD
 from lit_fed.methods.rewriting import LeakFilter, NoFilter, Rewriting, SoftTargets
 from lit_fed.methods.rewriting.rewriting import HINT
 from lit_fed.methods.semantic_consensus import (
@@ -32,7 +33,7 @@ from lit_fed.methods.semantic_consensus import (
     MostDisagreed,
     SizeWeight,
 )
-from lit_fed.methods.teachers import AdapterTeacher, FrozenTeacher
+from lit_fed.methods.teachers import AdapterTeacher, FineTunedTeacher, FrozenTeacher
 from lit_fed.perturbations import DropBlock, GaussianNoise, LowRankReconstruction
 from tests.federation.toy import fast_adamw, save_toy_model, toy_backbone, toy_data, toy_trainer
 
@@ -99,6 +100,52 @@ def test_a_frozen_teacher_is_told_by_its_weights(toy_model: Path, tmp_path: Path
     assert differences(one, taught(save_toy_model(tmp_path / "elsewhere"), 1.0)) == {}
     changed = differences(one, taught(toy_model, 1.01))
     assert list(changed) == ["model.teacher.backbone.frozen weights"]
+
+
+LEARNING: dict[str, tuple[Any, Any]] = {
+    "labels": (None, ["LABEL_1", "LABEL_0"]),
+    "epochs": (1, 2),
+    "batch_size": (16, 8),
+    "lr": (1e-3, 2e-3),
+    "weight_decay": (0.01, 0.0),
+    "seed": (0, 1),
+    "cache_mb": (16.0, None),  # of no result
+    "projector": (None, None),
+}
+ADVERSARY: dict[str, tuple[Any, Any]] = {
+    "epsilon": (0.1, 0.2),
+    "steps": (3, 4),
+    "step_size": (0.05, 0.06),
+}
+
+
+def test_every_argument_of_a_distillation_is_told(toy_model: Path) -> None:
+    data = toy_data()
+    data.setup()
+
+    def told(teacher: dict[str, Any], adversary: dict[str, Any], **settings: Any) -> dict[str, Any]:
+        given = [{n: one for n, (one, _) in table.items()} for table in (LEARNING, ADVERSARY)]
+        module = AdversarialDistillation(
+            toy_backbone(toy_model),
+            teacher=FineTunedTeacher(toy_backbone(toy_model), **given[0] | teacher),
+            adversary=EmbeddingPGD(**given[1] | adversary),
+            optimizer=fast_adamw,
+            **settings,
+        )
+        return identity_of(module, data, vars(toy_trainer(toy_model.parent / "none")))
+
+    own = {"teacher", "adversary", "lambda_distill", "temperature"}
+    shared = {"backbone", "aggregation", "optimizer", "warmup_steps", "lr_factors", "rewriting"}
+    assert set(constructor_arguments(AdversarialDistillation)) == own | shared
+    assert set(constructor_arguments(FineTunedTeacher)) == {*LEARNING, "backbone"}
+    assert set(constructor_arguments(EmbeddingPGD)) == set(ADVERSARY)
+    plain = told({}, {})
+    assert differences(plain, told({}, {})) == {}
+    others = [({name: other}, {}, {}) for name, (_, other) in LEARNING.items() if other is not None]
+    others += [({}, {name: other}, {}) for name, (_, other) in ADVERSARY.items()]
+    others += [({}, {}, {"lambda_distill": 0.5}), ({}, {}, {"temperature": 1.0})]
+    unseen = [one for one in others if not differences(plain, told(one[0], one[1], **one[2]))]
+    assert unseen == []
 
 
 CONSENTING: dict[str, tuple[Any, Any]] = {

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lit_fed import DDG
+from lit_fed import DDG, FedAvg
 from lit_fed.backbones import Backbone, Prediction
 from lit_fed.federation.client.resident_module import ResidentModule
 from lit_fed.losses import mean_pool
@@ -101,9 +101,12 @@ def test_what_it_cannot_teach_is_refused_by_name(
         classify(DDG, student_model, teacher=FrozenTeacher(backbone))
     with pytest.raises(ValueError, match="2 labels, good, but knows neutral, good"):
         FrozenTeacher(backbone, labels=["good"]).attach(student)
-    other = save_toy_model(tmp_path / "other", extra_words=("new",))
-    with pytest.raises(ValueError, match="expected to have the student's tokenizer"):
-        FrozenTeacher(toy_backbone(other)).attach(student)
+    folder, other = save_toy_lm(tmp_path / "first"), save_toy_lm(tmp_path / "second")
+    file = other / "tokenizer.json"
+    file.write_text(file.read_text().replace('"text"', '"said"'))
+    writing = continue_text(FedAvg, folder).backbone
+    with pytest.raises(ValueError, match=r"student's tokenizer, whose \d+ tokens a language model"):
+        FrozenTeacher(continue_text(FedAvg, other).backbone).attach(writing)
     with pytest.raises(ValueError, match="predicts, but is a SequenceClassifier"):
         continue_text(
             DDG, save_toy_lm(tmp_path / "lm"), teacher=FrozenTeacher(toy_backbone(teacher_model))

@@ -86,13 +86,13 @@ class GradientRequest:
 
     Attributes:
         loss: A scalar.
-        own: The client's parameters of the backbones, which are parts of the stacked ones, in their order.
-        others: The client's parameters outside the backbones.
+        own: The client's parameters of the backbones, which are parts of the stacked ones, in their order; or none.
+        others: The client's parameters outside the backbones, or other leaves of the client's own.
     """
 
     loss: Tensor
     own: list[nn.Parameter]
-    others: list[nn.Parameter]
+    others: list[Tensor]
 
 
 @dataclass(frozen=True)

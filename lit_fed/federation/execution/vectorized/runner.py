@@ -127,8 +127,13 @@ class Slot(LocalTraining):
         else:  # which fails, as it does for a client that is alone
             super().backward(losses)
 
-    def gradients(self, loss: torch.Tensor) -> list[torch.Tensor]:
+    def gradients(
+        self, loss: torch.Tensor, by: Sequence[torch.Tensor] | None = None
+    ) -> list[torch.Tensor]:
         """Client: wait for the gradients."""
+        if by is not None:
+            asked: list[torch.Tensor] = self.ask(GradientRequest(loss, [], list(by)))
+            return asked
         own = [p for view in self.views for p in view.parameters]
         stacked = {id(p) for p in own}
         trained = [p for p in self.module.parameters() if p.requires_grad]
@@ -160,7 +165,10 @@ class VectorizedRunner:
         self.streams = RandomStreams(training.fabric.device)
         _require_known(training)
         backbones = [part for part in training.module.modules() if isinstance(part, Backbone)]
-        self.models = [VectorizedModel(backbone, size, self.streams) for backbone in backbones]
+        self.models = [
+            VectorizedModel(backbone, size, self.streams, training.resident.can_change(backbone))
+            for backbone in backbones
+        ]
         self.slots = [Slot(training, number, self.models) for number in range(size)]
         own = [[view.parameters for view in slot.views] for slot in self.slots]
         self.steps = StackedSteps([model.stacks for model in self.models], own)
@@ -298,6 +306,8 @@ class VectorizedRunner:
     def _gradients(self, requests: dict[int, GradientRequest]) -> list[tuple[int, Any]]:
         """The gradients of all that is asked for in one pass, since no client's loss depends on another's leaves."""
         stacks = [stack for model in self.models for stack in model.stacks]
+        if not any(request.own for request in requests.values()):
+            stacks = []  # of leaves of the clients' own alone, as of perturbations
         # the client's own are in the graphs of terms that take weights past the model, as of their norm
         others = [p for r in requests.values() for p in (*r.own, *r.others) if p.requires_grad]
         total = torch.stack([request.loss.reshape(()) for request in requests.values()]).sum()
@@ -311,7 +321,10 @@ class VectorizedRunner:
         answers: list[tuple[int, Any]] = []
         for number, request in requests.items():
             taken: list[torch.Tensor] = []
-            for stack, parameter in zip(found[: len(stacks)], request.own, strict=True):
+            # a request of none of them has none
+            for stack, parameter in zip(
+                found[: len(stacks)], request.own, strict=bool(request.own)
+            ):
                 through = None if stack is None else stack[number]
                 parts = [g for g in (through, direct.get(id(parameter))) if g is not None]
                 if parts:

@@ -42,6 +42,8 @@ class VectorizedModel(VectorizedState):
         backbone: The resident backbone.
         clients: n, how many run together.
         streams: The clients' random streams.
+        changes: Whether clients can change anything of it. False: they have no weights of it of their own, as of a
+            frozen teacher.
 
     Attributes:
         stacks: The tensors, [n, …] each, which take the gradient of all clients.
@@ -51,11 +53,14 @@ class VectorizedModel(VectorizedState):
         CannotVectorize: If the backbone has something that cannot be vectorized.
     """
 
-    def __init__(self, backbone: Backbone, clients: int, streams: RandomStreams) -> None:
+    def __init__(
+        self, backbone: Backbone, clients: int, streams: RandomStreams, changes: bool = True
+    ) -> None:
         self.backbone = backbone
         self.streams = streams
         self.modules = list(backbone.modules())
-        leaves = {id(p): p for a in backbone.adapters for p in backbone.trainable(a).values()}
+        adapters = backbone.adapters if changes else ()
+        leaves = {id(p): p for a in adapters for p in backbone.trainable(a).values()}
         self._numbers = {key: number for number, key in enumerate(leaves)}
         self._parameters = list(leaves.values())
         self.stacks = [
