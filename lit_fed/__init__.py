@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         FedProx,
         FedSD,
         FedSDR,
+        PrototypeDefense,
         SemanticConsensus,
     )
     from lit_fed.module import FederatedModule
@@ -34,5 +35,6 @@ __all__ = [
     "FederatedModule",
     "FederatedTrainer",
     "Payload",
+    "PrototypeDefense",
     "SemanticConsensus",
 ]

@@ -21,6 +21,7 @@ def prototype_margin(
     margin: float = 0.3,
     mask: Tensor | None = None,
     weight: Tensor | None = None,
+    allowed: Tensor | None = None,
 ) -> Tensor:
     r"""Mean over the batch of max(0, 1 − cos(r, P_a) − m).
 
@@ -35,6 +36,8 @@ def prototype_margin(
         margin: m in [0, 2).
         mask: Which examples count, [B], bool. None: all.
         weight: Weight of each example, [B].
+        allowed: Where there is no ``assignment``: which prototypes the nearest one is sought among, [B, P], bool, at
+            least one a row. None: all.
 
     Returns:
         A scalar in [0, 2 − m].
@@ -50,7 +53,8 @@ def prototype_margin(
     require_margin("margin", margin)
     cosines = prototype_cosines(states, prototypes)
     if assignment is None:
-        nearest = cosines.max(-1).values
+        sought = cosines if allowed is None else cosines.masked_fill(~allowed, -torch.inf)
+        nearest = sought.max(-1).values
     else:
         nearest = cosines.gather(-1, assignment.to(cosines.device).unsqueeze(-1)).squeeze(-1)
     return masked_mean((1.0 - nearest - margin).relu(), mask, weight)
@@ -129,6 +133,7 @@ class PrototypeMarginMixin:
         weight: Tensor | None = None,
         margin: float | None = None,
         projector: nn.Module | None = None,
+        allowed: Tensor | None = None,
     ) -> Tensor:
         """λ · mean max(0, 1 − cos(g(r), P_a) − m), Bergman et al., §3.
 
@@ -139,6 +144,7 @@ class PrototypeMarginMixin:
             weight: Weight of each example, [B].
             margin: m of this step. None: the mixin's own.
             projector: g, frozen. None: g(r) = r.
+            allowed: As for :func:`prototype_margin`.
 
         Returns:
             A scalar, weighted; 0 without looking at the states where λ = 0.
@@ -160,5 +166,5 @@ class PrototypeMarginMixin:
                 states = projector.to(states)(states)
         own = self.margin if margin is None else margin
         present = student.attention_mask.bool().any(-1)
-        loss = prototype_margin(states, prototypes, assignment, own, present, weight)
+        loss = prototype_margin(states, prototypes, assignment, own, present, weight, allowed)
         return self.lambda_prototype * loss

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -124,33 +125,19 @@ class PrototypeSet:
         """
         return self.similarities(states).argmax(-1)
 
-    def nearest_of_class(self, states: Tensor, classes: Tensor) -> Tensor:
-        """The place of the nearest prototype among those of a class, [B]; of all where a class has none.
+    def of_class(self, classes: Tensor) -> Tensor:
+        """Which prototypes are of a row's class, [B, P], bool; all of them where none is.
 
         Args:
-            states: [B, d].
             classes: [B].
         """
         fits = self.classes.to(classes.device) == classes.unsqueeze(-1)
-        fits |= ~fits.any(-1, keepdim=True)
-        return self.similarities(states).masked_fill(~fits, -torch.inf).argmax(-1)
+        return fits | ~fits.any(-1, keepdim=True)
 
-    def require_same(self, version: int, digest: str, who: str) -> None:
-        """Refuse to go by other prototypes than the one who asks.
-
-        Args:
-            version: The version that is asked for.
-            digest: Its digest.
-            who: Who asks, for the message.
-
-        Raises:
-            ValueError: If they are others.
-        """
-        if digest != self.digest:
-            raise ValueError(
-                f"{who} is expected to go by the prototypes of version {self.version}, digest {self.digest}, of the "
-                f"encoder {self.encoder}, but goes by those of version {version}, digest {digest}"
-            )
+    @property
+    def about(self) -> tuple[str, str, str]:
+        """Version, encoder and digest, by which server and clients agree on the prototypes."""
+        return str(self.version), self.encoder, self.digest
 
     def to_payload(self, texts: bool = True) -> Payload:
         """All of it as tensors and strings; read again by :meth:`from_payload`.
@@ -158,16 +145,16 @@ class PrototypeSet:
         Args:
             texts: Whether the reference texts are with it.
         """
-        strings = {"about": [str(self.version), self.encoder, self.digest], "labels": self.labels}
+        strings: dict[str, tuple[str, ...]] = {"about": self.about, "labels": self.labels}
         if texts and self.references:
-            strings["reference_counts"] = [str(len(own)) for own in self.references]
-            strings["references"] = [text for own in self.references for text in own]
+            strings["reference_counts"] = tuple(str(len(own)) for own in self.references)
+            strings["references"] = tuple(text for own in self.references for text in own)
         tensors = {
             "vectors": self.vectors,
             "classes": self.classes.short(),
             "counts": self.counts.int(),
         }
-        return Payload(tensors, {name: list(held) for name, held in strings.items()})
+        return Payload(tensors, strings)
 
     @classmethod
     def from_payload(cls, payload: Payload) -> PrototypeSet:
@@ -177,7 +164,7 @@ class PrototypeSet:
             ValueError: If it is none, or its digest is another one than it says.
         """
         try:
-            version, encoder, digest = payload.strings["about"]
+            version, encoder, _ = about = payload.strings["about"]
             texts = iter(payload.strings.get("references", ()))
             counts = [int(n) for n in payload.strings.get("reference_counts", ())]
             made = cls(
@@ -193,5 +180,30 @@ class PrototypeSet:
             raise ValueError(
                 f"a payload is expected to hold prototypes, but lacks {error}"
             ) from None
-        made.require_same(int(version), digest, "a payload of prototypes")
+        require_same_prototypes(made.about, about, "a payload of prototypes")
         return made
+
+
+def require_same_prototypes(expected: Sequence[str], held: Sequence[str], who: str) -> None:
+    """Refuse to go by other prototypes.
+
+    Args:
+        expected: Version, encoder and digest of those to go by, see :attr:`PrototypeSet.about`.
+        held: Those of the others; nothing where there are none.
+        who: Who goes by them, for the message.
+
+    Raises:
+        ValueError: If they are others.
+
+    Example:
+        >>> require_same_prototypes(("1", "a1", "7a"), ("0", "a1", "6b"), "client 'a'")
+        Traceback (most recent call last):
+        ...
+        ValueError: client 'a' is expected to go by the prototypes of version 1, encoder a1 and digest
+        7a, but goes by those of version 0, encoder a1 and digest 6b
+    """
+    if tuple(expected) == tuple(held):
+        return
+    said = ["version {}, encoder {} and digest {}".format(*one) for one in (expected, held) if one]
+    goes = f"goes by those of {said[1]}" if held else "says nothing of prototypes"
+    raise ValueError(f"{who} is expected to go by the prototypes of {said[0]}, but {goes}")
