@@ -86,6 +86,26 @@ def fit_guard(
     return Guard(prototypes, weights, learnt, map_of_states, metrics)
 
 
+def require_width(module: FederatedModule, rows: Dataset, prototypes: PrototypeSet) -> None:
+    """Refuse a student whose states cannot be compared with the prototypes.
+
+    Args:
+        module: The method, with its data.
+        rows: Of which the first one is tried.
+        prototypes: The prototypes.
+
+    Raises:
+        ConfigurationError: If the widths differ.
+    """
+    (batch,) = module.batches(rows.select([0]))
+    width, expected = _student(module, batch).shape[-1], prototypes.vectors.shape[-1]
+    if width != expected:
+        raise ConfigurationError(
+            f"`model.project` is expected to be true where the student's width, {width}, is not that of the encoder, "
+            f"{expected}: it fits a projector on the references"
+        )
+
+
 def _states(encoder: GateEncoder, module: FederatedModule, rows: Dataset) -> Tensor:
     return torch.cat([states.float().cpu() for _, states in encoder.states_of(module, rows)])
 

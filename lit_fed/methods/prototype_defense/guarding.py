@@ -13,7 +13,7 @@ from lit_fed.data.datamodule import Table
 from lit_fed.methods.prototype_defense.encoders.gate_encoder import GateEncoder
 from lit_fed.methods.prototype_defense.gated_rows import Dropped, GatedRows, GateMemory
 from lit_fed.methods.prototype_defense.guard import ABOUT, Guard
-from lit_fed.methods.prototype_defense.guard_fitting import fit_guard
+from lit_fed.methods.prototype_defense.guard_fitting import fit_guard, require_width
 from lit_fed.methods.prototype_defense.references import reference_rows, split_references
 from lit_fed.payload import Payload
 from lit_fed.prototypes import Gate, PrototypeSet
@@ -45,6 +45,7 @@ class Guarding:
         gate: Judges them.
         project: Whether the student's states are mapped to the encoder's width.
         seed: Of the division of the references and of k-means++.
+        pulls: Whether the student's states are compared with prototypes.
         keeps_states: Whether the vectors of a client's rows are needed after they were judged.
 
     Attributes:
@@ -64,9 +65,11 @@ class Guarding:
         gate: Gate,
         project: bool,
         seed: int,
+        pulls: bool,
         keeps_states: bool,
     ) -> None:
         self._settings = references, num_prototypes, supervised, held_out, project, seed
+        self.pulls = pulls
         self.encoder, self.gate, self.keeps_states = encoder, gate, keeps_states
         self.guard: Guard | None = None
         self.prototypes: PrototypeSet | None = None
@@ -90,9 +93,12 @@ class Guarding:
         training = module.training
         module.eval()
         try:
-            self._hold(
-                fit_guard(module, split, self.encoder, self.gate, count, supervised, project, seed)
+            guard = fit_guard(
+                module, split, self.encoder, self.gate, count, supervised, project, seed
             )
+            if self.pulls and not project:
+                require_width(module, split.fitted, guard.prototypes)
+            self._hold(guard)
         finally:
             module.train(training)
 

@@ -134,6 +134,11 @@ class PrototypeDefense(KLDistillMixin, PrototypeMarginMixin, AveragingMixin):
         self.guards = self.gates or self.lambda_prototype > 0
         trusted = self.lambda_prototype > 0 and assignment == "trusted"
         self.judges = self.gates or trusted or (self.guards and self.adaptation > 0)
+        if self.guards and self.backbone.classifies is False:
+            raise ValueError(
+                f"`model.backbone` is expected to be one that classifies, such as SequenceClassifier, since prototypes "
+                f"have classes, but got {type(self.backbone).__name__}"
+            )
         self.teacher = AdapterTeacher() if teacher is None else teacher
         if self.lambda_distill:
             self.teacher.attach(self.backbone)
@@ -148,6 +153,7 @@ class PrototypeDefense(KLDistillMixin, PrototypeMarginMixin, AveragingMixin):
             self.gate,
             project,
             seed,
+            self.lambda_prototype > 0,
             self.adaptation > 0,
         )
         self._adapted: PrototypeSet | None = None
@@ -192,17 +198,12 @@ class PrototypeDefense(KLDistillMixin, PrototypeMarginMixin, AveragingMixin):
             stage: ``fit`` where it is going to train.
 
         Raises:
-            ConfigurationError: If the model does not classify, or a stock Trainer is to judge rows.
+            ConfigurationError: If a stock Trainer is to judge rows.
         """
         super().setup(stage)
         if stage != "fit":
             return
         self.teacher.forget()
-        if self.guards and self.backbone.classifies is False:
-            raise ConfigurationError(
-                f"`model.backbone` is expected to be one that classifies, such as SequenceClassifier, where prototypes "
-                f"have classes, but got {type(self.backbone).__name__}"
-            )
         if self._trainer is None or not self.guards:
             return
         if self.judges:
