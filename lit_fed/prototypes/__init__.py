@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lit_fed.prototypes.margins import EarlyMargin, MarginSchedule, RisingMargin
     from lit_fed.prototypes.merging import adapt_prototypes, merge_prototypes
     from lit_fed.prototypes.prototype_set import NO_CLASS, PrototypeSet
+    from lit_fed.prototypes.synthetic_references import SyntheticReferences
 else:
     __getattr__, __dir__ = lazy_names(__name__)
 
@@ -35,6 +36,7 @@ __all__ = [
     "NoGate",
     "PrototypeSet",
     "RisingMargin",
+    "SyntheticReferences",
     "adapt_prototypes",
     "conformal_p_values",
     "fit_prototypes",
