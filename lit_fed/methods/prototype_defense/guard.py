@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -27,6 +28,12 @@ GATE: Final = "gate"
 PROJECTOR: Final = "projector"
 """The part with the map from the student's width to the encoder's."""
 
+LAYER: Final = "prototypes_of_layer_"
+"""How the parts begin that hold the prototypes of further layers."""
+
+AGREED_ON: Final = "agreed_on"
+"""The texts by which server and clients agree on all layers, among the facts; with one layer they are its own."""
+
 _VECTORS: Final = "vectors"
 
 
@@ -39,6 +46,7 @@ class Guard:
         encoder: Weights of the encoder that are sent.
         gate: What the gate has learnt of the references.
         projector: Weight and bias of the frozen map from the student's states to the encoder's; empty: there is none.
+        deeper: Prototypes of further layers, by their numbers.
         metrics: What is told of the references, such as the encoder's accuracy on those that it has not seen. It stays
             with the server.
     """
@@ -47,10 +55,20 @@ class Guard:
     encoder: Mapping[str, Tensor] = field(default_factory=dict)
     gate: Mapping[str, Tensor] = field(default_factory=dict)
     projector: Mapping[str, Tensor] = field(default_factory=dict)
+    deeper: Mapping[int, PrototypeSet] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     def __deepcopy__(self, memo: object) -> Guard:
         return self  # it is immutable, and clients that train at once share it
+
+    @property
+    def agreed_on(self) -> tuple[str, str, str]:
+        """Version, encoder and a digest of the prototypes of all layers."""
+        version, encoder, digest = self.prototypes.about
+        if self.deeper:
+            digests = [digest, *(one.digest for one in self.deeper.values())]
+            digest = hashlib.blake2b("".join(digests).encode(), digest_size=8).hexdigest()
+        return version, encoder, digest
 
     def map_of_states(self) -> nn.Linear | None:
         """The projector, frozen; None where there is none."""
@@ -70,6 +88,8 @@ class Guard:
         whole = self.prototypes.to_payload(texts=for_server)
         told: dict[str, Tensor] = {n: t for n, t in whole.tensors.items() if n != _VECTORS}
         strings = dict(whole.strings)
+        if self.deeper:
+            strings[AGREED_ON] = self.agreed_on
         if for_server and self.metrics:
             strings["metrics"] = tuple(self.metrics)
             told["metric_values"] = torch.tensor(list(self.metrics.values()), dtype=torch.float64)
@@ -79,6 +99,7 @@ class Guard:
             ENCODER: Payload(self.encoder),
             GATE: Payload(self.gate),
             PROJECTOR: Payload(self.projector),
+            **{f"{LAYER}{n}": one.to_payload(texts=False) for n, one in self.deeper.items()},
         }
 
     @classmethod
@@ -100,5 +121,10 @@ class Guard:
             held[ENCODER],
             held[GATE],
             held[PROJECTOR],
+            {
+                int(name.removeprefix(LAYER)): PrototypeSet.from_payload(part)
+                for name, part in parts.items()
+                if name.startswith(LAYER)
+            },
             dict(zip(names, values, strict=True)),
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,6 +33,7 @@ def fit_guard(
     supervised: bool,
     project: bool,
     seed: int,
+    layers: Sequence[int] = (),
 ) -> Guard:
     """Server: prototypes, the gate and the projector of the references.
 
@@ -44,28 +46,30 @@ def fit_guard(
         supervised: Whether prototypes are means of classes.
         project: Whether a map from the student's states to the encoder's is fitted.
         seed: Of k-means++.
+        layers: Further layers that have prototypes.
 
     Raises:
         ConfigurationError: If the references are too few, or the encoder makes no usable vectors of them.
     """
     weights = encoder.fit(module, references.fitted)
     encoder.load(weights)
-    states = _states(encoder, module, references.fitted)
-    held = (
-        states[:0] if references.held_out is None else _states(encoder, module, references.held_out)
-    )
+    states, deeper = encoder.states_of(module, references.fitted, layers)
+    held = states[:0]
+    if references.held_out is not None:
+        held, _ = encoder.states_of(module, references.held_out)
     texts = module.data.encoding.inputs(references.fitted)
+    fit = partial(
+        fit_prototypes,
+        labels=references.labels,
+        n=num_prototypes,
+        seed=seed,
+        supervised=supervised,
+        encoder=encoder.digest(weights),
+        names=references.names,
+    )
     try:
-        prototypes = fit_prototypes(
-            states,
-            references.labels,
-            num_prototypes,
-            seed,
-            supervised,
-            encoder.digest(weights),
-            references.names,
-            texts,
-        )
+        prototypes = fit(states, texts=texts)
+        of_layers = {layer: fit(own) for layer, own in zip(layers, deeper, strict=True)}
         gate.check(prototypes)
         learnt = gate.fit(states, references.labels, held, references.held_out_labels)
     except ValueError as error:
@@ -83,7 +87,7 @@ def fit_guard(
         f"{len(prototypes)} prototypes of {len(states)} references by {type(encoder).__name__}"
         f"{'' if right is None else ';' + unseen + ' to one of their class'}"
     )
-    return Guard(prototypes, weights, learnt, map_of_states, metrics)
+    return Guard(prototypes, weights, learnt, map_of_states, of_layers, metrics)
 
 
 def require_width(module: FederatedModule, rows: Dataset, prototypes: PrototypeSet) -> None:
@@ -104,10 +108,6 @@ def require_width(module: FederatedModule, rows: Dataset, prototypes: PrototypeS
             f"`model.project` is expected to be true where the student's width, {width}, is not that of the encoder, "
             f"{expected}: it fits a projector on the references"
         )
-
-
-def _states(encoder: GateEncoder, module: FederatedModule, rows: Dataset) -> Tensor:
-    return torch.cat([states.float().cpu() for _, states in encoder.states_of(module, rows)])
 
 
 def _student(module: FederatedModule, batch: Mapping[str, Tensor]) -> Tensor:

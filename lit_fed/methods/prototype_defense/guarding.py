@@ -12,11 +12,11 @@ from lit_fed.data.columns import row_ids
 from lit_fed.data.datamodule import Table
 from lit_fed.methods.prototype_defense.encoders.gate_encoder import GateEncoder
 from lit_fed.methods.prototype_defense.gated_rows import Dropped, GatedRows, GateMemory
-from lit_fed.methods.prototype_defense.guard import ABOUT, Guard
+from lit_fed.methods.prototype_defense.guard import ABOUT, AGREED_ON, Guard
 from lit_fed.methods.prototype_defense.guard_fitting import fit_guard, require_width
 from lit_fed.methods.prototype_defense.references import reference_rows, split_references
 from lit_fed.payload import Payload
-from lit_fed.prototypes import Gate, PrototypeSet
+from lit_fed.prototypes import Gate, NoGate, PrototypeSet
 from lit_fed.prototypes.prototype_set import require_same_prototypes
 
 if TYPE_CHECKING:
@@ -43,10 +43,13 @@ class Guarding:
         held_out: The share of the references that is held out of fitting.
         encoder: Makes vectors of rows.
         gate: Judges them.
+        pull: Whether rows that are dropped stay among those that are trained on.
+        adaptation: β, by how much a client moves prototypes.
         project: Whether the student's states are mapped to the encoder's width.
         seed: Of the division of the references and of k-means++.
+        layers: Further layers that have prototypes.
         pulls: Whether the student's states are compared with prototypes.
-        keeps_states: Whether the vectors of a client's rows are needed after they were judged.
+        judges: Whether clients' rows are judged, or assigned to prototypes.
 
     Attributes:
         guard: What the server has made of the references; None before.
@@ -63,14 +66,18 @@ class Guarding:
         held_out: float,
         encoder: GateEncoder,
         gate: Gate,
+        pull: bool,
+        adaptation: float,
         project: bool,
         seed: int,
+        layers: Sequence[int],
         pulls: bool,
-        keeps_states: bool,
+        judges: bool,
     ) -> None:
         self._settings = references, num_prototypes, supervised, held_out, project, seed
-        self.pulls = pulls
-        self.encoder, self.gate, self.keeps_states = encoder, gate, keeps_states
+        self.layers, self.pulls = tuple(layers), pulls
+        self.encoder, self.gate, self.judges = encoder, gate, judges
+        self.gates, self.pull, self.adaptation = not isinstance(gate, NoGate), pull, adaptation
         self.guard: Guard | None = None
         self.prototypes: PrototypeSet | None = None
         self.projector: tuple[nn.Module, ...] = ()
@@ -94,7 +101,15 @@ class Guarding:
         module.eval()
         try:
             guard = fit_guard(
-                module, split, self.encoder, self.gate, count, supervised, project, seed
+                module,
+                split,
+                self.encoder,
+                self.gate,
+                count,
+                supervised,
+                project,
+                seed,
+                self.layers,
             )
             if self.pulls and not project:
                 require_width(module, split.fitted, guard.prototypes)
@@ -110,7 +125,7 @@ class Guarding:
         """
         if self.guard is None:
             return {}
-        agreed = {AGREED: Payload(strings={_FACTS: self.guard.prototypes.about})}
+        agreed = {AGREED: Payload(strings={_FACTS: self.guard.agreed_on})}
         return {**self._parts, **agreed} if is_new else agreed
 
     def kept(self, parts: Mapping[str, Payload], kept: Mapping[str, Payload]) -> dict[str, Payload]:
@@ -135,20 +150,20 @@ class Guarding:
             ValueError: If these are not the prototypes or the encoder that the server goes by.
         """
         own = parts if ABOUT in parts else kept
-        told = own[ABOUT].strings[_FACTS] if ABOUT in own else ()
+        facts = own[ABOUT].strings if ABOUT in own else {}
+        told = facts.get(AGREED_ON, facts.get(_FACTS, ()))
         if AGREED in parts:
             require_same_prototypes(parts[AGREED].strings[_FACTS], told, who)
-        if told and (self.guard is None or self.guard.prototypes.about != tuple(told)):
+        if told and (self.guard is None or self.guard.agreed_on != tuple(told)):
             guard = Guard.read(own)
             if guard is not None:
                 self._hold(guard)
 
-    def go_by(self, merged: Payload | None, needs_encoder: bool) -> None:
+    def go_by(self, merged: Payload | None) -> None:
         """Take the encoder's weights, and the prototypes that representations are pulled to.
 
         Args:
             merged: Prototypes merged of the clients'. None: those of the guard.
-            needs_encoder: Whether rows are going to be judged.
         """
         self.gated = None
         if self.guard is None:
@@ -157,14 +172,22 @@ class Guarding:
         self.prototypes = self.guard.prototypes
         if merged is not None:
             self.prototypes = PrototypeSet.from_payload(merged)
-        if needs_encoder:
+        if self.judges:
             self.encoder.load(self.guard.encoder)
+
+    @property
+    def agreed_on(self) -> tuple[str, ...]:
+        """Version, encoder and digest of what whoever the module is goes by; nothing where there is none."""
+        if self.guard is None or self.prototypes is None:
+            return ()
+        merged = self.prototypes is not self.guard.prototypes
+        return self.prototypes.about if merged else self.guard.agreed_on
 
     def load(self, parts: Mapping[str, Payload]) -> None:
         """Server: take back the guard of a checkpoint."""
         guard = Guard.read(parts)
-        known = None if self.guard is None else self.guard.prototypes.about
-        if guard is not None and guard.prototypes.about != known:
+        known = None if self.guard is None else self.guard.agreed_on
+        if guard is not None and guard.agreed_on != known:
             self._hold(guard)
 
     def judge(self, module: FederatedModule, client: str, rows: Dataset) -> GatedRows:
@@ -179,12 +202,11 @@ class Guarding:
         key = (rows._fingerprint, guard.prototypes.digest)
         held = self._memory.held.get(client)
         if held is None or held.key != key:
-            found = [(b["labels"], s) for b, s in self.encoder.states_of(module, rows)]
-            labels = torch.cat([own for own, _ in found]).cpu()
-            states = torch.cat([own for _, own in found]).float().cpu()
+            states, _ = self.encoder.states_of(module, rows)
+            labels = torch.cat([batch["labels"].cpu() for batch in module.batches(rows)])
             judgement = self.gate.judge(guard.prototypes, guard.gate, states, labels)
             ids = torch.from_numpy(row_ids(rows))
-            held = GatedRows.of(key, rows, ids, labels, states, judgement, self.keeps_states)
+            held = GatedRows.of(key, rows, ids, labels, states, judgement, self.adaptation > 0)
             self._memory.held[client] = held
         self.gated = held
         return held

@@ -38,6 +38,10 @@ METHODS: dict[str, tuple[type[FederatedModule], dict[str, Any]]] = {
         PrototypeDefense,
         {"num_prototypes": 3, "pull": True, "adaptation": 0.5, "margin": 0.05, "held_out": 0.0},
     ),
+    "prototypes of layers": (
+        PrototypeDefense,
+        {"num_prototypes": 3, "layers": [0], "margin": 0.0, "held_out": 0.0},
+    ),
     "ddgmsi": (DDGMSI, {"inject_every": 2, "center": True, "perturbation": noise}),
 }
 PROTOCOL: list[type[FederatedModule]] = [SoftPredictions, TwoAdapters]

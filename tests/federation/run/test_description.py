@@ -157,6 +157,7 @@ DEFENDING: dict[str, tuple[Any, Any]] = {
     "pull": (False, True),
     "project": (False, True),
     "adaptation": (0.0, 0.5),
+    "layers": (None, [0]),
     "margin_schedule": (None, EarlyMargin(2)),
     "seed": (0, 1),
     "lambda_prototype": (1.0, 0.5),

@@ -162,6 +162,41 @@ def test_rounds_of_the_literal_margin_are_those_of_a_plain_loop(
     assert trainer.federation.history[0]["clients/train/prototype/min"] > 0
 
 
+def test_further_layers_have_prototypes_of_their_own(model: Path, tmp_path: Path) -> None:
+    module = defended(
+        model,
+        encoder=PretrainedEncoder(),
+        gate=NoGate(),
+        assignment="label",
+        layers=[0],
+        margin=0.01,
+        lambda_prototype=2.0,
+    )
+    trainer = fit(module, tmp_path, clients_per_round=4, max_rounds=2)
+    assert not trainer.federation.failures
+    rows = trainer.datamodule.clients[1].rows.select(range(8))
+    batch = next(iter(module.batches(rows)))
+    told: dict[str, Tensor] = {}
+    module.log = lambda name, value, **_: told.update({name: value})  # type: ignore[method-assign]
+    module.eval()
+    loss = module.training_step(batch, 0)
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    output = module.backbone.model(**inputs, output_hidden_states=True)
+    mask = inputs["attention_mask"].unsqueeze(-1)
+    guard = module.guarding.guard
+    hinges = []
+    for place, own in ((1, guard.deeper[0]), (2, guard.prototypes)):
+        states = (output.hidden_states[place] * mask).sum(1) / mask.sum(1)
+        cosines = (states @ own.vectors.T) / states.norm(dim=1, keepdim=True)
+        fits = own.classes == batch["labels"].unsqueeze(-1)
+        best = cosines.masked_fill(~fits, -2).max(1).values
+        hinges.append((1 - best - 0.01).clamp(min=0).mean())
+    assert min(hinges) > 0
+    assert told["train/prototype"].item() == pytest.approx(float(sum(hinges)), rel=1e-4)
+    expected = F.cross_entropy(output.logits, batch["labels"]) + sum(hinges)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
 class Prepared(FedAvg):
     """Trains on the rows that are named alone."""
 
@@ -174,7 +209,7 @@ class Prepared(FedAvg):
 def test_the_gate_is_training_on_the_rows_that_are_kept(model: Path, tmp_path: Path) -> None:
     module = defended(model, lambda_prototype=0.0)
     trainer = fit(module, tmp_path / "a", max_rounds=2)
-    held = module._guarding._memory.held
+    held = module.guarding._memory.held
     plain = Prepared(toy_backbone(model), optimizer=plain_sgd)
     plain.kept = {name: one.kept for name, one in held.items()}
     assert any(len(one.kept) < len(one.rows) for one in held.values())
@@ -189,7 +224,7 @@ def test_a_dropped_row_that_is_pulled_has_no_cross_entropy(model: Path, tmp_path
     trainer = fit(module, tmp_path, clients_per_round=4)
     client = trainer.datamodule.clients[1]
     trainer._loop.act_as_client(1)
-    gated = module._guarding.judge(module, client.id, client.rows)
+    gated = module.guarding.judge(module, client.id, client.rows)
     assert 0 < int(gated.judgement.kept.sum()) < len(client.rows)
     batch = next(iter(module.batches(client.rows)))
     module.metric_averager = None
@@ -223,7 +258,7 @@ def test_the_prototypes_take_their_bytes_once(model: Path, tmp_path: Path) -> No
     ours = fit(module, tmp_path / "a", clients_per_round=4, max_rounds=2).federation
     plain = FedAvg(toy_backbone(model), optimizer=plain_sgd)
     theirs = fit(plain, tmp_path / "b", clients_per_round=4, max_rounds=2).federation
-    sent = module._guarding.parts_for(is_new=True)
+    sent = module.guarding.parts_for(is_new=True)
     vectors, agreed = sent["prototypes"].nbytes, sent[AGREED].nbytes
     assert vectors == 4 * 32 * 4
     # Beside the vectors: a class of 2 bytes and a count of 4 a prototype, and the texts.
@@ -256,7 +291,7 @@ def test_a_client_goes_by_the_servers_prototypes_alone(model: Path, tmp_path: Pa
         module.download(broadcast)
     module.prepared = prepared
     weights = {n: t + 1 for n, t in prepared.parts["gate_encoder"].tensors.items()}
-    module._guarding.guard = None
+    module.guarding.guard = None
     module.prepared = prepared.with_parts({"gate_encoder": Payload(weights)})
     with pytest.raises(
         ValueError, match=rf"of the encoder \w+, a FittedEncoder, .* one, {encoder}"
@@ -275,9 +310,9 @@ def test_clients_adapt_the_prototypes_and_the_server_merges_them(
 ) -> None:
     module = defended(model, adaptation=0.5, assignment="nearest")
     trainer = fit(module, tmp_path, max_rounds=2, clients_per_round=4)
-    guard = module._guarding.guard
+    guard = module.guarding.guard
     assert (module.prototypes.version, guard.prototypes.version) == (2, 0)
-    kept = sum(int(one.judgement.kept.sum()) for one in module._guarding._memory.held.values())
+    kept = sum(int(one.judgement.kept.sum()) for one in module.guarding._memory.held.values())
     assert int(module.prototypes.counts.sum()) == kept
     assert trainer.federation.history[-1]["server/prototype_drift"] > 1e-4
     # One that has not been there comes to the merged ones.
@@ -316,6 +351,8 @@ def test_bad_settings_are_named(model: Path) -> None:
         ({"margin": 2.0}, "`model.margin` is expected to be at least 0 and below 2"),
         ({"adaptation": 2.0}, "`model.adaptation` is expected to be from 0 to 1, but got 2.0"),
         ({"encoder": TeacherEncoder()}, "expects `model.teacher` to be a FrozenTeacher"),
+        ({"layers": [1]}, r"`model.layers` .* different numbers from 0 to 0.* but got \[1\]"),
+        ({"layers": [0], "project": True}, "`model.project` is expected to be false where"),
     ):
         with pytest.raises(ValueError, match=message):
             defended(model, **settings)

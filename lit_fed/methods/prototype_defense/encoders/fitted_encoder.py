@@ -77,7 +77,7 @@ class FittedEncoder(GateEncoder):
 
     def fit(self, module: FederatedModule, references: Dataset) -> dict[str, Tensor]:
         """Server: train it on the references; see the base class."""
-        backbone = self._attached
+        backbone = self.backbone
         before, training = backbone.active_adapters, backbone.training
         steps = self.epochs * -(-len(references) // self.batch_size)
         with isolate_rng(), torch.enable_grad():
@@ -105,20 +105,16 @@ class FittedEncoder(GateEncoder):
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Take the adapter's values; see the base class."""
-        self._attached.load_trainable(weights, GATE)
+        self.backbone.load_trainable(weights, GATE)
 
     @property
-    def identity(self) -> Mapping[str, object]:
-        """The backbone's own."""
-        return self._attached.identity
-
-    def states(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """The vectors of a batch; see the base class."""
-        with silent(self._attached, GATE):
-            return pooled(self._attached(batch, output_hidden=True))
-
-    @property
-    def _attached(self) -> Backbone:
+    def backbone(self) -> Backbone:
+        """The student's; see the base class."""
         if self._backbone is None:
             raise RuntimeError("a FittedEncoder expects a backbone: call attach() first")
         return self._backbone
+
+    def states(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """The vectors of a batch; see the base class."""
+        with silent(self.backbone, GATE):
+            return pooled(self.backbone(batch, output_hidden=True))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from lit_fed.backbones import Backbone, Prediction
 from lit_fed.losses import mean_pool
+from lit_fed.methods.prototype_defense.layer_states import layer_states
 from lit_fed.methods.teachers import Teacher
 
 if TYPE_CHECKING:
@@ -56,8 +58,12 @@ class GateEncoder(ABC):
 
     @property
     @abstractmethod
-    def identity(self) -> Mapping[str, object]:
-        """What decides its vectors beside the weights that are sent."""
+    def backbone(self) -> Backbone:
+        """The model whose states it gives.
+
+        Raises:
+            RuntimeError: If it is not attached yet.
+        """
 
     @abstractmethod
     def states(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -74,23 +80,33 @@ class GateEncoder(ABC):
             weights: What :meth:`fit` gave.
         """
         key = hashlib.blake2b(digest_size=8)
-        key.update(repr((type(self).__name__, sorted(self.identity.items()))).encode())
+        identity = sorted(self.backbone.identity.items())
+        key.update(repr((type(self).__name__, identity)).encode())
         for name, tensor in sorted(weights.items()):
             key.update(f"{name} {list(tensor.shape)}".encode())
             key.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
         return key.hexdigest()
 
     def states_of(
-        self, module: FederatedModule, rows: Dataset
-    ) -> Iterator[tuple[Mapping[str, Tensor], Tensor]]:
-        """Batches of rows, in their order, with the vectors of each.
+        self, module: FederatedModule, rows: Dataset, layers: Sequence[int] = ()
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The vectors of rows, in their order, [N, d], and those by further layers, in float32 on the CPU.
 
         Args:
             module: The method, with its data.
             rows: The rows, at least one.
+            layers: The layers.
         """
+        found: list[list[Tensor]] = []
         for batch in module.batches(rows):
-            yield batch, self.states(batch)
+            with layer_states(self.backbone, layers) as held:
+                own = [self.states(batch)]
+            mask = batch.get("attention_mask")
+            length = batch["input_ids"].shape[1]
+            own += [mean_pool(held[layer][:, -length:], mask) for layer in layers]
+            found.append([states.detach().float().cpu() for states in own])
+        last, *deeper = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return last, deeper
 
 
 def pooled(prediction: Prediction) -> Tensor:

@@ -34,13 +34,13 @@ class PretrainedEncoder(GateEncoder):
             ) from None
 
     @property
-    def identity(self) -> Mapping[str, object]:
-        """The backbone's own."""
-        return {} if self._backbone is None else self._backbone.identity
+    def backbone(self) -> Backbone:
+        """The student's; see the base class."""
+        if self._backbone is None:
+            raise RuntimeError("a PretrainedEncoder expects a backbone: call attach() first")
+        return self._backbone
 
     def states(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The vectors of a batch; see the base class."""
-        if self._backbone is None:
-            raise RuntimeError("a PretrainedEncoder expects a backbone: call attach() first")
-        with silent(self._backbone), self._backbone.using():
-            return pooled(self._backbone(batch, output_hidden=True))
+        with silent(self.backbone), self.backbone.using():
+            return pooled(self.backbone(batch, output_hidden=True))

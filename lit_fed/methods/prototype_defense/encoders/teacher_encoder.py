@@ -33,12 +33,16 @@ class TeacherEncoder(GateEncoder):
         self._teacher = teacher
 
     @property
-    def identity(self) -> Mapping[str, object]:
-        """That of the teacher's backbone."""
-        return {} if self._teacher is None else self._teacher.backbone.identity
+    def backbone(self) -> Backbone:
+        """The teacher's; see the base class."""
+        return self._attached.backbone
 
     def states(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The vectors of a batch; see the base class."""
+        return pooled(self._attached.predict(batch, hidden=True))
+
+    @property
+    def _attached(self) -> FrozenTeacher:
         if self._teacher is None:
             raise RuntimeError("a TeacherEncoder expects a teacher: call attach() first")
-        return pooled(self._teacher.predict(batch, hidden=True))
+        return self._teacher
