@@ -38,7 +38,7 @@ def usage_entropy(counts: Tensor) -> Tensor:
     if len(counts) == 1:
         return torch.ones_like(total)
     shares = counts / total
-    nats = -torch.special.xlogy(shares, shares).sum()
+    nats: Tensor = -torch.special.xlogy(shares, shares).sum()
     return nats / torch.as_tensor(float(len(counts))).log().to(nats)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
 from lit_fed.backbones import CausalLM, TextGenerator
@@ -81,13 +81,14 @@ class SyntheticReferences(Source):
 
         classes = [name for name in self.prompts for _ in range(self.per_class)]
         asked = [self.prompts[name] for name in classes]
+        written: Sequence[str | None]
         if isinstance(self.generator, CausalLM):
             keys = [f"{name} {number}" for number, name in enumerate(classes)]
             written = self.generator.generate(
                 asked, self.max_new_tokens, sampling=self.sampling, keys=keys
             )
         else:
-            written = list(self.generator.generate(asked))
+            written = self.generator.generate(asked)
         rows: dict[str, str] = {}
         for name, answer in zip(classes, written, strict=True):
             if answer is not None and answer.strip():
