@@ -31,6 +31,7 @@ MERGED: Final = "merged_prototypes"
 """The part of a broadcast with prototypes that have been merged of the clients' own."""
 
 _FACTS: Final = "about"
+_AT_ONCE: Final = 64  # texts, where there may be no data that say how many
 
 
 class Guarding:
@@ -225,7 +226,7 @@ class Guarding:
         """The encoder's vectors of texts, [n, d], float32, on the CPU.
 
         Args:
-            module: The method, as server or client, with the encoder's weights.
+            module: The method; it may be one from a run's folder, without data.
             texts: The texts.
         """
         from lit_fed.methods.semantic_consensus.encoders.length_sorted import (
@@ -239,7 +240,7 @@ class Guarding:
             return self.encoder.states({n: field.to(module.device) for n, field in batch.items()})
 
         return in_length_sorted_batches(
-            list(texts), backbone.tokenizer, backbone.max_tokens, module.data.eval_batch_size, run
+            list(texts), backbone.tokenizer, backbone.max_tokens, _AT_ONCE, run
         )
 
     @property
