@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         FedProx,
         FedSD,
         FedSDR,
+        PrototypeDefense,
         SemanticConsensus,
     )
     from lit_fed.module import FederatedModule
@@ -40,5 +41,6 @@ __all__ = [
     "FederatedModule",
     "FederatedTrainer",
     "Payload",
+    "PrototypeDefense",
     "SemanticConsensus",
 ]

@@ -6,6 +6,7 @@ data seen so far (nothing was given yet, one task only, a cell never evaluated) 
 number which could be taken for a result; a model which never learnt anything scores 0/0 = 0.
 """
 
+from lit_fed.metrics.clean_rows_lost import CleanRowsLost, lost_rows
 from lit_fed.metrics.client_fairness import ClientFairness, client_spread, jain_index
 from lit_fed.metrics.client_text_similarity import (
     ClientJensenShannon,
@@ -26,6 +27,7 @@ from lit_fed.metrics.generalization_under_shift import (
     shift_ratio,
     worst_accuracy,
 )
+from lit_fed.metrics.kept_share import KeptShare, kept_shares
 from lit_fed.metrics.learning_accuracy import LearningAccuracy, learning_accuracy
 from lit_fed.metrics.length_ratio import LengthRatio
 from lit_fed.metrics.linear_cka import debiased_linear_cka
@@ -39,6 +41,10 @@ from lit_fed.metrics.parameter_efficiency import (
     relative_change,
 )
 from lit_fed.metrics.perplexity import Perplexity
+from lit_fed.metrics.prototype_coverage import PrototypeCoverage, within_margin
+from lit_fed.metrics.prototype_drift import PrototypeDrift, matched_distances
+from lit_fed.metrics.prototype_purity import PrototypePurity, class_purity
+from lit_fed.metrics.prototype_usage import PrototypeUsage, dead_share, usage_entropy
 from lit_fed.metrics.representation_stability_index import RepresentationStabilityIndex
 from lit_fed.metrics.right_answers import RightAnswers
 from lit_fed.metrics.rouge_l import RougeL
@@ -66,6 +72,7 @@ from lit_fed.metrics.task_transfer_accuracy import (
 from lit_fed.metrics.words import words
 
 __all__ = [
+    "CleanRowsLost",
     "ClientFairness",
     "ClientJensenShannon",
     "ClientTfidfCosine",
@@ -77,12 +84,17 @@ __all__ = [
     "EntityFidelity",
     "FillerRate",
     "GeneralizationUnderShift",
+    "KeptShare",
     "LearningAccuracy",
     "LengthRatio",
     "MultipleChoiceAccuracy",
     "NumberFidelity",
     "ParameterEfficiency",
     "Perplexity",
+    "PrototypeCoverage",
+    "PrototypeDrift",
+    "PrototypePurity",
+    "PrototypeUsage",
     "RepresentationStabilityIndex",
     "RightAnswers",
     "RougeL",
@@ -93,9 +105,11 @@ __all__ = [
     "above_chance",
     "backward_transfer",
     "changed_share",
+    "class_purity",
     "client_spread",
     "communication_volume",
     "compressed_size",
+    "dead_share",
     "debiased_linear_cka",
     "distinct_ngrams",
     "duplicate_ngrams",
@@ -104,9 +118,12 @@ __all__ = [
     "forward_transfer",
     "jain_index",
     "jensen_shannon_similarity",
+    "kept_shares",
     "learning_accuracy",
     "likeliest_choice",
+    "lost_rows",
     "macro_accuracy",
+    "matched_distances",
     "matching_entities",
     "matching_numbers",
     "mean_matrix",
@@ -122,6 +139,8 @@ __all__ = [
     "task_transfer",
     "text_jensen_shannon",
     "text_tfidf_cosine",
+    "usage_entropy",
+    "within_margin",
     "words",
     "worst_accuracy",
 ]

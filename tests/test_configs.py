@@ -50,7 +50,7 @@ PATHS = sorted(
     }
 )
 NAMES = [str(path.relative_to(CONFIGS)) for path in PATHS]
-QUICK = ("lora_fedavg", "ddg_msi", "semantic_consensus")
+QUICK = ("lora_fedavg", "ddg_msi", "semantic_consensus", "prototype_defense")
 OVERLAY_NAMES = [str(path.relative_to(CONFIGS)) for path in OVERLAYS]
 CLASSIFIERS = [p for p in sorted(CONFIGS.glob("*.yaml")) if "CausalLM" not in p.read_text("utf-8")]
 METHOD = CONFIGS / "lora_fedavg.yaml"

@@ -24,6 +24,11 @@ from lit_fed.losses.mean_pool import mean_pool
 from lit_fed.losses.mixture import mixture, mixture_top_k
 from lit_fed.losses.predictions import Predicted, TemperatureMixin, soft_predictions
 from lit_fed.losses.projector import fit_projector
+from lit_fed.losses.prototype_margin import (
+    PrototypeMarginMixin,
+    prototype_cosines,
+    prototype_margin,
+)
 from lit_fed.losses.proximal import ProximalMixin, proximal
 from lit_fed.losses.pseudo_label import PseudoLabelMixin, pseudo_label
 from lit_fed.losses.soft_cross_entropy import soft_cross_entropy
@@ -42,6 +47,7 @@ __all__ = [
     "KLDistillMixin",
     "Perturbed",
     "Predicted",
+    "PrototypeMarginMixin",
     "ProximalMixin",
     "PseudoLabelMixin",
     "RunningMean",
@@ -66,6 +72,8 @@ __all__ = [
     "over_public_rows",
     "own_mean",
     "parts_of_a_batch",
+    "prototype_cosines",
+    "prototype_margin",
     "proximal",
     "pseudo_label",
     "semantic_deviation",

@@ -1,4 +1,4 @@
-"""Federated methods: twelve of them, and in folders the parts that they have.
+"""Federated methods: thirteen of them, and in folders the parts that they have.
 
 A method knows its paper, never the round loop; methods do not inherit from one another.
 """
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lit_fed.methods.fedprox import FedProx
     from lit_fed.methods.fedsd import FedSD, FedSDR
     from lit_fed.methods.msi import MSI
+    from lit_fed.methods.prototype_defense import PrototypeDefense
     from lit_fed.methods.scaffold import SCAFFOLD
     from lit_fed.methods.semantic_consensus import SemanticConsensus
 else:
@@ -38,5 +39,6 @@ __all__ = [
     "FedProx",
     "FedSD",
     "FedSDR",
+    "PrototypeDefense",
     "SemanticConsensus",
 ]

@@ -15,6 +15,8 @@ LOSSES = [
     "stability",
     "weight_regularization",
     "soft_predictions",
+    "prototype_margin",
+    "prototype_cosines",
 ]
 
 

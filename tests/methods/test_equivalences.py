@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from lit_fed import DDG, DDGMSI, MSI, FedAvg, FederatedModule, FedProx, FedSD
+from lit_fed import DDG, DDGMSI, MSI, FedAvg, FederatedModule, FedProx, FedSD, PrototypeDefense
 from lit_fed.methods.ddg import ClassConsensus, PeerConsensus, PublicConsensus
 from lit_fed.perturbations import GaussianNoise
+from lit_fed.prototypes import AgreementGate, NoGate
 from tests.federation.toy import (
     fast_adamw,
     save_toy_model,
@@ -34,6 +35,7 @@ OFF = [
     (MSI, {"mu": 0.0}),
     (DDGMSI, NO_DDG | {"mu": 0.0, "inject_every": 1}),
     (FedProx, {"mu": 0.0}),
+    (PrototypeDefense, {"lambda_distill": 0.0, "lambda_prototype": 0.0, "gate": NoGate()}),
 ]
 ON: list[tuple[type[FederatedModule], dict[str, Any]]] = [
     (DDG, {}),
@@ -44,6 +46,7 @@ ON: list[tuple[type[FederatedModule], dict[str, Any]]] = [
     (DDGMSI, {"inject_every": 3, "center": True}),
     (FedProx, {"mu": 0.5}),
     (FedSD, {}),
+    (PrototypeDefense, {"num_prototypes": 4, "adaptation": 0.5, "gate": AgreementGate}),
 ]
 
 

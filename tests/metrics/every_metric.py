@@ -7,6 +7,7 @@ import torch
 from torchmetrics import Metric
 
 from lit_fed.metrics import (
+    CleanRowsLost,
     ClientFairness,
     ClientJensenShannon,
     ClientTfidfCosine,
@@ -17,12 +18,17 @@ from lit_fed.metrics import (
     EntityFidelity,
     FillerRate,
     GeneralizationUnderShift,
+    KeptShare,
     LearningAccuracy,
     LengthRatio,
     MultipleChoiceAccuracy,
     NumberFidelity,
     ParameterEfficiency,
     Perplexity,
+    PrototypeCoverage,
+    PrototypeDrift,
+    PrototypePurity,
+    PrototypeUsage,
     RepresentationStabilityIndex,
     RightAnswers,
     RougeL,
@@ -80,6 +86,12 @@ METRICS: dict[str, Callable[[], Metric]] = {
     "rouge": lambda: RougeL(),
     "perplexity": lambda: Perplexity(),
     "choice": lambda: MultipleChoiceAccuracy(),
+    "coverage": lambda: PrototypeCoverage(0.7),
+    "usage": lambda: PrototypeUsage(4),
+    "purity": lambda: PrototypePurity(4, 3),
+    "drift": lambda: PrototypeDrift(),
+    "kept": lambda: KeptShare(2, 3),
+    "clean lost": lambda: CleanRowsLost(),
     "words of clients": lambda: ClientJensenShannon(3),
     "tf-idf of clients": lambda: ClientTfidfCosine(3),
 }
@@ -158,6 +170,19 @@ def updates(name: str) -> list[dict[str, Any]]:
             {"texts": texts, "client": client}
             for client, texts in zip((0, 1, 2, 0, 1), [*PREDS, *TARGET[:2]], strict=True)
         ]
+    if name == "coverage":
+        return [{"similarities": normal(n, 4).tanh()} for n in (3, 4, 5)]
+    if name == "drift":
+        return [{"before": normal(n, 5), "after": normal(n, 5)} for n in (3, 4, 5)]
+    if name == "clean lost":
+        return [{"kept": right(), "clean": right()} for _ in range(3)]
+    if name == "kept":
+        classes = torch.arange(8) % 3
+        return [{"kept": right(), "target": classes, "client": n % 2} for n in range(4)]
+    if name in ("usage", "purity"):
+        draws = [torch.randint(3, (2, 7), generator=generator) for _ in range(3)]
+        both = [{"assigned": a, "target": y} for a, y in draws]
+        return [METRICS[name]()._filter_kwargs(**call) for call in both]
     if name == "fairness":
         return [{"value": right(), "client": client} for client in (0, 1, 2, 1, 0)]
     return [{"up": 10 * n, "down": 20 + n, "round": n // 2} for n in range(7)]

@@ -21,6 +21,7 @@ from lit_fed import (
     FedAvg,
     FederatedTrainer,
     FedProx,
+    PrototypeDefense,
     SemanticConsensus,
 )
 from lit_fed.aggregation import Aggregation, FedAdam, FedExLoRA, FLoRA
@@ -133,6 +134,16 @@ def consenting(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
         warmup_rounds=1,
         consensus_every=1,
         optimizer=fast_adamw,
+    )
+    trainer = toy_trainer(root, clients_per_round=4, **settings)
+    trainer.fit(module, toy_data(partitioner=IIDPartitioner()))
+    return trainer
+
+
+def guarded(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
+    """Four clients whose rows are judged, and who move the prototypes that the server merges."""
+    module = PrototypeDefense(
+        toy_backbone(model, 0.1), num_prototypes=4, adaptation=0.5, optimizer=fast_adamw
     )
     trainer = toy_trainer(root, clients_per_round=4, **settings)
     trainer.fit(module, toy_data(partitioner=IIDPartitioner()))
@@ -324,6 +335,7 @@ CASES: dict[str, Callable[..., FederatedTrainer | str]] = {
     "compressed": compressed,
     "two_models": two_models,
     "consenting": consenting,
+    "guarded": guarded,
     "asking": asking,
     "taught": taught,
     "failing": failing,

@@ -24,6 +24,7 @@ from tests.federation.execution.federation_cases import (
     consenting,
     corrected,
     failing,
+    guarded,
     malformed,
     metered,
     plain,
@@ -159,6 +160,16 @@ def test_a_consensus_is_the_same_in_two_processes(
     one = last_state(tmp_path / "one")
     assert set(one.broadcast.parts["labels"].strings["texts"]) <= {"", "0", "1"}
     assert_same_state(last_state(more_in_two_processes / "consenting"), one)
+
+
+@pytest.mark.slow
+def test_rows_are_judged_the_same_in_two_processes(
+    toy_model: Path, more_in_two_processes: Path, tmp_path: Path
+) -> None:
+    guarded(toy_model, tmp_path / "one")
+    one = last_state(tmp_path / "one")
+    assert one.history[-1]["clients/train/dropped_rows/max"] > 0
+    assert_same_state(last_state(more_in_two_processes / "guarded"), one)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lit_fed import DDG, DDGMSI, MSI, FedAvg, FederatedModule
+from lit_fed import DDG, DDGMSI, MSI, FedAvg, FederatedModule, PrototypeDefense
 from lit_fed.methods.ddg import ClassConsensus, PeerConsensus, PublicConsensus
 from lit_fed.methods.teachers import AdapterTeacher
 from lit_fed.perturbations import DropBlock, GaussianNoise, LowRankReconstruction
@@ -36,6 +36,14 @@ METHODS: dict[str, tuple[type[FederatedModule], dict[str, Any]]] = {
         {"inject_every": 2, "perturbation": lambda: LowRankReconstruction(rank=4)},
     ),
     "msi blocks": (MSI, {"inject_every": 1, "perturbation": lambda: DropBlock(rate=0.3)}),
+    "prototypes": (
+        PrototypeDefense,
+        {"num_prototypes": 3, "pull": True, "adaptation": 0.5, "margin": 0.05, "held_out": 0.0},
+    ),
+    "prototypes of layers": (
+        PrototypeDefense,
+        {"num_prototypes": 3, "layers": [0], "margin": 0.0, "held_out": 0.0},
+    ),
     "ddgmsi": (DDGMSI, {"inject_every": 2, "center": True, "perturbation": noise}),
 }
 PROTOCOL: list[type[FederatedModule]] = [SoftPredictions, TwoAdapters]

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from torch import nn
 
-from lit_fed import DDGMSI, AdversarialDistillation, SemanticConsensus
+from lit_fed import DDGMSI, AdversarialDistillation, PrototypeDefense, SemanticConsensus
 from lit_fed.aggregation import FedAvgM, WeightedAverage
 from lit_fed.attachment import Attachment
 from lit_fed.backbones import SequenceClassifier
 from lit_fed.data import (
     ClassificationEncoding,
+    CSVSource,
     DirichletPartitioner,
     NaturalPartitioner,
     answer_is_right,
@@ -22,6 +23,7 @@ from lit_fed.federation.run.description import constructor_arguments, described
 from lit_fed.federation.run.identity import differences, identity_of
 from lit_fed.methods.ddg import ClassConsensus, PublicConsensus
 from lit_fed.methods.distillation import EmbeddingPGD
+from lit_fed.methods.prototype_defense import FittedEncoder, PretrainedEncoder
 from lit_fed.methods.rewriting import LeakFilter, NoFilter, Rewriting, SoftTargets
 from lit_fed.methods.rewriting.rewriting import HINT
 from lit_fed.methods.semantic_consensus import (
@@ -35,6 +37,7 @@ from lit_fed.methods.semantic_consensus import (
 )
 from lit_fed.methods.teachers import AdapterTeacher, FineTunedTeacher, FrozenTeacher
 from lit_fed.perturbations import DropBlock, GaussianNoise, LowRankReconstruction
+from lit_fed.prototypes import AgreementGate, ConformalGate, EarlyMargin, RisingMargin
 from tests.federation.toy import fast_adamw, save_toy_model, toy_backbone, toy_data, toy_trainer
 
 ARGUMENTS: dict[str, tuple[Any, Any]] = {
@@ -189,6 +192,51 @@ def test_every_argument_of_a_consensus_is_told(toy_model: Path) -> None:
     assert unseen == []
 
 
+DEFENDING: dict[str, tuple[Any, Any]] = {
+    "aggregation": (WeightedAverage(), WeightedAverage("rounds")),
+    "references": (None, CSVSource("references.csv")),
+    "num_prototypes": (4, 5),
+    "supervised": (False, True),
+    "held_out": (0.2, 0.3),
+    "encoder": (PretrainedEncoder(), FittedEncoder()),
+    "gate": (AgreementGate(), ConformalGate()),
+    "assignment": ("trusted", "label"),
+    "pull": (False, True),
+    "project": (False, True),
+    "adaptation": (0.0, 0.5),
+    "layers": (None, [0]),
+    "margin_schedule": (None, EarlyMargin(2)),
+    "seed": (0, 1),
+    "lambda_prototype": (1.0, 0.5),
+    "margin": (0.3, 0.2),
+    "lambda_distill": (0.5, 0.25),
+    "temperature": (3.0, 1.0),
+    "rewriting": (None, SoftTargets()),
+    "warmup_steps": (0, 1),
+    "lr_factors": (None, {"client-0": 0.5}),
+}
+
+
+def test_every_argument_of_a_defence_is_told(toy_model: Path) -> None:
+    def told(**settings: Any) -> dict[str, Any]:
+        data = toy_data()
+        data.setup()
+        given = {name: one for name, (one, _) in DEFENDING.items()} | {"optimizer": fast_adamw}
+        module = PrototypeDefense(toy_backbone(toy_model), **given | settings)
+        return identity_of(module, data, vars(toy_trainer(toy_model.parent / "none")))
+
+    known = {*DEFENDING, "backbone", "optimizer", "teacher"}
+    assert set(constructor_arguments(PrototypeDefense)) == known
+    plain = told()
+    assert differences(plain, told()) == {}
+    unseen = [
+        name
+        for name, (_, other) in DEFENDING.items()
+        if not differences(plain, told(**{name: other}))
+    ]
+    assert unseen == []
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -230,6 +278,14 @@ def test_every_argument_of_a_consensus_is_told(toy_model: Path) -> None:
         (Rewriting(), Rewriting(top_p=1.0)),
         (Rewriting(), Rewriting(top_k=0)),
         (Rewriting(), Rewriting(max_new_tokens=8)),
+        (FittedEncoder(), FittedEncoder(epochs=3)),
+        (FittedEncoder(), FittedEncoder(lr=1e-3)),
+        (FittedEncoder(), FittedEncoder(batch_size=8)),
+        (FittedEncoder(), FittedEncoder(weight_decay=0.1)),
+        (FittedEncoder(), FittedEncoder(seed=1)),
+        (ConformalGate(0.1), ConformalGate(0.2)),
+        (RisingMargin(0.9, 2), RisingMargin(0.9, 3)),
+        (RisingMargin(0.9, 2), RisingMargin(0.8, 2)),
     ],
     ids=lambda one: type(one).__name__,
 )

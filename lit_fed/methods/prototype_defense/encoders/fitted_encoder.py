@@ -1,0 +1,120 @@
+"""Fitted encoder: a classifier that the server trains on the references alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+import torch
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
+
+from lit_fed.backbones import Backbone
+from lit_fed.limits import require_at_least, require_non_negative, require_positive
+from lit_fed.losses import cross_entropy
+from lit_fed.methods.prototype_defense.encoders.gate_encoder import GateEncoder, pooled
+from lit_fed.methods.teachers import Teacher, silent
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from peft import PeftConfig
+
+    from lit_fed.module import FederatedModule
+
+GATE: Final = "gate"
+"""The name of the encoder's adapter."""
+
+
+class FittedEncoder(GateEncoder):
+    """A second adapter on the student's base, with its head, trained on the references and then frozen.
+
+    No client's row has any part in it, so that no client can poison it. Its weights are sent to each client once, with
+    the prototypes. It classifies as well as the references teach it to, and the gate is no better than that.
+
+    Args:
+        epochs: Passes over the references.
+        lr: Learning rate of AdamW, which falls linearly to 0.
+        weight_decay: Of AdamW.
+        batch_size: Rows of a batch.
+        seed: Of the batches' order and of dropout.
+        peft: The adapter's configuration, of the kind of the backbone's. None: the backbone's own.
+
+    Raises:
+        ValueError: If a number is out of range; when the method is built, if the backbone trains all of its weights or
+            can have no second adapter.
+    """
+
+    _backbone: Backbone | None = None
+
+    def __init__(
+        self,
+        epochs: int = 10,
+        lr: float = 2e-3,
+        weight_decay: float = 0.01,
+        batch_size: int = 16,
+        seed: int = 0,
+        peft: PeftConfig | None = None,
+    ) -> None:
+        self.epochs = require_at_least("model.encoder.epochs", epochs, 1)
+        self.lr = require_positive("model.encoder.lr", lr)
+        self.weight_decay = require_non_negative("model.encoder.weight_decay", weight_decay)
+        self.batch_size = require_at_least("model.encoder.batch_size", batch_size, 1)
+        self.seed = require_at_least("model.encoder.seed", seed, 0)
+        self.peft = peft
+
+    def attach(self, student: Backbone, teacher: Teacher) -> None:
+        """Add the adapter; see the base class."""
+        try:
+            # Its first values are drawn by its own seed, so that those of whatever comes next stay as they are.
+            with isolate_rng():
+                torch.manual_seed(self.seed)
+                student.add_adapter(GATE, self.peft)
+        except ValueError as error:
+            raise ValueError(
+                f"`model.encoder` FittedEncoder expects `model.backbone` to take a second adapter, but: {error}"
+            ) from error
+        self._backbone = student
+
+    def fit(self, module: FederatedModule, references: Dataset) -> dict[str, Tensor]:
+        """Server: train it on the references; see the base class."""
+        backbone = self.backbone
+        before, training = backbone.active_adapters, backbone.training
+        steps = self.epochs * -(-len(references) // self.batch_size)
+        with isolate_rng(), torch.enable_grad():
+            torch.manual_seed(self.seed)
+            backbone.activate(GATE)
+            backbone.train()
+            try:
+                trained = list(backbone.trainable(GATE).values())
+                optimizer = torch.optim.AdamW(trained, self.lr, weight_decay=self.weight_decay)
+                falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
+                for epoch in range(self.epochs):
+                    seed = self.seed + epoch
+                    for batch in module.batches(references, seed, self.batch_size):
+                        prediction = backbone(batch)
+                        loss = cross_entropy(prediction.logits, prediction.targets, prediction.mask)
+                        optimizer.zero_grad(set_to_none=True)
+                        loss.backward()
+                        optimizer.step()
+                        falling.step()
+                optimizer.zero_grad(set_to_none=True)
+            finally:
+                backbone.train(training)
+                backbone.activate(*before)
+        return {n: p.detach().cpu().clone() for n, p in backbone.trainable(GATE).items()}
+
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the adapter's values; see the base class."""
+        self.backbone.load_trainable(weights, GATE)
+
+    @property
+    def backbone(self) -> Backbone:
+        """The student's; see the base class."""
+        if self._backbone is None:
+            raise RuntimeError("a FittedEncoder expects a backbone: call attach() first")
+        return self._backbone
+
+    def states(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """The vectors of a batch; see the base class."""
+        with silent(self.backbone, GATE):
+            return pooled(self.backbone(batch, output_hidden=True))

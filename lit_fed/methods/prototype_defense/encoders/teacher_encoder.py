@@ -1,0 +1,48 @@
+"""Teacher encoder: the hidden states of the teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from lit_fed.backbones import Backbone
+from lit_fed.methods.prototype_defense.encoders.gate_encoder import GateEncoder, pooled
+from lit_fed.methods.teachers import FrozenTeacher, Teacher
+
+
+class TeacherEncoder(GateEncoder):
+    """The teacher itself, as in the paper: whoever has poisoned the teacher has poisoned the gate.
+
+    Raises:
+        ValueError: When the method is built, if the teacher changes from round to round, as an
+            :class:`~lit_fed.methods.teachers.AdapterTeacher` does, or is not used.
+    """
+
+    _teacher: FrozenTeacher | None = None
+
+    def attach(self, student: Backbone, teacher: Teacher) -> None:
+        """Keep the teacher; see the base class."""
+        if not isinstance(teacher, FrozenTeacher) or not teacher.attached:
+            kind = type(teacher).__name__
+            raise ValueError(
+                f"`model.encoder` TeacherEncoder expects `model.teacher` to be a FrozenTeacher and "
+                f"`model.lambda_distill` above 0, since prototypes of a teacher that changes are of no use, but got "
+                f"{kind}{'' if teacher.attached else ', which is not used'}"
+            )
+        self._teacher = teacher
+
+    @property
+    def backbone(self) -> Backbone:
+        """The teacher's; see the base class."""
+        return self._attached.backbone
+
+    def states(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """The vectors of a batch; see the base class."""
+        return pooled(self._attached.predict(batch, hidden=True))
+
+    @property
+    def _attached(self) -> FrozenTeacher:
+        if self._teacher is None:
+            raise RuntimeError("a TeacherEncoder expects a teacher: call attach() first")
+        return self._teacher

@@ -1,0 +1,113 @@
+"""References: the clean rows that prototypes are made of, in two parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lit_fed.configuration_error import ConfigurationError
+from lit_fed.data.columns import select_rows
+from lit_fed.data.sources import Source
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from lit_fed.module import FederatedModule
+
+
+@dataclass(frozen=True)
+class References:
+    """The references, of which some are held out of the encoder's fitting.
+
+    Attributes:
+        fitted: Those that encoder and prototypes are fitted on.
+        labels: Their classes, [N].
+        held_out: The others; None where there are none.
+        held_out_labels: Their classes, [n].
+        names: The names of all classes.
+    """
+
+    fitted: Dataset
+    labels: Tensor
+    held_out: Dataset | None
+    held_out_labels: Tensor
+    names: tuple[str, ...]
+
+
+def reference_rows(module: FederatedModule, source: Source | Dataset | None) -> Dataset:
+    """The rows of the references.
+
+    Args:
+        module: The method, with its data.
+        source: Where they are. None: the public set of the data.
+
+    Raises:
+        ConfigurationError: If there are none, or they cannot be read.
+    """
+    if source is None:
+        public = module.data.public
+        if public is None or module.data.public_unanswered:
+            lacks = "no public set" if public is None else "public rows without a label"
+            raise ConfigurationError(
+                f"`model.references` is expected where the data have no public set with labels, but there is {lacks}: "
+                f"give a table such as lit_fed.data.JSONLSource, or `data.public`"
+            )
+        return public
+    encoding = module.data.encoding
+    try:
+        rows = source.load() if isinstance(source, Source) else source
+        encoding.require_columns(rows, "model.references")
+        encoding.require_values(rows)
+    except ValueError as error:
+        raise ConfigurationError(f"`model.references`: {error}") from error
+    return rows
+
+
+def split_references(
+    module: FederatedModule, rows: Dataset, held_out: float, seed: int
+) -> References:
+    """Divide the references within each class.
+
+    Args:
+        module: The method, with its data.
+        rows: The references.
+        held_out: The share of each class that is held out; of each at least one stays.
+        seed: Of which they are.
+
+    Raises:
+        ConfigurationError: If a class of the data has no reference, or a row no label.
+    """
+    try:
+        labels = torch.cat([batch["labels"].cpu() for batch in module.batches(rows)])
+    except ValueError as error:
+        raise ConfigurationError(f"`model.references`: {error}") from error
+    named = module.data.encoding.names
+    count = module.backbone.num_labels or int(labels.max()) + 1
+    names = tuple(named or (str(label) for label in range(count)))
+    if bool((labels < 0).any()):
+        absent = f"{int((labels < 0).sum())} of {len(labels)} have none"
+        raise ConfigurationError(
+            f"`model.references` are expected to have a label each, but {absent}"
+        )
+    draw = np.random.default_rng(seed)
+    kept: list[int] = []
+    for label, name in enumerate(names):
+        places = np.flatnonzero(labels.numpy() == label)
+        if not len(places):
+            raise ConfigurationError(
+                f"`model.references` are expected to have rows of each class, but have none of {name!r}"
+            )
+        kept += draw.permutation(places)[int(held_out * len(places)) :].tolist()
+    fitted = np.sort(kept)
+    others = np.setdiff1d(np.arange(len(labels)), fitted)
+    return References(
+        select_rows(rows, fitted),
+        labels[fitted],
+        select_rows(rows, others) if len(others) else None,
+        labels[others],
+        names,
+    )

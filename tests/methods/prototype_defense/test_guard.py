@@ -1,0 +1,85 @@
+"""What the server makes of references, as it is sent, kept and taken back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lit_fed import Payload, PrototypeDefense
+from lit_fed.federation.ledger import Ledger
+from lit_fed.methods.prototype_defense.guard import Guard
+from lit_fed.prototypes import PrototypeSet, fit_prototypes
+from tests.federation.toy import toy_backbone, toy_data, toy_rows, toy_trainer
+from tests.methods.toy_methods import save_sober_model
+
+
+def made(count: int = 50, width: int = 768, seed: int = 0) -> PrototypeSet:
+    states = torch.randn(3 * count, width, generator=torch.Generator().manual_seed(seed))
+    labels = torch.arange(3 * count) % 2
+    texts = [f"text {i}" for i in range(3 * count)]
+    return fit_prototypes(states, labels, count, seed, encoder="e1", names=["a", "b"], texts=texts)
+
+
+def test_fifty_prototypes_of_width_768_are_153600_bytes() -> None:
+    sent = Payload().with_parts(Guard(made()).parts())
+    assert sent.parts["prototypes"].nbytes == 50 * 768 * 4 == 153_600
+    ledger = Ledger()
+    ledger.open_round()
+    for client in range(4):
+        ledger.record(str(client), down=sent.parts["prototypes"].nbytes)
+    assert ledger.down == 4 * 153_600
+    # Beside them 6 bytes a prototype, and a line of texts: no reference text is sent.
+    assert sent.nbytes - 153_600 == 50 * 6 + len("0" + "e1" + 16 * "d" + "ab")
+
+
+def test_it_is_read_as_it_was_and_its_texts_stay_with_the_server() -> None:
+    projector = {"weight": torch.ones(4, 6), "bias": torch.zeros(4)}
+    guard = Guard(
+        made(3, 4),
+        {"w": torch.ones(2)},
+        {"medians": torch.eye(4)},
+        projector,
+        {1: made(3, 4, seed=1)},
+        {"purity": 0.75},
+    )
+    ours, theirs = (
+        Guard.read(Payload.from_bytes(Payload(parts=guard.parts(whole)).to_bytes()).parts)
+        for whole in (True, False)
+    )
+    for read in (ours, theirs):
+        assert read is not None
+        assert read.agreed_on == guard.agreed_on != guard.prototypes.about
+        assert torch.equal(read.deeper[1].vectors, guard.deeper[1].vectors)
+        assert torch.equal(read.gate["medians"], torch.eye(4))
+        states = torch.randn(2, 6)
+        mapped = read.map_of_states()(states)
+        torch.testing.assert_close(mapped, F.linear(states, **projector))
+    assert (ours.prototypes.references, ours.metrics) == (
+        guard.prototypes.references,
+        guard.metrics,
+    )
+    assert (theirs.prototypes.references, theirs.metrics) == ((), {})
+    assert Guard.read({}) is None
+
+
+def test_a_run_from_its_folder_embeds_as_it_did(tmp_path: Path) -> None:
+    model = save_sober_model(tmp_path / "model")
+
+    def module() -> PrototypeDefense:
+        return PrototypeDefense(toy_backbone(model), num_prototypes=4, lambda_distill=0.0)
+
+    trained = module()
+    trainer = toy_trainer(tmp_path / "run", max_rounds=1, test_at_end=False)
+    trainer.fit(trained, toy_data(public=toy_rows(40, 3)))
+    texts = ["a good film", "the day was cold", "very fine"]
+    expected = trained.embed(texts)
+    restored = PrototypeDefense.from_run(trainer.log_dir, module())
+    assert restored.prototypes.digest == trained.prototypes.digest
+    assert restored.prototypes.references == trained.prototypes.references
+    torch.testing.assert_close(restored.embed(texts), expected)
+    assert restored.dropped("client-0") == ()
+    with pytest.raises(RuntimeError, match=r"prototypes are expected, which a federation's server"):
+        module().embed(texts)

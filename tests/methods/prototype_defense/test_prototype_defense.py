@@ -1,0 +1,424 @@
+"""The prototype defence beside plain loops, what it sends, and what it refuses."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers import AutoModel, AutoTokenizer
+
+from lit_fed import FedAvg, Payload, PrototypeDefense
+from lit_fed.attachment import Attachment
+from lit_fed.backbones import CausalLM, SequenceClassifier
+from lit_fed.client import Client
+from lit_fed.configuration_error import ConfigurationError
+from lit_fed.federation import ShardedClients
+from lit_fed.methods.prototype_defense import FittedEncoder, PretrainedEncoder, TeacherEncoder
+from lit_fed.methods.prototype_defense.guarding import AGREED
+from lit_fed.methods.teachers import FrozenTeacher
+from lit_fed.prototypes import AgreementGate, ConformalGate, EarlyMargin, NoGate
+from lit_fed.update import Update
+from tests.federation.toy import save_toy_model, toy_backbone, toy_data, toy_rows, toy_trainer
+from tests.methods.plain_loop import recorded, trained, under_names_of_payloads
+from tests.methods.toy_methods import save_sober_model, save_toy_lm
+
+RATE = 0.2
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_sober_model(tmp_path_factory.mktemp("sober") / "model")
+
+
+def plain_sgd(params: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(params, lr=RATE)
+
+
+def defended(model: Path, **settings: Any) -> PrototypeDefense:
+    given = {"optimizer": plain_sgd, "num_prototypes": 4, "lambda_distill": 0.0}
+    return PrototypeDefense(toy_backbone(model), **given | settings)
+
+
+def fit(module: FedAvg, root: Path, data: Any = None, **settings: Any) -> Any:
+    trainer = toy_trainer(root, **{"max_rounds": 1, "test_at_end": False} | settings)
+    trainer.fit(module, data or toy_data())
+    return trainer
+
+
+class Flipping(Attachment):
+    """Flips the labels of the first rows of a client."""
+
+    def __init__(self, count: int, clients: list[str]) -> None:
+        super().__init__(clients)
+        self.count = count
+        self._made: dict[str, Dataset] = {}
+
+    def rows(self, client: Client, rows: Dataset) -> Dataset:
+        if client.id not in self._made:
+            labels = [1 - y if i < self.count else y for i, y in enumerate(rows["label"])]
+            self._made[client.id] = rows.remove_columns("label").add_column("label", labels)
+        return self._made[client.id]
+
+
+# ---------------------------------------------------------------- beside references
+
+
+def embedded(model: Path, texts: list[str]) -> np.ndarray:
+    """Means of the last hidden state, by transformers alone."""
+    tokenizer, body = AutoTokenizer.from_pretrained(model), AutoModel.from_pretrained(model).eval()
+    found = []
+    for text in texts:
+        with torch.no_grad():
+            state = body(**tokenizer(text, return_tensors="pt")).last_hidden_state
+        found.append(state[0].mean(0).numpy())
+    return np.stack(found)
+
+
+def test_the_gate_keeps_what_numpy_does(model: Path, tmp_path: Path) -> None:
+    module = defended(model, encoder=PretrainedEncoder(), lambda_prototype=0.0)
+    flips = Flipping(10, ["client-1"])
+    trainer = fit(module, tmp_path, attachments=[flips], clients_per_round=4)
+    vectors = module.prototypes.vectors.numpy()
+    for own in trainer.datamodule.clients:
+        rows = flips._made.get(own.id, own.rows)
+        states = embedded(model, list(rows["text"]))
+        unit = states / np.linalg.norm(states, axis=1, keepdims=True)
+        found = module.prototypes.classes.numpy()[(unit @ vectors.T).argmax(1)]
+        wrong = [i for i, y in enumerate(rows["label"]) if y != found[i]]
+        told = module.dropped(own.id)
+        assert [one.text for one in told] == [rows["text"][i] for i in wrong]
+        assert [one.label for one in told] == [str(rows["label"][i]) for i in wrong]
+        assert [one.assigned_class for one in told] == [str(found[i]) for i in wrong]
+        nearest = (unit @ vectors.T).max(1)[wrong]
+        assert [one.similarity for one in told] == pytest.approx(nearest.tolist(), abs=1e-4)
+    flipped = set(flips._made["client-1"]["text"][:10])
+    assert len([one for one in module.dropped("client-1") if one.text in flipped]) >= 8
+
+
+def plain_steps(
+    model: nn.Module,
+    start: dict[str, Tensor],
+    batches: list[dict[str, Tensor]],
+    prototypes: Tensor,
+    strength: float,
+    margin: float,
+) -> dict[str, Tensor]:
+    """SGD on CE + λ · mean max(0, 1 − cos − m), written anew."""
+    model = copy.deepcopy(model)
+    own = trained(model)
+    for name, value in start.items():
+        own[name].data = value.clone()
+    for batch in batches:
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        output = model(**inputs, output_hidden_states=True)
+        mask = inputs["attention_mask"].unsqueeze(-1)
+        states = (output.hidden_states[-1] * mask).sum(1) / mask.sum(1)
+        cosines = (states @ prototypes.T) / states.norm(dim=1, keepdim=True)
+        hinge = (1 - cosines.max(1).values - margin).clamp(min=0).mean()
+        loss = F.cross_entropy(output.logits, batch["labels"]) + strength * hinge
+        gradients = torch.autograd.grad(loss, list(own.values()))
+        for parameter, gradient in zip(own.values(), gradients, strict=True):
+            parameter.data -= RATE * gradient
+    return {name: parameter.detach().clone() for name, parameter in own.items()}
+
+
+def test_rounds_of_the_literal_margin_are_those_of_a_plain_loop(
+    model: Path, tmp_path: Path
+) -> None:
+    module = defended(
+        model,
+        encoder=PretrainedEncoder(),
+        gate=NoGate(),
+        assignment="nearest",
+        lambda_prototype=3.0,
+        margin=0.02,
+    )
+    record, trainer, initial = recorded(module, tmp_path, clients_per_round=3, max_rounds=2)
+    prototypes = module.prototypes.vectors.double()
+    theta = {name: p.detach().clone() for name, p in trained(initial).items() if "gate" not in name}
+    for number in range(2):
+        sent = {
+            client: plain_steps(initial, theta, batches, prototypes, 3.0, 0.02)
+            for (at, client), batches in record.batches.items()
+            if at == number
+        }
+        total = sum(record.sizes[client] for client in sent)
+        theta = {
+            name: sum(record.sizes[c] / total * own[name] for c, own in sent.items())
+            for name in theta
+        }
+    found, expected = trainer.federation.broadcast.tensors, under_names_of_payloads(theta)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-8)
+    assert trainer.federation.history[0]["clients/train/prototype/min"] > 0
+
+
+def test_further_layers_have_prototypes_of_their_own(model: Path, tmp_path: Path) -> None:
+    module = defended(
+        model,
+        encoder=PretrainedEncoder(),
+        gate=NoGate(),
+        assignment="label",
+        layers=[0],
+        margin=0.01,
+        lambda_prototype=2.0,
+    )
+    trainer = fit(module, tmp_path, clients_per_round=4, max_rounds=2)
+    assert not trainer.federation.failures
+    rows = trainer.datamodule.clients[1].rows.select(range(8))
+    batch = next(iter(module.batches(rows)))
+    told: dict[str, Tensor] = {}
+    module.log = lambda name, value, **_: told.update({name: value})  # type: ignore[method-assign]
+    module.eval()
+    loss = module.training_step(batch, 0)
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    output = module.backbone.model(**inputs, output_hidden_states=True)
+    mask = inputs["attention_mask"].unsqueeze(-1)
+    guard = module.guarding.guard
+    hinges = []
+    for place, own in ((1, guard.deeper[0]), (2, guard.prototypes)):
+        states = (output.hidden_states[place] * mask).sum(1) / mask.sum(1)
+        cosines = (states @ own.vectors.T) / states.norm(dim=1, keepdim=True)
+        fits = own.classes == batch["labels"].unsqueeze(-1)
+        best = cosines.masked_fill(~fits, -2).max(1).values
+        hinges.append((1 - best - 0.01).clamp(min=0).mean())
+    assert min(hinges) > 0
+    assert told["train/prototype"].item() == pytest.approx(float(sum(hinges)), rel=1e-4)
+    expected = F.cross_entropy(output.logits, batch["labels"]) + sum(hinges)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+class Prepared(FedAvg):
+    """Trains on the rows that are named alone."""
+
+    kept: dict[str, Dataset]
+
+    def local_data(self, rows: Dataset, stage: str) -> Dataset:
+        return self.kept[self.client.id]
+
+
+def test_the_gate_is_training_on_the_rows_that_are_kept(model: Path, tmp_path: Path) -> None:
+    module = defended(model, lambda_prototype=0.0)
+    trainer = fit(module, tmp_path / "a", max_rounds=2)
+    held = module.guarding._memory.held
+    plain = Prepared(toy_backbone(model), optimizer=plain_sgd)
+    plain.kept = {name: one.kept for name, one in held.items()}
+    assert any(len(one.kept) < len(one.rows) for one in held.values())
+    # What is drawn in a client's round follows from its seed, not from what was fitted before.
+    other = fit(plain, tmp_path / "b", toy_data(), max_rounds=2)
+    for name, value in other.federation.broadcast.tensors.items():
+        assert torch.equal(trainer.federation.broadcast.tensors[name], value), name
+
+
+def test_a_dropped_row_that_is_pulled_has_no_cross_entropy(model: Path, tmp_path: Path) -> None:
+    module = defended(model, pull=True, lambda_prototype=0.0)
+    trainer = fit(module, tmp_path, clients_per_round=4)
+    client = trainer.datamodule.clients[1]
+    trainer._loop.act_as_client(1)
+    gated = module.guarding.judge(module, client.id, client.rows)
+    assert 0 < int(gated.judgement.kept.sum()) < len(client.rows)
+    batch = next(iter(module.batches(client.rows)))
+    module.metric_averager = None
+    module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    loss = module.training_step(batch, 0)
+    kept = gated.judgement.kept[: len(batch["labels"])]
+    alone = {name: value[kept] for name, value in batch.items()}
+    expected = F.cross_entropy(module(alone).logits, alone["labels"])
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_flipped_rows_are_dropped_and_the_fitted_encoder_is_right(
+    model: Path, tmp_path: Path
+) -> None:
+    module = defended(model)
+    data = toy_data(public=toy_rows(200, 3))
+    trainer = fit(module, tmp_path, data, attachments=[Flipping(20, ["client-1"])])
+    row = trainer.federation.history[-1]
+    assert row["server/references/encoder_accuracy"] > 0.9
+    assert len(module.dropped("client-1")) >= 18
+    assert row["clients/train/dropped_rows/max"] == len(module.dropped("client-1"))
+    assert module.embed(["a good film", "bad"]).shape == (2, 32)
+    assert module.prototypes.references[0]
+
+
+# ---------------------------------------------------------------- what is sent
+
+
+def test_the_prototypes_take_their_bytes_once(model: Path, tmp_path: Path) -> None:
+    module = defended(model, gate=NoGate(), assignment="nearest", encoder=PretrainedEncoder())
+    ours = fit(module, tmp_path / "a", clients_per_round=4, max_rounds=2).federation
+    plain = FedAvg(toy_backbone(model), optimizer=plain_sgd)
+    theirs = fit(plain, tmp_path / "b", clients_per_round=4, max_rounds=2).federation
+    sent = module.guarding.parts_for(is_new=True)
+    vectors, agreed = sent["prototypes"].nbytes, sent[AGREED].nbytes
+    assert vectors == 4 * 32 * 4
+    # Beside the vectors: a class of 2 bytes and a count of 4 a prototype, and the texts.
+    facts = sent["prototype_facts"]
+    assert facts.nbytes == 4 * (2 + 4) + agreed + len("01")
+    for number, beside in enumerate((vectors + facts.nbytes, 0)):
+        up, down = ours.ledger.rounds[number]
+        assert down - theirs.ledger.rounds[number][1] == 4 * (beside + agreed)
+        assert up - theirs.ledger.rounds[number][0] == 4 * agreed
+
+
+def test_a_client_goes_by_the_servers_prototypes_alone(model: Path, tmp_path: Path) -> None:
+    module = defended(model)
+    trainer = fit(module, tmp_path)
+    state = trainer.federation
+    client = Client("client-0", 0, 8, round=1, rounds=1, steps=1)
+    broadcast = module.broadcast_to(client, state.broadcast)
+    (prepared,) = {one.prepared.nbytes: one.prepared for one in state.clients.values()}.values()
+    _, encoder, digest = module.prototypes.about
+    module.act_as(client)
+    module.prepared = prepared
+    module.download(broadcast)
+    other = Payload(strings={"about": ["1", encoder, "0" * 16]})
+    with pytest.raises(
+        ValueError, match=rf"client 'client-0' .* version 1, encoder .* version 0, .*{digest}"
+    ):
+        module.download(broadcast.with_parts({AGREED: other}))
+    module.prepared = Payload()
+    with pytest.raises(ValueError, match=r"client 'client-0' .* but says nothing of prototypes"):
+        module.download(broadcast)
+    module.prepared = prepared
+    weights = {n: t + 1 for n, t in prepared.parts["gate_encoder"].tensors.items()}
+    module.guarding.guard = None
+    module.prepared = prepared.with_parts({"gate_encoder": Payload(weights)})
+    with pytest.raises(
+        ValueError, match=rf"of the encoder \w+, a FittedEncoder, .* one, {encoder}"
+    ):
+        module.download(broadcast)
+    module.prepared = prepared
+    module.download(broadcast)
+    upload = module.upload()
+    module.check_update(Update("client-0", upload, 8, 1, {}))
+    with pytest.raises(ValueError, match=r"client 'client-0' is expected to go by the prototypes"):
+        module.check_update(Update("client-0", upload.with_parts({AGREED: other}), 8, 1, {}))
+
+
+def test_clients_adapt_the_prototypes_and_the_server_merges_them(
+    model: Path, tmp_path: Path
+) -> None:
+    module = defended(model, adaptation=0.5, assignment="nearest")
+    trainer = fit(module, tmp_path, max_rounds=2, clients_per_round=4)
+    guard = module.guarding.guard
+    assert (module.prototypes.version, guard.prototypes.version) == (2, 0)
+    kept = sum(int(one.judgement.kept.sum()) for one in module.guarding._memory.held.values())
+    assert int(module.prototypes.counts.sum()) == kept
+    assert trainer.federation.history[-1]["server/prototype_drift"] > 1e-4
+    # One that has not been there comes to the merged ones.
+    assert "merged_prototypes" in trainer.federation.broadcast.parts
+
+
+def test_the_margin_may_end_and_states_may_be_projected(model: Path, tmp_path: Path) -> None:
+    other = save_toy_model(tmp_path / "wide", width=16)
+    teacher = FrozenTeacher(SequenceClassifier(str(other), peft=None))
+    given: dict[str, Any] = {
+        "teacher": teacher,
+        "lambda_distill": 0.5,
+        "encoder": TeacherEncoder(),
+        "assignment": "label",
+        "margin": 0.0,
+        "margin_schedule": EarlyMargin(rounds=1),
+    }
+    module = defended(model, project=True, **given)
+    trainer = fit(module, tmp_path / "a", max_rounds=2)
+    first, second = trainer.federation.history
+    assert first["clients/train/prototype/min"] > 0
+    assert "clients/train/prototype/min" not in second
+    assert module.prototypes.vectors.shape == (4, 16)
+    with pytest.raises(ConfigurationError, match=r"`model.project` .* true .* width, 32, .* 16"):
+        fit(defended(model, **given), tmp_path / "b")
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+def test_bad_settings_are_named(model: Path) -> None:
+    for settings, message in (
+        ({"assignment": "best"}, "`model.assignment` is expected to be one of nearest, label"),
+        ({"num_prototypes": 0}, "`model.num_prototypes` is expected to be at least 1, but got 0"),
+        ({"held_out": 1.0}, "`model.held_out` is expected to be at least 0 and below 1"),
+        ({"margin": 2.0}, "`model.margin` is expected to be at least 0 and below 2"),
+        ({"adaptation": 2.0}, "`model.adaptation` is expected to be from 0 to 1, but got 2.0"),
+        ({"encoder": TeacherEncoder()}, "expects `model.teacher` to be a FrozenTeacher"),
+        ({"layers": [1]}, r"`model.layers` .* different numbers from 0 to 0.* but got \[1\]"),
+        ({"layers": [0], "project": True}, "`model.project` is expected to be false where"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            defended(model, **settings)
+    with pytest.raises(
+        TypeError, match=r"`model.gate` .* instance of Gate, but got the class Agree"
+    ):
+        defended(model, gate=AgreementGate)
+    whole = SequenceClassifier(str(model), peft=None)
+    for encoder in (FittedEncoder(), PretrainedEncoder()):
+        with pytest.raises(ValueError, match=f"`model.encoder` {type(encoder).__name__} expects"):
+            PrototypeDefense(whole, encoder=encoder, lambda_distill=0.0)
+
+
+def test_references_that_will_not_do_are_named_before_training(model: Path, tmp_path: Path) -> None:
+    few = toy_rows(80, 3)
+    for settings, data, message in (
+        (
+            {"num_prototypes": 50},
+            {"public": toy_rows(20, 3)},
+            r"`num_prototypes` .* 16, but got 50",
+        ),
+        (
+            {"references": few.filter(lambda row: row["label"] == 1)},
+            {},
+            r"`model.references` are expected to have rows of each class, but have none of '0'",
+        ),
+        ({}, {"public": None}, r"`model.references` is expected where .* there is no public set"),
+        ({"references": few.remove_columns("label")}, {}, r"`model.references`: .*label"),
+        (
+            {"gate": ConformalGate(0.01)},
+            {"public": few},
+            r"`model.held_out` .* at least 100 references .* but leaves 16",
+        ),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            fit(defended(model, **settings), tmp_path, toy_data(**data))
+
+
+def test_a_client_of_which_nothing_is_kept_is_left_out(model: Path, tmp_path: Path) -> None:
+    module = defended(model, references=toy_rows(200, 3), encoder=FittedEncoder(epochs=20))
+    all_rows = Flipping(1000, ["client-3"])
+    with pytest.warns(UserWarning, match=r"left out: `model.gate` keeps none of the \d+ rows"):
+        trainer = fit(module, tmp_path, attachments=[all_rows], clients_per_round=4)
+    assert list(trainer.federation.failures) == ["client-3"]
+
+
+def test_where_it_cannot_run_it_says_so(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"`model.gate` .* NoGate .* split over processes"):
+        fit(defended(model), tmp_path, execution=ShardedClients())
+    generating = CausalLM(str(save_toy_lm(tmp_path / "lm")))
+    with pytest.raises(ValueError, match=r"`model.backbone` .* classifies.* got CausalLM"):
+        PrototypeDefense(generating)
+
+
+def test_a_stock_trainer_pulls_but_does_not_judge(model: Path, tmp_path: Path) -> None:
+    trainer = lightning.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        default_root_dir=tmp_path,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    with pytest.raises(ConfigurationError, match=r"a stock Trainer has no clients whose rows"):
+        trainer.fit(defended(model), datamodule=toy_data())
+    module = defended(model, gate=NoGate(), assignment="label", margin=0.0)
+    trainer.fit(module, datamodule=toy_data())
+    assert trainer.callback_metrics["train/prototype"] > 0
