@@ -6,6 +6,13 @@ data seen so far (nothing was given yet, one task only, a cell never evaluated) 
 number which could be taken for a result; a model which never learnt anything scores 0/0 = 0.
 """
 
+from lit_fed.metrics.attack_success_rate import (
+    AttackSuccessRate,
+    PhraseSuccessRate,
+    attack_successes,
+    credited_success,
+)
+from lit_fed.metrics.clean_accuracy_drop import CleanAccuracyDrop, clean_accuracy_drop
 from lit_fed.metrics.client_fairness import ClientFairness, client_spread, jain_index
 from lit_fed.metrics.client_text_similarity import (
     ClientJensenShannon,
@@ -66,6 +73,8 @@ from lit_fed.metrics.task_transfer_accuracy import (
 from lit_fed.metrics.words import words
 
 __all__ = [
+    "AttackSuccessRate",
+    "CleanAccuracyDrop",
     "ClientFairness",
     "ClientJensenShannon",
     "ClientTfidfCosine",
@@ -83,6 +92,7 @@ __all__ = [
     "NumberFidelity",
     "ParameterEfficiency",
     "Perplexity",
+    "PhraseSuccessRate",
     "RepresentationStabilityIndex",
     "RightAnswers",
     "RougeL",
@@ -91,11 +101,14 @@ __all__ = [
     "TaskMetric",
     "TaskTransferAccuracy",
     "above_chance",
+    "attack_successes",
     "backward_transfer",
     "changed_share",
+    "clean_accuracy_drop",
     "client_spread",
     "communication_volume",
     "compressed_size",
+    "credited_success",
     "debiased_linear_cka",
     "distinct_ngrams",
     "duplicate_ngrams",

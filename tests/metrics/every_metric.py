@@ -7,6 +7,8 @@ import torch
 from torchmetrics import Metric
 
 from lit_fed.metrics import (
+    AttackSuccessRate,
+    CleanAccuracyDrop,
     ClientFairness,
     ClientJensenShannon,
     ClientTfidfCosine,
@@ -23,6 +25,7 @@ from lit_fed.metrics import (
     NumberFidelity,
     ParameterEfficiency,
     Perplexity,
+    PhraseSuccessRate,
     RepresentationStabilityIndex,
     RightAnswers,
     RougeL,
@@ -77,6 +80,9 @@ METRICS: dict[str, Callable[[], Metric]] = {
     "numbers": lambda: NumberFidelity(),
     "entities": lambda: EntityFidelity("target"),
     "right": lambda: RightAnswers(has_the_answer),
+    "attack": lambda: AttackSuccessRate(1),
+    "phrase": lambda: PhraseSuccessRate("Then"),
+    "drop": lambda: CleanAccuracyDrop(60.0),
     "rouge": lambda: RougeL(),
     "perplexity": lambda: Perplexity(),
     "choice": lambda: MultipleChoiceAccuracy(),
@@ -86,7 +92,7 @@ METRICS: dict[str, Callable[[], Metric]] = {
 
 OF_TEXTS = (
     *("distinct", "duplicates", "compression", "length", "characters", "filler"),
-    *("numbers", "entities", "right", "rouge"),
+    *("numbers", "entities", "right", "rouge", "phrase"),
 )
 """Those that a collection can be given the same texts for."""
 
@@ -158,6 +164,11 @@ def updates(name: str) -> list[dict[str, Any]]:
             {"texts": texts, "client": client}
             for client, texts in zip((0, 1, 2, 0, 1), [*PREDS, *TARGET[:2]], strict=True)
         ]
+    if name == "attack":
+        drawn = [torch.randint(3, (8,), generator=generator) for _ in range(6)]
+        return [{"preds": a, "labels": b} for a, b in zip(drawn[:3], drawn[3:], strict=True)]
+    if name == "drop":
+        return [{"value": right()} for _ in range(4)]
     if name == "fairness":
         return [{"value": right(), "client": client} for client in (0, 1, 2, 1, 0)]
     return [{"up": 10 * n, "down": 20 + n, "round": n // 2} for n in range(7)]

@@ -16,7 +16,7 @@ from lit_fed.losses import mean_pool
 from lit_fed.methods.teachers.row_cache import RowCache
 
 Transform = Callable[[Mapping[str, Tensor], Prediction], Prediction]
-"""Makes another prediction of a batch and what the teacher predicts for it."""
+"""Makes another prediction of a batch, without ``index`` if its rows are public, and what the teacher predicts for it."""
 
 
 class Teacher(ABC):
@@ -125,7 +125,11 @@ class Teacher(ABC):
         attention = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).bool()
         mask = attention[:, 1:] if self.language_model else attention.any(-1)
         prediction = Prediction(fields["logits"], None, mask, fields.get("hidden"), attention)
-        return prediction if self.transform is None else self.transform(batch, prediction)
+        if self.transform is None:
+            return prediction
+        if public:  # ids of public rows are positions in another table than a client's
+            batch = {name: value for name, value in batch.items() if name != "index"}
+        return self.transform(batch, prediction)
 
 
 def teachers_of(module: nn.Module) -> list[Teacher]:
