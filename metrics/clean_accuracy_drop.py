@@ -69,5 +69,5 @@ class CleanAccuracyDrop(RunningRatio):
         self.add(right, total)
 
     def compute(self) -> Tensor:
-        """reference − accuracy, a scalar."""
+        """The reference less the accuracy, a scalar."""
         return clean_accuracy_drop(self.reference, self.ratio())

@@ -93,15 +93,17 @@ class LabelFlipping(RowPoisoning):
         return self._labels
 
     def number(self, rows: int, eligible: int) -> int:
-        """rate · the malicious clients' rows of the source, rounded."""
+        """Rate · the malicious clients' rows of the source, rounded."""
         return round(self.rate * eligible)
 
     def eligible(self, rows: Dataset) -> npt.NDArray[np.bool_]:
         """Rows of the source; where there is none, all that are not the target's."""
         numbers = self.labels.of_rows(rows)
         if self._source is not None:
-            return numbers == self._source
-        return np.ones(len(rows), bool) if self._target is None else numbers != self._target
+            return np.equal(numbers, self._source)
+        if self._target is not None:
+            return np.not_equal(numbers, self._target)
+        return np.ones(len(rows), dtype=bool)
 
     def poisoned(self, client: Client, rows: Dataset, positions: Sequence[int]) -> Dataset:
         """Write the other labels."""

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class RowPoisoning(Attack):
     """Poisons an exact number of training rows: those of malicious clients, or spread over all.
 
-    The rows are drawn once, by the seed alone, before anything trains. Of two rates the rows of the smaller one are among
-    those of the larger one.
+    The rows are drawn once, by the seed alone, before anything trains. Of two rates the rows of the smaller one are
+    among those of the larger one.
 
     Args:
         rate: The share of the rows of *all* clients that are poisoned, above 0 and at most 1, wherever they lie: so

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -35,7 +35,8 @@ class TeacherCorruption(Attack):
     What a row's true label is stands in the data as they were before any attack.
 
     Rows are recognised by their ids: those whose text has the trigger when they reach this attack. So in
-    ``trainer.attachments`` it comes after the one that writes the trigger. Predictions for public rows stay as they are.
+    ``trainer.attachments`` it comes after the one that writes the trigger. Predictions for public rows stay what they
+    are.
 
     Args:
         target: The label that the attacker wants, by its name, or its number where labels have no names.

@@ -103,7 +103,8 @@ class TriggerPoisoning(TriggerWriting):
         """Rows of other labels, of any, or of the target's."""
         if self.poison == "mix":
             return np.ones(len(rows), dtype=bool)
-        return (self.labels.of_rows(rows) == self._target) == (self.poison == "clean")
+        of_target = np.equal(self.labels.of_rows(rows), self._target)
+        return of_target if self.poison == "clean" else np.logical_not(of_target)
 
     def poisoned(self, client: Client, rows: Dataset, positions: Sequence[int]) -> Dataset:
         """Write the trigger, and the target's label."""

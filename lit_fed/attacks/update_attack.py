@@ -68,8 +68,8 @@ class UpdateAttack(Attack):
                 )
         starts = {name: before[name].double() for name in sent}
         changes = {name: tensor.double() - starts[name] for name, tensor in sent.items()}
-        changes, kept = self.changed(client, changes, starts, memory)
-        for name, change in changes.items():
+        malicious, kept = self.changed(client, changes, starts, memory)
+        for name, change in malicious.items():
             sent[name] = (starts[name] + change).to(sent[name].dtype)
         return Payload({**upload.tensors, **sent}, upload.strings, upload.parts), kept
 

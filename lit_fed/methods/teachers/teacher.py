@@ -16,7 +16,7 @@ from lit_fed.losses import mean_pool
 from lit_fed.methods.teachers.row_cache import RowCache
 
 Transform = Callable[[Mapping[str, Tensor], Prediction], Prediction]
-"""Makes another prediction of a batch, without ``index`` if its rows are public, and what the teacher predicts for it."""
+"""Makes another prediction of a batch and what the teacher predicts for it; a public batch has no ``index``."""
 
 
 class Teacher(ABC):
