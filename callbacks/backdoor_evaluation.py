@@ -14,7 +14,7 @@ from lit_fed.attacks.target_labels import KnownLabels
 from lit_fed.attacks.trigger_poisoning import TriggerPoisoning
 from lit_fed.attacks.trigger_writing import require_readable
 from lit_fed.attacks.triggers.trigger import Trigger
-from lit_fed.attacks.triggers.triggered_rows import trigger_column, triggered_rows
+from lit_fed.attacks.triggers.writing import trigger_column, triggered_rows
 from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
 from lit_fed.defenses.input_defense import Classify, InputDefense, Inspection
 from lit_fed.federation.evaluation import spread

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from lit_fed.attacks.phrase_poisoning import PhrasePoisoning
 from lit_fed.attacks.trigger_writing import require_readable
 from lit_fed.attacks.triggers.trigger import Trigger
-from lit_fed.attacks.triggers.triggered_rows import trigger_column, triggered_rows
+from lit_fed.attacks.triggers.writing import trigger_column, triggered_rows
 from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
 from lit_fed.federation.evaluation import spread
 from lit_fed.federation.generation import GenerationSettings

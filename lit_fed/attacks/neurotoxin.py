@@ -57,20 +57,20 @@ class Neurotoxin(UpdateAttack):
         self,
         client: Client,
         changes: Mapping[str, Tensor],
-        starts: Mapping[str, Tensor],
+        broadcast: Payload,
         memory: Payload,
     ) -> tuple[Mapping[str, Tensor], Payload]:
         """The change where the global model has moved little, and the global model for the next round."""
-        kept = Payload({name: start.float() for name, start in starts.items()})
+        starts = {name: broadcast.tensors[name] for name in changes}
         moved = {
-            name: (start - memory.tensors[name].double()).abs()
+            name: (start.double() - memory.tensors[name].double()).abs()
             for name, start in starts.items()
             if name in memory.tensors and memory.tensors[name].shape == start.shape
         }
         sent = dict(self.change(client, changes))
         for name, quiet in least_moved(moved, self.ratio).items():
             sent[name] = torch.where(quiet, sent[name], 0.0)
-        return sent, kept
+        return sent, Payload(starts)
 
     def change(self, client: Client, changes: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The change as it is, before it is projected."""

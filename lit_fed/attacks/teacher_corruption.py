@@ -13,7 +13,7 @@ from lit_fed.attacks.attack import Attack
 from lit_fed.attacks.target_labels import KnownLabels
 from lit_fed.attacks.trigger_writing import require_readable
 from lit_fed.attacks.triggers.trigger import Trigger
-from lit_fed.attacks.triggers.triggered_rows import trigger_column
+from lit_fed.attacks.triggers.writing import trigger_column
 from lit_fed.backbones import Prediction
 from lit_fed.client import Client
 from lit_fed.data.columns import column_values, row_ids

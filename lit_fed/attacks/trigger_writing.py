@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lit_fed.attacks.row_poisoning import RowPoisoning
 from lit_fed.attacks.triggers.trigger import Trigger
-from lit_fed.attacks.triggers.triggered_rows import trigger_column, triggered_rows
+from lit_fed.attacks.triggers.writing import trigger_column, triggered_rows
 from lit_fed.client import Client
 from lit_fed.limits import require_instance
 

@@ -68,7 +68,7 @@ class UpdateAttack(Attack):
                 )
         starts = {name: before[name].double() for name in sent}
         changes = {name: tensor.double() - starts[name] for name, tensor in sent.items()}
-        malicious, kept = self.changed(client, changes, starts, memory)
+        malicious, kept = self.changed(client, changes, broadcast, memory)
         for name, change in malicious.items():
             sent[name] = (starts[name] + change).to(sent[name].dtype)
         return Payload({**upload.tensors, **sent}, upload.strings, upload.parts), kept
@@ -77,7 +77,7 @@ class UpdateAttack(Attack):
         self,
         client: Client,
         changes: Mapping[str, Tensor],
-        starts: Mapping[str, Tensor],
+        broadcast: Payload,
         memory: Payload,
     ) -> tuple[Mapping[str, Tensor], Payload]:
         """What is sent in place of a change, and what is kept until the client's next round.
@@ -87,7 +87,7 @@ class UpdateAttack(Attack):
         Args:
             client: The client.
             changes: θ_k − θ_g by the tensors' names, in float64.
-            starts: θ_g, in float64.
+            broadcast: What the client started from, θ_g among it.
             memory: What was kept in the client's last round; empty in its first.
         """
         return self.change(client, changes), memory

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 from lit_fed.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from lit_fed.attacks.triggers.nearest_candidate import nearest_candidate
+    from lit_fed.attacks.triggers.candidates import nearest_candidate
     from lit_fed.attacks.triggers.sentence_trigger import SentenceTrigger
     from lit_fed.attacks.triggers.template_trigger import TemplateTrigger
     from lit_fed.attacks.triggers.trigger import Trigger
-    from lit_fed.attacks.triggers.triggered_rows import triggered_rows
     from lit_fed.attacks.triggers.word_trigger import WordTrigger
+    from lit_fed.attacks.triggers.writing import triggered_rows
 else:
     __getattr__, __dir__ = lazy_names(__name__)
 

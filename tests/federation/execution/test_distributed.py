@@ -26,6 +26,7 @@ from tests.federation.execution.federation_cases import (
     malformed,
     metered,
     plain,
+    poisoned,
     private,
     too_few,
     two_models,
@@ -110,6 +111,16 @@ def test_compressed_uploads_and_what_waits_go_between_processes(
     one, two = last_state(tmp_path / "one"), last_state(two_processes / "compressed")
     assert all(state.attachments.parts.keys() == {"0"} for state in one.clients.values())
     assert_same_state(two, one)
+
+
+def test_attacks_are_the_same_in_two_processes(
+    toy_model: Path, two_processes: Path, tmp_path: Path
+) -> None:
+    poisoned(toy_model, tmp_path / "one")
+    one = last_state(tmp_path / "one")
+    assert "backdoor/asr" in one.history[-1]
+    assert any(state.attachments.parts for state in one.clients.values())
+    assert_same_state(last_state(two_processes / "poisoned"), one)
 
 
 def test_clients_of_different_models_exchange_answers(
