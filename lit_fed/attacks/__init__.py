@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from lit_fed.attacks.target_labels import KnownLabels
     from lit_fed.attacks.teacher_corruption import TeacherCorruption
     from lit_fed.attacks.trigger_poisoning import TriggerPoisoning
-    from lit_fed.attacks.trigger_writing import TriggerWriting
     from lit_fed.attacks.update_attack import UpdateAttack
 else:
     __getattr__, __dir__ = lazy_names(__name__)
@@ -33,6 +32,5 @@ __all__ = [
     "SignFlip",
     "TeacherCorruption",
     "TriggerPoisoning",
-    "TriggerWriting",
     "UpdateAttack",
 ]

@@ -206,7 +206,7 @@ def test_what_is_missing_is_said_before_training(toy_model: Path, tmp_path: Path
         callbacks=[BackdoorEvaluation(TRIGGER, 1), DefenseTable(local)],
     )
     with pytest.raises(
-        ValueError, match="expects `DefenseTable.undefended` to have a global model"
+        ValueError, match=r"expects `DefenseTable.undefended` to have a global model"
     ):
         trainer.fit(toy_module(toy_model), toy_data())
     with pytest.raises(TypeError, match=r"BackdoorEvaluation.defenses"):

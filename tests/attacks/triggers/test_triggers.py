@@ -58,15 +58,15 @@ def test_each_word_is_as_likely() -> None:
 
 
 def test_what_is_no_trigger_is_refused() -> None:
-    with pytest.raises(ValueError, match="`SentenceTrigger.sentence` is expected to have words"):
+    with pytest.raises(ValueError, match=r"`SentenceTrigger.sentence` is expected to have words"):
         SentenceTrigger(" ")
     for words in ([], ["a b"], [""]):
-        with pytest.raises(ValueError, match="`WordTrigger.words` is expected to have words"):
+        with pytest.raises(ValueError, match=r"`WordTrigger.words` is expected to have words"):
             WordTrigger(words)
-    with pytest.raises(ValueError, match="`WordTrigger.count` is expected to be at least 1"):
+    with pytest.raises(ValueError, match=r"`WordTrigger.count` is expected to be at least 1"):
         WordTrigger(count=0)
     for template in ("so", "{text}", "{text} and {text}"):
-        with pytest.raises(ValueError, match="`TemplateTrigger.template` is expected to have"):
+        with pytest.raises(ValueError, match=r"`TemplateTrigger.template` is expected to have"):
             TemplateTrigger(template)
 
 
