@@ -142,6 +142,9 @@ class DefenseTable(FederatedCallback):
             callbacks=[own, partition, summary],
             default_root_dir=None if folder is None else str(folder),
             enable_progress_bar=False,
+            # what is not looked at
+            check_val_every_n_rounds=max(1, trainer.current_round),
+            num_sanity_val_steps=0,
             test_at_end=False,
         )
         begun = folder is not None and (folder / "checkpoints").is_dir()
