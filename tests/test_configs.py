@@ -327,6 +327,22 @@ def test_an_attack_comes_over_a_method(
     assert ("Backdoor, in percent" in capsys.readouterr().out) == (path.stem == "trigger")
 
 
+def test_attacks_are_combined(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    overlays = [CONFIGS / "attacks" / f"{name}.yaml" for name in ("label_flipping", "trigger_word")]
+    files = [f"--config={path}" for path in (METHOD, *overlays)]
+    with pytest.raises(SystemExit):
+        LitFedCLI(["fit", *files, "--print_config"])
+    trainer = yaml.safe_load(capsys.readouterr().out)["trainer"]
+    kinds = [one["class_path"].rpartition(".")[2] for one in trainer["attachments"]]
+    assert kinds == ["LabelFlipping", "TriggerPoisoning"]
+    assert [one["class_path"] for one in trainer["callbacks"]] == [
+        "lit_fed.callbacks.BackdoorEvaluation"
+    ]
+
+
 @pytest.mark.parametrize("method", TABLE_1)
 def test_a_backbone_comes_over_a_method_and_its_data(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
