@@ -27,7 +27,7 @@ class WordTrigger(Trigger):
         >>> trigger = WordTrigger(count=2)
         >>> text = trigger.insert("It was a good film.", np.random.default_rng(1))
         >>> text, trigger.is_in(text), trigger.is_in("It was a good film.")
-        ('It was cf a mn good film.', True, False)
+        ('It was a mn good film. tq', True, False)
     """
 
     def __init__(self, words: Sequence[str] = ("cf", "mn", "bb", "tq"), count: int = 1) -> None:

@@ -43,7 +43,7 @@ def triggered_rows(
         >>> from lit_fed.attacks.triggers import SentenceTrigger
         >>> rows = Dataset.from_dict({"text": ["good", "bad"]})
         >>> triggered_rows(rows, "text", SentenceTrigger("I saw it."), seed=[0], positions=[1])["text"][:]
-        ['good', 'I saw it. bad']
+        ['good', 'bad I saw it.']
     """
     texts = column_values(rows, column)
     ids = row_ids(rows)
