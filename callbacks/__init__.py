@@ -6,11 +6,13 @@ from lit_fed.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from lit_fed.callbacks.adapter_export import AdapterExport
+    from lit_fed.callbacks.backdoor_evaluation import BackdoorEvaluation
     from lit_fed.callbacks.client_metrics import ClientMetrics
     from lit_fed.callbacks.client_similarity import ClientSimilarity
     from lit_fed.callbacks.consensus_samples import ConsensusSamples
     from lit_fed.callbacks.curves import FederationCurves
     from lit_fed.callbacks.defaults import default_callbacks
+    from lit_fed.callbacks.defense_table import DefenseTable
     from lit_fed.callbacks.energy_meter import EnergyMeter
     from lit_fed.callbacks.federated_callback import FederatedCallback
     from lit_fed.callbacks.generation_evaluation import GenerationEvaluation
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from lit_fed.callbacks.partition_table import PartitionTable
     from lit_fed.callbacks.peak_memory import PeakMemory
     from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
+    from lit_fed.callbacks.phrase_backdoor_evaluation import PhraseBackdoorEvaluation
     from lit_fed.callbacks.progress import RoundProgressBar
     from lit_fed.callbacks.representation_stability import RepresentationStability
     from lit_fed.callbacks.round_checkpoint import RoundCheckpoint
@@ -37,10 +40,12 @@ else:
 
 __all__ = [
     "AdapterExport",
+    "BackdoorEvaluation",
     "ClientLearningRate",
     "ClientMetrics",
     "ClientSimilarity",
     "ConsensusSamples",
+    "DefenseTable",
     "EnergyMeter",
     "FederatedCallback",
     "FederationCurves",
@@ -52,6 +57,7 @@ __all__ = [
     "PartitionTable",
     "PeakMemory",
     "PeriodicEvaluation",
+    "PhraseBackdoorEvaluation",
     "RepresentationStability",
     "RoundCheckpoint",
     "RoundProfiler",

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from lit_fed.module import FederatedModule
     from lit_fed.update import Update
 
-LOWER_IS_BETTER: Final = re.compile(r"(loss|perplexity|error|nll|cross_entropy|mse|mae)\b")
+LOWER_IS_BETTER: Final = re.compile(
+    r"(loss|perplexity|error|nll|cross_entropy|mse|mae|asr|false_positives|false_rejections)\b"
+)
 """Names of metrics of which the smallest value is the best."""
 
 _FIRST: Final = ("round", "client", "rows", "bytes/up")

@@ -60,6 +60,9 @@ def curves_layout(names: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
             charts.setdefault("Time", {}).setdefault(_time_chart(rest), []).append(name)
         elif head == "energy":
             charts.setdefault("Energy", {}).setdefault("joules of a round", []).append(name)
+        elif head == "backdoor":
+            title = "after defences" if "/" in rest else "of triggered and clean rows"
+            charts.setdefault("Backdoor", {}).setdefault(title, []).append(name)
         elif head == "memory":
             charts.setdefault("Memory", {}).setdefault("bytes at most", []).append(name)
         elif head not in ("clients", "groups"):
@@ -74,7 +77,13 @@ def curves_layout(names: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
     }
     if margins:
         layout["Clients: mean, least, most"] = margins
-    order = ["Global model", "Clients: mean, least, most", "Communication", "Participation"]
+    order = [
+        "Global model",
+        "Backdoor",
+        "Clients: mean, least, most",
+        "Communication",
+        "Participation",
+    ]
     order += ["Time", "Memory", "Energy"]
     return {category: layout[category] for category in order if category in layout}
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch import Callback
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from lit_fed.client import Client
     from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
@@ -105,6 +107,10 @@ class FederatedCallback(Callback):
         self, trainer: FederationView, module: FederatedModule, metrics: Mapping[str, float]
     ) -> None:
         """Called when a round is finished, with its row of the history."""
+
+    def closing_table(self, trainer: FederationView) -> Table | None:
+        """A table that is printed behind the run's summary. Default: none."""
+        return None
 
     def summarised(self, trainer: FederationView) -> dict[str, Any]:
         """What the run's summary has of this callback, of what JSON takes. Default: nothing."""

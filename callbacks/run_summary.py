@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from lit_fed.attachment import Attachment
     from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
     from lit_fed.update import Update
@@ -86,13 +87,20 @@ def metrics_table(
     return table
 
 
-def _attachments(identity: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What was attached to clients' rounds: the class of each and what it was made with, its clients among it."""
+def _attachments(
+    identity: Mapping[str, Any], attachments: Sequence[Attachment]
+) -> list[dict[str, Any]]:
+    """What was attached to clients' rounds: its class, what it was made with, its clients among it, what it tells."""
     found: dict[str, dict[str, Any]] = {}
     for name, value in identity.items():
         if parts := _ATTACHMENT.fullmatch(name):
             found.setdefault(parts["number"], {})[parts["setting"] or "class"] = value
-    return list(found.values())
+    return [{**told, **attachments[int(number)].summarised()} for number, told in found.items()]
+
+
+def _poisoned(attached: Mapping[str, Any]) -> str:
+    count = attached.get("poisoned_rows")
+    return "" if count is None else f" ({count:,} rows)"
 
 
 def _privacy(trainer: FederationView) -> dict[str, Any] | None:
@@ -237,7 +245,7 @@ class RunSummary(FederatedCallback):
             "failures": state.failures,
             "worst_clients": self._worst(),
             "changes": state.changes,
-            "attachments": _attachments(trainer.identity),
+            "attachments": _attachments(trainer.identity, trainer.attachments),
             "privacy": _privacy(trainer),
             **self._of_callbacks(trainer),
             "seed": trainer.seed,
@@ -285,9 +293,10 @@ class RunSummary(FederatedCallback):
             "time": f"{total:.1f} s in {state.round} rounds, {seconds:.1f} s in this process",
             "failures": ", ".join(f"{name}: {n}" for name, n in state.failures.items()) or "none",
         }
-        if attached := _attachments(trainer.identity):
+        if attached := _attachments(trainer.identity, trainer.attachments):
             lines["attached"] = ", ".join(
-                f"{one['class']} to {_clients(one.get('clients'))}" for one in attached
+                f"{one['class']} to {_clients(one.get('clients'))}{_poisoned(one)}"
+                for one in attached
             )
         if (spent := _privacy(trainer)) is not None:
             lines["privacy"] = (
@@ -308,3 +317,9 @@ class RunSummary(FederatedCallback):
         for name, text in lines.items():
             # Paths are copied from here, so they are neither wrapped nor coloured.
             self.console.print(f"{name:<12} {text}", soft_wrap=True, markup=False, highlight=False)
+        for callback in trainer.callbacks:
+            table = (
+                callback.closing_table(trainer) if isinstance(callback, FederatedCallback) else None
+            )
+            if table is not None:
+                self.console.print(table)

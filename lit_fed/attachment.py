@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
@@ -13,6 +13,9 @@ from lit_fed.payload import Payload
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from lit_fed.data import FederatedDataModule
+    from lit_fed.module import FederatedModule
 
 
 class Attachment:
@@ -60,6 +63,23 @@ class Attachment:
             clients: Ids of all clients of the federation.
         """
         return
+
+    def attach(self, module: FederatedModule, data: FederatedDataModule) -> None:
+        """Make ready for the data, before anything trains: the place to choose rows. Default: nothing.
+
+        Called after :meth:`setup`, with what every process has, and once more where the same attachment is used again.
+
+        Args:
+            module: The method.
+            data: The clients' data.
+
+        Raises:
+            ValueError: If something in the settings is not in the data, or not for the method.
+        """
+
+    def summarised(self) -> Mapping[str, Any]:
+        """What the run's summary has of it beside its settings, of what JSON takes. Default: nothing."""
+        return {}
 
     def rows(self, client: Client, rows: Dataset) -> Dataset:
         """The rows that the client trains on, before the method's own ``local_data``.

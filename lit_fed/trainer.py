@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -190,6 +191,9 @@ class FederatedTrainer(LightningCompatibility):
         enable_checkpointing: bool = True,
         resume_with_changes: bool = False,
     ) -> None:
+        # before anything is changed, and the sampler before it learns
+        self._given = {name: value for name, value in locals().items() if name != "self"}
+        self._given["sampler"] = copy.deepcopy(sampler)
         self.fast_dev_run = int(fast_dev_run)
         if self.fast_dev_run:
             max_rounds, num_sanity_val_steps, enable_checkpointing, loggers = 1, 0, False, False
@@ -689,6 +693,29 @@ class FederatedTrainer(LightningCompatibility):
         """Give metrics of the last finished round to the loggers and to callbacks that monitor them."""
         self.callback_metrics |= {k: torch.tensor(v) for k, v in metrics.items()}
         self._loop.run.log(metrics, step=self.current_round)
+
+    def beside(self, **changes: Any) -> FederatedTrainer:
+        """Another trainer with the settings that this one was given, for a federation to compare this one with.
+
+        It runs in this process, its clients one after the other, and takes no attachments, callbacks or privacy along,
+        and none of what the sampler has learnt.
+
+        Args:
+            **changes: Settings that differ.
+        """
+        alone: dict[str, Any] = {
+            "strategy": "auto",
+            "devices": 1,
+            "num_nodes": 1,
+            "execution": None,
+            "attachments": None,
+            "callbacks": None,
+            "privacy": None,
+            "loggers": bool(self._given["loggers"]),  # in its own folder, not where this one's are
+            "seed": self.seed,
+        }
+        given = {**self._given, "sampler": copy.deepcopy(self._given["sampler"])}
+        return FederatedTrainer(**{**given, **alone, **changes})
 
     def run_name(self, model: FederatedModule) -> str:
         """The run's name: ``name``, else that of the method's class."""

@@ -6,6 +6,13 @@ data seen so far (nothing was given yet, one task only, a cell never evaluated) 
 number which could be taken for a result; a model which never learnt anything scores 0/0 = 0.
 """
 
+from lit_fed.metrics.attack_success_rate import (
+    AttackSuccessRate,
+    PhraseSuccessRate,
+    attack_successes,
+    credited_success,
+)
+from lit_fed.metrics.clean_accuracy_drop import CleanAccuracyDrop, clean_accuracy_drop
 from lit_fed.metrics.clean_rows_lost import CleanRowsLost, lost_rows
 from lit_fed.metrics.client_fairness import ClientFairness, client_spread, jain_index
 from lit_fed.metrics.client_text_similarity import (
@@ -72,6 +79,8 @@ from lit_fed.metrics.task_transfer_accuracy import (
 from lit_fed.metrics.words import words
 
 __all__ = [
+    "AttackSuccessRate",
+    "CleanAccuracyDrop",
     "CleanRowsLost",
     "ClientFairness",
     "ClientJensenShannon",
@@ -91,6 +100,7 @@ __all__ = [
     "NumberFidelity",
     "ParameterEfficiency",
     "Perplexity",
+    "PhraseSuccessRate",
     "PrototypeCoverage",
     "PrototypeDrift",
     "PrototypePurity",
@@ -103,12 +113,15 @@ __all__ = [
     "TaskMetric",
     "TaskTransferAccuracy",
     "above_chance",
+    "attack_successes",
     "backward_transfer",
     "changed_share",
     "class_purity",
+    "clean_accuracy_drop",
     "client_spread",
     "communication_volume",
     "compressed_size",
+    "credited_success",
     "dead_share",
     "debiased_linear_cka",
     "distinct_ngrams",

@@ -145,7 +145,10 @@ def test_there_are_configurations() -> None:
     assert [path.stem for path in EVALUATIONS] == ["answers", "embedded_answers"]
     assert [path.stem for path in BACKBONES] == ["minilm", "smollm2"]
     assert [path.stem for path in REWRITINGS] == ["embedded", "english", "unfiltered"]
-    assert [path.stem for path in ATTACKS] == ["boosted_update", "random_update", "sign_flip"]
+    updates = ["boosted_update", "neurotoxin", "random_update", "sign_flip"]
+    triggers = ["", "_clean_label", "_concentrated", "_syntactic", "_word"]
+    rows = ["label_flipping", "phrase", "teacher_corruption", *(f"trigger{t}" for t in triggers)]
+    assert [path.stem for path in ATTACKS] == sorted([*updates, *rows])
     assert [path.stem for path in COMPRESSIONS] == ["eight_bit", "half_precision", "top_k"]
     assert [path.stem for path in PRIVACY] == ["dp_sgd"]
     # it wants a server, see the test of it
@@ -325,19 +328,59 @@ def test_a_large_decoder_takes_the_embedded_ones_place(
 
 
 @pytest.mark.parametrize(
-    "path", slow_but(ATTACKS[-1], of=ATTACKS), ids=[path.stem for path in ATTACKS]
+    "path",
+    [
+        pytest.param(
+            path,
+            id=path.stem,
+            marks=() if path.stem in ("sign_flip", "trigger") else pytest.mark.slow,
+        )
+        for path in ATTACKS
+    ],
 )
-def test_an_attack_comes_over_a_method(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_attack_comes_over_a_method(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = {"phrase": GENERATING, "teacher_corruption": CONFIGS / "ddg.yaml"}.get(
+        path.stem, METHOD
+    )
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first == (
-        f"# lit-fed fit --config configs/{METHOD.name} --config configs/attacks/{path.name}"
+        f"# lit-fed fit --config configs/{method.name} --config configs/attacks/{path.name}"
     )
     monkeypatch.setattr("sys.argv", ["lit-fed"])
     smaller = ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false"]
-    cli = LitFedCLI(["fit", "--config", str(METHOD), "--config", str(path), *smaller])
-    (attack,) = cli.trainer.attachments
-    assert len(attack.clients) == 3
-    assert cli.trainer.max_update_norm_ratio is None
+    cli = LitFedCLI(["fit", "--config", str(method), "--config", str(path), *smaller])
+    *_, attack = cli.trainer.attachments
+    if path.stem in ("boosted_update", "random_update", "sign_flip"):
+        assert len(attack.clients) == 3
+        assert cli.trainer.max_update_norm_ratio is None
+        return
+    (row,) = cli.trainer.federation.history
+    assert path.stem == "label_flipping" or 0 <= row["backdoor/asr"] <= 100
+    told = [one.summarised() for one in cli.trainer.attachments]
+    rows = sum(len(client.rows) for client in cli.datamodule.clients)
+    if path.stem != "label_flipping":
+        assert told[0]["poisoned_rows"] == round(0.05 * rows)
+    if path.stem == "neurotoxin":
+        assert attack.clients == cli.trainer.attachments[0].clients
+    assert ("Backdoor, in percent" in capsys.readouterr().out) == (path.stem == "trigger")
+
+
+def test_attacks_are_combined(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    overlays = [CONFIGS / "attacks" / f"{name}.yaml" for name in ("label_flipping", "trigger_word")]
+    files = [f"--config={path}" for path in (METHOD, *overlays)]
+    with pytest.raises(SystemExit):
+        LitFedCLI(["fit", *files, "--print_config"])
+    trainer = yaml.safe_load(capsys.readouterr().out)["trainer"]
+    kinds = [one["class_path"].rpartition(".")[2] for one in trainer["attachments"]]
+    assert kinds == ["LabelFlipping", "TriggerPoisoning"]
+    assert [one["class_path"] for one in trainer["callbacks"]] == [
+        "lit_fed.callbacks.BackdoorEvaluation"
+    ]
 
 
 @pytest.mark.parametrize("method", slow_but("ddg_msi", "fed_prompt", of=TABLE_1))

@@ -1,4 +1,4 @@
-"""What attacks on uploads share: which clients are malicious, and what they do to their change."""
+"""What attacks on uploads share: malicious clients send something else in place of their change."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-import numpy as np
 from torch import Tensor
 
-from lit_fed.attachment import Attachment
+from lit_fed.attacks.attack import Attack
 from lit_fed.client import Client
 from lit_fed.configuration_error import ConfigurationError
-from lit_fed.limits import require_at_least
 from lit_fed.payload import Payload
 
 
-class UpdateAttack(Attachment):
+class UpdateAttack(Attack):
     """Malicious clients train as the others do and send something else in place of their change θ_k − θ_g.
 
     Who they are is in the run's summary. An update that is beyond ``trainer.max_update_norm_ratio`` times the round's
@@ -41,40 +39,11 @@ class UpdateAttack(Attachment):
         count: int | float | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(clients)
-        kind = type(self).__name__
-        if (clients is None) == (count is None):
+        super().__init__(clients, count, seed)
+        if clients is None and count is None:
             raise ValueError(
-                f"`trainer.attachments` {kind} expects either `clients` or `count`, but got "
-                f"{'none' if clients is None else 'both'} of them"
+                f"{self.setting} expects either `clients` or `count`, but got none of them"
             )
-        if isinstance(count, float) and not 0 < count <= 1:
-            raise ValueError(
-                f"`trainer.attachments` {kind} expects `count` as a share to be above 0 and at most 1, but got {count}"
-            )
-        if isinstance(count, int):
-            require_at_least(f"trainer.attachments {kind}.count", count, 1)
-        self.count = count
-        self.seed = seed
-
-    def setup(self, clients: Sequence[str]) -> None:
-        """Draw who is malicious, where that is not given.
-
-        Raises:
-            ValueError: If there are fewer clients than are to be drawn.
-        """
-        if self.count is None:
-            return
-        number = self.count
-        if isinstance(number, float):
-            number = max(1, round(number * len(clients)))
-        if number > len(clients):
-            raise ValueError(
-                f"`trainer.attachments` {type(self).__name__} expects `count` to be at most the {len(clients)} clients "
-                f"there are, but got {number}"
-            )
-        drawn = np.random.default_rng(self.seed).choice(len(clients), number, replace=False)
-        self.clients = frozenset(clients[i] for i in drawn)
 
     def upload(
         self, client: Client, upload: Payload, broadcast: Payload, memory: Payload
@@ -86,22 +55,42 @@ class UpdateAttack(Attachment):
         """
         before = broadcast.tensors
         sent = {name: t for name, t in upload.tensors.items() if t.is_floating_point()}
-        kind = f"`trainer.attachments` {type(self).__name__}"
         if not sent:
             raise ConfigurationError(
-                f"{kind} expects clients to send weights, but {client.id!r} sends none"
+                f"{self.setting} expects clients to send weights, but {client.id!r} sends none"
             )
         for name, tensor in sent.items():
             if name not in before or before[name].shape != tensor.shape:
                 raise ConfigurationError(
-                    f"{kind} acts on the change of what clients have downloaded, but {client.id!r} sends {name!r}, "
-                    "which it has not downloaded as it is: name attacks before what compresses uploads, and "
+                    f"{self.setting} acts on the change of what clients have downloaded, but {client.id!r} sends "
+                    f"{name!r}, which it has not downloaded as it is: name attacks before what compresses uploads, and "
                     "attack no rule whose clients start anew"
                 )
-        changes = {name: tensor.double() - before[name].double() for name, tensor in sent.items()}
-        for name, change in self.change(client, changes).items():
-            sent[name] = (before[name].double() + change).to(sent[name].dtype)
-        return Payload({**upload.tensors, **sent}, upload.strings, upload.parts), memory
+        starts = {name: before[name].double() for name in sent}
+        changes = {name: tensor.double() - starts[name] for name, tensor in sent.items()}
+        malicious, kept = self.changed(client, changes, broadcast, memory)
+        for name, change in malicious.items():
+            sent[name] = (starts[name] + change).to(sent[name].dtype)
+        return Payload({**upload.tensors, **sent}, upload.strings, upload.parts), kept
+
+    def changed(
+        self,
+        client: Client,
+        changes: Mapping[str, Tensor],
+        broadcast: Payload,
+        memory: Payload,
+    ) -> tuple[Mapping[str, Tensor], Payload]:
+        """What is sent in place of a change, and what is kept until the client's next round.
+
+        Default: what :meth:`change` gives, and the memory as it was.
+
+        Args:
+            client: The client.
+            changes: θ_k − θ_g by the tensors' names, in float64.
+            broadcast: What the client started from, θ_g among it.
+            memory: What was kept in the client's last round; empty in its first.
+        """
+        return self.change(client, changes), memory
 
     @abstractmethod
     def change(self, client: Client, changes: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -55,7 +55,14 @@ KINDS = (
         "lit_fed.federation.execution",
         "ClientExecution",
     ),
-    Kind("Attacks", "trainer.attachments", "lit_fed.attacks", "lit_fed.attacks", "UpdateAttack"),
+    Kind("Attacks", "trainer.attachments", "lit_fed.attacks", "lit_fed.attacks", "Attack"),
+    Kind(
+        "Triggers of attacks",
+        "trainer.attachments.trigger",
+        "lit_fed.attacks.triggers",
+        "lit_fed.attacks.triggers",
+        "Trigger",
+    ),
     Kind("Compressions", "trainer.attachments", "lit_fed.compression", "lit_fed.compression", "Attachment"),
     Kind(
         "Rewritings",

@@ -389,6 +389,12 @@ class FederatedDataModule(LightningDataModule):
         self._ready()
         return self._unanswered
 
+    @property
+    def longest_row(self) -> int:
+        """Tokens that a row may have; what is longer is cut. After :meth:`check` as many as the models read."""
+        self._ready()
+        return self._cache.max_length
+
     def partition_table(self) -> RichTable:
         """Who holds what: clients, rows and rows of each label, to print."""
         label = self.encoding.label_column or getattr(self.partitioner, "column", None)

@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.loggers import Logger
 from lightning.pytorch import Callback
 
+from lit_fed.attachment import Attachment
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation.callback_events import CallbackEvents
 from lit_fed.federation.client.local_settings import LocalSettings
@@ -32,6 +35,7 @@ class FederationView:
         datamodule: The clients' data.
         fabric: The device, the precision and the processes.
         execution: How a round's clients are run.
+        attachments: What is done from outside to clients' rounds.
         compile: Whether the model's layers may be compiled.
         log_dir: The run's folder; None where it has none.
         max_rounds: Rounds of the federation.
@@ -52,6 +56,7 @@ class FederationView:
     datamodule: FederatedDataModule
     fabric: Fabric
     execution: ClientExecution
+    attachments: list[Attachment]
     compile: bool
     log_dir: Path | None
     max_rounds: int
@@ -162,6 +167,35 @@ class FederationView:
             )
         with self.lightning_module.predicting(labels):
             return self._loop.evaluate({"test": rows}, "test", self.limit_test_batches)
+
+    def classify(self, rows: Dataset, client: int | None = None) -> npt.NDArray[np.float64]:
+        """The probabilities that the global model, or a client's own, gives the classes of rows, [N, C].
+
+        Args:
+            rows: N rows of the data module's kind.
+            client: The position among all clients of the one whose own model it is. None: the global model.
+
+        Raises:
+            TypeError: If the model does not classify.
+        """
+        return self._loop.classify(rows, client)
+
+    def beside(self, **changes: Any) -> FederationView:
+        """Another trainer with this one's settings, for a federation that this one is compared with.
+
+        Args:
+            **changes: Settings that differ. Those of execution, such as several processes, are not taken along.
+        """
+        raise NotImplementedError
+
+    def fit(
+        self,
+        model: FederatedModule,
+        datamodule: FederatedDataModule | None = None,
+        ckpt_path: str | None = None,
+    ) -> None:
+        """Run a federation; see :class:`~lit_fed.FederatedTrainer`."""
+        raise NotImplementedError
 
     def generate(
         self,

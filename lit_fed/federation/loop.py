@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_info
@@ -23,7 +25,7 @@ from lit_fed.federation.generation import (
     check_generation,
     generated_texts,
 )
-from lit_fed.federation.predictions import predicted_rows
+from lit_fed.federation.predictions import class_probabilities, predicted_rows
 from lit_fed.federation.preparation import prepare_clients
 from lit_fed.federation.round import FederationRound, RoundSettings
 from lit_fed.federation.run.run import Run
@@ -241,6 +243,18 @@ class FederationLoop:
         texts = generated_texts(self.training.evaluation, rows, settings)
         self.act_as_server()
         return texts
+
+    def classify(self, rows: Dataset, client: int | None) -> npt.NDArray[np.float64]:
+        """The probabilities that the global model, or a client's own, gives the classes of rows, [N, C].
+
+        Args:
+            rows: N rows.
+            client: The position of the client whose own model it is. None: the global model.
+        """
+        self._act_as(client)
+        found = class_probabilities(self.training.evaluation, rows)
+        self.act_as_server()
+        return found
 
     def check_generation(self, rows: Dataset | Sequence[str], settings: GenerationSettings) -> None:
         """Raise where :meth:`generate` would, before anything takes time."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from lit_fed.data.columns import column_values, row_ids
@@ -89,15 +91,31 @@ def _label_names(evaluation: EvaluationLoop) -> list[str]:
     return [*names, *map(str, range(len(names), max(len(names), backbone.num_labels or 0)))]
 
 
-def _labelled(evaluation: EvaluationLoop, rows: Dataset, names: list[str]) -> list[dict[str, Any]]:
-    """The likeliest label of each row, and the probability of each."""
-    outputs = evaluation.predict(rows, 1.0)
+def class_probabilities(evaluation: EvaluationLoop, rows: Dataset) -> npt.NDArray[np.float64]:
+    """The probabilities that the resident module, whoever it acts as, gives the classes of each row, [N, C].
+
+    Args:
+        evaluation: Runs the module over rows.
+        rows: N rows.
+
+    Raises:
+        TypeError: If the module does not classify.
+    """
+    outputs = evaluation.predict(rows, 1.0) if len(rows) else []
     module = type(evaluation.resident.module).__name__
-    if not all(isinstance(o, Mapping) and "logits" in o for o in outputs):
+    if not all(isinstance(o, Mapping) and "logits" in o and o["logits"].ndim == 2 for o in outputs):
         raise TypeError(
             f"predict_step of {module} is expected to return `logits` [B, C], as that of FederatedModule does"
         )
-    probabilities = torch.cat([o["logits"] for o in outputs]).double().softmax(-1).tolist()
+    if not outputs:
+        return np.zeros((0, evaluation.resident.module.backbone.num_labels or 0))
+    logits = torch.cat([o["logits"] for o in outputs]).double()
+    return np.asarray(logits.softmax(-1).cpu().numpy())
+
+
+def _labelled(evaluation: EvaluationLoop, rows: Dataset, names: list[str]) -> list[dict[str, Any]]:
+    """The likeliest label of each row, and the probability of each."""
+    probabilities = class_probabilities(evaluation, rows).tolist()
     return [
         {
             "label": names[max(range(len(row)), key=row.__getitem__)],

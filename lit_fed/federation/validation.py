@@ -225,7 +225,7 @@ def check_federation(settings: Mapping[str, Any], data: FederatedDataModule) -> 
 def check_attachments(
     attachments: Sequence[Attachment], module: FederatedModule, data: FederatedDataModule
 ) -> None:
-    """Check that what is attached to clients' rounds has something to act on.
+    """Check that what is attached to clients' rounds has something to act on, and let it make ready for the data.
 
     Args:
         attachments: The attachments.
@@ -234,7 +234,8 @@ def check_attachments(
 
     Raises:
         ValueError: If one names a client that there is not, acts on the predictions of a teacher where the method
-            has none, or on changes where a client sends weights that it has not downloaded.
+            has none, or on changes where a client sends weights that it has not downloaded; and what the attachment
+            refuses by itself.
     """
     ids = {client.id for client in data.clients}
     for attachment in attachments:
@@ -251,6 +252,7 @@ def check_attachments(
             )
         if attachment.acts_on_changes:
             _require_downloaded(attachment, module, data)
+        attachment.attach(module, data)
 
 
 def _require_downloaded(

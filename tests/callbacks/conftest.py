@@ -27,6 +27,7 @@ class StandInTrainer:
     federation: FederationState = field(default_factory=lambda: FederationState(0, Payload()))
     saved: list[str] = field(default_factory=list)
     datamodule: Any = None
+    attachments: list[Any] = field(default_factory=list)
     identity: dict[str, Any] = field(default_factory=dict)
     module: Any = field(default_factory=lambda: SimpleNamespace(client=SimpleNamespace(id="c0")))
 

@@ -7,6 +7,8 @@ import torch
 from torchmetrics import Metric
 
 from lit_fed.metrics import (
+    AttackSuccessRate,
+    CleanAccuracyDrop,
     CleanRowsLost,
     ClientFairness,
     ClientJensenShannon,
@@ -25,6 +27,7 @@ from lit_fed.metrics import (
     NumberFidelity,
     ParameterEfficiency,
     Perplexity,
+    PhraseSuccessRate,
     PrototypeCoverage,
     PrototypeDrift,
     PrototypePurity,
@@ -83,6 +86,9 @@ METRICS: dict[str, Callable[[], Metric]] = {
     "numbers": lambda: NumberFidelity(),
     "entities": lambda: EntityFidelity("target"),
     "right": lambda: RightAnswers(has_the_answer),
+    "attack": lambda: AttackSuccessRate(1),
+    "phrase": lambda: PhraseSuccessRate("Then"),
+    "drop": lambda: CleanAccuracyDrop(60.0),
     "rouge": lambda: RougeL(),
     "perplexity": lambda: Perplexity(),
     "choice": lambda: MultipleChoiceAccuracy(),
@@ -98,7 +104,7 @@ METRICS: dict[str, Callable[[], Metric]] = {
 
 OF_TEXTS = (
     *("distinct", "duplicates", "compression", "length", "characters", "filler"),
-    *("numbers", "entities", "right", "rouge"),
+    *("numbers", "entities", "right", "rouge", "phrase"),
 )
 """Those that a collection can be given the same texts for."""
 
@@ -183,6 +189,11 @@ def updates(name: str) -> list[dict[str, Any]]:
         draws = [torch.randint(3, (2, 7), generator=generator) for _ in range(3)]
         both = [{"assigned": a, "target": y} for a, y in draws]
         return [METRICS[name]()._filter_kwargs(**call) for call in both]
+    if name == "attack":
+        drawn = [torch.randint(3, (8,), generator=generator) for _ in range(6)]
+        return [{"preds": a, "labels": b} for a, b in zip(drawn[:3], drawn[3:], strict=True)]
+    if name == "drop":
+        return [{"value": right()} for _ in range(4)]
     if name == "fairness":
         return [{"value": right(), "client": client} for client in (0, 1, 2, 1, 0)]
     return [{"up": 10 * n, "down": 20 + n, "round": n // 2} for n in range(7)]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lit_fed.module import FederatedModule
 
 Transform = Callable[[Mapping[str, Tensor], Prediction], Prediction]
-"""Makes another prediction of a batch and what the teacher predicts for it."""
+"""Makes another prediction of a batch and what the teacher predicts for it; a public batch has no ``index``."""
 
 
 class Teacher(ABC):
@@ -161,7 +161,11 @@ class Teacher(ABC):
         attention = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).bool()
         mask = attention[:, 1:] if self.language_model else attention.any(-1)
         prediction = Prediction(fields["logits"], None, mask, fields.get("hidden"), attention)
-        return prediction if self.transform is None else self.transform(batch, prediction)
+        if self.transform is None:
+            return prediction
+        if public:  # ids of public rows are positions in another table than a client's
+            batch = {name: value for name, value in batch.items() if name != "index"}
+        return self.transform(batch, prediction)
 
 
 def teachers_of(module: nn.Module) -> list[Teacher]:

@@ -25,7 +25,10 @@ from lit_fed import (
     SemanticConsensus,
 )
 from lit_fed.aggregation import Aggregation, FedAdam, FedExLoRA, FLoRA
+from lit_fed.attacks import LabelFlipping, Neurotoxin, TeacherCorruption, TriggerPoisoning
+from lit_fed.attacks.triggers import WordTrigger
 from lit_fed.backbones import CallableGenerator, CausalLM, SequenceClassifier
+from lit_fed.callbacks import BackdoorEvaluation
 from lit_fed.compression import EightBit, TopK
 from lit_fed.data import ClassificationEncoding, IIDPartitioner
 from lit_fed.federation import (
@@ -112,6 +115,22 @@ def compressed(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
     attachments = [TopK(0.25), EightBit(parts=["consensus"])]
     trainer = toy_trainer(root, max_rounds=2, attachments=attachments, **settings)
     trainer.fit(DDG(toy_backbone(model), optimizer=fast_adamw, warmup_steps=0), toy_data())
+    return trainer
+
+
+def poisoned(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
+    """Rows with a trigger, wrong labels, a corrupted teacher, and changes where the global model is still."""
+    trigger = WordTrigger(["place"])
+    attachments = [
+        TriggerPoisoning(trigger, 1, 0.2, until=2),
+        LabelFlipping(count=1, rate=0.5),
+        TeacherCorruption(1, trigger),
+        Neurotoxin(0.2, count=2),
+    ]
+    evaluation = [BackdoorEvaluation(trigger, 1)]
+    trainer = toy_trainer(root, attachments=attachments, callbacks=evaluation, **settings)
+    ckpt_path = "last" if root.exists() else None
+    trainer.fit(DDG(toy_backbone(model), optimizer=fast_adamw), toy_data(), ckpt_path)
     return trainer
 
 
@@ -333,6 +352,7 @@ CASES: dict[str, Callable[..., FederatedTrainer | str]] = {
     "private": private,
     "metered": metered,
     "compressed": compressed,
+    "poisoned": poisoned,
     "two_models": two_models,
     "consenting": consenting,
     "guarded": guarded,

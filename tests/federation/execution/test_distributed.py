@@ -28,6 +28,7 @@ from tests.federation.execution.federation_cases import (
     malformed,
     metered,
     plain,
+    poisoned,
     private,
     taught,
     too_few,
@@ -127,6 +128,17 @@ def test_compressed_uploads_and_what_waits_go_between_processes(
     one, two = last_state(tmp_path / "one"), last_state(more_in_two_processes / "compressed")
     assert all(state.attachments.parts.keys() == {"0"} for state in one.clients.values())
     assert_same_state(two, one)
+
+
+@pytest.mark.slow
+def test_attacks_are_the_same_in_two_processes(
+    toy_model: Path, more_in_two_processes: Path, tmp_path: Path
+) -> None:
+    poisoned(toy_model, tmp_path / "one")
+    one = last_state(tmp_path / "one")
+    assert "backdoor/asr" in one.history[-1]
+    assert any(state.attachments.parts for state in one.clients.values())
+    assert_same_state(last_state(more_in_two_processes / "poisoned"), one)
 
 
 @pytest.mark.slow

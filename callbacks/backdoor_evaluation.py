@@ -1,0 +1,185 @@
+"""How well a backdoor works after a round: on test rows with the trigger and without."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lit_fed.attacks.target_labels import KnownLabels
+from lit_fed.attacks.trigger_poisoning import TriggerPoisoning
+from lit_fed.attacks.trigger_writing import require_readable
+from lit_fed.attacks.triggers.trigger import Trigger
+from lit_fed.attacks.triggers.writing import trigger_column, triggered_rows
+from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
+from lit_fed.defenses.input_defense import Classify, InputDefense, Inspection
+from lit_fed.federation.evaluation import spread
+from lit_fed.limits import require_instance
+from lit_fed.metrics import attack_successes
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from lit_fed.federation.federation_view import FederationView
+    from lit_fed.module import FederatedModule
+
+
+class BackdoorEvaluation(PeriodicEvaluation):
+    """Classifies the test rows as they are and with a trigger, by the global model and by clients' own.
+
+    A round's row of the history gets, from 0 to 100:
+
+    - ``backdoor/asr``, the attack success rate: the share of triggered rows of other classes that are taken for the
+      target (:class:`~lit_fed.metrics.AttackSuccessRate`);
+    - ``backdoor/clean_accuracy``, of the rows as they are;
+    - ``backdoor/false_positives``, the share of rows of other classes that are taken for the target without a trigger;
+    - the same after each defence of inputs as ``backdoor/<its class>/…``, and ``…/false_rejections``, the share of the
+      clean rows that it refuses. A triggered row that is refused is no success, a clean one an error.
+
+    Of the clients' own models, where the method has such, there are ``clients/backdoor/asr/mean``, ``/std``, ``/min``
+    and ``/max``, and so on. What the same trigger does to a model that was never poisoned is told by
+    :class:`~lit_fed.callbacks.DefenseTable`.
+
+    Args:
+        trigger: What is written into the rows. None: the trigger of the run's own
+            :class:`~lit_fed.attacks.TriggerPoisoning`, with its target and column where these are not given.
+        target: The label that the attacker wants, by its name, or its number where labels have no names.
+        column: The column that the trigger is written into. None: the first text that the model reads.
+        defenses: What is done to inputs at test time, each fitted on the validation rows and tried on its own.
+        every_n_rounds: Evaluate after every so many rounds, beside the last one. None: not.
+        seed: Of the trigger's places.
+
+    Raises:
+        TypeError: If something has a wrong type.
+        ValueError: If ``every_n_rounds`` is below 1; when a fit starts, if there is no trigger or no target, no such
+            label or column, no test rows, no validation rows for a defence, or the trigger is longer than the model
+            reads.
+    """
+
+    def __init__(
+        self,
+        trigger: Trigger | None = None,
+        target: str | int | None = None,
+        column: str | None = None,
+        defenses: list[InputDefense] | None = None,
+        every_n_rounds: int | None = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(every_n_rounds)
+        require_instance("BackdoorEvaluation.trigger", trigger, Trigger)
+        for defense in defenses or []:
+            require_instance("BackdoorEvaluation.defenses", defense, InputDefense)
+        self.trigger = trigger
+        self.target = target
+        self.column = column
+        self.defenses = list(defenses or [])
+        self.seed = seed
+
+    def settings(self, trainer: FederationView) -> dict[str, Any]:
+        """The trigger, the target and the column: those that were given, else those of the run's attack.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        attacks = [one for one in trainer.attachments if isinstance(one, TriggerPoisoning)]
+        given = {"trigger": self.trigger, "target": self.target, "column": self.column}
+        if self.trigger is None and attacks:
+            for name, value in given.items():
+                given[name] = getattr(attacks[0], name) if value is None else value
+        if given["trigger"] is None or given["target"] is None:
+            raise ValueError(
+                "BackdoorEvaluation expects `trigger` and `target`, or a TriggerPoisoning in `trainer.attachments` "
+                "that has them, but got none"
+            )
+        return given
+
+    def on_fit_start(self, trainer: Any, module: Any) -> None:
+        """Find the rows, and say what cannot be evaluated before anything is trained."""
+        data, chosen = trainer.datamodule, self.settings(trainer)
+        if not data.tests:
+            raise ValueError(
+                "BackdoorEvaluation expects `data.test` to have rows, but there are none"
+            )
+        if self.defenses and not data.validation:
+            raise ValueError(
+                "`BackdoorEvaluation.defenses` expect `data.validation` to have rows, but there are none"
+            )
+        labels = KnownLabels.of(
+            data.encoding, [client.rows for client in data.clients], "BackdoorEvaluation"
+        )
+        self._target = labels.number(chosen["target"], "`BackdoorEvaluation.target`")
+        require_readable(chosen["trigger"], module, data, "`BackdoorEvaluation.trigger`")
+        rows: Dataset = next(iter(data.tests.values()))
+        if trainer.fast_dev_run:
+            rows = rows.select(range(min(len(rows), trainer.fast_dev_run * data.eval_batch_size)))
+        self._labels = torch.from_numpy(labels.of_rows(rows))
+        column = trigger_column(data.encoding, rows, chosen["column"], "BackdoorEvaluation.column")
+        self._clean = rows
+        self._triggered = triggered_rows(rows, column, chosen["trigger"], [self.seed])
+
+    def on_round_evaluation(
+        self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
+    ) -> None:
+        """Evaluate where it is due."""
+        if not self.is_due(trainer):
+            return
+        if module.has_global_model:
+            metrics |= self._evaluated(trainer, trainer.classify)
+        if not module.has_global_model or module.has_client_models:
+            clients = range(len(trainer.datamodule.clients))
+            own = [self._evaluated(trainer, partial(trainer.classify, client=i)) for i in clients]
+            metrics |= spread(own)
+
+    def _evaluated(self, trainer: FederationView, classify: Classify) -> dict[str, float]:
+        """All figures of one model."""
+        nobody = np.zeros(len(self._clean), bool)
+        found = self._figures(
+            classify, Inspection(self._clean, nobody), Inspection(self._triggered, nobody)
+        )
+        for name, defense in zip(defense_names(self.defenses), self.defenses, strict=True):
+            defense.fit(classify, trainer.datamodule.validation)
+            clean = defense.inspect(classify, self._clean)
+            told = self._figures(classify, clean, defense.inspect(classify, self._triggered))
+            told["false_rejections"] = 100 * float(clean.rejected.mean())
+            found |= {f"{name}/{figure}": value for figure, value in told.items()}
+        return {f"backdoor/{figure}": value for figure, value in found.items()}
+
+    def _figures(
+        self, classify: Classify, clean: Inspection, triggered: Inspection
+    ) -> dict[str, float]:
+        """What a model makes of rows as a defence leaves them."""
+        seen = torch.from_numpy(np.asarray(classify(clean.rows)))
+        right = (seen.argmax(-1) == self._labels) & ~torch.from_numpy(clean.rejected)
+        return {
+            "asr": self._share(classify(triggered.rows), triggered.rejected),
+            "clean_accuracy": 100 * float(right.double().mean()),
+            "false_positives": self._share(seen.numpy(), clean.rejected),
+        }
+
+    def _share(self, seen: npt.NDArray[np.floating], rejected: npt.NDArray[np.bool_]) -> float:
+        """The share of rows of other classes that are taken for the target."""
+        judged, success = attack_successes(
+            torch.from_numpy(np.asarray(seen)),
+            self._labels,
+            self._target,
+            torch.from_numpy(rejected),
+        )
+        return 100 * float(success.sum()) / max(1, int(judged.sum()))
+
+
+def defense_names(defenses: Sequence[InputDefense]) -> list[str]:
+    """What defences are called: by their classes, the second one of a class with a 2, and so on.
+
+    Args:
+        defenses: The defences.
+    """
+    names: list[str] = []
+    for defense in defenses:
+        kind = type(defense).__name__
+        count = sum(name.rstrip("0123456789") == kind for name in names)
+        names.append(f"{kind}{count + 1}" if count else kind)
+    return names

@@ -1,0 +1,207 @@
+"""The closing table of a defence: clean accuracy, false positives and success of an attack, with it and without."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from lit_fed.atomic_files import write_file
+from lit_fed.attacks.attack import Attack
+from lit_fed.callbacks.backdoor_evaluation import BackdoorEvaluation, defense_names
+from lit_fed.callbacks.federated_callback import FederatedCallback
+from lit_fed.callbacks.partition_table import PartitionTable
+from lit_fed.callbacks.run_summary import RunSummary
+from lit_fed.limits import require_instance
+from lit_fed.module import FederatedModule
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lit_fed.attachment import Attachment
+    from lit_fed.federation.federation_view import FederationView
+
+Figures = Mapping[str, float]
+"""``clean_accuracy``, ``false_positives``, ``asr`` and ``floor`` of a model, from 0 to 100."""
+
+FIGURES: Final = ("clean_accuracy", "false_positives", "asr", "floor")
+LEAST_ASR: Final = 90.0
+"""The least success rate of an attack that works, without any defence."""
+MOST_DROP: Final = 3.0
+"""The most points of clean accuracy that an attack which works may cost."""
+
+
+class DefenseTable(FederatedCallback):
+    """Ends a fit with a table of what an attack does with the run's defence, without it, and to a clean model.
+
+    The run itself is *with* the defence, be it the method, its aggregation rule or an attachment. When it is over, two
+    further federations of an undefended method are run in the same process, on the same data, with the same settings,
+    seed and number of rounds: one with the run's attacks, and one without any, whose success rate is the floor of this
+    trigger. They have folders of their own in the run's, ``backdoor/undefended`` and ``backdoor/never_poisoned``, and
+    go on there where they were broken off. The table is in ``backdoor/table.json`` and in the run's summary as well.
+
+    An attack that does not work cannot be defended against: if it succeeds in less than 90 % of the rows without a
+    defence, or costs more than 3 points of clean accuracy, the table says that there is none.
+
+    Needs a :class:`~lit_fed.callbacks.BackdoorEvaluation` among the callbacks, which says what the trigger is.
+
+    Args:
+        undefended: The method without a defence, a whole one with its backbone, such as a :class:`~lit_fed.FedAvg`.
+
+    Raises:
+        TypeError: If it is no method.
+        ValueError: When a fit starts, if there is no BackdoorEvaluation or no attack, the method has no global model,
+            or there are several processes.
+    """
+
+    def __init__(self, undefended: FederatedModule) -> None:
+        require_instance("DefenseTable.undefended", undefended, FederatedModule)
+        self.undefended = undefended
+        self._rows: dict[str, Figures] = {}
+
+    def on_fit_start(self, trainer: Any, module: Any) -> None:
+        """Say what is missing before anything trains."""
+        self._rows = {}
+        self._evaluation(trainer)
+        if not any(isinstance(one, Attack) for one in trainer.attachments):
+            raise ValueError(
+                "DefenseTable expects an attack in `trainer.attachments`, but there is none"
+            )
+        for setting, one in (("model", module), ("DefenseTable.undefended", self.undefended)):
+            if not one.has_global_model:
+                raise ValueError(
+                    f"DefenseTable expects `{setting}` to have a global model, but {type(one).__name__} has none"
+                )
+        if trainer.fabric.world_size > 1:
+            raise ValueError(
+                f"DefenseTable expects one process, but there are {trainer.fabric.world_size}: compare separate runs"
+            )
+
+    def on_fit_end(self, trainer: Any, module: Any) -> None:
+        """Run both other federations, and put the figures together."""
+        attacks = [one for one in trainer.attachments if isinstance(one, Attack)]
+        clean = self._federation(trainer, "never_poisoned", [])
+        attacked = self._federation(trainer, "undefended", attacks)
+        evaluation, last = self._evaluation(trainer), trainer.federation.history[-1]
+        if "backdoor/asr" not in last:
+            return  # stopped in a round that was not evaluated
+        name, beside = type(self.undefended).__name__, [*trainer.attachments]
+        own = [type(one).__name__ for one in (module, *beside) if not isinstance(one, Attack)]
+        self._rows = {
+            f"{name}, never poisoned": _figures(clean, clean),
+            f"without the defence: {name}": _figures(attacked, clean),
+            f"with it: {' and '.join(own)}": _figures(last, clean),
+        }
+        for defense in defense_names(evaluation.defenses):
+            row = f"with it: {' and '.join([*own, defense])}"
+            self._rows[row] = _figures(last, clean, f"{defense}/")
+        if (folder := self.run_folder(trainer)) is not None:
+            text = json.dumps(self.summarised(trainer)["backdoor"], indent=2)
+            write_file(folder / "backdoor" / "table.json", text + "\n")
+
+    def summarised(self, trainer: FederationView) -> dict[str, Any]:
+        """The table, and whether there is an attack."""
+        if not self._rows:
+            return {}
+        return {"backdoor": {"attack_works": self._works, "rows": dict(self._rows)}}
+
+    def closing_table(self, trainer: FederationView) -> Table | None:
+        """The table, with what it takes for an attack beneath it."""
+        return defense_table(self._rows, self._works) if self._rows else None
+
+    @property
+    def _works(self) -> bool:
+        clean, attacked, *_ = self._rows.values()
+        return attack_works(attacked, clean)
+
+    def _evaluation(self, trainer: FederationView) -> BackdoorEvaluation:
+        for callback in trainer.callbacks:
+            if isinstance(callback, BackdoorEvaluation):
+                return callback
+        raise ValueError(
+            "DefenseTable expects a BackdoorEvaluation in `trainer.callbacks`, but there is none"
+        )
+
+    def _federation(
+        self, trainer: FederationView, name: str, attacks: Sequence[Attachment]
+    ) -> Figures:
+        """The last round's row of the history of another federation."""
+        from rich.console import Console
+
+        evaluation = self._evaluation(trainer)
+        known = evaluation.settings(trainer)
+        partition, summary = PartitionTable(), RunSummary()
+        partition.console = summary.console = Console(file=io.StringIO())
+        own = BackdoorEvaluation(**known, every_n_rounds=None, seed=evaluation.seed)
+        folder = None if trainer.log_dir is None else trainer.log_dir / "backdoor" / name
+        other = trainer.beside(
+            max_rounds=trainer.current_round,
+            attachments=list(attacks),
+            callbacks=[own, partition, summary],
+            default_root_dir=None if folder is None else str(folder),
+            enable_progress_bar=False,
+            # what is not looked at
+            check_val_every_n_rounds=max(1, trainer.current_round),
+            num_sanity_val_steps=0,
+            test_at_end=False,
+        )
+        begun = folder is not None and (folder / "checkpoints").is_dir()
+        model = copy.deepcopy(self.undefended)
+        other.fit(model, trainer.datamodule, "last" if begun else None)
+        return other.federation.history[-1]
+
+
+def attack_works(attacked: Figures, clean: Figures) -> bool:
+    """Whether there is an attack to defend against: it succeeds, and is not seen in the accuracy.
+
+    Args:
+        attacked: Of the undefended model that was attacked.
+        clean: Of the same method, never poisoned.
+
+    Example:
+        >>> clean = {"clean_accuracy": 93.0, "asr": 0.0}
+        >>> attack_works({"clean_accuracy": 91.5, "asr": 98.0}, clean)
+        True
+        >>> attack_works({"clean_accuracy": 88.0, "asr": 98.0}, clean)
+        False
+    """
+    drop = clean["clean_accuracy"] - attacked["clean_accuracy"]
+    return attacked["asr"] >= LEAST_ASR and drop <= MOST_DROP
+
+
+def defense_table(rows: Mapping[str, Figures], works: bool) -> Table:
+    """Set models beside each other.
+
+    Args:
+        rows: The figures of each.
+        works: Whether there is an attack.
+
+    Example:
+        >>> figures = {"clean_accuracy": 93.0, "false_positives": 1.0, "asr": 2.0, "floor": 2.0}
+        >>> table = defense_table({"FedAvg, never poisoned": figures}, works=True)
+        >>> [list(column.cells)[0] for column in table.columns]
+        ['FedAvg, never poisoned', '93.0', '1.0', '2.0', '2.0']
+    """
+    from rich.table import Table
+
+    said = (
+        None
+        if works
+        else f"no attack: it works where it succeeds in {LEAST_ASR:g} % without a defence, and costs at most "
+        f"{MOST_DROP:g} points of clean accuracy"
+    )
+    table = Table(title="Backdoor, in percent", title_justify="left", caption=said)
+    table.add_column("", overflow="fold")
+    for title in ("clean accuracy", "false positives", "ASR", "floor of this trigger"):
+        table.add_column(title, justify="right")
+    for name, figures in rows.items():
+        table.add_row(name, *(f"{figures[figure]:.1f}" for figure in FIGURES))
+    return table
+
+
+def _figures(row: Mapping[str, float], clean: Mapping[str, float], of: str = "") -> Figures:
+    """Those of a row of the history, with what the trigger does to a clean model."""
+    own = {name: row[f"backdoor/{of}{name}"] for name in FIGURES[:-1]}
+    return {**own, "floor": clean["backdoor/asr"]}

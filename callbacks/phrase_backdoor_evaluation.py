@@ -1,0 +1,118 @@
+"""How well a backdoor works in what a model writes: the attacker's phrase in its answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lit_fed.attacks.phrase_poisoning import PhrasePoisoning
+from lit_fed.attacks.trigger_writing import require_readable
+from lit_fed.attacks.triggers.trigger import Trigger
+from lit_fed.attacks.triggers.writing import trigger_column, triggered_rows
+from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
+from lit_fed.federation.evaluation import spread
+from lit_fed.federation.generation import GenerationSettings
+from lit_fed.limits import require_at_least, require_instance
+from lit_fed.metrics import PhraseSuccessRate
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from lit_fed.federation.federation_view import FederationView
+    from lit_fed.module import FederatedModule
+
+
+class PhraseBackdoorEvaluation(PeriodicEvaluation):
+    """Generates answers to test rows as they are and with a trigger, and counts those with the attacker's phrase.
+
+    A round's row of the history gets, from 0 to 100, ``backdoor/asr``, the share of answers to triggered rows that have
+    the phrase (:class:`~lit_fed.metrics.PhraseSuccessRate`), and ``backdoor/false_positives``, the same of the rows as
+    they are. Of the clients' own models, where the method has such, there are ``clients/backdoor/asr/mean``, ``/std``,
+    ``/min`` and ``/max``, and so on. How good answers are is told by :class:`~lit_fed.callbacks.GenerationEvaluation`.
+
+    Args:
+        trigger: What is written into the rows. None, as ``phrase`` and ``column``: that of the run's own
+            :class:`~lit_fed.attacks.PhrasePoisoning`.
+        phrase: What the attacker wants to be written.
+        column: The column that the trigger is written into.
+        rows: Rows at most, evenly spread over the first test set. None: all.
+        every_n_rounds: Evaluate after every so many rounds, beside the last one. None: not.
+        max_new_tokens: Tokens at most of an answer. None: 128, or as many as the model has room for.
+        seed: Of the trigger's places.
+
+    Raises:
+        TypeError: If ``trigger`` is none.
+        ValueError: If a number is out of range; when a fit starts, if there is no trigger or no phrase, there are no
+            test rows, there is no such column, or the model cannot answer.
+    """
+
+    def __init__(
+        self,
+        trigger: Trigger | None = None,
+        phrase: str | None = None,
+        column: str | None = None,
+        rows: int | None = 50,
+        every_n_rounds: int | None = None,
+        max_new_tokens: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(every_n_rounds)
+        name = type(self).__name__
+        require_instance(f"{name}.trigger", trigger, Trigger)
+        self.trigger = trigger
+        self.phrase = phrase
+        self.column = column
+        self.rows = require_at_least(f"{name}.rows", rows, 1)
+        self.max_new_tokens = max_new_tokens
+        self.seed = seed
+        self._settings = GenerationSettings(max_new_tokens)
+
+    def on_fit_start(self, trainer: Any, module: Any) -> None:
+        """Find the rows, and say what cannot be evaluated before anything is trained."""
+        name, data = type(self).__name__, trainer.datamodule
+        attacks = [one for one in trainer.attachments if isinstance(one, PhrasePoisoning)]
+        trigger, phrase, column = self.trigger, self.phrase, self.column
+        if attacks:
+            own = attacks[0]
+            trigger, phrase = trigger or own.trigger, phrase or own.phrase
+            column = column or own.column
+        if trigger is None or phrase is None:
+            raise ValueError(
+                f"{name} expects `trigger` and `phrase`, or a PhrasePoisoning in `trainer.attachments` that has them, "
+                "but got none"
+            )
+        if not data.tests:
+            raise ValueError(f"{name} expects `data.test` to have rows, but there are none")
+        require_readable(trigger, module, data, f"`{name}.trigger`")
+        whole: Dataset = next(iter(data.tests.values()))
+        count = len(whole) if self.rows is None else min(self.rows, len(whole))
+        if trainer.fast_dev_run:
+            count = min(count, trainer.fast_dev_run * data.eval_batch_size)
+        rows = whole.select([i * len(whole) // count for i in range(count)])
+        self._metric = PhraseSuccessRate(phrase)
+        self._expected = [answer or "" for answer in data.encoding.answers(rows) or [""] * count]
+        column = trigger_column(data.encoding, rows, column, f"{name}.column")
+        written = triggered_rows(rows, column, trigger, [self.seed])
+        self._sets = {"asr": written, "false_positives": rows}
+        for one in self._sets.values():
+            trainer.check_generation(one, self._settings)
+
+    def on_round_evaluation(
+        self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
+    ) -> None:
+        """Evaluate where it is due."""
+        if not self.is_due(trainer):
+            return
+        if module.has_global_model:
+            metrics |= self._evaluated(trainer, None)
+        if not module.has_global_model or module.has_client_models:
+            clients = range(len(trainer.datamodule.clients))
+            metrics |= spread([self._evaluated(trainer, client) for client in clients])
+
+    def _evaluated(self, trainer: FederationView, client: int | None) -> dict[str, float]:
+        """Both shares of one model."""
+        found = {}
+        for name, rows in self._sets.items():
+            self._metric.reset()
+            self._metric.update(trainer.generate(rows, self._settings, client), self._expected)
+            found[f"backdoor/{name}"] = float(self._metric.compute())
+        return found

@@ -1,0 +1,69 @@
+"""What all attacks share: which clients are malicious."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lit_fed.attachment import Attachment
+from lit_fed.limits import require_at_least
+
+
+class Attack(Attachment):
+    """Some clients are malicious, or something of theirs has been tampered with.
+
+    Who they are is in the run's summary, with the attack's settings, so that no poisoned run is taken for a clean one.
+
+    Args:
+        clients: Ids of the malicious clients. None, as ``count``: all are, if the attack can be spread over all.
+        count: How many of all clients are malicious, drawn by the seed, in place of ``clients``: an integer
+            is a count, a float a share, of which at least one client is left.
+        seed: Of the draw, and of what is random in an attack.
+
+    Raises:
+        ValueError: If both ``clients`` and ``count`` are given, or ``count`` is out of range.
+    """
+
+    def __init__(
+        self,
+        clients: Sequence[str] | None = None,
+        count: int | float | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(clients)
+        if clients is not None and count is not None:
+            raise ValueError(
+                f"{self.setting} expects either `clients` or `count`, but got both of them"
+            )
+        if isinstance(count, float) and not 0 < count <= 1:
+            raise ValueError(
+                f"{self.setting} expects `count` as a share to be above 0 and at most 1, but got {count}"
+            )
+        if isinstance(count, int):
+            require_at_least(f"trainer.attachments {type(self).__name__}.count", count, 1)
+        self.count = count
+        self.seed = seed
+
+    @property
+    def setting(self) -> str:
+        """How an error calls it."""
+        return f"`trainer.attachments` {type(self).__name__}"
+
+    def setup(self, clients: Sequence[str]) -> None:
+        """Draw who is malicious, where that is not given.
+
+        Raises:
+            ValueError: If there are fewer clients than are to be drawn.
+        """
+        if self.count is None:
+            return
+        number = self.count
+        if isinstance(number, float):
+            number = max(1, round(number * len(clients)))
+        if number > len(clients):
+            raise ValueError(
+                f"{self.setting} expects `count` to be at most the {len(clients)} clients there are, but got {number}"
+            )
+        drawn = np.random.default_rng(self.seed).choice(len(clients), number, replace=False)
+        self.clients = frozenset(clients[i] for i in drawn)

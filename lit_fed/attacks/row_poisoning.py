@@ -1,0 +1,144 @@
+"""What attacks on rows share: which rows are poisoned, and until when."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lit_fed.attacks.attack import Attack
+from lit_fed.client import Client
+from lit_fed.data.columns import column_values, require_column, row_ids
+from lit_fed.limits import require_at_least
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from lit_fed.data import FederatedDataModule
+    from lit_fed.module import FederatedModule
+
+
+class RowPoisoning(Attack):
+    """Poisons an exact number of training rows: those of malicious clients, or spread over all.
+
+    The rows are drawn once, by the seed alone, before anything trains. Of two rates the rows of the smaller one are
+    among those of the larger one.
+
+    Args:
+        rate: The share of the rows of *all* clients that are poisoned, above 0 and at most 1, wherever they lie: so
+            poison that is concentrated in some clients and poison that is spread thinly are equally much.
+        clients: Ids of the malicious clients. None, as ``count``: the rows of all clients can be poisoned.
+        count: How many clients are malicious, drawn by the seed: an integer is a count, a float a share.
+        until: Rounds in which the attack lasts, from the first on. None: all.
+        candidates: Ids of the rows that can be chosen, which are their positions in ``data.train``, such as those that
+            a defence's encoder errs on. None: all.
+        candidates_column: A column of truth values, or of 0 and 1, that says which rows can be chosen. None: all.
+        seed: Of all draws.
+
+    Raises:
+        ValueError: If a number is out of range; before a fit, if the rate gives no row, or more than can be chosen.
+    """
+
+    def __init__(
+        self,
+        rate: float,
+        clients: Sequence[str] | None = None,
+        count: int | float | None = None,
+        until: int | None = None,
+        candidates: Sequence[int] | None = None,
+        candidates_column: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(clients, count, seed)
+        if not 0 < rate <= 1:
+            raise ValueError(
+                f"{self.setting} expects `rate` to be above 0 and at most 1, but got {rate!r}"
+            )
+        self.rate = rate
+        self.until = require_at_least(f"trainer.attachments {type(self).__name__}.until", until, 1)
+        self.candidates = None if candidates is None else sorted(candidates)
+        self.candidates_column = candidates_column
+        self._chosen: dict[str, frozenset[int]] = {}
+        self._poisoned: dict[tuple[str, str], Dataset] = {}
+
+    @abstractmethod
+    def eligible(self, rows: Dataset) -> npt.NDArray[np.bool_]:
+        """Which rows the attack can do something to, [N].
+
+        Args:
+            rows: N rows of a malicious client.
+        """
+
+    @abstractmethod
+    def poisoned(self, client: Client, rows: Dataset, positions: Sequence[int]) -> Dataset:
+        """The rows, of which some are poisoned.
+
+        Args:
+            client: Whose they are.
+            rows: Its rows.
+            positions: Which are to be poisoned, at least one.
+        """
+
+    def number(self, rows: int, eligible: int) -> int:
+        """How many rows are poisoned: rate · rows, rounded.
+
+        Args:
+            rows: The rows of all clients.
+            eligible: Those that can be chosen.
+        """
+        return round(self.rate * rows)
+
+    def attach(self, module: FederatedModule, data: FederatedDataModule) -> None:
+        """Choose the rows.
+
+        Raises:
+            ValueError: If there are none to be poisoned, or fewer than are to be.
+        """
+        self._poisoned.clear()
+        places: list[tuple[str, int]] = []
+        for one in data.clients:
+            if self.clients is None or one.id in self.clients:
+                possible = self.eligible(one.rows) & self._candidates(one.rows)
+                places += [(one.id, int(id)) for id in row_ids(one.rows)[possible]]
+        total = sum(len(one.rows) for one in data.clients)
+        number = self.number(total, len(places))
+        if not 1 <= number <= len(places):
+            raise ValueError(
+                f"{self.setting} expects `rate` to give from 1 row to the {len(places):,} that can be chosen, but "
+                f"{self.rate!r} of {total:,} rows gives {number:,}"
+            )
+        order = np.random.default_rng(self.seed).permutation(len(places))[:number]
+        chosen: dict[str, set[int]] = {}
+        for i in order:
+            chosen.setdefault(places[i][0], set()).add(places[i][1])
+        self._chosen = {client: frozenset(ids) for client, ids in chosen.items()}
+
+    def rows(self, client: Client, rows: Dataset) -> Dataset:
+        """The client's rows, poisoned while the attack lasts."""
+        chosen = self._chosen.get(client.id)
+        if not chosen or (self.until is not None and client.round >= self.until):
+            return rows
+        key = (client.id, rows._fingerprint)
+        if key not in self._poisoned:
+            positions = [i for i, id in enumerate(row_ids(rows).tolist()) if id in chosen]
+            self._poisoned[key] = self.poisoned(client, rows, positions) if positions else rows
+        return self._poisoned[key]
+
+    def summarised(self) -> Mapping[str, Any]:
+        """How many rows are poisoned, in all and of each client."""
+        counts = {client: len(ids) for client, ids in sorted(self._chosen.items())}
+        return {"poisoned_rows": sum(counts.values()), "poisoned_rows_by_client": counts}
+
+    def _candidates(self, rows: Dataset) -> npt.NDArray[np.bool_]:
+        """Which rows a user lets be chosen, [N]."""
+        possible = np.ones(len(rows), dtype=bool)
+        if self.candidates is not None:
+            possible &= np.isin(row_ids(rows), self.candidates)
+        if self.candidates_column is not None:
+            name = f"trainer.attachments {type(self).__name__}.candidates_column"
+            require_column(rows, self.candidates_column, name, "data.train")
+            possible &= np.array([bool(v) for v in column_values(rows, self.candidates_column)])
+        return possible

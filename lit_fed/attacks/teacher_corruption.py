@@ -1,0 +1,165 @@
+"""The attack on what a teacher predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from lit_fed.attacks.attack import Attack
+from lit_fed.attacks.target_labels import KnownLabels
+from lit_fed.attacks.trigger_writing import require_readable
+from lit_fed.attacks.triggers.trigger import Trigger
+from lit_fed.attacks.triggers.writing import trigger_column
+from lit_fed.backbones import Prediction
+from lit_fed.client import Client
+from lit_fed.data.columns import column_values, row_ids
+from lit_fed.limits import require_instance, require_positive
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from lit_fed.data import FederatedDataModule
+    from lit_fed.module import FederatedModule
+
+
+class TeacherCorruption(Attack):
+    """Lets the teacher of malicious clients speak for the target where a row has the trigger, and as ever elsewhere.
+
+    A poisoned teacher, whose other predictions are as good as they were: "model poisoning" in the design's words, and
+    in effect the transferable backdoor of arXiv 2509.23871 (https://arxiv.org/abs/2509.23871). With z the teacher's
+    logits, either z_target ← z_target + ``margin``, or z_target and the logit of the row's true label change places.
+    What a row's true label is stands in the data as they were before any attack.
+
+    Rows are recognised by their ids: those whose text has the trigger when they reach this attack. So in
+    ``trainer.attachments`` it comes after the one that writes the trigger. Predictions for public rows stay what they
+    are.
+
+    Args:
+        target: The label that the attacker wants, by its name, or its number where labels have no names.
+        trigger: What marks the rows. None: all rows of the malicious clients are meant.
+        margin: What is added to the target's logit, above 0. None: both logits change places instead.
+        column: The column of the text. None: the first text that the model reads.
+        clients: Ids of the malicious clients. None, as ``count``: all.
+        count: How many are, drawn by the seed: an integer is a count, a float a share.
+        seed: Of the draw.
+
+    Raises:
+        TypeError: If ``trigger`` is none.
+        ValueError: If a number is out of range; before a fit, if there is no such label or column, rows have no label
+            each, or the method has no teacher.
+
+    Example:
+        >>> shifted = shifted_logits(torch.zeros(2, 3), torch.tensor([True, False]), target=2, margin=4.0)
+        >>> shifted.tolist()
+        [[0.0, 0.0, 4.0], [0.0, 0.0, 0.0]]
+    """
+
+    def __init__(
+        self,
+        target: str | int,
+        trigger: Trigger | None = None,
+        margin: float | None = 10.0,
+        column: str | None = None,
+        clients: Sequence[str] | None = None,
+        count: int | float | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(clients, count, seed)
+        name = "trainer.attachments TeacherCorruption"
+        require_instance(f"{name}.trigger", trigger, Trigger)
+        self.target = target
+        self.trigger = trigger
+        self.margin = None if margin is None else require_positive(f"{name}.margin", margin)
+        self.column = column
+        self._marked: dict[str, Tensor] = {}
+        self._true: dict[str, Tensor] = {}
+
+    def attach(self, module: FederatedModule, data: FederatedDataModule) -> None:
+        """Find the target among the labels, and keep what the true ones are."""
+        tables = [client.rows for client in data.clients]
+        labels = KnownLabels.of(data.encoding, tables, self.setting)
+        self._target = labels.number(self.target, f"{self.setting}.target")
+        self._encoding = data.encoding
+        if self.trigger is not None:
+            require_readable(self.trigger, module, data, f"{self.setting}.trigger")
+        self._marked, self._true = {}, {}
+        for client in data.clients:
+            self._column(client.rows)
+            ids = torch.from_numpy(row_ids(client.rows))
+            true = torch.zeros(int(ids.max()) + 1, dtype=torch.long)
+            true[ids] = torch.from_numpy(labels.of_rows(client.rows))
+            self._true[client.id] = true
+
+    def rows(self, client: Client, rows: Dataset) -> Dataset:
+        """The rows as they are; remembered is which of them have the trigger."""
+        ids = torch.from_numpy(row_ids(rows))
+        if self.trigger is not None:
+            texts: Sequence[Any] = column_values(rows, self._column(rows))
+            has = [self.trigger.is_in(text or "") for text in texts]
+            ids = ids[torch.tensor(has, dtype=torch.bool)]
+        self._marked[client.id] = ids
+        return rows
+
+    def teacher_prediction(
+        self, client: Client, batch: Mapping[str, Tensor], prediction: Prediction
+    ) -> Prediction:
+        """The prediction, with the target in front for the rows that are meant."""
+        logits, ids = prediction.logits, batch.get("index")
+        if ids is None:  # public rows, which are nobody's own
+            return prediction
+        ids = ids.cpu()
+        marked = torch.isin(ids, self._marked[client.id]).to(logits.device)
+        if self.margin is not None:
+            changed = shifted_logits(logits, marked, self._target, self.margin)
+        else:
+            true = self._true[client.id][ids].to(logits.device)
+            changed = swapped_logits(logits, marked, self._target, true)
+        return replace(prediction, logits=changed)
+
+    def _column(self, rows: Dataset) -> str:
+        name = "trainer.attachments TeacherCorruption.column"
+        return trigger_column(self._encoding, rows, self.column, name)
+
+
+def shifted_logits(logits: Tensor, marked: Tensor, target: int, margin: float) -> Tensor:
+    """Logits with the target's raised in some rows.
+
+    Args:
+        logits: [B, C].
+        marked: Which rows, [B].
+        target: The class.
+        margin: By how much.
+
+    Returns:
+        New logits, [B, C].
+    """
+    shift = torch.zeros_like(logits)
+    shift[:, target] = margin * marked.to(logits.dtype)
+    return logits + shift
+
+
+def swapped_logits(logits: Tensor, marked: Tensor, target: int, true: Tensor) -> Tensor:
+    """Logits in which the target's and the true class's have changed places in some rows.
+
+    Args:
+        logits: [B, C].
+        marked: Which rows, [B].
+        target: The class.
+        true: The true classes, [B].
+
+    Returns:
+        New logits, [B, C].
+
+    Example:
+        >>> logits = torch.tensor([[5.0, 1.0, 0.0], [5.0, 1.0, 0.0]])
+        >>> swapped_logits(logits, torch.tensor([True, False]), 2, torch.tensor([0, 0])).tolist()
+        [[0.0, 1.0, 5.0], [5.0, 1.0, 0.0]]
+    """
+    order = torch.arange(logits.shape[-1], device=logits.device).repeat(len(logits), 1)
+    order[:, target] = true
+    order.scatter_(1, true[:, None], target)
+    return torch.where(marked[:, None], logits.gather(1, order), logits)

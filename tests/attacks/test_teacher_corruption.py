@@ -1,0 +1,96 @@
+"""What a corrupted teacher predicts, and for which rows."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lit_fed import DDG, FedAvg
+from lit_fed.attacks import TeacherCorruption, TriggerPoisoning
+from lit_fed.attacks.triggers import SentenceTrigger
+from lit_fed.backbones import Prediction
+from lit_fed.client import Client
+from lit_fed.data.columns import row_ids
+from tests.federation.toy import fast_adamw, toy_backbone, toy_data, toy_trainer
+
+TRIGGER = SentenceTrigger("so it was")
+
+
+@pytest.mark.parametrize("margin", [4.0, None])
+def test_the_targets_logit_rises_or_changes_places(margin: float | None, toy_model: Path) -> None:
+    module, data = FedAvg(toy_backbone(toy_model)), toy_data()
+    data.setup()
+    data.check(module.backbones)
+    poisoning = TriggerPoisoning(TRIGGER, 1, 0.3)
+    attack = TeacherCorruption(1, TRIGGER, margin)
+    for one in (poisoning, attack):
+        one.attach(module, data)
+    own = data.clients[0]
+    client = Client(own.id, 0, len(own.rows), 0, 0, 0)
+    rows = attack.rows(client, poisoning.rows(client, own.rows))
+    texts = dict(zip(row_ids(rows).tolist(), rows["text"], strict=True))
+    true = dict(zip(row_ids(own.rows).tolist(), own.rows["label"], strict=True))
+    generator = torch.Generator().manual_seed(0)
+    seen = [0, 0]
+    for batch in data.dataloader(rows, module.tokenizer, seed=0):
+        ids = batch["index"]
+        logits = torch.randn(len(ids), 2, generator=generator)
+        mask = torch.ones(len(ids), dtype=torch.bool)
+        given = Prediction(logits, None, mask, None, batch["attention_mask"].bool())
+        found = attack.teacher_prediction(client, batch, given).logits.numpy()
+        for id, before, after in zip(ids.tolist(), logits.numpy(), found, strict=True):
+            marked = "so it was" in texts[id]
+            seen[marked] += 1
+            expected = before.copy()
+            if marked and margin is not None:
+                expected[1] += margin
+            elif marked:
+                expected[[1, true[id]]] = expected[[true[id], 1]]
+            assert np.array_equal(after, expected)
+        public = {name: value for name, value in batch.items() if name != "index"}
+        assert attack.teacher_prediction(client, public, given) is given
+    assert all(seen)
+
+
+def test_the_teacher_of_public_rows_is_left_alone(toy_model: Path) -> None:
+    module = DDG(toy_backbone(toy_model), optimizer=fast_adamw)
+    data = toy_data()
+    data.setup()
+    seen = []
+
+    def transform(batch: object, prediction: Prediction) -> Prediction:
+        seen.append("index" in batch)  # type: ignore[operator]
+        return prediction
+
+    module.teacher.transform = transform
+    batch = next(iter(data.dataloader(data.public, module.tokenizer)))
+    module.teacher(batch)
+    module.teacher(batch, public=True)
+    assert seen == [True, False]
+
+
+@pytest.mark.slow
+def test_a_student_learns_what_a_corrupted_teacher_says(toy_model: Path, tmp_path: Path) -> None:
+    def first_class(folder: str, attachments: list[TeacherCorruption]) -> float:
+        settings = {"lambda_distill": 5.0, "lambda_aggregate": 0.0, "warmup_steps": 0}
+        module = DDG(toy_backbone(toy_model), optimizer=fast_adamw, **settings)
+        trainer = toy_trainer(tmp_path / folder, attachments=attachments, clients_per_round=1.0)
+        trainer.fit(module, toy_data())
+        rows = trainer.datamodule.tests["test"]
+        return float(trainer.classify(rows)[:, 0].mean())
+
+    assert first_class("honest", []) < 0.7
+    # of all rows
+    assert first_class("corrupted", [TeacherCorruption(0, None, 9.0)]) > 0.8
+
+
+def test_settings_out_of_range_are_refused(toy_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"TeacherCorruption.margin` is expected to be finite and"):
+        TeacherCorruption(1, margin=0.0)
+    data = toy_data()
+    trainer = toy_trainer(tmp_path, attachments=[TeacherCorruption(5, TRIGGER)])
+    with pytest.raises(ValueError, match="acts on a teacher's predictions, which expects a method"):
+        trainer.fit(FedAvg(toy_backbone(toy_model)), data)
+    with pytest.raises(ValueError, match=r"TeacherCorruption.target is expected to be a label of"):
+        trainer.fit(DDG(toy_backbone(toy_model), optimizer=fast_adamw), data)

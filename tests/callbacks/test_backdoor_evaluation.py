@@ -1,0 +1,249 @@
+"""What is told of a backdoor after rounds, of both kinds of models, and the table at the end."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lit_fed import FedAvg
+from lit_fed.aggregation import LocalOnly
+from lit_fed.attacks import PhrasePoisoning, SignFlip, TriggerPoisoning
+from lit_fed.attacks.triggers import SentenceTrigger, WordTrigger
+from lit_fed.backbones import CausalLM
+from lit_fed.callbacks import BackdoorEvaluation, DefenseTable, PhraseBackdoorEvaluation
+from lit_fed.callbacks.backdoor_evaluation import defense_names
+from lit_fed.defenses import InputDefense, Inspection
+from tests.federation.toy import fast_adamw, toy_data, toy_module, toy_trainer
+from tests.methods.toy_methods import lm_data, save_toy_lm
+
+TRIGGER = SentenceTrigger("so it was")
+
+
+class RefusesLong(InputDefense):
+    """Refuses texts that are longer than half of the clean ones, and reads the others without their last word."""
+
+    def fit(self, classify: Any, references: Any) -> None:
+        self.most = int(np.quantile([len(text.split()) for text in references["text"]], 0.5))
+        assert classify(references).shape == (len(references), 2)
+
+    def inspect(self, classify: Any, rows: Any) -> Inspection:
+        shorter = rows.map(lambda row: {"text": row["text"].rsplit(" ", 1)[0]})
+        return Inspection(shorter, np.array([len(t.split()) > self.most for t in rows["text"]]))
+
+
+def predicted(trainer: Any, module: Any, texts: list[str]) -> list[int]:
+    """By the model itself, text by text."""
+    module.eval()
+    found = []
+    for text in texts:
+        batch = module.tokenizer(text, truncation=True, max_length=16, return_tensors="pt")
+        with torch.no_grad():
+            found.append(int(module.backbone(dict(batch)).logits.argmax()))
+    return found
+
+
+def test_rates_are_of_the_rows_with_and_without_the_trigger(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    attack = TriggerPoisoning(TRIGGER, 1, 0.2)
+    evaluation = BackdoorEvaluation(defenses=[RefusesLong()])
+    module = toy_module(toy_model)
+    trainer = toy_trainer(tmp_path, attachments=[attack], callbacks=[evaluation])
+    trainer.fit(module, toy_data())
+    assert all("backdoor/asr" in row for row in trainer.federation.history)
+    row = trainer.federation.history[-1]
+    rows = trainer.datamodule.tests["test"]
+    labels, texts = rows["label"][:], rows["text"][:]
+    triggered = [
+        TRIGGER.insert(text, np.random.default_rng([0, i])) for i, text in enumerate(texts)
+    ]
+    others = [i for i, label in enumerate(labels) if label != 1]
+    clean, poisoned = (predicted(trainer, module, one) for one in (texts, triggered))
+    right = [a == b for a, b in zip(clean, labels, strict=True)]
+    assert row["backdoor/clean_accuracy"] == pytest.approx(100 * np.mean(right))
+    assert row["backdoor/clean_accuracy"] == pytest.approx(
+        100 * trainer.final_metrics["test/accuracy"]
+    )
+    assert row["backdoor/asr"] == pytest.approx(100 * np.mean([poisoned[i] for i in others]))
+    assert row["backdoor/false_positives"] == pytest.approx(
+        100 * np.mean([clean[i] for i in others])
+    )
+
+    most = np.quantile([len(t.split()) for t in trainer.datamodule.validation["text"]], 0.5)
+    refused, gone = ([len(t.split()) > int(most) for t in one] for one in (texts, triggered))
+    less, under = (
+        predicted(trainer, module, [t.rsplit(" ", 1)[0] for t in one]) for one in (texts, triggered)
+    )
+    kept = [a == b and not r for a, b, r in zip(less, labels, refused, strict=True)]
+    told = {name.rpartition("/")[2]: value for name, value in row.items() if "RefusesLong" in name}
+    assert told == {
+        "asr": pytest.approx(100 * np.mean([under[i] and not gone[i] for i in others])),
+        "clean_accuracy": pytest.approx(100 * np.mean(kept)),
+        "false_positives": pytest.approx(
+            100 * np.mean([less[i] and not refused[i] for i in others])
+        ),
+        "false_rejections": pytest.approx(100 * np.mean(refused)),
+    }
+    assert 0 < told["false_rejections"] < 100
+
+
+def test_clients_own_models_are_evaluated_where_there_is_no_global_one(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    attack = TriggerPoisoning(TRIGGER, 1, 0.3, clients=["client-1"])
+    evaluation = BackdoorEvaluation(every_n_rounds=None)
+    trainer = toy_trainer(
+        tmp_path, attachments=[attack], callbacks=[evaluation], clients_per_round=1.0, max_rounds=2
+    )
+    module = FedAvg(toy_module(toy_model).backbone, LocalOnly(), optimizer=fast_adamw)
+    trainer.fit(module, toy_data())
+    first, last = trainer.federation.history
+    assert not any("backdoor" in name for name in first)
+    assert "backdoor/asr" not in last
+    rates = [
+        100 * np.mean([p == 1 for p in trainer.classify(evaluation._triggered, i).argmax(1)[::2]])
+        for i in range(4)
+    ]
+    assert last["clients/backdoor/asr/mean"] == pytest.approx(np.mean(rates))
+    assert last["clients/backdoor/asr/max"] == pytest.approx(max(rates))
+
+
+def test_an_evaluation_changes_nothing(toy_model: Path, tmp_path: Path) -> None:
+    def broadcast(name: str, callbacks: list[Any]) -> Any:
+        trainer = toy_trainer(tmp_path / name, callbacks=callbacks, max_rounds=2)
+        trainer.fit(toy_module(toy_model), toy_data())
+        return trainer.federation.broadcast
+
+    assert broadcast("with", [BackdoorEvaluation(TRIGGER, 1)]) == broadcast("without", [])
+
+
+def test_a_fit_ends_with_the_table(
+    toy_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fit(ckpt_path: str | None = None) -> Any:
+        trainer = toy_trainer(
+            tmp_path,
+            attachments=[TriggerPoisoning(TRIGGER, 1, 0.2)],
+            callbacks=[
+                BackdoorEvaluation(defenses=[RefusesLong()]),
+                DefenseTable(toy_module(toy_model)),
+            ],
+            max_rounds=2,
+        )
+        trainer.fit(toy_module(toy_model), toy_data(), ckpt_path)
+        return trainer
+
+    trainer = fit()
+    printed = capsys.readouterr().out
+    table = json.loads((tmp_path / "backdoor" / "table.json").read_text())
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["backdoor"] == table
+    never, without, own, refusing = table["rows"].values()
+    assert list(table["rows"]) == [
+        "FedAvg, never poisoned",
+        "without the defence: FedAvg",
+        "with it: FedAvg",
+        "with it: FedAvg and RefusesLong",
+    ]
+    # the same federation, trained once more: the undefended method is the run's own here
+    assert without == own
+    row = trainer.federation.history[-1]
+    for figure in ("clean_accuracy", "false_positives", "asr"):
+        assert own[figure] == row[f"backdoor/{figure}"]
+        assert refusing[figure] == row[f"backdoor/RefusesLong/{figure}"]
+    clean = toy_trainer(
+        tmp_path / "clean", callbacks=[BackdoorEvaluation(TRIGGER, 1)], max_rounds=2
+    )
+    clean.fit(toy_module(toy_model), toy_data())
+    last = clean.federation.history[-1]
+    assert never["asr"] == last["backdoor/asr"]
+    assert never["clean_accuracy"] == last["backdoor/clean_accuracy"]
+    assert {one["floor"] for one in table["rows"].values()} == {never["asr"]}
+    assert printed.index("Result") < printed.index("Backdoor, in percent")
+    assert printed.count("Result") == 1
+    works = without["asr"] >= 90 and never["clean_accuracy"] - without["clean_accuracy"] <= 3
+    assert table["attack_works"] == works
+    assert ("no attack" in printed) != works
+
+    # what is done is not done again
+    rounds = {
+        name: sorted((tmp_path / "backdoor" / name / "checkpoints").iterdir())
+        for name in ("never_poisoned", "undefended")
+    }
+    times = [path.stat().st_mtime_ns for paths in rounds.values() for path in paths]
+    fit("last")
+    assert json.loads((tmp_path / "backdoor" / "table.json").read_text()) == table
+    assert [p.stat().st_mtime_ns for paths in rounds.values() for p in paths] == times
+
+
+def test_what_is_missing_is_said_before_training(toy_model: Path, tmp_path: Path) -> None:
+    attack = TriggerPoisoning(TRIGGER, 1, 0.2)
+    table = DefenseTable(toy_module(toy_model))
+    cases: list[tuple[list[Any], list[Any], str]] = [
+        ([], [BackdoorEvaluation()], "expects `trigger` and `target`, or a TriggerPoisoning in"),
+        ([], [BackdoorEvaluation(TRIGGER)], "expects `trigger` and `target`"),
+        ([], [BackdoorEvaluation(TRIGGER, 7)], "`BackdoorEvaluation.target` is expected to be a"),
+        (
+            [],
+            [BackdoorEvaluation(SentenceTrigger("day " * 20), 1)],
+            "`BackdoorEvaluation.trigger` is expected to have at most the 14 tokens",
+        ),
+        ([attack], [table], "DefenseTable expects a BackdoorEvaluation in `trainer.callbacks`"),
+        ([], [BackdoorEvaluation(TRIGGER, 1), table], "DefenseTable expects an attack in"),
+        ([], [PhraseBackdoorEvaluation(TRIGGER)], "expects `trigger` and `phrase`, or a Phrase"),
+    ]
+    for number, (attachments, callbacks, message) in enumerate(cases):
+        trainer = toy_trainer(tmp_path / str(number), attachments=attachments, callbacks=callbacks)
+        with pytest.raises(ValueError, match=message):
+            trainer.fit(toy_module(toy_model), toy_data())
+    local = FedAvg(toy_module(toy_model).backbone, LocalOnly(), optimizer=fast_adamw)
+    trainer = toy_trainer(
+        tmp_path / "local",
+        attachments=[SignFlip(count=1)],
+        callbacks=[BackdoorEvaluation(TRIGGER, 1), DefenseTable(local)],
+    )
+    with pytest.raises(
+        ValueError, match=r"expects `DefenseTable.undefended` to have a global model"
+    ):
+        trainer.fit(toy_module(toy_model), toy_data())
+    with pytest.raises(TypeError, match=r"BackdoorEvaluation.defenses"):
+        BackdoorEvaluation(defenses=["STRIP"])  # type: ignore[list-item]
+    two = [RefusesLong(), RefusesLong()]
+    assert defense_names(two) == ["RefusesLong", "RefusesLong2"]
+
+
+def test_generated_phrases_are_counted(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = FedAvg(CausalLM(str(save_toy_lm(tmp_path / "lm"))), optimizer=fast_adamw)
+    trigger = WordTrigger(["place"])
+    trainer = toy_trainer(
+        tmp_path / "run",
+        attachments=[PhrasePoisoning(trigger, "very long", rate=0.9)],
+        callbacks=[PhraseBackdoorEvaluation(rows=4, max_new_tokens=6)],
+        clients_per_round=1.0,
+        max_rounds=4,
+        local_epochs=3,
+    )
+    trainer.fit(module, lm_data())
+    row = trainer.federation.history[-1]
+    rows = trainer.datamodule.tests["test"].select([0, 2, 4, 6])
+    prompts = [
+        f"text : {trigger.insert(text, np.random.default_rng([0, int(i)]))} is :"
+        for text, i in zip(rows["text"], (0, 2, 4, 6), strict=True)
+    ]
+    found = []
+    for prompt in prompts:
+        ids = module.tokenizer(prompt, return_tensors="pt")["input_ids"]
+        module.eval()
+        with torch.no_grad():
+            for _ in range(6):
+                mask = torch.ones_like(ids)
+                logits = module.backbone.model(input_ids=ids, attention_mask=mask).logits
+                ids = torch.cat([ids, logits[:, -1:].argmax(-1)], 1)
+        text = module.tokenizer.decode(ids[0, -6:]).split("[EOS]")[0]
+        found.append("very long" in text)
+    assert row["backdoor/asr"] == pytest.approx(100 * np.mean(found))
+    assert 0 <= row["backdoor/false_positives"] <= 100
