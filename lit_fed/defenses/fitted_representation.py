@@ -38,8 +38,8 @@ class FittedRepresentation(Representation):
     def __init__(
         self,
         model: str | None = None,
-        steps: int = 60,
-        lr: float = 1e-3,
+        steps: int = 100,
+        lr: float = 5e-4,
         batch_size: int = 16,
         device: str = "cpu",
     ) -> None:

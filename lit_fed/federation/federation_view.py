@@ -11,6 +11,7 @@ from lightning.fabric import Fabric
 from lightning.fabric.loggers import Logger
 from lightning.pytorch import Callback
 
+from lit_fed.attachment import Attachment
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation.callback_events import CallbackEvents
 from lit_fed.federation.client.local_settings import LocalSettings
@@ -32,6 +33,7 @@ class FederationView:
         datamodule: The clients' data.
         fabric: The device, the precision and the processes.
         execution: How a round's clients are run.
+        attachments: What is done from outside to clients' rounds, in order.
         compile: Whether the model's layers may be compiled.
         log_dir: The run's folder; None where it has none.
         max_rounds: Rounds of the federation.
@@ -52,6 +54,7 @@ class FederationView:
     datamodule: FederatedDataModule
     fabric: Fabric
     execution: ClientExecution
+    attachments: list[Attachment]
     compile: bool
     log_dir: Path | None
     max_rounds: int
