@@ -29,7 +29,7 @@ def audit_page(audit: Audit, max_characters: int = 300, max_rows: int = 50) -> s
         return html.escape(visible(shortened(str(text), max_characters), keep="\n"))
 
     body = [
-        *_overview(audit),
+        *_overview(audit, safe),
         *_classes(audit, safe),
         *_prototypes(audit, safe),
         *_dropped(audit, safe, max_rows),
@@ -48,7 +48,7 @@ def audit_page(audit: Audit, max_characters: int = 300, max_rows: int = 50) -> s
     )
 
 
-def _overview(audit: Audit) -> Iterator[str]:
+def _overview(audit: Audit, safe: _Safe) -> Iterator[str]:
     prototypes = audit.prototypes
     dropped = sum(len(client.dropped) for client in audit.clients)
     rows = sum(client.rows for client in audit.clients)
@@ -62,8 +62,8 @@ def _overview(audit: Audit) -> Iterator[str]:
     }
     yield f"<h1>Prototypes after round {audit.round}</h1>"
     yield (
-        f'<p class="soft">Version {audit.version}, digest <code>{html.escape(audit.digest)}</code>, encoder '
-        f"<code>{html.escape(audit.encoder)}</code></p>"
+        f'<p class="soft">Version {audit.version}, digest <code>{safe(audit.digest)}</code>, encoder '
+        f"<code>{safe(audit.encoder)}</code></p>"
     )
     yield '<div class="tiles">'
     for name, value in tiles.items():
