@@ -81,6 +81,7 @@ def fitted(model: Path, root: Path, **settings: Any) -> tuple[Any, dict[str, tor
     return trainer, trainer.federation.broadcast.tensors
 
 
+@pytest.mark.slow
 def test_every_execution_trains_on_what_is_kept(toy_model: Path, tmp_path: Path) -> None:
     trainer, expected = fitted(toy_model, tmp_path / "a", execution=SequentialClients())
     _, found = fitted(toy_model, tmp_path / "b", execution=VectorizedClients(clients_at_once=3))
@@ -107,6 +108,7 @@ def toy_data_clients() -> Any:
     return data.clients
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_keeps_what_was_counted(toy_model: Path, tmp_path: Path) -> None:
     whole, expected = fitted(toy_model, tmp_path / "whole")
     fitted(toy_model, tmp_path / "part", max_rounds=1)
