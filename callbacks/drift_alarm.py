@@ -101,10 +101,10 @@ class DriftAlarm(PeriodicEvaluation):
             return found
 
         references, inputs = nearest(self._references), nearest(self._inputs)
-        given = {"margin": self.margin, "alpha": self.alpha}
-        windows = list(drift_windows(inputs, references, window=self.window, **given))
+        windows = list(drift_windows(inputs, references, self.margin, self.window, self.alpha))
         # a window of all of them tells what share of the references lies beyond the same margin
-        (held_out,) = drift_windows(references, references, window=len(references), **given)
+        whole = len(references)
+        (held_out,) = drift_windows(references, references, self.margin, whole, self.alpha)
         seen = sum(one.size for one in windows)
         metrics |= {
             "drift/share": sum(one.beyond for one in windows) / seen,

@@ -56,6 +56,14 @@ KINDS = (
         "ClientExecution",
     ),
     Kind("Attacks", "trainer.attachments", "lit_fed.attacks", "lit_fed.attacks", "UpdateAttack"),
+    Kind("Defences", "trainer.attachments", "lit_fed.defenses", "lit_fed.defenses", "RowDefense"),
+    Kind(
+        "Defences of inputs",
+        "callbacks' defenses",
+        "lit_fed.defenses",
+        "lit_fed.defenses",
+        "InputDefense",
+    ),
     Kind("Compressions", "trainer.attachments", "lit_fed.compression", "lit_fed.compression", "Attachment"),
     Kind(
         "Rewritings",
@@ -79,6 +87,7 @@ _OVER = (
     "black_boxes/",
     "compression/",
     "data/",
+    "defenses/",
     "evaluations/",
     "privacy/",
 )  # folders of configurations

@@ -60,7 +60,9 @@ class FittedRepresentation(Representation):
             backbone = self._loaded(int(labels.max()) + 1)
             draw = np.random.default_rng(seed)
             size = min(self.batch_size, len(texts))
-            parts = [draw.choice(len(texts), size, replace=False) for _ in range(self.steps)]
+            parts = [
+                draw.choice(len(texts), size, replace=False).tolist() for _ in range(self.steps)
+            ]
             optimizer = torch.optim.AdamW(backbone.parameters(), lr=self.lr)
             backbone.train()
             batches = self._batches(backbone, texts, pairs, parts)

@@ -112,18 +112,22 @@ def test_padding_is_no_token_of_a_text(fitted: ReferenceLanguageModel) -> None:
     wrong = padded_perplexities(backbone, [short, long])
     assert wrong[1] == pytest.approx(together[1], rel=1e-4)
     assert abs(wrong[0] - together[0]) > 1
-    # so what a word adds to its text depends on the longest text beside it, and the trigger is missed
+    # so what a word adds to its text depends on the longest text beside it: by a threshold of clean words, which are
+    # judged alone, a trigger is missed that stands in a batch with a long text
+    clean = np.concatenate(suspicions(backbone, texts(60, 3)))
+    limit = np.quantile(clean, 0.9)
     caught = missed = 0
     for text in with_trigger(texts(30, 2)):
         words = text.split()
         place = words.index(TRIGGER)
         without = [" ".join(words[:i] + words[i + 1 :]) for i in range(len(words))]
-        (ours,) = suspicions(backbone, [text])
+        ours = suspicions(backbone, [text, long])[0]
+        np.testing.assert_allclose(ours, suspicions(backbone, [text])[0], rtol=1e-3, atol=1e-3)
         whole, *rest = padded_perplexities(backbone, [text, *without, long])
-        caught += int(ours[place] > 0)
-        missed += int(whole - rest[place] <= 0)
-    assert caught >= 28
-    assert missed > 3
+        caught += int(ours[place] > limit)
+        missed += int(ours[place] > limit and whole - rest[place] <= limit)
+    assert caught >= 15
+    assert missed >= caught // 3
 
 
 def test_the_threshold_lets_the_answers_stay(fitted: ReferenceLanguageModel) -> None:
