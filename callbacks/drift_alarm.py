@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
-from lit_fed.callbacks.prototype_view import prototypes_of, require_prototypes
+from lit_fed.callbacks.prototype_view import (
+    prototypes_of,
+    require_prototypes,
+    require_row_vectors,
+    row_vectors,
+)
+from lit_fed.data.columns import require_column
 from lit_fed.data.sources.source import Source
 from lit_fed.defenses.drift import alarm_count, drift_windows
 from lit_fed.limits import require_at_least
@@ -40,7 +44,7 @@ class DriftAlarm(PeriodicEvaluation):
     Raises:
         ValueError: If a number is out of range; when a fit starts, if there are no validation rows, or fewer inputs
             than a window has.
-        TypeError: When a fit starts, if the method has no prototypes.
+        TypeError: When a fit starts, if the method has no prototypes, or cannot embed rows of several texts.
 
     Example:
         >>> DriftAlarm(alpha=2.0)
@@ -64,8 +68,8 @@ class DriftAlarm(PeriodicEvaluation):
         self.stream = stream
         self.margin = margin
         self.alpha = alpha
-        self._references: list[str] = []
-        self._inputs: list[str] = []
+        self._references: Dataset
+        self._inputs: Dataset
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
         """Read the rows, and say now where there is nothing to compare."""
@@ -75,11 +79,18 @@ class DriftAlarm(PeriodicEvaluation):
             raise ValueError(
                 "`DriftAlarm` expects validation rows as clean references, but `data.validation` has none"
             )
-        texts = _texts(trainer, validation)
+        encoding = trainer.datamodule.encoding
+        require_row_vectors(module, encoding, validation, type(self).__name__)
         if self.stream is None:
-            self._references, self._inputs = texts[::2], texts[1::2]
+            self._references = validation.select(range(0, len(validation), 2))
+            self._inputs = validation.select(range(1, len(validation), 2))
         else:
-            self._references, self._inputs = texts, _texts(trainer, self.stream.load())
+            self._references, self._inputs = validation, self.stream.load()
+            for setting, column in encoding.columns.items():
+                if column not in (encoding.answer_column, encoding.weight):
+                    require_column(
+                        self._inputs, column, f"data.encoding.{setting}", "DriftAlarm.stream"
+                    )
         if len(self._inputs) < self.window:
             raise ValueError(
                 f"`DriftAlarm.window` is expected to be at most the {len(self._inputs)} inputs that there are, but got "
@@ -93,11 +104,11 @@ class DriftAlarm(PeriodicEvaluation):
         prototypes = prototypes_of(module)
         if prototypes is None or not self.is_due(trainer):
             return
-        method = require_prototypes(module, type(self).__name__)
+        encoding = trainer.datamodule.encoding
 
-        def nearest(texts: Sequence[str]) -> list[float]:
-            with torch.no_grad():
-                found: list[float] = prototypes.similarities(method.embed(texts)).amax(-1).tolist()
+        def nearest(rows: Dataset) -> list[float]:
+            vectors = row_vectors(module, encoding, rows)
+            found: list[float] = prototypes.similarities(vectors).amax(-1).tolist()
             return found
 
         references, inputs = nearest(self._references), nearest(self._inputs)
@@ -114,8 +125,3 @@ class DriftAlarm(PeriodicEvaluation):
             "drift/alarms": float(sum(one.alarm for one in windows)),
             "drift/distance": 1.0 - float(np.mean(inputs)),
         }
-
-
-def _texts(trainer: FederationView, rows: Dataset) -> list[str]:
-    """What is embedded of rows: their texts, one below the other where a row has two."""
-    return trainer.datamodule.encoding.inputs(rows)

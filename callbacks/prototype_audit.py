@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from lit_fed.atomic_files import write_file
@@ -21,6 +20,8 @@ from lit_fed.callbacks.prototype_view import (
     Prototypes,
     prototypes_of,
     require_prototypes,
+    require_row_vectors,
+    row_vectors,
 )
 from lit_fed.limits import require_at_least
 
@@ -45,7 +46,7 @@ class PrototypeAudit(PeriodicEvaluation):
 
     Raises:
         ValueError: If a number is below 1.
-        TypeError: When a fit starts, if the method has no prototypes.
+        TypeError: When a fit starts, if the method has no prototypes, or cannot embed rows of several texts.
 
     Example:
         >>> PrototypeAudit(max_rows=0)
@@ -77,6 +78,9 @@ class PrototypeAudit(PeriodicEvaluation):
     def on_fit_start(self, trainer: Any, module: Any) -> None:
         """Take the last page back; say now where there is nothing to audit."""
         require_prototypes(module, type(self).__name__)
+        data = trainer.datamodule
+        if data.validation is not None:
+            require_row_vectors(module, data.encoding, data.validation, type(self).__name__)
         self._kept, self._loaded = dict(self._loaded), {}
 
     def on_round_evaluation(
@@ -179,9 +183,7 @@ def _validation(
     rows, encoding = trainer.datamodule.validation, trainer.datamodule.encoding
     if rows is None or not len(rows):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    method = require_prototypes(module, PrototypeAudit.__name__)
-    with torch.no_grad():
-        found = prototypes.similarities(method.embed(encoding.inputs(rows))).argmax(-1)
+    found = prototypes.similarities(row_vectors(module, encoding, rows)).argmax(-1)
     nearest = found.cpu().numpy().astype(np.int64)
     label_ids = getattr(encoding, "label_ids", None)
     labels = np.full(len(rows), -1, np.int64) if label_ids is None else label_ids(rows)

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from datasets import Dataset
 
 from lit_fed.callbacks import DriftAlarm
+from lit_fed.callbacks.prototype_view import require_row_vectors, row_vectors
+from lit_fed.data import ClassificationEncoding
 from lit_fed.data.sources import Source
 from tests.callbacks.prototyped import embed, prototyped, prototypes
 from tests.federation.toy import (
@@ -70,3 +73,18 @@ def test_what_cannot_be_compared_is_refused(toy_model: Path, tmp_path: Path) -> 
         DriftAlarm(margin=float("nan"))
     with pytest.raises(ValueError, match=r"`DriftAlarm\.window` is expected to be at least 1"):
         DriftAlarm(window=0)
+
+
+def test_rows_of_two_texts_are_embedded_as_rows_or_refused(toy_model: Path, tmp_path: Path) -> None:
+    rows = toy_rows(80, 1)
+    pairs = rows.add_column("more", rows["text"][:])
+    encoding = ClassificationEncoding(text="text", text_pair="more")
+    module = prototyped(toy_model)
+    with pytest.raises(TypeError, match="embeds rows of the texts text, more by `embed_rows`, but"):
+        require_row_vectors(module, encoding, pairs, "DriftAlarm")
+    module.embed_rows = lambda rows: embed(rows["more"][:])
+    require_row_vectors(module, encoding, pairs, "DriftAlarm")
+    assert torch.equal(row_vectors(module, encoding, pairs), embed(rows["text"][:]))
+    single = ClassificationEncoding(text="text", text_pair=None)
+    require_row_vectors(prototyped(toy_model), single, rows, "DriftAlarm")
+    assert torch.equal(row_vectors(prototyped(toy_model), single, rows), embed(rows["text"][:]))
