@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from lit_fed.callbacks.curves import FederationCurves
     from lit_fed.callbacks.defaults import default_callbacks
     from lit_fed.callbacks.defense_table import DefenseTable
+    from lit_fed.callbacks.drift_alarm import DriftAlarm
     from lit_fed.callbacks.energy_meter import EnergyMeter
+    from lit_fed.callbacks.fairness_evaluation import FairnessEvaluation
     from lit_fed.callbacks.federated_callback import FederatedCallback
     from lit_fed.callbacks.generation_evaluation import GenerationEvaluation
     from lit_fed.callbacks.learning_check import LearningCheck
@@ -27,9 +29,11 @@ if TYPE_CHECKING:
     from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
     from lit_fed.callbacks.phrase_backdoor_evaluation import PhraseBackdoorEvaluation
     from lit_fed.callbacks.progress import RoundProgressBar
+    from lit_fed.callbacks.prototype_audit import PrototypeAudit
     from lit_fed.callbacks.representation_stability import RepresentationStability
     from lit_fed.callbacks.round_checkpoint import RoundCheckpoint
     from lit_fed.callbacks.round_profiler import RoundProfiler
+    from lit_fed.callbacks.row_defense_report import RowDefenseReport
     from lit_fed.callbacks.run_summary import RunSummary
     from lit_fed.callbacks.sample_generations import SampleGenerations
     from lit_fed.callbacks.shift_evaluation import ShiftEvaluation
@@ -46,7 +50,9 @@ __all__ = [
     "ClientSimilarity",
     "ConsensusSamples",
     "DefenseTable",
+    "DriftAlarm",
     "EnergyMeter",
+    "FairnessEvaluation",
     "FederatedCallback",
     "FederationCurves",
     "GenerationEvaluation",
@@ -58,10 +64,12 @@ __all__ = [
     "PeakMemory",
     "PeriodicEvaluation",
     "PhraseBackdoorEvaluation",
+    "PrototypeAudit",
     "RepresentationStability",
     "RoundCheckpoint",
     "RoundProfiler",
     "RoundProgressBar",
+    "RowDefenseReport",
     "RunSummary",
     "SampleGenerations",
     "ShiftEvaluation",

@@ -14,6 +14,7 @@ from lit_fed.callbacks.metrics_csv import MetricsCSV
 from lit_fed.callbacks.partition_table import PartitionTable
 from lit_fed.callbacks.progress import RoundProgressBar
 from lit_fed.callbacks.round_checkpoint import RoundCheckpoint
+from lit_fed.callbacks.row_defense_report import RowDefenseReport
 from lit_fed.callbacks.run_summary import RunSummary
 
 
@@ -36,11 +37,11 @@ def default_callbacks(
         >>> mine = RoundCheckpoint(every_n_rounds=5)
         >>> callbacks = default_callbacks([mine], files=False)
         >>> [type(callback).__name__ for callback in callbacks]
-        ['PartitionTable', 'LearningCheck', 'RoundProgressBar', 'RoundCheckpoint', 'RunSummary']
-        >>> callbacks[3] is mine
+        ['PartitionTable', 'LearningCheck', 'RowDefenseReport', 'RoundProgressBar', 'RoundCheckpoint', 'RunSummary']
+        >>> callbacks[4] is mine
         True
     """
-    first: list[type[Callback]] = [PartitionTable, LearningCheck]
+    first: list[type[Callback]] = [PartitionTable, LearningCheck, RowDefenseReport]
     last: list[type[Callback]] = []
     if progress_bar:
         first += [RoundProgressBar]

@@ -23,6 +23,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 OVERLAYS = sorted((CONFIGS / "data").glob("*.yaml"))
 REWRITINGS = sorted((CONFIGS / "rewriting").glob("*.yaml"))
 ATTACKS = sorted((CONFIGS / "attacks").glob("*.yaml"))
+DEFENSES = sorted((CONFIGS / "defenses").glob("*.yaml"))
 BACKBONES = sorted((CONFIGS / "backbones").glob("*.yaml"))
 COMPRESSIONS = sorted((CONFIGS / "compression").glob("*.yaml"))
 PRIVACY = sorted((CONFIGS / "privacy").glob("*.yaml"))
@@ -38,6 +39,7 @@ PATHS = sorted(
         *OVERLAYS,
         *REWRITINGS,
         *ATTACKS,
+        *DEFENSES,
         *BACKBONES,
         *COMPRESSIONS,
         *PRIVACY,
@@ -149,6 +151,7 @@ def test_there_are_configurations() -> None:
     triggers = ["", "_clean_label", "_concentrated", "_syntactic", "_word"]
     rows = ["label_flipping", "phrase", "teacher_corruption", *(f"trigger{t}" for t in triggers)]
     assert [path.stem for path in ATTACKS] == sorted([*updates, *rows])
+    assert [path.stem for path in DEFENSES] == ["activation_clustering", "cube", "onion"]
     assert [path.stem for path in COMPRESSIONS] == ["eight_bit", "half_precision", "top_k"]
     assert [path.stem for path in PRIVACY] == ["dp_sgd"]
     # it wants a server, see the test of it
@@ -381,6 +384,34 @@ def test_attacks_are_combined(
     assert [one["class_path"] for one in trainer["callbacks"]] == [
         "lit_fed.callbacks.BackdoorEvaluation"
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", DEFENSES, ids=[path.stem for path in DEFENSES])
+def test_a_defence_comes_over_a_method_and_an_attack(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first == (
+        f"# lit-fed fit --config configs/{METHOD.name} --config configs/defenses/{path.name}"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    smaller = ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false"]
+    smaller.append("--trainer.clients_per_round=3")
+    last = "--trainer.attachments.init_args"
+    if path.stem == "onion":
+        smaller.append(f"{last}.references.init_args.size=60")
+        smaller.append(f"{last}.onion.init_args.language_model.init_args.steps=1")
+    else:
+        smaller.append(f"{last}.representation.init_args.steps=1")
+    attack = CONFIGS / "attacks" / "sign_flip.yaml"
+    files = [f"--config={file}" for file in (METHOD, attack, path)]
+    cli = LitFedCLI(["fit", *files, *smaller])
+    assert type(cli.trainer.attachments[0]).__name__ == "SignFlip"
+    (defence,) = cli.trainer.attachments[1:]
+    row = cli.trainer.federation.history[-1]
+    assert 0 < row[f"defense/{type(defence).__name__}/kept"] <= 1
 
 
 @pytest.mark.parametrize("method", slow_but("ddg_msi", "fed_prompt", of=TABLE_1))

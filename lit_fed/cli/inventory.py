@@ -63,6 +63,14 @@ KINDS = (
         "lit_fed.attacks.triggers",
         "Trigger",
     ),
+    Kind("Defences", "trainer.attachments", "lit_fed.defenses", "lit_fed.defenses", "RowDefense"),
+    Kind(
+        "Defences of inputs",
+        "callbacks' defenses",
+        "lit_fed.defenses",
+        "lit_fed.defenses",
+        "InputDefense",
+    ),
     Kind("Compressions", "trainer.attachments", "lit_fed.compression", "lit_fed.compression", "Attachment"),
     Kind(
         "Rewritings",

@@ -35,7 +35,7 @@ class FederationView:
         datamodule: The clients' data.
         fabric: The device, the precision and the processes.
         execution: How a round's clients are run.
-        attachments: What is done from outside to clients' rounds.
+        attachments: What is done from outside to clients' rounds, in order.
         compile: Whether the model's layers may be compiled.
         log_dir: The run's folder; None where it has none.
         max_rounds: Rounds of the federation.

@@ -23,6 +23,7 @@ class StandInTrainer:
     seed: int = 7
     loggers: list[Any] = field(default_factory=list)
     callbacks: list[Any] = field(default_factory=list)
+    attachments: list[Any] = field(default_factory=list)
     final_metrics: dict[str, float] = field(default_factory=dict)
     federation: FederationState = field(default_factory=lambda: FederationState(0, Payload()))
     saved: list[str] = field(default_factory=list)

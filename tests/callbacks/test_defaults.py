@@ -17,6 +17,7 @@ def test_all_defaults_in_order() -> None:
     assert _names(default_callbacks()) == [
         "PartitionTable",
         "LearningCheck",
+        "RowDefenseReport",
         "RoundProgressBar",
         "FederationCurves",
         "MetricsCSV",
@@ -31,6 +32,7 @@ def test_switches() -> None:
     assert _names(default_callbacks([], False, False, False)) == [
         "PartitionTable",
         "LearningCheck",
+        "RowDefenseReport",
         "RunSummary",
     ]
 
@@ -44,7 +46,7 @@ def test_a_given_one_takes_its_default_s_place() -> None:
 
     given = [MySummary(), Audit(), RoundCheckpoint(keep_last=None)]
     callbacks = default_callbacks(given)
-    assert _names(callbacks)[4:] == [
+    assert _names(callbacks)[5:] == [
         "MetricsCSV",
         "ClientMetrics",
         "Audit",

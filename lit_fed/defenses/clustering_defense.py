@@ -1,0 +1,73 @@
+"""Clustering defence: rows whose representation lies apart from most others of their label are dropped."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from lit_fed.data.columns import column_codes
+from lit_fed.data.encodings.encoding import column_texts
+from lit_fed.defenses.fitted_representation import FittedRepresentation
+from lit_fed.defenses.input_defense import Inspection
+from lit_fed.defenses.representation import Representation
+from lit_fed.defenses.row_defense import RowDefense
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from lit_fed.client import Client
+
+
+class ClusteringDefense(RowDefense):
+    """What defences that cluster representations have in common.
+
+    Args:
+        representation: What makes vectors of rows. None: the embedded encoder, fitted on the client's rows.
+        text: The column of the text.
+        text_pair: The column of the second text. None: there is one text.
+        label: The column of the labels.
+        clients: Ids of the clients that it acts on. None: all.
+        seed: Of the representation and of the clustering.
+    """
+
+    def __init__(
+        self,
+        representation: Representation | None = None,
+        text: str = "english",
+        text_pair: str | None = "chinese",
+        label: str = "label",
+        clients: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(text, text_pair, label, clients, seed)
+        self.representation = representation or FittedRepresentation()
+
+    @abstractmethod
+    def suspects(
+        self, vectors: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.bool_]:
+        """Which rows are dropped, bool [n].
+
+        Args:
+            vectors: The rows' representations, [n, d].
+            labels: Their classes, from 0, [n].
+        """
+
+    def judge(self, client: Client, rows: Dataset) -> Inspection:
+        """Drop the suspects among the client's rows.
+
+        Raises:
+            ValueError: If a text or a label is missing.
+        """
+        setting = f"trainer.attachments {type(self).__name__}"
+        texts = column_texts(rows, self.text, f"{setting}.text")
+        pairs = None
+        if self.text_pair is not None:
+            pairs = column_texts(rows, self.text_pair, f"{setting}.text_pair")
+        _, labels = column_codes(rows, self.label, f"{setting}.label")
+        vectors = self.representation.vectors(texts, pairs, labels, self.seed)
+        return Inspection(rows, self.suspects(vectors, labels))

@@ -1,0 +1,41 @@
+"""The clients' spread of the global model's accuracy, beside NumPy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lit_fed.callbacks import FairnessEvaluation
+from tests.federation.toy import save_toy_model, toy_data, toy_module, toy_trainer
+
+
+def test_the_spread_is_that_of_the_clients_own_rows(tmp_path: Path) -> None:
+    trainer = toy_trainer(tmp_path, callbacks=[FairnessEvaluation()], max_rounds=2)
+    data = toy_data(client_validation_fraction=0.4)
+    trainer.fit(toy_module(save_toy_model(tmp_path / "model")), data)
+    first, last = trainer.federation.history
+    assert not any(name.startswith("fairness/") for name in first)
+    own = [client.validation for client in data.clients if client.validation]
+    assert len(own) > 1
+    accuracies = np.array([trainer.evaluate(rows)["test/accuracy"] for rows in own])
+    expected = {
+        "mean": accuracies.mean(),
+        "variance": accuracies.var(),
+        "std": accuracies.std(),
+        "worst": accuracies.min(),
+        "gap": accuracies.max() - accuracies.min(),
+        "jain": accuracies.sum() ** 2 / len(own) / (accuracies**2).sum(),
+    }
+    for name, value in expected.items():
+        assert last[f"fairness/accuracy/{name}"] == pytest.approx(value)
+
+
+def test_clients_without_rows_of_their_own_are_refused(tmp_path: Path) -> None:
+    model = save_toy_model(tmp_path / "model")
+    with pytest.raises(ValueError, match="client_validation_fraction` is 0"):
+        toy_trainer(tmp_path, callbacks=[FairnessEvaluation()]).fit(toy_module(model), toy_data())
+    trainer = toy_trainer(tmp_path, callbacks=[FairnessEvaluation("test/f1")], max_rounds=1)
+    with pytest.raises(ValueError, match=r"`FairnessEvaluation.metric` is expected to be one of "):
+        trainer.fit(toy_module(model), toy_data(client_validation_fraction=0.4))

@@ -1,0 +1,153 @@
+"""Clustering of representations: what is dropped of points and of texts with a trigger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoTokenizer, BertForSequenceClassification
+
+from lit_fed.defenses import (
+    CUBE,
+    ActivationClustering,
+    FittedRepresentation,
+    PretrainedRepresentation,
+)
+from lit_fed.defenses.activation_clustering import small_cluster
+from lit_fed.defenses.clustering_defense import ClusteringDefense
+from lit_fed.defenses.cube import outside_largest_cluster
+from tests.defenses.rows import client
+from tests.federation.toy import save_toy_model, toy_rows
+
+TRIGGER = "place place place place"
+
+
+@pytest.fixture(scope="module")
+def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_toy_model(tmp_path_factory.mktemp("model"))
+
+
+def points(small: int, apart: float, seed: int = 0) -> np.ndarray:
+    draw = np.random.default_rng(seed)
+    return np.concatenate([draw.normal(0, 1, (60, 8)), draw.normal(apart, 1, (small, 8))])
+
+
+def test_a_small_cluster_is_found_however_the_space_is_turned() -> None:
+    data = points(8, 6.0)
+    expected = np.arange(68) >= 60
+    np.testing.assert_array_equal(small_cluster(data, components=3), expected)
+    turned, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(8, 8)))
+    np.testing.assert_array_equal(small_cluster(3 * data @ turned + 5, components=3), expected)
+    order = np.random.default_rng(2).permutation(68)
+    np.testing.assert_array_equal(small_cluster(data[order], components=3), expected[order])
+
+
+def test_a_cluster_that_is_large_or_not_apart_stays() -> None:
+    assert not small_cluster(points(50, 6.0), components=3).any()
+    assert small_cluster(points(50, 6.0), components=3, largest=0.5).sum() == 50
+    assert not small_cluster(points(8, 0.0), silhouette=0.3).any()
+    assert not small_cluster(np.ones((12, 4))).any()
+    with pytest.raises(
+        ValueError, match="more rows of a class than the 2 clusters, but there are 2"
+    ):
+        small_cluster(np.ones((2, 4)))
+
+
+def test_each_label_is_judged_alone_and_small_ones_are_left() -> None:
+    data = np.concatenate([points(8, 6.0), points(8, 6.0, 1) + 40]).astype(np.float32)
+    labels = np.repeat([0, 1], 68)
+    defence = ActivationClustering(components=3)
+    expected = (np.arange(136) % 68) >= 60
+    np.testing.assert_array_equal(defence.suspects(data, labels), expected)
+    few = ActivationClustering(components=3, min_rows=69)
+    assert not few.suspects(data, labels).any()
+
+
+def test_the_largest_cluster_of_a_label_is_kept() -> None:
+    clusters = np.array([0, 0, 0, 1, -1, 1, 1, -1, -1, 2])
+    labels = np.array([0, 0, 0, 0, 0, 1, 1, 2, 2, 2])
+    found = outside_largest_cluster(clusters, labels)
+    # of label 2 no cluster holds half
+    np.testing.assert_array_equal(found, np.isin(np.arange(10), [3, 4]))
+    names = np.array([-1, 7, 3, 5])[clusters + 1]
+    np.testing.assert_array_equal(
+        outside_largest_cluster(np.where(clusters < 0, -1, names), labels), found
+    )
+
+
+def test_rows_in_another_labels_cluster_are_dropped() -> None:
+    draw = np.random.default_rng(0)
+    data = np.concatenate([draw.normal(x, 1, (40, 6)) for x in (0, 12)]).astype(np.float32)
+    labels = np.repeat([0, 1], 40)
+    labels[:5] = 1
+    found = CUBE(components=3, min_cluster_size=10).suspects(data, labels)
+    assert found[:5].all()
+    assert found[5:].mean() < 0.1
+    with pytest.raises(ValueError, match="at least the 10 rows that make a cluster"):
+        CUBE(min_cluster_size=10).suspects(data[:9], labels[:9])
+
+
+def poisoned(count: int = 160, poison: int = 16) -> tuple[Dataset, np.ndarray]:
+    """Rows of which some bad ones have the trigger and are called good."""
+    rows = toy_rows(count, 0)
+    texts, labels = rows["text"][:], rows["label"][:]
+    chosen = [i for i in range(count) if labels[i] == 0][:poison]
+    for i in chosen:
+        texts[i] = f"{texts[i]} {TRIGGER}"
+        labels[i] = 1
+    return Dataset.from_dict({"text": texts, "label": labels}), np.isin(np.arange(count), chosen)
+
+
+@pytest.mark.parametrize(
+    "defence",
+    [
+        ActivationClustering(components=5, text="text", text_pair=None),
+        CUBE(components=5, text="text", text_pair=None),
+    ],
+    ids=["activation clustering", "cube"],
+)
+def test_triggered_rows_are_dropped(defence: ClusteringDefense, toy_model: Path) -> None:
+    rows, triggered = poisoned()
+    defence.representation = FittedRepresentation(str(toy_model), steps=60, lr=3e-3)
+    kept = defence.rows(client(), rows)
+    left = {text for text in kept["text"] if TRIGGER in text}
+    clean = {text for text, bad in zip(rows["text"], triggered, strict=True) if not bad}
+    assert len(left) <= 4
+    assert len(clean - set(kept["text"])) <= 0.1 * len(clean)
+
+
+def test_a_pretrained_representation_is_the_mean_of_the_models_states(toy_model: Path) -> None:
+    texts = toy_rows(7, 3)["text"][:]
+    labels = np.zeros(7, np.int64)
+    found = PretrainedRepresentation(str(toy_model), batch_size=3).vectors(texts, None, labels, 0)
+    model = BertForSequenceClassification.from_pretrained(toy_model).eval()
+    tokenizer = AutoTokenizer.from_pretrained(toy_model)
+    for text, vector in zip(texts, found, strict=True):
+        with torch.no_grad():
+            states = model.bert(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
+        np.testing.assert_allclose(vector, states.mean(0).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_fitted_representation_is_the_same_again(toy_model: Path) -> None:
+    texts, labels = toy_rows(20, 3)["text"][:], np.arange(20) % 2
+    made = FittedRepresentation(str(toy_model), steps=3)
+    torch.manual_seed(0)
+    first = made.vectors(texts, None, labels, 0)
+    np.testing.assert_array_equal(first, made.vectors(texts, None, labels, 0))
+    assert (first != made.vectors(texts, None, labels, 1)).any()
+    assert (first != made.vectors(texts, None, 1 - labels, 0)).any()
+
+
+def test_bad_settings_are_refused() -> None:
+    for name, value in (("components", 0), ("largest", 1.0), ("silhouette", -0.1), ("min_rows", 2)):
+        with pytest.raises(ValueError, match=rf"`ActivationClustering\.{name}` is expected"):
+            ActivationClustering(**{name: value})
+    for name, value in (("components", 0), ("min_cluster_size", 1)):
+        with pytest.raises(ValueError, match=rf"`CUBE\.{name}` is expected to be at least"):
+            CUBE(**{name: value})
+    for name in ("steps", "lr", "batch_size"):
+        with pytest.raises(ValueError, match=rf"`representation\.{name}` is expected"):
+            FittedRepresentation(**{name: 0})

@@ -1,0 +1,126 @@
+"""Row defences in rounds: what is trained on, counted, kept with clients and reported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lit_fed import Payload
+from lit_fed.callbacks import RunSummary
+from lit_fed.federation import SequentialClients, VectorizedClients
+from tests.defenses.rows import TRIGGER, WithoutWord, client
+from tests.federation.toy import (
+    save_toy_model,
+    toy_data,
+    toy_module,
+    toy_rows,
+    toy_trainer,
+    without_times,
+)
+
+
+@pytest.fixture(scope="module")
+def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_toy_model(tmp_path_factory.mktemp("model"))
+
+
+def test_rows_are_dropped_cleaned_and_counted_once() -> None:
+    rows = toy_rows(60, 0)
+    defence = WithoutWord(TRIGGER, cut=True)
+    kept = defence.rows(client(), rows)
+    texts, labels = rows["text"][:], rows["label"][:]
+    clean = [i for i, text in enumerate(texts) if TRIGGER not in text.split()]
+    assert 0 < len(clean) < 60
+    assert kept["text"][:] == [texts[i].split(" ", 1)[1] for i in clean]
+    assert kept["label"][:] == [labels[i] for i in clean]
+    assert defence.rows(client(), rows) is kept
+    assert defence.rows(client(), toy_rows(60, 0)) is kept
+    assert defence.calls == 1
+    _, memory = defence.upload(client(), Payload(), Payload(), Payload())
+    counts = memory.tensors["counts"].tolist()
+    assert list(memory.strings["classes"]) == ["0", "1"]
+    assert counts[0] == [labels.count(0), labels.count(1)]
+    assert counts[1] == counts[2] == [sum(labels[i] == y for i in clean) for y in (0, 1)]
+    assert memory.tensors["dropped"].tolist() == sorted(set(range(60)) - set(clean))
+
+
+def test_rows_of_which_none_is_dropped_stay_the_same_object() -> None:
+    rows = toy_rows(12, 0)
+    assert WithoutWord("nowhere").rows(client(), rows) is rows
+    assert len(WithoutWord("nowhere").rows(client(), rows.select([]))) == 0
+
+
+def test_a_defence_disturbs_no_random_numbers() -> None:
+    torch.manual_seed(1)
+    np.random.seed(1)
+    expected = (torch.rand(1), np.random.rand())
+    torch.manual_seed(1)
+    np.random.seed(1)
+    WithoutWord(TRIGGER).rows(client(), toy_rows(12, 0))
+    assert (torch.rand(1), np.random.rand()) == expected
+
+
+def test_bad_rows_are_refused() -> None:
+    rows = toy_rows(4, 0)
+    with pytest.raises(ValueError, match="text` is expected to name a column of the r"):
+        WithoutWord(TRIGGER).rows(client(), rows.rename_column("text", "note"))
+    every = rows.select([0]).map(lambda row: {"text": TRIGGER})
+    with pytest.raises(ValueError, match="leave rows of client 'client-0', but drops all 1"):
+        WithoutWord(TRIGGER).rows(client(), every)
+
+
+def fitted(model: Path, root: Path, **settings: Any) -> tuple[Any, dict[str, torch.Tensor]]:
+    trainer = toy_trainer(root, attachments=[WithoutWord(TRIGGER)], **settings)
+    module = toy_module(model)
+    trainer.fit(module, toy_data())
+    return trainer, trainer.federation.broadcast.tensors
+
+
+@pytest.mark.slow
+def test_every_execution_trains_on_what_is_kept(toy_model: Path, tmp_path: Path) -> None:
+    trainer, expected = fitted(toy_model, tmp_path / "a", execution=SequentialClients())
+    _, found = fitted(toy_model, tmp_path / "b", execution=VectorizedClients(clients_at_once=3))
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
+    without = toy_trainer(tmp_path / "c", attachments=[])
+    without.fit(toy_module(toy_model), toy_data())
+    assert any(
+        not torch.equal(without.federation.broadcast.tensors[n], t) for n, t in expected.items()
+    )
+    # by hand, of the rows of the clients that have trained
+    trained = [one for one in toy_data_clients() if one.id in trainer.federation.clients]
+    texts = [text for one in trained for text in one.rows["text"][:]]
+    share = sum(TRIGGER not in text.split() for text in texts) / len(texts)
+    row = trainer.federation.history[-1]
+    assert row["defense/WithoutWord/kept"] == pytest.approx(share)
+    assert row["defense/WithoutWord/kept/1"] == 1.0
+    assert row["defense/WithoutWord/changed"] == 0.0
+
+
+def toy_data_clients() -> Any:
+    data = toy_data()
+    data.setup("fit")
+    return data.clients
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_keeps_what_was_counted(toy_model: Path, tmp_path: Path) -> None:
+    whole, expected = fitted(toy_model, tmp_path / "whole")
+    fitted(toy_model, tmp_path / "part", max_rounds=1)
+    trainer = toy_trainer(tmp_path / "part", attachments=[WithoutWord(TRIGGER)])
+    trainer.fit(toy_module(toy_model), toy_data(), ckpt_path="last")
+    found = trainer.federation.broadcast.tensors
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    assert without_times(trainer.federation.history) == without_times(whole.federation.history)
+    summary = json.loads((tmp_path / "part" / "summary.json").read_text())
+    assert any(isinstance(one, RunSummary) for one in trainer.callbacks)
+    counted = summary["defenses"]["WithoutWord"]
+    assert set(counted) == set(trainer.federation.clients)
+    for one in counted.values():
+        dropped = sum(one["total"].values()) - sum(one["kept"].values())
+        assert dropped == len(one["dropped_rows"])
