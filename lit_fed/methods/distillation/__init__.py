@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from lit_fed.methods.distillation.distillation import Distillation
     from lit_fed.methods.distillation.dp_distillation import DPDistillation
     from lit_fed.methods.distillation.embedding_pgd import EmbeddingPGD, projected_step
-    from lit_fed.methods.distillation.taught import TaughtMixin
 else:
     __getattr__, __dir__ = lazy_names(__name__)
 
@@ -21,6 +20,5 @@ __all__ = [
     "DPDistillation",
     "Distillation",
     "EmbeddingPGD",
-    "TaughtMixin",
     "projected_step",
 ]

@@ -11,7 +11,7 @@ from lit_fed.aggregation import Aggregation
 from lit_fed.backbones import Backbone
 from lit_fed.limits import require_instance
 from lit_fed.methods.distillation.embedding_pgd import EmbeddingPGD
-from lit_fed.methods.distillation.taught import TaughtMixin
+from lit_fed.methods.taught import TaughtMixin
 from lit_fed.methods.teachers import Teacher
 from lit_fed.perturbations import find_modules
 

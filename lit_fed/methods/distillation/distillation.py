@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lit_fed.methods.distillation.taught import TaughtMixin
+from lit_fed.methods.taught import TaughtMixin
 
 
 class Distillation(TaughtMixin):

@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from lit_fed.configuration_error import ConfigurationError
-from lit_fed.methods.distillation.taught import TaughtMixin
+from lit_fed.methods.taught import TaughtMixin
 
 
 class DPDistillation(TaughtMixin):

@@ -57,6 +57,14 @@ class GuardedMixin(AveragingMixin):
         """
         return self._required.embed(self, texts)
 
+    def embed_rows(self, rows: Dataset) -> Tensor:
+        """The gate's encoder's vectors of rows as the data's encoding writes them, [n, d]: of pairs, both texts.
+
+        Args:
+            rows: The rows, at least one.
+        """
+        return self._required.embed_rows(self, rows)
+
     def dropped(self, client_id: str) -> Sequence[Dropped]:
         """The rows of a client that the gate has dropped, where this process has judged them.
 

@@ -243,6 +243,17 @@ class Guarding:
             list(texts), backbone.tokenizer, backbone.max_tokens, _AT_ONCE, run
         )
 
+    def embed_rows(self, module: FederatedModule, rows: Dataset) -> Tensor:
+        """The encoder's vectors of rows, [n, d], float32, on the CPU.
+
+        Args:
+            module: The method, with its data.
+            rows: The rows, at least one.
+        """
+        self.encoder.load(self._required.encoder)
+        vectors, _ = self.encoder.states_of(module, rows)
+        return vectors
+
     @property
     def _required(self) -> Guard:
         if self.guard is None:

@@ -14,20 +14,20 @@ from lit_fed.backbones import Backbone, Prediction
 from lit_fed.configuration_error import ConfigurationError
 from lit_fed.data.datamodule import Table
 from lit_fed.limits import require_at_least, require_fraction, require_instance, require_share
-from lit_fed.losses import KLDistillMixin, PrototypeMarginMixin
+from lit_fed.losses import PrototypeMarginMixin
 from lit_fed.methods.prototype_defense.encoders import FittedEncoder, GateEncoder
 from lit_fed.methods.prototype_defense.guarded import GuardedMixin
 from lit_fed.methods.prototype_defense.guarding import Guarding
 from lit_fed.methods.prototype_defense.layer_states import layer_states, require_layers
-from lit_fed.methods.teachers import AdapterTeacher, Teacher
-from lit_fed.payload import Payload
+from lit_fed.methods.taught import TaughtMixin
+from lit_fed.methods.teachers import Teacher
 from lit_fed.prototypes import AgreementGate, Gate, MarginSchedule, NoGate, PrototypeSet
 
 Assignment = Literal["nearest", "label", "trusted"]
 _ASSIGNMENTS: Final = ("nearest", "label", "trusted")
 
 
-class PrototypeDefense(KLDistillMixin, PrototypeMarginMixin, GuardedMixin):
+class PrototypeDefense(PrototypeMarginMixin, TaughtMixin, GuardedMixin):
     r"""Federated distillation that is defended by prototypes of clean references.
 
     Before round 0 the server embeds the references, makes P prototypes of them, and sends these to each client once,
@@ -97,11 +97,10 @@ class PrototypeDefense(KLDistillMixin, PrototypeMarginMixin, GuardedMixin):
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(backbone=backbone, aggregation=aggregation, **kwargs)
+        super().__init__(backbone=backbone, aggregation=aggregation, teacher=teacher, **kwargs)
         require_instance("model.encoder", encoder, GateEncoder)
         require_instance("model.gate", gate, Gate)
         require_instance("model.margin_schedule", margin_schedule, MarginSchedule)
-        require_instance("model.teacher", teacher, Teacher)
         if assignment not in _ASSIGNMENTS:
             raise ValueError(
                 f"`model.assignment` is expected to be one of {', '.join(_ASSIGNMENTS)}, but got {assignment!r}"
@@ -117,9 +116,6 @@ class PrototypeDefense(KLDistillMixin, PrototypeMarginMixin, GuardedMixin):
         self.adaptation = require_share("model.adaptation", adaptation)
         self.margin_schedule = margin_schedule
         self.seed = require_at_least("model.seed", seed, 0)
-        self.teacher = AdapterTeacher() if teacher is None else teacher
-        if self.lambda_distill:
-            self.teacher.attach(self.backbone)
         self.layers = () if layers is None else require_layers(layers, self.backbone)
         pulls, gates = self.lambda_prototype > 0, not isinstance(self.gate, NoGate)
         if not pulls and not gates:
@@ -161,10 +157,7 @@ class PrototypeDefense(KLDistillMixin, PrototypeMarginMixin, GuardedMixin):
             ConfigurationError: If a stock Trainer is to judge rows.
         """
         super().setup(stage)
-        if stage != "fit":
-            return
-        self.teacher.forget()
-        if self._trainer is None or self.guarding is None:
+        if stage != "fit" or self._trainer is None or self.guarding is None:
             return
         if self.guarding.judges:
             raise ConfigurationError(
@@ -182,40 +175,34 @@ class PrototypeDefense(KLDistillMixin, PrototypeMarginMixin, GuardedMixin):
             ValueError: If there are prototypes.
         """
         super().check_split()
-        self.teacher.check_split()
         if self.guarding is not None:
             raise ValueError(
                 "`model.gate` is expected to be NoGate and `model.lambda_prototype` 0 where a model is split over "
                 f"processes, but got {type(self.gate).__name__} and {self.lambda_prototype:g}"
             )
 
-    def download(self, broadcast: Payload) -> None:
-        """Client: θ_k ← θ_g, the prototypes, and the teacher."""
-        super().download(broadcast)
-        if self.lambda_distill:
-            self.teacher.start_round(self.client)
+    def check_private(self) -> None:
+        """Refuse DP-SGD, since what is said of a client's rows by prototypes has no noise.
+
+        Raises:
+            ValueError: If there are prototypes.
+        """
+        super().check_private()
+        if self.guarding is not None:
+            raise ValueError(
+                "`model.gate` is expected to be NoGate and `model.lambda_prototype` 0 with `trainer.privacy`, but got "
+                f"{type(self.gate).__name__} and {self.lambda_prototype:g}"
+            )
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """L = CE + λ₁·KD(p_t → p_k, x) + λ·max(0, 1 − cos(g(r), P_a) − m), of dropped rows the last alone."""
-        margin, teacher = self._margin, None
+        margin = self._margin
         layers = () if margin is None else self.layers
         with layer_states(self.backbone, layers) as deeper:
             student = self(batch, output_hidden=margin is not None)
-        if self.lambda_distill:
-            with self.timers("teacher"):
-                teacher = self.teacher(batch)
-        judged = self._without_dropped(batch)
-        return self.total_loss(
-            self.task_loss(student, judged),
-            distill=self.kl_distill_loss(student, teacher, judged.get("weight")),
-            prototype=self._prototype_loss(student, deeper, batch, margin),
-        )
-
-    def upload(self) -> Payload:
-        """Client: θ_k, and what it says of prototypes."""
-        if self.lambda_distill:
-            self.teacher.end_round(self.client)
-        return super().upload()
+        task, distill = self.loss_terms(student, self.taught(batch), self._without_dropped(batch))
+        prototype = self._prototype_loss(student, deeper, batch, margin)
+        return self.total_loss(task, distill=distill, prototype=prototype)
 
     @property
     def _margin(self) -> float | None:
