@@ -142,7 +142,7 @@ def test_there_are_configurations() -> None:
     methods = ["adversarial_distillation", "distillation", "dp_distillation"]
     assert [f"{name}.yaml" for name in methods] == [n for n in NAMES if "distillation" in n]
     instructions = ["alpaca", "chats", "dolly_clients", "embedded_instructions"]
-    names = [*instructions, "embedded_tasks", "sst2", "sst2_trec", "tatoeba"]
+    names = [*instructions, "embedded_tasks", "sst2", "sst2_trec", "tatoeba", "trec"]
     assert [f"data/{name}.yaml" for name in names] == OVERLAY_NAMES
     assert [path.stem for path in EVALUATIONS] == ["answers", "embedded_answers"]
     assert [path.stem for path in BACKBONES] == ["minilm", "smollm2"]

@@ -55,8 +55,8 @@ def test_the_summary_tells_of_every_attack(toy_model: Path, tmp_path: Path) -> N
     triggers, flipped, corrupted, upload = told
     assert (triggers["class"], triggers["rate"], triggers["until"]) == ("TriggerPoisoning", 0.2, 2)
     assert (triggers["trigger"], triggers["trigger.words"]) == ("WordTrigger", ["place"])
-    assert triggers["poisoned_rows"] == 32
-    assert sum(triggers["poisoned_rows_by_client"].values()) == 32
+    assert triggers["poisoned_rows"] == 19  # 0.2 of 96
+    assert sum(triggers["poisoned_rows_by_client"].values()) == 19
     assert (triggers["clients"], triggers["poison"], triggers["target"]) == (None, "dirty", 1)
     assert (flipped["class"], len(flipped["clients"])) == ("LabelFlipping", 1)
     assert set(flipped["poisoned_rows_by_client"]) == set(flipped["clients"])

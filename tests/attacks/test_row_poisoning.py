@@ -26,7 +26,7 @@ def module(toy_model: Path) -> FedAvg:
 
 
 def data_of(module: FedAvg, **settings: Any) -> FederatedDataModule:
-    data = toy_data(partitioner=IIDPartitioner(), **settings)
+    data = toy_data(**{"train": toy_rows(160, 0), "partitioner": IIDPartitioner(), **settings})
     data.setup()
     data.check(module.backbones)
     return data

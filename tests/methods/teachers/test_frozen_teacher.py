@@ -29,7 +29,7 @@ def teacher_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def batches(backbone: Backbone, count: int = 2) -> list[dict[str, Tensor]]:
     data = toy_data()
     data.setup()
-    return list(data.dataloader(data.clients[0].rows, backbone.tokenizer, batch_size=16))[:count]
+    return list(data.dataloader(data.pooled, backbone.tokenizer, batch_size=16))[:count]
 
 
 def pooled(backbone: Backbone, given: list[dict[str, Tensor]]) -> Tensor:
