@@ -158,7 +158,9 @@ def test_there_are_configurations() -> None:
     assert [path.stem for path in BLACK_BOXES] == ["endpoint"]
     zou = ["figure4", "figure5", "table1", "table2"]
     wang = ["aggregators", "dolly", "dolly_rewritten", "paradox", "table"]
-    assert [path.stem for path in STUDIES] == ["robust", "robust_one", "rules", *wang, *zou]
+    consensus = ["sst2", "trec"]
+    rules = ["robust", "robust_one", "rules"]
+    assert [path.stem for path in STUDIES] == [*consensus, *rules, *wang, *zou]
     assert "gpu/llama_7b_fsdp.yaml" in NAMES
 
 
