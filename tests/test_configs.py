@@ -24,6 +24,8 @@ OVERLAYS = sorted((CONFIGS / "data").glob("*.yaml"))
 REWRITINGS = sorted((CONFIGS / "rewriting").glob("*.yaml"))
 ATTACKS = sorted((CONFIGS / "attacks").glob("*.yaml"))
 DEFENSES = sorted((CONFIGS / "defenses").glob("*.yaml"))
+INPUT_DEFENSES = CONFIGS / "defenses" / "inputs.yaml"
+ROW_DEFENSES = [path for path in DEFENSES if path != INPUT_DEFENSES]
 BACKBONES = sorted((CONFIGS / "backbones").glob("*.yaml"))
 COMPRESSIONS = sorted((CONFIGS / "compression").glob("*.yaml"))
 PRIVACY = sorted((CONFIGS / "privacy").glob("*.yaml"))
@@ -151,7 +153,7 @@ def test_there_are_configurations() -> None:
     triggers = ["", "_clean_label", "_concentrated", "_syntactic", "_word"]
     rows = ["label_flipping", "phrase", "teacher_corruption", *(f"trigger{t}" for t in triggers)]
     assert [path.stem for path in ATTACKS] == sorted([*updates, *rows])
-    assert [path.stem for path in DEFENSES] == ["activation_clustering", "cube", "onion"]
+    assert [path.stem for path in DEFENSES] == ["activation_clustering", "cube", "inputs", "onion"]
     assert [path.stem for path in COMPRESSIONS] == ["eight_bit", "half_precision", "top_k"]
     assert [path.stem for path in PRIVACY] == ["dp_sgd"]
     # it wants a server, see the test of it
@@ -389,7 +391,19 @@ def test_attacks_are_combined(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", DEFENSES, ids=[path.stem for path in DEFENSES])
+def test_defences_of_inputs_are_judged_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    configs = [f"--config={one}" for one in read_with(INPUT_DEFENSES, METHOD.stem)]
+    smaller = ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false"]
+    last = "--trainer.callbacks.init_args.defenses.init_args.language_model.init_args"
+    cli = LitFedCLI(["fit", *configs, *smaller, f"{last}.steps=1"])
+    (row,) = cli.trainer.federation.history
+    for name in ("asr", "STRIP/asr", "ONION/asr", "STRIP/false_rejections"):
+        assert 0 <= row[f"backdoor/{name}"] <= 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ROW_DEFENSES, ids=[path.stem for path in ROW_DEFENSES])
 def test_a_defence_comes_over_a_method_and_an_attack(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
