@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback
 
 
 class Dies(Callback):
-    """SIGKILL for one process in the middle of a client of the second round.
+    """SIGKILL for one process in a client of the second round, when the first one's checkpoint has been written.
 
     Args:
         rank: Of the process.
@@ -26,6 +27,10 @@ class Dies(Callback):
         if trainer.current_round != 1:
             return
         if trainer.fabric.global_rank == self.rank:
+            # it is written while the second round trains
+            first = Path(trainer.log_dir) / "checkpoints" / "round=0001"
+            while not first.is_dir():
+                time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGKILL)
         end = time.monotonic() + self.others_train
         while time.monotonic() < end:
