@@ -273,6 +273,13 @@ def test_a_consensus_is_made_otherwise(
         assert told.items() <= printed.items()
 
 
+@pytest.mark.parametrize("path", OVERLAYS, ids=OVERLAY_NAMES)
+def test_data_with_a_public_set_to_carve_off_takes_back_a_methods_own(path: Path) -> None:
+    data = yaml.safe_load(path.read_text(encoding="utf-8"))["data"]
+    if data.get("public_size"):
+        assert data.get("public", "the method's") is None
+
+
 def read_with(path: Path, method: str) -> list[Path]:
     """The configurations that the first line of an overlay names, with another method's in place of the first."""
     first = path.read_text(encoding="utf-8").splitlines()[0]
