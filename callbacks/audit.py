@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lit_fed.callbacks.prototype_view import DroppedRow, Prototypes
+if TYPE_CHECKING:
+    from lit_fed.methods.prototype_defense import Dropped
+    from lit_fed.prototypes import PrototypeSet
 
 NO_CLASS = "no class"
 MOVED = 0.05
@@ -60,7 +63,7 @@ class AuditedClient:
 
     client: str
     rows: int
-    dropped: Sequence[DroppedRow]
+    dropped: Sequence[Dropped]
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class Audit:
 
 
 def audited_prototypes(
-    prototypes: Prototypes,
+    prototypes: PrototypeSet,
     nearest: npt.NDArray[np.int64],
     labels: npt.NDArray[np.int64],
     before: Tensor | None,
@@ -140,7 +143,7 @@ def class_name(labels: Sequence[str], number: int) -> str:
     return labels[number] if number < len(labels) else str(number)
 
 
-def reasons(dropped: Sequence[DroppedRow]) -> Mapping[str, int]:
+def reasons(dropped: Sequence[Dropped]) -> Mapping[str, int]:
     """How many rows are dropped for each reason, the most frequent first.
 
     Args:

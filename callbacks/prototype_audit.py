@@ -16,8 +16,6 @@ from lit_fed.callbacks.curves import tensorboard_writers
 from lit_fed.callbacks.harmless_text import table_cell
 from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
 from lit_fed.callbacks.prototype_view import (
-    DroppedRow,
-    Prototypes,
     prototypes_of,
     require_prototypes,
     require_row_vectors,
@@ -27,7 +25,9 @@ from lit_fed.limits import require_at_least
 
 if TYPE_CHECKING:
     from lit_fed.federation.federation_view import FederationView
+    from lit_fed.methods.prototype_defense import Dropped
     from lit_fed.module import FederatedModule
+    from lit_fed.prototypes import PrototypeSet
 
 
 class PrototypeAudit(PeriodicEvaluation):
@@ -112,7 +112,7 @@ class PrototypeAudit(PeriodicEvaluation):
         for writer in tensorboard_writers(trainer):
             writer.add_text(self.tag, self._kept["text"], self._kept["round"])
 
-    def _keep_version(self, prototypes: Prototypes) -> None:
+    def _keep_version(self, prototypes: PrototypeSet) -> None:
         if self._kept.get("version") == prototypes.version:
             return
         same = self._kept.get("encoder") == prototypes.encoder
@@ -127,13 +127,13 @@ class PrototypeAudit(PeriodicEvaluation):
         }
 
     def _audit(
-        self, trainer: FederationView, module: FederatedModule, prototypes: Prototypes
+        self, trainer: FederationView, module: FederatedModule, prototypes: PrototypeSet
     ) -> Audit:
         nearest, labels = _validation(trainer, module, prototypes)
         before: Tensor | None = self._kept.get("before")
         dropped = getattr(module, "dropped", None)
 
-        def of_client(client: str) -> Sequence[DroppedRow]:
+        def of_client(client: str) -> Sequence[Dropped]:
             return () if dropped is None else tuple(dropped(client))
 
         return Audit(
@@ -177,7 +177,7 @@ class PrototypeAudit(PeriodicEvaluation):
 
 
 def _validation(
-    trainer: FederationView, module: FederatedModule, prototypes: Prototypes
+    trainer: FederationView, module: FederatedModule, prototypes: PrototypeSet
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Of each validation row its nearest prototype and its class, −1 where it is not known; none without such rows."""
     rows, encoding = trainer.datamodule.validation, trainer.datamodule.encoding

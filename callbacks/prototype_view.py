@@ -12,66 +12,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from lit_fed.data import Encoding
-
-
-class Prototypes(Protocol):
-    """Directions in the space of an encoder; ``lit_fed.prototypes.PrototypeSet`` is such a set.
-
-    Attributes:
-        vectors: [P, d], of length 1.
-        classes: The class of each prototype, −1 where it has none, [P].
-        counts: References assigned to each, [P].
-        version: Which set of the run it is.
-        encoder: Digest of the encoder.
-        references: The nearest reference texts of each prototype, the nearest first; none where texts may not leave.
-        labels: Names of the classes.
-    """
-
-    @property
-    def vectors(self) -> Tensor: ...  # noqa: D102
-    @property
-    def classes(self) -> Tensor: ...  # noqa: D102
-    @property
-    def counts(self) -> Tensor: ...  # noqa: D102
-    @property
-    def version(self) -> int: ...  # noqa: D102
-    @property
-    def encoder(self) -> str: ...  # noqa: D102
-    @property
-    def references(self) -> tuple[tuple[str, ...], ...]: ...  # noqa: D102
-    @property
-    def labels(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def digest(self) -> str:
-        """Digest of the set."""
-        ...
-
-    def similarities(self, states: Tensor) -> Tensor:
-        """Cosines of states to the prototypes, [B, P]."""
-        ...
-
-
-class DroppedRow(Protocol):
-    """A row that a client's gate keeps out of training.
-
-    Attributes:
-        text: The row's text.
-        label: Its label by name.
-        assigned_class: The class of the prototype that it is assigned to, by name.
-        similarity: Its cosine to it.
-        reason: Why it is dropped.
-    """
-
-    @property
-    def text(self) -> str: ...  # noqa: D102
-    @property
-    def label(self) -> Any: ...  # noqa: D102
-    @property
-    def assigned_class(self) -> Any: ...  # noqa: D102
-    @property
-    def similarity(self) -> float: ...  # noqa: D102
-    @property
-    def reason(self) -> str: ...  # noqa: D102
+    from lit_fed.prototypes import PrototypeSet
 
 
 class PrototypeMethod(Protocol):
@@ -109,14 +50,14 @@ def require_prototypes(module: Any, callback: str) -> PrototypeMethod:
     return found
 
 
-def prototypes_of(module: Any) -> Prototypes | None:
+def prototypes_of(module: Any) -> PrototypeSet | None:
     """The method's present prototypes; None where it has none yet, which it may say by a RuntimeError.
 
     Args:
         module: The method.
     """
     try:
-        found: Prototypes | None = module.prototypes
+        found: PrototypeSet | None = module.prototypes
     except RuntimeError:
         return None
     return found

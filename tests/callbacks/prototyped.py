@@ -1,10 +1,8 @@
-"""A method with prototypes, without any method's code: a set, an encoder of counted words, and dropped rows."""
+"""A method with prototypes: a set, an encoder of counted words, and dropped rows."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +10,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from lit_fed import FedAvg
+from lit_fed.methods.prototype_defense import Dropped
+from lit_fed.prototypes import PrototypeSet
 from tests.federation.toy import BAD, FILLER, GOOD, fast_adamw, toy_backbone, toy_rows
 
 WORDS = [*GOOD, *BAD, *FILLER]
@@ -24,36 +24,7 @@ def embed(texts: Sequence[str]) -> Tensor:
     return torch.tensor(counts).reshape(len(texts), len(WORDS)) * weights
 
 
-@dataclass(frozen=True, eq=False)
-class Prototypes:
-    """The fields that callbacks read."""
-
-    vectors: Tensor
-    classes: Tensor
-    counts: Tensor
-    version: int
-    encoder: str
-    references: tuple[tuple[str, ...], ...]
-    labels: tuple[str, ...]
-
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(self.vectors.numpy().tobytes()).hexdigest()[:16]
-
-    def similarities(self, states: Tensor) -> Tensor:
-        return normalize(states, dim=-1) @ self.vectors.T
-
-
-@dataclass(frozen=True)
-class Dropped:
-    text: str
-    label: str
-    assigned_class: str
-    similarity: float
-    reason: str
-
-
-def prototypes(version: int = 0, moved: float = 0.0) -> Prototypes:
+def prototypes(version: int = 0, moved: float = 0.0) -> PrototypeSet:
     """Four of each class, the last with a wrong one, and one without a class that nothing is near."""
     rows = toy_rows(40, 9)
     labels, texts = torch.tensor(rows["label"][:]), rows["text"][:]
@@ -64,7 +35,7 @@ def prototypes(version: int = 0, moved: float = 0.0) -> Prototypes:
     classes[7] = 0
     near = tuple((texts[i], texts[i + 1]) for i in places)
     counts = torch.arange(9)
-    return Prototypes(
+    return PrototypeSet(
         normalize(vectors, dim=-1), classes, counts, version, "a1b2c3", (*near, ()), ("bad", "good")
     )
 
@@ -79,7 +50,7 @@ class Prototyped(FedAvg):
         self.moved = 0.5
 
     @property
-    def prototypes(self) -> Prototypes:
+    def prototypes(self) -> PrototypeSet:
         if not self.rounds:
             raise RuntimeError("there are none yet")
         return prototypes(self.rounds, self.moved * self.rounds)
