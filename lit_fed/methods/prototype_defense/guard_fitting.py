@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from lit_fed.configuration_error import ConfigurationError
@@ -87,6 +87,13 @@ def fit_guard(
         f"{len(prototypes)} prototypes of {len(states)} references by {type(encoder).__name__}"
         f"{'' if right is None else ';' + unseen + ' to one of their class'}"
     )
+    labels = references.held_out_labels
+    if right is not None and (most := float(labels.bincount().max()) / len(labels)) > 2 * right - 1:
+        rank_zero_warn(
+            f"`model.encoder` {type(encoder).__name__} is right about {right:.1%} of the references that it has not "
+            f"seen, nearer to always saying the commonest class ({most:.1%}) than to all: a gate by it drops clean "
+            "rows and keeps poisoned ones"
+        )
     return Guard(prototypes, weights, learnt, map_of_states, of_layers, metrics)
 
 

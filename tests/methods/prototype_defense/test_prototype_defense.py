@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -241,13 +242,22 @@ def test_flipped_rows_are_dropped_and_the_fitted_encoder_is_right(
 ) -> None:
     module = defended(model)
     data = toy_data(public=toy_rows(200, 3))
-    trainer = fit(module, tmp_path, data, attachments=[Flipping(20, ["client-1"])])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="`model.encoder`")
+        trainer = fit(module, tmp_path, data, attachments=[Flipping(20, ["client-1"])])
     row = trainer.federation.history[-1]
     assert row["server/references/encoder_accuracy"] > 0.9
     assert len(module.dropped("client-1")) >= 18
     assert row["clients/train/dropped_rows/max"] == len(module.dropped("client-1"))
     assert module.embed(["a good film", "bad"]).shape == (2, 32)
     assert module.prototypes.references[0]
+
+
+def test_an_encoder_that_knows_little_is_said(model: Path, tmp_path: Path) -> None:
+    module = defended(model, encoder=PretrainedEncoder())
+    with pytest.warns(UserWarning, match=r"PretrainedEncoder is right about .* nearer to always"):
+        trainer = fit(module, tmp_path)
+    assert trainer.federation.history[-1]["server/references/encoder_accuracy"] < 0.75
 
 
 # ---------------------------------------------------------------- what is sent
