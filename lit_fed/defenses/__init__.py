@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lit_fed.defenses.onion_rows import ONIONRows
     from lit_fed.defenses.pretrained_representation import PretrainedRepresentation
     from lit_fed.defenses.reference_language_model import ReferenceLanguageModel
+    from lit_fed.defenses.references_only import ReferencesOnly
     from lit_fed.defenses.representation import Representation
     from lit_fed.defenses.row_defense import RowDefense
     from lit_fed.defenses.strip import STRIP
@@ -38,6 +39,7 @@ __all__ = [
     "ONIONRows",
     "PretrainedRepresentation",
     "ReferenceLanguageModel",
+    "ReferencesOnly",
     "Representation",
     "RowDefense",
     "alarm_count",
