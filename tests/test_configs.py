@@ -34,6 +34,12 @@ EVALUATIONS = sorted((CONFIGS / "evaluations").glob("*.yaml"))
 BLACK_BOXES = sorted((CONFIGS / "black_boxes").glob("*.yaml"))
 CONSENSUS = sorted((CONFIGS / "consensus").glob("*.yaml"))
 CLIENTS = sorted((CONFIGS / "clients").glob("*.yaml"))
+BACKDOORS = sorted((CONFIGS / "backdoors").glob("*.yaml"))
+OTHERWISE = sorted(
+    path
+    for kind in ("lengths", "prototypes", "teachers")
+    for path in (CONFIGS / kind).glob("*.yaml")
+)
 CLAIMS = sorted((CONFIGS / "studies").rglob("claims.yaml"))
 STUDIES = sorted(set((CONFIGS / "studies").rglob("*.yaml")) - set(CLAIMS))
 PATHS = sorted(
@@ -50,6 +56,8 @@ PATHS = sorted(
         *BLACK_BOXES,
         *CONSENSUS,
         *CLIENTS,
+        *BACKDOORS,
+        *OTHERWISE,
         *STUDIES,
         *CLAIMS,
     }
@@ -154,7 +162,13 @@ def test_there_are_configurations() -> None:
     triggers = ["", "_clean_label", "_concentrated", "_syntactic", "_word"]
     rows = ["label_flipping", "phrase", "teacher_corruption", *(f"trigger{t}" for t in triggers)]
     assert [path.stem for path in ATTACKS] == sorted([*updates, *rows])
-    assert [path.stem for path in DEFENSES] == ["activation_clustering", "cube", "inputs", "onion"]
+    assert [path.stem for path in DEFENSES] == [
+        "activation_clustering",
+        "cube",
+        "inputs",
+        "onion",
+        "references_only",
+    ]
     assert [path.stem for path in COMPRESSIONS] == ["eight_bit", "half_precision", "top_k"]
     assert [path.stem for path in PRIVACY] == ["dp_sgd"]
     # it wants a server, see the test of it
@@ -163,7 +177,7 @@ def test_there_are_configurations() -> None:
     wang = ["aggregators", "dolly", "dolly_rewritten", "paradox", "table"]
     consensus = ["sst2", "trec"]
     rules = ["robust", "robust_one", "rules"]
-    assert [path.stem for path in STUDIES] == [*consensus, *rules, *wang, *zou]
+    assert [path.stem for path in STUDIES] == [*consensus, *rules, *consensus, *wang, *zou]
     assert "gpu/llama_7b_fsdp.yaml" in NAMES
 
 
@@ -261,17 +275,48 @@ def test_clients_with_few_rows_come_over_data(
     assert max(len(client.rows) for client in cli.datamodule.clients) <= 2
 
 
-def test_a_consensus_is_made_otherwise(
+def holds(printed: Any, told: Any) -> bool:
+    """Whether settings have been taken over."""
+    if isinstance(told, dict):
+        return all(name in printed and holds(printed[name], one) for name, one in told.items())
+    return printed == told
+
+
+def test_a_method_goes_otherwise(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.argv", ["lit-fed"])
-    for path in CONSENSUS:
-        configs = [f"--config={one}" for one in read_with(path, "semantic_consensus")]
+    for path in [*CONSENSUS, *OTHERWISE]:
+        first = path.read_text(encoding="utf-8").splitlines()[0]
+        method = Path(first.split(" --config ")[1]).stem
+        configs = [f"--config={one}" for one in read_with(path, method)]
         with pytest.raises(SystemExit):
             LitFedCLI(["fit", *configs, "--print_config"])
-        printed = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
-        told = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]["init_args"]
-        assert told.items() <= printed.items()
+        printed = yaml.safe_load(capsys.readouterr().out)
+        assert holds(printed, yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", BACKDOORS, ids=[path.stem for path in BACKDOORS])
+def test_a_backdoor_is_planted_in_real_data(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    data, _, kind = path.stem.partition("_")
+    {"sst2": sst2_files, "trec": trec_files}[data](tmp_path)
+    smaller = ["--data.public_size=12", "--trainer.fast_dev_run=true"]
+    if kind == "data":
+        smaller.append("--trainer.attachments.init_args.rate=0.5")
+    configs = [f"--config={one}" for one in read_with(path, METHOD.stem)]
+    if kind == "teacher":
+        with pytest.raises(SystemExit):
+            LitFedCLI(["fit", *configs, "--print_config"])
+        return
+    cli = LitFedCLI(["fit", *configs, *smaller])
+    attacks = [type(one).__name__ for one in cli.trainer.attachments]
+    assert attacks == (["TriggerPoisoning"] if kind == "data" else [])
+    assert 0 <= cli.trainer.federation.history[-1]["backdoor/asr"] <= 100
 
 
 @pytest.mark.parametrize("path", OVERLAYS, ids=OVERLAY_NAMES)

@@ -240,7 +240,8 @@ def test_a_dropped_row_that_is_pulled_has_no_cross_entropy(model: Path, tmp_path
 def test_flipped_rows_are_dropped_and_the_fitted_encoder_is_right(
     model: Path, tmp_path: Path
 ) -> None:
-    module = defended(model)
+    # a toy of random weights has more to learn than a pretrained model
+    module = defended(model, encoder=FittedEncoder(epochs=10, lr=2e-3))
     data = toy_data(public=toy_rows(200, 3))
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="`model.encoder`")
@@ -251,6 +252,21 @@ def test_flipped_rows_are_dropped_and_the_fitted_encoder_is_right(
     assert row["clients/train/dropped_rows/max"] == len(module.dropped("client-1"))
     assert module.embed(["a good film", "bad"]).shape == (2, 32)
     assert module.prototypes.references[0]
+
+
+def test_a_step_of_the_encoder_is_no_longer_than_its_gradient_may_be(
+    model: Path, tmp_path: Path
+) -> None:
+    def moved(norm: float) -> float:
+        # AdamW divides by the gradient's size plus 1e-8: of gradients far below that it makes steps near 0
+        encoder = FittedEncoder(epochs=1, weight_decay=0.0, max_grad_norm=norm)
+        module = defended(model, encoder=encoder)
+        before = {n: p.detach().clone() for n, p in module.backbone.trainable("gate").items()}
+        fit(module, tmp_path / str(norm), limit_train_batches=1)
+        after = module.guarding.guard.encoder
+        return max(float((after[name] - one).abs().max()) for name, one in before.items())
+
+    assert moved(1e-13) < 1e-6 < 1e-4 < moved(1.0)
 
 
 def test_an_encoder_that_knows_little_is_said(model: Path, tmp_path: Path) -> None:
@@ -402,7 +418,7 @@ def test_references_that_will_not_do_are_named_before_training(model: Path, tmp_
 
 
 def test_a_client_of_which_nothing_is_kept_is_left_out(model: Path, tmp_path: Path) -> None:
-    module = defended(model, references=toy_rows(200, 3), encoder=FittedEncoder(epochs=20))
+    module = defended(model, references=toy_rows(200, 3), encoder=FittedEncoder(epochs=20, lr=2e-3))
     all_rows = Flipping(1000, ["client-3"])
     with pytest.warns(UserWarning, match=r"left out: `model.gate` keeps none of the \d+ rows"):
         trainer = fit(module, tmp_path, attachments=[all_rows], clients_per_round=4)

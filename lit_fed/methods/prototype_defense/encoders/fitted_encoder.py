@@ -33,9 +33,11 @@ class FittedEncoder(GateEncoder):
 
     Args:
         epochs: Passes over the references.
-        lr: Learning rate of AdamW, which falls linearly to 0.
+        lr: Learning rate of AdamW, which falls linearly to 0. Where a whole matrix trains, as a pooler's, 0.003 is
+            too much: the encoder may stay at chance.
         weight_decay: Of AdamW.
         batch_size: Rows of a batch.
+        max_grad_norm: The largest norm of a step's gradient, which is scaled down to it.
         seed: Of the batches' order and of dropout.
         peft: The adapter's configuration, of the kind of the backbone's. None: the backbone's own.
 
@@ -48,10 +50,11 @@ class FittedEncoder(GateEncoder):
 
     def __init__(
         self,
-        epochs: int = 10,
-        lr: float = 2e-3,
+        epochs: int = 8,
+        lr: float = 1e-3,
         weight_decay: float = 0.01,
         batch_size: int = 16,
+        max_grad_norm: float = 1.0,
         seed: int = 0,
         peft: PeftConfig | None = None,
     ) -> None:
@@ -59,6 +62,7 @@ class FittedEncoder(GateEncoder):
         self.lr = require_positive("model.encoder.lr", lr)
         self.weight_decay = require_non_negative("model.encoder.weight_decay", weight_decay)
         self.batch_size = require_at_least("model.encoder.batch_size", batch_size, 1)
+        self.max_grad_norm = require_positive("model.encoder.max_grad_norm", max_grad_norm)
         self.seed = require_at_least("model.encoder.seed", seed, 0)
         self.peft = peft
 
@@ -95,6 +99,7 @@ class FittedEncoder(GateEncoder):
                         loss = cross_entropy(prediction.logits, prediction.targets, prediction.mask)
                         optimizer.zero_grad(set_to_none=True)
                         loss.backward()
+                        torch.nn.utils.clip_grad_norm_(trained, self.max_grad_norm)
                         optimizer.step()
                         falling.step()
                 optimizer.zero_grad(set_to_none=True)
