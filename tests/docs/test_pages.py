@@ -9,6 +9,7 @@ import pytest
 
 from lit_fed import metrics
 from lit_fed.cli.inventory import KINDS, classes
+from lit_fed.configurations import configurations
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -132,8 +133,13 @@ def test_the_index_of_papers_has_every_paper_that_the_code_names() -> None:
 
 
 def test_the_index_of_papers_names_what_is_there() -> None:
-    text = PAPERS.read_text("utf-8")
-    assert {name for name in YAML.findall(text) if not (ROOT / name).is_file()} == set()
+    text, known = PAPERS.read_text("utf-8"), configurations().keys()
+    last = re.findall(r"^\| [^|]+ \| [^|]+ \| (`[^|]+) \|$", text, re.MULTILINE)
+    configured = [name for cell in last for name in re.findall(r"`([\w/]+)`", cell)]
+    assert len(configured) > 50
+    settings = {"consensus", "server_steps", "perturbation", "selector", "epsilon", "use_rslora"}
+    settings |= {"noise_multiplier", "metrics", "FairnessEvaluation"}
+    assert {name for name in configured if name not in known | settings} == set()
     defined = {name for _, name, _ in definitions()}
     rows = re.findall(r"^\| [^|]*https?://[^|]* \| ([^|]+) \|", text, re.MULTILINE)
     assert len(rows) > 50
