@@ -53,9 +53,9 @@ WITHOUT_URL = (
 
 
 def text_of(where: str) -> str:
-    """A page, or all pages of a folder together, with line breaks as blanks."""
+    """A page, or all pages of a folder but its index together, with line breaks as blanks."""
     found = DOCS / where
-    pages = [found] if found.is_file() else sorted(found.glob("*.md"))
+    pages = [found] if found.is_file() else [p for p in found.glob("*.md") if p.stem != "index"]
     return " ".join(" ".join(page.read_text("utf-8").split()) for page in pages)
 
 
