@@ -11,7 +11,7 @@ from lit_fed.aggregation.lora.factors import LoRALayout
 from tests.federation.toy import fast_adamw, save_toy_model, toy_backbone, toy_data, toy_trainer
 from tests.slow import slow_but
 
-PAGE = Path(__file__).parents[2] / "docs" / "aggregation.md"
+PAGE = Path(__file__).parents[2] / "docs" / "aggregation" / "index.md"
 ROWS = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \| ([^|]+) \|", PAGE.read_text("utf-8"), re.M)
 FIRST = {tuple(told): (name, *told) for name, *told in reversed(ROWS)}.values()
 """The first rule of each pair of formulas."""

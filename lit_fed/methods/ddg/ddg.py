@@ -75,7 +75,7 @@ class DDG(KLDistillMixin, AlignmentMixin, AggregateKLMixin, AveragingMixin):
 
     .. math::
         L = \mathrm{CE} + \lambda_1 \mathrm{KD}(p_g \to p_k, x)
-            + \lambda_2 \tfrac{1}{d} \lVert h_k(x) - h_g(x) \rVert^2
+            + \lambda_2 \lVert h_k(x) - h_g(x) \rVert^2
             + \lambda_3 \alpha \, \mathrm{KD}(\bar P[u] \to p_k(u)),
 
     .. math:: \delta = \lVert p_k(u) - p_g(u) \rVert_2, \qquad \alpha = \sigma(\gamma \delta).
@@ -154,7 +154,7 @@ class DDG(KLDistillMixin, AlignmentMixin, AggregateKLMixin, AveragingMixin):
             self.consensus.receive(self, broadcast.parts.get(PART, Payload()))
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """L = CE + λ1·KD(p_g → p_k, x) + λ2·(1/d)‖h_k − h_g‖² + λ3·α·KD(P̄[u] → p_k(u))."""
+        """L = CE + λ1·KD(p_g → p_k, x) + λ2·‖h_k − h_g‖² + λ3·α·KD(P̄[u] → p_k(u))."""
         weight = batch.get("weight")
         student, teacher = self(batch, output_hidden=self.lambda_align > 0), None
         if self.taught:
