@@ -45,7 +45,7 @@ check: install  ## lint, formatting, types, layers
 	$(BIN)/lint-imports
 
 docs: install  ## the site, in docs/_build/html; EXECUTE=1 runs its notebooks as well
-	$(BIN)/sphinx-build --quiet --jobs 2 --fail-on-warning --keep-going docs docs/_build/html
+	$(BIN)/sphinx-build --quiet --jobs 2 --fail-on-warning --keep-going -c docs . docs/_build/html
 
 format: install  ## put the formatting right
 	$(BIN)/ruff check --fix .

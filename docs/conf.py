@@ -1,4 +1,8 @@
-"""How Sphinx builds the site: `make docs` writes it to docs/_build/html, and every warning is an error."""
+"""How Sphinx builds the site: `make docs` writes it to docs/_build/html, and every warning is an error.
+
+Its sources are those of the whole repository (`sphinx-build -c docs . docs/_build/html`), so that a link from one file
+to another is the same here and where the repository is looked at.
+"""
 
 import os
 import sys
@@ -17,9 +21,18 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "tools.documentation.api_pages",
+    "tools.documentation.configurations_page",
+    "tools.documentation.folder_links",
+    "tools.documentation.llms_txt",
     "tools.documentation.mathml",
 ]
-exclude_patterns = ["_build", "**/.ipynb_checkpoints"]
+root_doc = "docs/index"
+include_patterns = ["*.md", "docs/**/*.md", "docs/api/*.rst", "notebooks/*.md"]
+exclude_patterns = [
+    *("docs/_build", "notebooks/.ipynb_checkpoints"),
+    # searched for no pages, and some of them large
+    *(path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in ("docs", "notebooks")),
+]
 suppress_warnings = [
     "toc.empty_glob",
     # Two packages have a TopK: an annotation says which by its import, which Sphinx does not follow.
@@ -52,11 +65,13 @@ toc_object_entries = False
 
 # ---------------------------------------------------------------- HTML
 
+smartquotes = False  # two hyphens are an option of the command line
 html_theme = "furo"
 html_title = "lit_fed"
 html_math_renderer = "mathml"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_extra_path = ["_extra"]
 html_show_sourcelink = False
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

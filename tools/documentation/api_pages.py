@@ -11,7 +11,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-FOLDER = "api"
+FOLDER = "docs/api"
 
 
 def packages() -> list[str]:
