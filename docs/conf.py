@@ -25,16 +25,20 @@ extensions = [
     "tools.documentation.folder_links",
     "tools.documentation.llms_txt",
     "tools.documentation.mathml",
+    "tools.documentation.optional_pages",
 ]
 root_doc = "docs/index"
-include_patterns = ["*.md", "docs/**/*.md", "docs/api/*.rst", "notebooks/*.md"]
+include_patterns = ["*.md", "docs/*.md", "docs/**/*.md", "docs/api/*.rst", "notebooks/*.md"]
 exclude_patterns = [
     *("docs/_build", "notebooks/.ipynb_checkpoints"),
     # searched for no pages, and some of them large
-    *(path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in ("docs", "notebooks")),
+    *(
+        path.name
+        for path in ROOT.iterdir()
+        if path.is_dir() and path.name not in ("docs", "notebooks")
+    ),
 ]
 suppress_warnings = [
-    "toc.empty_glob",
     # Two packages have a TopK: an annotation says which by its import, which Sphinx does not follow.
     "ref.python",
 ]

@@ -32,7 +32,7 @@ def pages_with(language: str) -> list[str]:
 
 
 def over(page: str) -> str:
-    """The configuration that a page's settings are laid over: the page's own where it prints one, else a packaged one."""
+    """The configuration that a page's settings are laid over: the page's own, or a packaged one."""
     own = [b.said for b in blocks(page) if b.mark == "file" and b.said.endswith(".yaml")]
     return f"{own[0]} --data.partitioner null" if own == ["mine.yaml"] else "lora_fedavg"
 

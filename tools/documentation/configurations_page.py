@@ -36,13 +36,13 @@ SECTIONS = {
 _HEAD = """\
 # All configurations
 
-A name goes after `--config`, as in `lit-fed fit --config lora_fedavg`; several follow one another, and the later lies over the
-earlier. `lit-fed init FOLDER --config NAME` copies one to change. The names link to the files.
+A name goes after `--config`, as in `lit-fed fit --config lora_fedavg`; several follow one another, and the later
+lies over the earlier. `lit-fed init FOLDER --config NAME` copies one to change. The names link to the files.
 
 *Measured* is a run of the command in the file's first line, by
-`python -m tools.documentation.measure_configurations NAME`: seconds of the processor with one thread, so that two cores take at
-most as long, and the run's main metric. It is one seed each and says that the configuration works; it is no comparison. A
-dash means: not measured yet, or not without data or machines that do not come with the package.
+`python -m tools.documentation.measure_configurations NAME`: seconds of the processor with one thread, and the run's
+main metric. It is one seed each and says that the configuration works; it is no comparison. A dash means: not measured
+yet, or not without data or machines that do not come with the package.
 """
 
 
@@ -62,13 +62,13 @@ class Header:
 
     @classmethod
     def of(cls, source: str) -> Header:
-        """The header of a configuration.
+        r"""The header of a configuration.
 
         Args:
             source: The YAML's text.
 
         Example:
-            >>> Header.of("# lit-fed fit --config a\\n# An example\\n# of two lines.\\n# Measured: 3 s.\\nmodel: null")
+            >>> Header.of("# lit-fed fit --config a\n# An example\n# of two lines.\n# Measured: 3 s.\nmodel: null")
             Header(command='lit-fed fit --config a', text='An example of two lines.', measured='3 s.')
         """
         lines = source.splitlines()

@@ -21,6 +21,8 @@ def llms_txt(env: BuildEnvironment, root: str) -> str:
     tree = env.get_doctree(root)
     lines = [f"# {env.titles[root].astext()}", "", f"> {_first_paragraph(env, root)}"]
     for toctree in tree.findall(addnodes.toctree):
+        if not toctree["entries"]:
+            continue
         lines += ["", f"## {toctree['caption'] or 'Pages'}", ""]
         for page in _pages(env, [name for _, name in toctree["entries"] if name in env.titles]):
             title, said = env.titles[page].astext(), _first_paragraph(env, page)

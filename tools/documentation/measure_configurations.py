@@ -17,7 +17,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 MEASURED = "# Measured: "
-MAIN = ("test/accuracy", "clients/test/accuracy/mean", "test/right", "test/loss", "clients/test/loss/mean")
+MAIN = (
+    "test/accuracy",
+    "clients/test/accuracy/mean",
+    "test/right",
+    "test/loss",
+    "clients/test/loss/mean",
+)
 """The metric that is told: the first of these that a run has."""
 
 
