@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-all benchmark check format clean
+.PHONY: help install quickstart test test-all benchmark check docs format clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -44,9 +44,12 @@ check: install  ## lint, formatting, types, layers
 	$(BIN)/mypy --strict
 	$(BIN)/lint-imports
 
+docs: install  ## the site, in docs/_build/html; EXECUTE=1 runs its notebooks as well
+	$(BIN)/sphinx-build --quiet --jobs 2 --fail-on-warning --keep-going -c docs . docs/_build/html
+
 format: install  ## put the formatting right
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:  ## remove .venv and the caches, keep the runs
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist *.egg-info
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist docs/_build docs/api *.egg-info

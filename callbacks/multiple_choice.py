@@ -39,13 +39,13 @@ class MultipleChoice(PeriodicEvaluation):
 
     The settings for some data sets, as they are on the Hugging Face hub:
 
-    ============  ===================================  ===========================  =============
-    data          template                             choices                      answer
-    ============  ===================================  ===========================  =============
-    ARC           ``Question: {question}\nAnswer: ``   ``choices``                  ``answerKey``
-    OpenBookQA    ``{question_stem} ``                 ``choices``                  ``answerKey``
-    COPA          ``{premise} ``                       ``[choice1, choice2]``       ``label``
-    ============  ===================================  ===========================  =============
+    ============  =====================================  ===========================  =============
+    data          template                               choices                      answer
+    ============  =====================================  ===========================  =============
+    ARC           ``"Question: {question}\nAnswer: "``   ``choices``                  ``answerKey``
+    OpenBookQA    ``"{question_stem} "``                 ``choices``                  ``answerKey``
+    COPA          ``"{premise} "``                       ``[choice1, choice2]``       ``label``
+    ============  =====================================  ===========================  =============
 
     Args:
         source: Where the questions are.

@@ -16,8 +16,8 @@ class Neurotoxin(UpdateAttack):
     """Sends its change without the coordinates that the global model has moved most, so that they are not written over.
 
     Zhang et al., "Neurotoxin: Durable Backdoors in Federated Learning", 2022, Algorithm 1,
-    https://arxiv.org/abs/2206.10341: of all coordinates together, the top ``ratio`` of |θ_g^t − θ_g^{t−1}| are set to 0
-    in θ_k − θ_g^t. There the gradient of each step is projected, here the client's change in the end, which needs
+    https://arxiv.org/abs/2206.10341: of all coordinates together, the top ``ratio`` of ``|θ_g^t − θ_g^{t−1}|`` are set
+    to 0 in θ_k − θ_g^t. There the gradient of each step is projected, here the client's change in the end, which needs
     nothing of its training. θ_g^{t−1} is what the client downloaded when it last took part; in its first round it sends
     its change as it is. It says nothing of what is trained: poison the rows of the same clients beside it.
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class PublicConsensus(Consensus):
     """Clients send softmax(z_k(U)/T) in half precision, and learn from the mixture on public batches.
 
-    This takes |U|·C·2 bytes each way; for a language model the top k of every place, and all other tokens
+    This takes ``|U|·C·2`` bytes each way; for a language model the top k of every place, and all other tokens
     together as one more, softened by T as :class:`~lit_fed.losses.TopK` says. How much of P̄ the k tokens
     hold, the mean over the places of a step's public batch, is logged as ``train/consensus_mass``.
 

@@ -42,8 +42,8 @@ class SoftConsensus(OwnModelsMixin):
 
     After FedMD: Li and Wang, "FedMD: Heterogenous Federated Learning via Model Distillation" (2019),
     https://arxiv.org/abs/1910.03581, on the public rows' predictions alone, without their labels, and weighted by the
-    clients' sizes. It is what :class:`~lit_fed.SemanticConsensus` is compared with: |U|·C·2 bytes each way instead of a
-    text a prompt, and no abstention.
+    clients' sizes. It is what :class:`~lit_fed.SemanticConsensus` is compared with: ``|U|·C·2`` bytes each way instead
+    of a text a prompt, and no abstention.
 
     Args:
         backbone: The model of all clients that ``clients`` does not name; see :class:`OwnModelsMixin`.

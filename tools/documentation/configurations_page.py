@@ -1,0 +1,129 @@
+"""The page of all configurations: what each shows, what it takes and ends with, from its header."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+
+from lit_fed.configurations import configurations
+from tools.documentation.measure_configurations import MEASURED
+
+PAGE = "docs/configurations.md"
+SECTIONS = {
+    "": "Methods and rules, whole",
+    "data": "Other data, over a method",
+    "clients": "Other clients, over data",
+    "backbones": "Other models, over data",
+    "attacks": "Attacks, over a method or a rule",
+    "defenses": "Defences, over a method and an attack",
+    "compression": "Smaller uploads, over a method",
+    "privacy": "Differential privacy, over a method",
+    "rewriting": "Rewriting, over a method of language models",
+    "consensus": "Variants of semantic consensus",
+    "black_boxes": "Clients that are services",
+    "evaluations": "Evaluations of language models, over a method",
+    "gpu": "Large models, whole",
+    "studies/zou2024": "Study: Zou (2024)",
+    "studies/wang2026": "Study: Wang et al. (2026)",
+    "studies/abourayya2026": "Study: Abourayya et al. (2026)",
+    "studies/aggregation": "Study: aggregation rules",
+}
+"""The folders of configurations in the order of the page, and their titles."""
+_HEAD = """\
+# All configurations
+
+A name goes after `--config`, as in `lit-fed fit --config lora_fedavg`; several follow one another, and the later
+lies over the earlier. `lit-fed init FOLDER --config NAME` copies one to change. The names link to the files.
+
+*Measured* is a run of the command in the file's first line, by
+`python -m tools.documentation.measure_configurations NAME`: seconds of the processor with one thread, and the run's
+main metric. It is one seed each and says that the configuration works; it is no comparison. A dash means: not measured
+yet, or not without data or machines that do not come with the package.
+"""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the comments at the top of a configuration say.
+
+    Attributes:
+        command: The command that runs it.
+        text: What it shows.
+        measured: What a run of it took and ended with; empty where it has not been measured.
+    """
+
+    command: str
+    text: str
+    measured: str
+
+    @classmethod
+    def of(cls, source: str) -> Header:
+        r"""The header of a configuration.
+
+        Args:
+            source: The YAML's text.
+
+        Example:
+            >>> Header.of("# lit-fed fit --config a\n# An example\n# of two lines.\n# Measured: 3 s.\nmodel: null")
+            Header(command='lit-fed fit --config a', text='An example of two lines.', measured='3 s.')
+        """
+        lines = source.splitlines()
+        lines = lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]
+        measured = [line.removeprefix(MEASURED) for line in lines if line.startswith(MEASURED)]
+        text = [line for line in lines[1:] if not line.startswith(MEASURED)]
+        return cls(
+            lines[0].removeprefix("# "),
+            " ".join(line.removeprefix("#").strip() for line in text),
+            " ".join(measured),
+        )
+
+
+def configurations_page() -> str:
+    """The page, in Markdown.
+
+    Raises:
+        ValueError: If a folder of configurations has no title here.
+    """
+    rows: dict[str, list[str]] = {folder: [] for folder in SECTIONS}
+    for name, path in configurations().items():
+        header, folder = Header.of(path.read_text("utf-8")), name.rpartition("/")[0]
+        if folder not in rows:
+            raise ValueError(
+                f"SECTIONS is expected to have a title for each folder of configurations, but lacks {folder!r}"
+            )
+        said = header.measured or "–"
+        cells = f"[`{name}`](../configs/{name}.yaml)", _plain(header.text), _plain(said)
+        rows[folder].append("| " + " | ".join(cells) + " |")
+    head = ["| configuration | what it shows | measured |", "| --- | --- | --- |"]
+    parts = [
+        "\n".join([f"## {title}", "", *head, *rows[folder], ""])
+        for folder, title in SECTIONS.items()
+    ]
+    return "\n".join([_HEAD, *parts])
+
+
+def _plain(text: str) -> str:
+    text = escape(text, quote=False)
+    for sign in "|$*":
+        text = text.replace(sign, f"\\{sign}")
+    return text
+
+
+def _write(app: Sphinx) -> None:
+    path, text = Path(app.srcdir) / PAGE, configurations_page()
+    if not path.exists() or path.read_text("utf-8") != text:
+        path.write_text(text, "utf-8")
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Write the page before Sphinx reads any, as it asks of an extension.
+
+    Args:
+        app: The application.
+    """
+    app.connect("builder-inited", _write)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
