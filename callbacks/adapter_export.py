@@ -10,9 +10,10 @@ from urllib.parse import quote
 
 from lightning.pytorch.utilities import rank_zero_info
 
-from lit_fed.atomic_files import whole_folder
+from lit_fed.atomic_files import whole_folder, write_file
 from lit_fed.backbones import BlackBox
 from lit_fed.callbacks.federated_callback import FederatedCallback
+from lit_fed.callbacks.model_card import model_card
 
 if TYPE_CHECKING:
     from lit_fed.federation.federation_view import FederationView
@@ -47,7 +48,8 @@ class AdapterExport(FederatedCallback):
     """Saves the trained model to ``adapter/`` in the run's folder when a fit ends.
 
     The folder holds what :meth:`peft.PeftModel.from_pretrained` loads, and the tokenizer; without
-    PEFT it holds the whole model, for ``from_pretrained`` of transformers. A method without a
+    PEFT it holds the whole model, for ``from_pretrained`` of transformers. Its ``README.md`` is a model card with the
+    hub's metadata (:func:`~lit_fed.callbacks.model_card.model_card`). A method without a
     global model (``has_global_model`` is false) leaves one such folder per client,
     ``adapter/<client>``, of those that have taken part; the client's name is percent-encoded and, where that
     is long or differs from another's in upper and lower case only, followed by the client's position. Where clients
@@ -83,7 +85,7 @@ class AdapterExport(FederatedCallback):
 
 
 def _save_global(trainer: FederationView, module: FederatedModule, folder: Path | None) -> None:
-    module.backbone.save_pretrained(folder)
+    save_model(trainer, module, folder)
 
 
 def _save_clients(trainer: FederationView, module: FederatedModule, folder: Path | None) -> None:
@@ -94,6 +96,22 @@ def _save_clients(trainer: FederationView, module: FederatedModule, folder: Path
             trainer.act_as_client(index)
             if isinstance(module.backbone, BlackBox):
                 continue
-            own = folder and folder / names[index]
-            module.backbone.save_pretrained(own, *module.backbone.active_adapters)
+            save_model(trainer, module, folder and folder / names[index], personal=True)
     trainer.act_as_server()
+
+
+def save_model(
+    trainer: FederationView, module: FederatedModule, folder: Path | None, personal: bool = False
+) -> None:
+    """Write the model that a module is at the moment, and its card.
+
+    Args:
+        trainer: The run's.
+        module: The server or a client.
+        folder: Where to. None: nowhere, for the processes of a sharded model that do not write.
+        personal: Whether it is a client's own model.
+    """
+    adapters = module.backbone.active_adapters if personal else ()
+    module.backbone.save_pretrained(folder, *adapters)
+    if folder is not None:  # in the place of peft's form
+        write_file(folder / "README.md", model_card(trainer, module, personal))

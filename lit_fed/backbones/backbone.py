@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -55,10 +55,12 @@ class Backbone(nn.Module, ABC):
         model: The Hugging Face model, in peft's wrapper if there is a configuration.
         tokenizer: The model's tokenizer; it has a padding token, and pads on the side on which padding does not
             change what the model predicts, which is found by trying it with a few tokens.
+        auto_class: The class of transformers that loads such a model.
         num_labels: Labels that a classifier knows; None where it does not classify.
         classifies: Whether it gives a text one label, or each token one; None where that is not known.
     """
 
+    auto_class: ClassVar[str] = "AutoModel"
     num_labels: int | None = None
     classifies: bool | None = None
 
@@ -140,6 +142,17 @@ class Backbone(nn.Module, ABC):
         config = self._base.config
         config.id2label = {**config.id2label, **dict(enumerate(names))}
         config.label2id = {name: label for label, name in config.id2label.items()}
+
+    @property
+    def checkpoint(self) -> str:
+        """Where the model comes from: a folder, or a name on the hub."""
+        return str(self._base.name_or_path)
+
+    @property
+    def peft_type(self) -> str | None:
+        """What peft calls the method of the adapters, such as ``LORA``; None where all weights train."""
+        kind: Any = None if self._peft_config is None else self._peft_config.peft_type
+        return None if kind is None else str(getattr(kind, "value", kind))
 
     @property
     def packs(self) -> bool:
