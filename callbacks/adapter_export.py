@@ -84,6 +84,56 @@ class AdapterExport(FederatedCallback):
                 save(trainer, module, writing)
 
 
+def export_model(
+    trainer: FederationView,
+    module: FederatedModule,
+    folder: Path,
+    client: int | None = None,
+    merge: bool = False,
+) -> None:
+    """Write the global model of a federation, or a client's own, to a folder, whole or not at all.
+
+    Args:
+        trainer: The run's.
+        module: Its module.
+        folder: Where to.
+        client: The client's position among all. None: the global model.
+        merge: Whether adapters are merged into the weights.
+
+    Raises:
+        ValueError: If there is no such model, or its adapters cannot be merged.
+    """
+    state = trainer.federation
+    if not state.round:
+        raise ValueError(
+            "export expects a model that has been trained, but no round is finished: name a checkpoint as `ckpt_path`"
+        )
+    if client is None and not module.has_global_model:
+        raise ValueError(
+            f"export expects a method with a global model, but {type(module).__name__} has none: name the client whose "
+            "model it is as `client`"
+        )
+    if client is not None:
+        name = trainer.datamodule.clients[client].id
+        if name not in state.clients or not state.clients[name].rounds:
+            raise ValueError(
+                f"`client` is expected to be one that has taken part, but {name!r} has not"
+            )
+        trainer.act_as_client(client)
+        if isinstance(module.backbone, BlackBox):
+            raise ValueError(
+                f"`client` is expected to have a model of its own, but that of {name!r} answers alone"
+            )
+    else:
+        trainer.act_as_server()
+    if trainer.is_global_zero:
+        with whole_folder(folder) as writing:
+            save_model(trainer, module, writing, client is not None, merge)
+    elif module.backbone.is_sharded and not merge:
+        save_model(trainer, module, None, client is not None)
+    trainer.act_as_server()
+
+
 def _save_global(trainer: FederationView, module: FederatedModule, folder: Path | None) -> None:
     save_model(trainer, module, folder)
 
@@ -101,7 +151,11 @@ def _save_clients(trainer: FederationView, module: FederatedModule, folder: Path
 
 
 def save_model(
-    trainer: FederationView, module: FederatedModule, folder: Path | None, personal: bool = False
+    trainer: FederationView,
+    module: FederatedModule,
+    folder: Path | None,
+    personal: bool = False,
+    merge: bool = False,
 ) -> None:
     """Write the model that a module is at the moment, and its card.
 
@@ -110,8 +164,15 @@ def save_model(
         module: The server or a client.
         folder: Where to. None: nowhere, for the processes of a sharded model that do not write.
         personal: Whether it is a client's own model.
+        merge: Whether adapters are merged into the weights, so that it is a whole model.
+
+    Raises:
+        ValueError: If adapters cannot be merged.
     """
     adapters = module.backbone.active_adapters if personal else ()
-    module.backbone.save_pretrained(folder, *adapters)
+    if merge and folder is not None:
+        module.backbone.save_merged(folder, *adapters)
+    else:
+        module.backbone.save_pretrained(folder, *adapters)
     if folder is not None:  # in the place of peft's form
-        write_file(folder / "README.md", model_card(trainer, module, personal))
+        write_file(folder / "README.md", model_card(trainer, module, personal, merge))

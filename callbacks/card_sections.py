@@ -88,7 +88,9 @@ def loading(backbone: Backbone, whole: bool) -> str:
         whole: Whether the folder holds a whole model, and no adapter.
     """
     auto = backbone.auto_class
-    lines = ['folder = "."  # this folder; of the hub: huggingface_hub.snapshot_download("owner/name")']
+    lines = [
+        'folder = "."  # this folder; of the hub: huggingface_hub.snapshot_download("owner/name")'
+    ]
     if whole:
         lines = [f"from transformers import AutoTokenizer, {auto}", "", *lines]
         lines += [f"model = {auto}.from_pretrained(folder)"]
@@ -96,7 +98,12 @@ def loading(backbone: Backbone, whole: bool) -> str:
         own = backbone.peft_type in _OWN_METHODS
         imports = ["import lit_fed.backbones.bitfit, lit_fed.backbones.bottleneck"] if own else []
         imports += ["from peft import PeftConfig, PeftModel"]
-        lines = [*imports, f"from transformers import AutoConfig, AutoTokenizer, {auto}", "", *lines]
+        lines = [
+            *imports,
+            f"from transformers import AutoConfig, AutoTokenizer, {auto}",
+            "",
+            *lines,
+        ]
         lines += [
             "base = PeftConfig.from_pretrained(folder).base_model_name_or_path  # or the folder of the base model",
             'config = AutoConfig.from_pretrained(f"{folder}/model_config.json")  # knows the labels\' names',

@@ -58,17 +58,13 @@ def model_card(
         # of a client's own model there is no result alone
         eval_results=None if personal else _results(trainer, TASKS.get(backbone.auto_class, "")),
     )
-    title = f"{method}: {_what(personal, whole)} {base_name(backbone.checkpoint)}"
+    owner, base_ = "a client's own " if personal else "", base_name(backbone.checkpoint)
+    title = f"{method}: {owner}{f'model, {base_} fine-tuned' if whole else f'adapter for {base_}'}"
     doc = (inspect.getdoc(type(module)) or "").partition("\n")[0]
     head = [f"# {title}", doc] if doc else [f"# {title}"]
     body = "\n\n".join([*head, *sections(trainer, module, personal, whole)])
     metadata = data.to_yaml().replace("license: unknown", f"license: unknown # {_LICENCE}")
     return f"---\n{metadata}\n---\n\n{body}\n"
-
-
-def _what(personal: bool, whole: bool) -> str:
-    owner = "a client's own " if personal else ""
-    return f"{owner}model of" if whole else f"{owner}adapter for"
 
 
 def _peft_tag(peft_type: str | None) -> list[str]:

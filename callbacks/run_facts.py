@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lit_fed.federation.client.private_training import delta_of, epsilon_of
@@ -67,3 +69,27 @@ def installed(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def tested_before(checkpoint: Path, rounds: int) -> dict[str, float]:
+    """The metrics of the test with which a run has ended, where a checkpoint is its last one; else none.
+
+    Args:
+        checkpoint: The checkpoint's folder.
+        rounds: Rounds that it has.
+    """
+    summary = checkpoint.parent.parent / "summary.json"
+    try:
+        told = json.loads(summary.read_text("utf-8"))
+        if told["rounds"] != rounds:
+            return {}
+        metrics = told["metrics"].items()
+        return {k: float(v) for k, v in metrics if v is not None and "test" in k.split("/")[:2]}
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ):  # none, or one that is damaged
+        return {}

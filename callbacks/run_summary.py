@@ -256,8 +256,7 @@ class RunSummary(FederatedCallback):
         }
         if found := attached(trainer.identity, trainer.attachments):
             lines["attached"] = ", ".join(
-                f"{one['class']} to {_clients(one.get('clients'))}{_poisoned(one)}"
-                for one in found
+                f"{one['class']} to {_clients(one.get('clients'))}{_poisoned(one)}" for one in found
             )
         if (spent := privacy_spent(trainer)) is not None:
             lines["privacy"] = (

@@ -43,7 +43,9 @@ def test_the_hub_reads_the_card(run: Any) -> None:
         for metric in ("loss", "accuracy")
         for name in ("test", "far")
     }
-    assert "license: unknown # to be filled in" in (folder / "adapter" / "README.md").read_text("utf-8")
+    assert "license: unknown # to be filled in" in (folder / "adapter" / "README.md").read_text(
+        "utf-8"
+    )
 
 
 def test_the_card_says_what_was_done_and_no_name_of_a_client_or_a_folder(run: Any) -> None:
