@@ -4,13 +4,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+RELEASE_ARGS ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-all benchmark check format clean
+.PHONY: help install quickstart test test-all benchmark check release-check format clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -43,6 +44,9 @@ check: install  ## lint, formatting, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
 	$(BIN)/lint-imports
+
+release-check: install  ## versions, changelog, and the built wheel alone; RELEASE_ARGS=--draft before the heading
+	$(BIN)/python tools/release_check.py $(RELEASE_ARGS)
 
 format: install  ## put the formatting right
 	$(BIN)/ruff check --fix .

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from lightning.fabric.loggers import TensorBoardLogger
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard.summary import hparams
 
 from lit_fed.callbacks.curves import tensorboard_writers
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
     from lit_fed.federation.federation_view import FederationView
 
 _DESCRIBED: Final = re.compile(r"model\.([\w.]*\.)?backbone\.(config|frozen weights|tokenizer)\b.*")
+_FIRST: Final = frozenset(
+    {
+        "model",
+        "model.aggregation",
+        "model.optimizer.lr",
+        "data.num_clients",
+        "trainer.attachments.0",
+        "trainer.local_epochs",
+    }
+)
 # MLflow takes no other characters in the name of a parameter.
 _REFUSED: Final = re.compile(r"[^\w./ :-]")
 # What a run ends with, as far as it tells how good or how dear it was.
@@ -120,6 +131,16 @@ class Hyperparameters(FederatedCallback):
         }
         columns = columns_of({**settings_of(trainer.identity), **further})
         experiment, start, end = hparams(columns, dict.fromkeys(results, 0.0))
+        _put_first(experiment)
         for writer in writers:
             for one in (start,) if started else (experiment, end):
                 writer._get_file_writer().add_summary(one)
+
+
+def _put_first(summary: Any) -> None:
+    """Let the tab begin with the columns by which most runs differ; of the others it hides all but the first by name."""
+    held = summary.value[0].metadata.plugin_data
+    data = HParamsPluginData.FromString(held.content)
+    for info in data.experiment.hparam_infos:
+        info.differs = info.name in _FIRST  # by which TensorBoard sorts them
+    held.content = data.SerializeToString()

@@ -26,7 +26,7 @@ _LICENCE: Final = "to be filled in: https://huggingface.co/docs/hub/repositories
 def model_card(
     trainer: FederationView, module: FederatedModule, personal: bool = False, merged: bool = False
 ) -> str:
-    """The card of the model that the module is at the moment, a ``README.md`` as ``huggingface_hub.ModelCard`` loads it.
+    """The card of the model that the module is at the moment, as ``huggingface_hub.ModelCard`` loads it.
 
     Its metadata are the hub's: base model, library, data sets, task, results, and a licence that is left to be filled
     in. No client is named, and no folder of this machine: names of clients may be those of patients' hospitals.

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import DefaultHelpFormatter
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import (
     ArgsType,
@@ -80,6 +81,13 @@ _EXPORT: dict[str, tuple[Any, Any, str]] = {
 }
 
 
+class _UnbrokenExample(DefaultHelpFormatter):
+    """Leaves the line of an example as it is, so that it can be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("Example: ") else super()._fill_text(text, width, indent)
+
+
 class SaveRunConfig(SaveConfigCallback):
     """Writes the run's ``config.yaml`` into its folder when it starts or goes on."""
 
@@ -139,7 +147,7 @@ class LitFedCLI(LightningCLI):
     ) -> LightningArgumentParser:
         """Add what the command takes beside its method of the trainer."""
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        parser.epilog = f"Example: {EXAMPLES[subcommand]}"
+        parser.epilog, parser.formatter_class = f"Example: {EXAMPLES[subcommand]}", _UnbrokenExample
         further = {"predict": _PREDICT, "export": _EXPORT}.get(subcommand, {})
         for name, (kind, default, help_) in further.items():
             parser.add_argument(f"--{name}", type=kind, default=default, help=help_)

@@ -29,7 +29,7 @@ def table(folder: Path) -> tuple[list[str], list[str], dict[str, dict[str, Any]]
     context = RequestContext()
     metadata = backend.hparams_metadata(context, "")
     experiment = backend.experiment_from_metadata(context, "", True, metadata, [])
-    every = [api_pb2.Status.Value(name) for name in api_pb2.Status.keys()]
+    every = [api_pb2.Status.Value(name) for name in list(api_pb2.Status.keys())]
     request = api_pb2.ListSessionGroupsRequest(
         allowed_statuses=every, slice_size=10, include_metrics=True
     )
@@ -67,6 +67,9 @@ def test_runs_under_one_folder_compare(toy_model: Path, tmp_path: Path) -> None:
         columns
     )
     assert not [name for name in columns if ".config." in name]
+    # the first five are shown
+    assert columns[:3] == ["data.num_clients", "model", "model.aggregation"]
+    assert columns[3:5] == ["model.optimizer.lr", "trainer.local_epochs"]
     assert {name: one["model"] for name, one in sessions.items()} == {"a": "FedAvg", "b": "FedProx"}
     for name, metric in ((n, m) for n in modules for m in ("test/accuracy", "test/loss")):
         assert sessions[name][metric] == pytest.approx(tested[name][metric], rel=1e-6)

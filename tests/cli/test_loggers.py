@@ -60,7 +60,7 @@ def test_mlflow_and_wandb_get_settings_and_every_round(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mlflow = pytest.importorskip("mlflow")
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setattr(sys, "argv", ["lit-fed"])
     monkeypatch.chdir(tmp_path)
@@ -91,6 +91,7 @@ def test_mlflow_and_wandb_get_settings_and_every_round(
     rounds = client.get_metric_history(found.info.run_id, "clients/train/loss/mean")
     assert [one.step for one in rounds] == [1, 2]
 
+    wandb.finish()  # a process does so when it ends
     (file,) = Path("wandb").glob("wandb/offline-run-*/*.wandb")
     settings, rows = wandb_records(file)
     assert settings["model.optimizer.lr"] == 0.01
