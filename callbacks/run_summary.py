@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("lit_fed", "torch", "lightning", "transformers", "peft", "datasets", "torchmetrics")
 # The tab of the layout; TensorBoard itself opens on another one.
-_CURVES_ADDRESS = "http://localhost:6006/#custom_scalars"
+# Curves of few rounds are shown as they are, and not smoothed.
+_CURVES_ADDRESS = "http://localhost:6006/#custom_scalars&_smoothingWeight=0"
 _LONGEST_NAME = 40
 # of the run's identity, what is too large for any setting to tell
 _DIGEST = re.compile(r"\.(frozen weights|tokenizer)$|^data\.(train|validation|public|test\..*)$")

@@ -23,7 +23,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _RENDERED_MS = 60_000  # of the browser's own clock, which runs ahead while nothing happens
-_SETTLED = "_smoothingWeight=0&_ignoreYOutliers=false"  # curves as they were logged
+_SETTLED = "_smoothingWeight=0"  # curves as they were logged
 
 RUNS: dict[str, list[str]] = {
     "fedavg": ["--config=lora_fedavg"],
@@ -32,10 +32,13 @@ RUNS: dict[str, list[str]] = {
         "--config=ddg_msi",
         "--config=data/embedded_tasks",
         "--trainer.rounds_per_task=2",
+        "--trainer.local_steps=5",
+        "--trainer.clients_per_round=4",
     ],
     "instructions": [
         "--config=lora_fedavg_instructions",
-        "--trainer.max_rounds=3",
+        "--trainer.max_rounds=2",
+        "--trainer.local_steps=10",
         "--trainer.callbacks+=lit_fed.callbacks.SampleGenerations",
     ],
 }
