@@ -4,13 +4,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+RELEASE_ARGS ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-all benchmark check docs format clean
+.PHONY: help install quickstart test test-all benchmark check docs release-check format clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -46,6 +47,9 @@ check: install  ## lint, formatting, types, layers
 
 docs: install  ## the site, in docs/_build/html; EXECUTE=1 runs its notebooks as well
 	$(BIN)/sphinx-build --quiet --jobs 2 --fail-on-warning --keep-going -c docs . docs/_build/html
+
+release-check: install  ## versions, changelog, and the built wheel alone; RELEASE_ARGS=--draft before the heading
+	$(BIN)/python tools/release_check.py $(RELEASE_ARGS)
 
 format: install  ## put the formatting right
 	$(BIN)/ruff check --fix .

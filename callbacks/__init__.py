@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lit_fed.callbacks.fairness_evaluation import FairnessEvaluation
     from lit_fed.callbacks.federated_callback import FederatedCallback
     from lit_fed.callbacks.generation_evaluation import GenerationEvaluation
+    from lit_fed.callbacks.hyperparameters import Hyperparameters
     from lit_fed.callbacks.learning_check import LearningCheck
     from lit_fed.callbacks.learning_rate import ClientLearningRate
     from lit_fed.callbacks.lightning_callbacks import check_callbacks, check_loggers
@@ -56,6 +57,7 @@ __all__ = [
     "FederatedCallback",
     "FederationCurves",
     "GenerationEvaluation",
+    "Hyperparameters",
     "LearningCheck",
     "MetricsCSV",
     "MultipleChoice",

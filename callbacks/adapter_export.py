@@ -10,9 +10,10 @@ from urllib.parse import quote
 
 from lightning.pytorch.utilities import rank_zero_info
 
-from lit_fed.atomic_files import whole_folder
+from lit_fed.atomic_files import whole_folder, write_file
 from lit_fed.backbones import BlackBox
 from lit_fed.callbacks.federated_callback import FederatedCallback
+from lit_fed.callbacks.model_card import model_card
 
 if TYPE_CHECKING:
     from lit_fed.federation.federation_view import FederationView
@@ -47,7 +48,8 @@ class AdapterExport(FederatedCallback):
     """Saves the trained model to ``adapter/`` in the run's folder when a fit ends.
 
     The folder holds what :meth:`peft.PeftModel.from_pretrained` loads, and the tokenizer; without
-    PEFT it holds the whole model, for ``from_pretrained`` of transformers. A method without a
+    PEFT it holds the whole model, for ``from_pretrained`` of transformers. Its ``README.md`` is a model card with the
+    hub's metadata (:func:`~lit_fed.callbacks.model_card.model_card`). A method without a
     global model (``has_global_model`` is false) leaves one such folder per client,
     ``adapter/<client>``, of those that have taken part; the client's name is percent-encoded and, where that
     is long or differs from another's in upper and lower case only, followed by the client's position. Where clients
@@ -82,8 +84,58 @@ class AdapterExport(FederatedCallback):
                 save(trainer, module, writing)
 
 
+def export_model(
+    trainer: FederationView,
+    module: FederatedModule,
+    folder: Path,
+    client: int | None = None,
+    merge: bool = False,
+) -> None:
+    """Write the global model of a federation, or a client's own, to a folder, whole or not at all.
+
+    Args:
+        trainer: The run's.
+        module: Its module.
+        folder: Where to.
+        client: The client's position among all. None: the global model.
+        merge: Whether adapters are merged into the weights.
+
+    Raises:
+        ValueError: If there is no such model, or its adapters cannot be merged.
+    """
+    state = trainer.federation
+    if not state.round:
+        raise ValueError(
+            "export expects a model that has been trained, but no round is finished: name a checkpoint as `ckpt_path`"
+        )
+    if client is None and not module.has_global_model:
+        raise ValueError(
+            f"export expects a method with a global model, but {type(module).__name__} has none: name the client whose "
+            "model it is as `client`"
+        )
+    if client is not None:
+        name = trainer.datamodule.clients[client].id
+        if name not in state.clients or not state.clients[name].rounds:
+            raise ValueError(
+                f"`client` is expected to be one that has taken part, but {name!r} has not"
+            )
+        trainer.act_as_client(client)
+        if isinstance(module.backbone, BlackBox):
+            raise ValueError(
+                f"`client` is expected to have a model of its own, but that of {name!r} answers alone"
+            )
+    else:
+        trainer.act_as_server()
+    if trainer.is_global_zero:
+        with whole_folder(folder) as writing:
+            save_model(trainer, module, writing, client is not None, merge)
+    elif module.backbone.is_sharded and not merge:
+        save_model(trainer, module, None, client is not None)
+    trainer.act_as_server()
+
+
 def _save_global(trainer: FederationView, module: FederatedModule, folder: Path | None) -> None:
-    module.backbone.save_pretrained(folder)
+    save_model(trainer, module, folder)
 
 
 def _save_clients(trainer: FederationView, module: FederatedModule, folder: Path | None) -> None:
@@ -94,6 +146,33 @@ def _save_clients(trainer: FederationView, module: FederatedModule, folder: Path
             trainer.act_as_client(index)
             if isinstance(module.backbone, BlackBox):
                 continue
-            own = folder and folder / names[index]
-            module.backbone.save_pretrained(own, *module.backbone.active_adapters)
+            save_model(trainer, module, folder and folder / names[index], personal=True)
     trainer.act_as_server()
+
+
+def save_model(
+    trainer: FederationView,
+    module: FederatedModule,
+    folder: Path | None,
+    personal: bool = False,
+    merge: bool = False,
+) -> None:
+    """Write the model that a module is at the moment, and its card.
+
+    Args:
+        trainer: The run's.
+        module: The server or a client.
+        folder: Where to. None: nowhere, for the processes of a sharded model that do not write.
+        personal: Whether it is a client's own model.
+        merge: Whether adapters are merged into the weights, so that it is a whole model.
+
+    Raises:
+        ValueError: If adapters cannot be merged.
+    """
+    adapters = module.backbone.active_adapters if personal else ()
+    if merge and folder is not None:
+        module.backbone.save_merged(folder, *adapters)
+    else:
+        module.backbone.save_pretrained(folder, *adapters)
+    if folder is not None:  # in the place of peft's form
+        write_file(folder / "README.md", model_card(trainer, module, personal, merge))

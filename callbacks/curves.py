@@ -149,7 +149,7 @@ class FederationCurves(FederatedCallback):
         self._values: dict[str, list[float]] = {}
         self._round = 0
         self._loaded: dict[str, Any] = {}
-        self._laid_out = False
+        self._laid_out: dict[str, None] = {}
 
     def state_dict(self) -> dict[str, Any]:
         """The clients' values of the last round, which may not have been written when the run is broken off."""
@@ -160,8 +160,8 @@ class FederationCurves(FederatedCallback):
         self._loaded = state_dict
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
-        """Start anew, but for what is known of the last round: each fit has a writer of its own, with one layout."""
-        self._laid_out = False
+        """Start anew, but for what is known of the last round: each fit has a writer of its own, with a layout."""
+        self._laid_out = {}
         kept, self._loaded = self._loaded, {}
         self._values = kept["values"] if kept.get("round") == trainer.federation.round else {}
 
@@ -196,7 +196,7 @@ class FederationCurves(FederatedCallback):
     def on_round_report(
         self, trainer: FederationView, module: FederatedModule, metrics: Mapping[str, float]
     ) -> None:
-        """Write the clients' histograms and, after the first round, the layout."""
+        """Write the clients' histograms and, where there are new metrics, the layout."""
         step = int(metrics.get("round", trainer.current_round))
         for writer in tensorboard_writers(trainer):
             for name, values in self._values.items():
@@ -204,9 +204,20 @@ class FederationCurves(FederatedCallback):
                 tensor = torch.tensor(values, dtype=torch.float64)
                 if bool(tensor.isfinite().all()):
                     writer.add_histogram(name, tensor, step)
-            if not self._laid_out:
-                writer.add_custom_scalars(curves_layout(list(metrics)))
-        self._laid_out = True
+        self._lay_out(trainer, metrics)
+
+    def on_fit_end(self, trainer: Any, module: Any) -> None:
+        """Give the metrics of the test their places."""
+        self._lay_out(trainer, trainer.final_metrics)
+
+    def _lay_out(self, trainer: FederationView, metrics: Mapping[str, float]) -> None:
+        """Write the layout, and again where metrics have come that have no place yet: TensorBoard takes the last."""
+        known = dict.fromkeys(name for row in trainer.federation.history for name in row)
+        every = self._laid_out | known | dict.fromkeys(metrics)
+        if every.keys() != self._laid_out.keys():
+            self._laid_out = every
+            for writer in tensorboard_writers(trainer):
+                writer.add_custom_scalars(curves_layout(list(every)))
 
 
 def tensorboard_writers(trainer: FederationView) -> list[Any]:

@@ -9,6 +9,7 @@ from lightning.pytorch import Callback
 from lit_fed.callbacks.adapter_export import AdapterExport
 from lit_fed.callbacks.client_metrics import ClientMetrics
 from lit_fed.callbacks.curves import FederationCurves
+from lit_fed.callbacks.hyperparameters import Hyperparameters
 from lit_fed.callbacks.learning_check import LearningCheck
 from lit_fed.callbacks.metrics_csv import MetricsCSV
 from lit_fed.callbacks.partition_table import PartitionTable
@@ -46,7 +47,7 @@ def default_callbacks(
     if progress_bar:
         first += [RoundProgressBar]
     if files:
-        first += [FederationCurves, MetricsCSV, ClientMetrics]
+        first += [FederationCurves, Hyperparameters, MetricsCSV, ClientMetrics]
         last += [AdapterExport]
     # The checkpoint last of all that act in a round, so that a round it holds was fully reported.
     checkpoint: list[type[Callback]] = [RoundCheckpoint] if checkpointing else []

@@ -8,7 +8,6 @@ import platform
 import re
 import time
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from lit_fed.atomic_files import write_file
 from lit_fed.callbacks.byte_size import byte_size
 from lit_fed.callbacks.client_metrics import LOWER_IS_BETTER, worst_clients
 from lit_fed.callbacks.federated_callback import FederatedCallback
-from lit_fed.federation.client.private_training import delta_of, epsilon_of
+from lit_fed.callbacks.run_facts import attached, installed, privacy_spent
 from lit_fed.federation.run.checkpoint import best_round, last_checkpoint
 from lit_fed.machine import machine
 
@@ -26,19 +25,17 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from lit_fed.attachment import Attachment
     from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
     from lit_fed.update import Update
 
 _PACKAGES = ("lit_fed", "torch", "lightning", "transformers", "peft", "datasets", "torchmetrics")
 # The tab of the layout; TensorBoard itself opens on another one.
-_CURVES_ADDRESS = "http://localhost:6006/#custom_scalars"
+# Curves of few rounds are shown as they are, and not smoothed.
+_CURVES_ADDRESS = "http://localhost:6006/#custom_scalars&_smoothingWeight=0"
 _LONGEST_NAME = 40
 # of the run's identity, what is too large for any setting to tell
 _DIGEST = re.compile(r"\.(frozen weights|tokenizer)$|^data\.(train|validation|public|test\..*)$")
-_ATTACHMENT = re.compile(r"trainer\.attachments\.(?P<number>\d+)(\.(?P<setting>.+))?")
-_PRIVACY = "trainer.privacy."
 _CLIENT_MEAN = re.compile(r"clients/(.+)/mean")
 
 
@@ -87,37 +84,9 @@ def metrics_table(
     return table
 
 
-def _attachments(
-    identity: Mapping[str, Any], attachments: Sequence[Attachment]
-) -> list[dict[str, Any]]:
-    """What was attached to clients' rounds: its class, what it was made with, its clients among it, what it tells."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, value in identity.items():
-        if parts := _ATTACHMENT.fullmatch(name):
-            found.setdefault(parts["number"], {})[parts["setting"] or "class"] = value
-    return [{**told, **attachments[int(number)].summarised()} for number, told in found.items()]
-
-
-def _poisoned(attached: Mapping[str, Any]) -> str:
-    count = attached.get("poisoned_rows")
+def _poisoned(told: Mapping[str, Any]) -> str:
+    count = told.get("poisoned_rows")
     return "" if count is None else f" ({count:,} rows)"
-
-
-def _privacy(trainer: FederationView) -> dict[str, Any] | None:
-    """What each client has spent of its privacy, and with what; None where clients train without."""
-    clients = trainer.federation.clients.items()
-    spent = {name: epsilon_of(client.privacy) for name, client in clients if client.privacy}
-    if not spent:
-        return None
-    settings = {
-        name.removeprefix(_PRIVACY): value
-        for name, value in trainer.identity.items()
-        if name.startswith(_PRIVACY)
-    }
-    deltas = [held for _, client in clients if (held := delta_of(client.privacy)) is not None]
-    if deltas:  # those that the accounts are of, where the setting leaves them open
-        settings["delta"] = max(deltas)
-    return {**settings, "most": max(spent.values()), "epsilon": spent}
 
 
 def _phases(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -132,13 +101,6 @@ def _phases(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def _clients(names: Sequence[str] | None) -> str:
     return "all clients" if names is None else ", ".join(map(_short, names))
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # run from a folder on the path, without an install
-        return None
 
 
 def _cell(value: float | None) -> str:
@@ -245,8 +207,8 @@ class RunSummary(FederatedCallback):
             "failures": state.failures,
             "worst_clients": self._worst(),
             "changes": state.changes,
-            "attachments": _attachments(trainer.identity, trainer.attachments),
-            "privacy": _privacy(trainer),
+            "attachments": attached(trainer.identity, trainer.attachments),
+            "privacy": privacy_spent(trainer),
             **self._of_callbacks(trainer),
             "seed": trainer.seed,
             "machine": machine(),
@@ -255,7 +217,7 @@ class RunSummary(FederatedCallback):
             },
             "versions": {
                 "python": platform.python_version(),
-                **{package: _version(package) for package in _PACKAGES},
+                **{package: installed(package) for package in _PACKAGES},
             },
         }
 
@@ -293,12 +255,11 @@ class RunSummary(FederatedCallback):
             "time": f"{total:.1f} s in {state.round} rounds, {seconds:.1f} s in this process",
             "failures": ", ".join(f"{name}: {n}" for name, n in state.failures.items()) or "none",
         }
-        if attached := _attachments(trainer.identity, trainer.attachments):
+        if found := attached(trainer.identity, trainer.attachments):
             lines["attached"] = ", ".join(
-                f"{one['class']} to {_clients(one.get('clients'))}{_poisoned(one)}"
-                for one in attached
+                f"{one['class']} to {_clients(one.get('clients'))}{_poisoned(one)}" for one in found
             )
-        if (spent := _privacy(trainer)) is not None:
+        if (spent := privacy_spent(trainer)) is not None:
             lines["privacy"] = (
                 f"ε {spent['most']:.3g} at most at δ {spent['delta']:g}, of single rows, in "
                 f"{len(spent['epsilon'])} clients"

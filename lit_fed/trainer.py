@@ -18,6 +18,8 @@ from lit_fed.attachment import Attachment
 from lit_fed.backbones import Sampling
 from lit_fed.backbones.master_weights import require_wide
 from lit_fed.callbacks import check_callbacks, check_loggers, default_callbacks
+from lit_fed.callbacks.adapter_export import export_model
+from lit_fed.callbacks.run_facts import tested_before
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation.callback_events import CallbackEvents
 from lit_fed.federation.client.local_settings import LocalSettings
@@ -469,19 +471,68 @@ class FederatedTrainer(LightningCompatibility):
         """
         settings = GenerationSettings(max_new_tokens, sampling or Sampling(), stop, cache, progress)
         self._prepare_to_predict(model, datamodule, ckpt_path, client)
-        ids = [one.id for one in self.datamodule.clients]
-        if client is not None and client not in ids:
-            raise ValueError(
-                f"`client` is expected to be one of {', '.join(ids[:20])}{', …' * (len(ids) > 20)}, but got "
-                f"{client!r}{did_you_mean(client, ids)}"
-            )
-        index = None if client is None else ids.index(client)
+        index = None if client is None else self._client_index(client)
         rows = self._loop.predicted_rows(
             self.datamodule.tests, self.limit_predict_batches, index, settings
         )
         return self._until_teardown(rows)
 
+    def export(
+        self,
+        model: FederatedModule,
+        output: str,
+        datamodule: FederatedDataModule | None = None,
+        ckpt_path: str | None = None,
+        client: str | None = None,
+        merge: bool = False,
+    ) -> None:
+        """Write the model of a checkpoint to a folder that peft or transformers loads, with a model card.
+
+        Args:
+            model: The method.
+            output: A new folder.
+            datamodule: The data, for the clients' names. None: that of the fit before, else the embedded translations.
+            ckpt_path: As for :meth:`fit`. None: what the fit before has left.
+            client: The client whose own model it is. None: the global model.
+            merge: Whether adapters are merged into the base model, so that the folder holds all of it and
+                ``from_pretrained`` of transformers loads it.
+
+        Raises:
+            FileExistsError: If there is something in ``output``.
+            ValueError: If there is no such model, or its adapters cannot be merged.
+        """
+        target = Path(output).expanduser()
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise FileExistsError(
+                f"`output` is expected to be a new folder, but {output!r} exists: remove it, or name another"
+            )
+        # Lightning's callbacks know no stage of this name
+        found = self._prepare(model, datamodule, ckpt_path, "predict")
+        index = None if client is None else self._client_index(client)
+        before = self.final_metrics
+        if found is not None:
+            self.final_metrics = tested_before(found, self.current_round)
+        try:
+            export_model(self, model, target, index, merge)
+        finally:
+            self.final_metrics = before
+            self.call("teardown", "predict")
+
     # ---------------------------------------------------------------- making ready
+
+    def _client_index(self, client: str) -> int:
+        """The position of a client among all.
+
+        Raises:
+            ValueError: If there is no such client.
+        """
+        ids = [one.id for one in self.datamodule.clients]
+        if client not in ids:
+            raise ValueError(
+                f"`client` is expected to be one of {', '.join(ids[:20])}{', …' * (len(ids) > 20)}, but got "
+                f"{client!r}{did_you_mean(client, ids)}"
+            )
+        return ids.index(client)
 
     def _prepare_to_predict(
         self,
@@ -509,8 +560,8 @@ class FederatedTrainer(LightningCompatibility):
         datamodule: FederatedDataModule | None,
         ckpt_path: str | None,
         stage: str,
-    ) -> None:
-        """Make ready to evaluate a checkpoint, what the fit before left, or the model as it is."""
+    ) -> Path | None:
+        """Make ready to evaluate a checkpoint, which is returned, what the fit before left, or the model as it is."""
         root, name = self.default_root_dir, self.run_name(model)
         require_path("ckpt_path", ckpt_path)
         found = find_checkpoint(ckpt_path, root, name)
@@ -534,6 +585,7 @@ class FederatedTrainer(LightningCompatibility):
         if found:
             self._loop.load(found, decides_predictions(model), self.resume_with_changes)
         self.call("setup", stage)
+        return found
 
     def _attach(
         self,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,8 @@ from lit_fed.backbones.anatomy import table_ids, table_positions
 from lit_fed.backbones.folding import Folding, WeightChange
 from lit_fed.backbones.identity import backbone_identity
 from lit_fed.backbones.master_weights import Change, widening
-from lit_fed.backbones.padding import find_side, reads_ahead, trial_rows, undisturbed
+from lit_fed.backbones.merging import merged_model, require_same
+from lit_fed.backbones.padding import find_side, padded, reads_ahead, trial_rows, undisturbed
 from lit_fed.backbones.prediction import Prediction
 from lit_fed.backbones.pretrained import quiet_transformers
 from lit_fed.backbones.stacking import stack_changes, with_adapters
@@ -55,10 +57,12 @@ class Backbone(nn.Module, ABC):
         model: The Hugging Face model, in peft's wrapper if there is a configuration.
         tokenizer: The model's tokenizer; it has a padding token, and pads on the side on which padding does not
             change what the model predicts, which is found by trying it with a few tokens.
+        auto_class: The class of transformers that loads such a model.
         num_labels: Labels that a classifier knows; None where it does not classify.
         classifies: Whether it gives a text one label, or each token one; None where that is not known.
     """
 
+    auto_class: ClassVar[str] = "AutoModel"
     num_labels: int | None = None
     classifies: bool | None = None
 
@@ -140,6 +144,17 @@ class Backbone(nn.Module, ABC):
         config = self._base.config
         config.id2label = {**config.id2label, **dict(enumerate(names))}
         config.label2id = {name: label for label, name in config.id2label.items()}
+
+    @property
+    def checkpoint(self) -> str:
+        """Where the model comes from: a folder, or a name on the hub."""
+        return str(self._base.name_or_path)
+
+    @property
+    def peft_type(self) -> str | None:
+        """What peft calls the method of the adapters, such as ``LORA``; None where all weights train."""
+        kind: Any = None if self._peft_config is None else self._peft_config.peft_type
+        return None if kind is None else str(getattr(kind, "value", kind))
 
     @property
     def packs(self) -> bool:
@@ -479,6 +494,52 @@ class Backbone(nn.Module, ABC):
                     stack_changes(folder, lora_scales(self.model, adapter), changes)
                 # As `config.json`, transformers would look for the whole model beside it.
                 self._base.config.to_json_file(folder / "model_config.json")
+            self._save_generation(folder)
+            with self._tokenizer_for_export():
+                self.tokenizer.save_pretrained(folder)
+
+    def save_merged(self, folder: Path, *adapters: str) -> None:
+        """Write the whole model with adapters merged into its weights, and the tokenizer.
+
+        The folder loads with plain ``from_pretrained`` of transformers, without peft and without the base model, and
+        predicts what this model does with these adapters, within rounding, which is tried with two short rows. Weights
+        of 16 bits are rounded once more; a quantised model is loaded with whole weights before. What is there as it
+        was loaded stays as it is, for which the base is loaded a second time.
+
+        Args:
+            folder: Where to; made if it is not there.
+            *adapters: The adapter's name; or several, of which the first gives the head. None: ``default``.
+
+        Raises:
+            KeyError: If there is no such adapter.
+            ValueError: If adapters are of a kind that cannot be merged, such as prompts; the merged model predicts
+                something else; or the model is divided among processes.
+        """
+        if self.is_sharded:
+            raise ValueError(
+                "`merge` is expected to be false where the model is divided among processes: save the adapter, and "
+                "merge it in a single process"
+            )
+        if self._peft_config is None:
+            self.save_pretrained(folder)
+            return
+        names = adapters or (DEFAULT,)
+        with tempfile.TemporaryDirectory() as written:
+            self.save_pretrained(Path(written), *names)
+            merged = merged_model(self._base, Path(written), self._peft_config.revision)
+        rows = trial_rows(self.tokenizer, prefix=not self.classifies)
+        batch = padded(rows, int(self.tokenizer.pad_token_id), self.tokenizer.padding_side)
+        on_device = {name: field.to(self._base.device) for name, field in batch.items()}
+        with undisturbed(self), self.using(*names):
+            ours = self._run(on_device, False)[0]
+            seen = batch["attention_mask"].bool()
+            theirs = merged(**{k: v for k, v in batch.items() if k in self._accepted}).logits
+            if ours.dim() > 2:
+                ours, theirs = ours.cpu()[seen], theirs[seen]
+            if not getattr(self._base, "is_quantized", False):
+                require_same(ours, theirs, self._base.dtype)
+        with quiet_transformers():
+            merged.save_pretrained(folder)
             self._save_generation(folder)
             with self._tokenizer_for_export():
                 self.tokenizer.save_pretrained(folder)

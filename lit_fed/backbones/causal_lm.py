@@ -86,6 +86,7 @@ class CausalLM(Backbone, TextGenerator):
     2
     """
 
+    auto_class = "AutoModelForCausalLM"
     classifies = False
 
     def __init__(

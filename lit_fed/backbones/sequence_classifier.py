@@ -65,6 +65,7 @@ class SequenceClassifier(Backbone):
     ['base_model.model.classifier.weight', 'base_model.model.classifier.bias']
     """
 
+    auto_class = "AutoModelForSequenceClassification"
     classifies = True
 
     def __init__(

@@ -7,9 +7,9 @@ import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from lit_fed.cli.commands import RUNS
+from lit_fed.cli.commands import EXAMPLES, RUNS
 from lit_fed.suggestion import did_you_mean
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def main(args: ArgsType = None) -> None:
         run(args)
         return
     parser = _parser()
-    commands = [*RUNS, "quickstart", "init", "list"]
+    commands = list(EXAMPLES)
     if not words or (not words[0].startswith("-") and words[0] not in commands):
         came = f", but got {words[0]!r}" + did_you_mean(words[0], commands) if words else ""
         parser.error(f"expected one of {', '.join(commands)} or --help{came}")
@@ -69,6 +69,8 @@ def main(args: ArgsType = None) -> None:
             BrokenPipeError
         ):  # `lit-fed list | head` has seen enough; what is left is written nowhere at the end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    elif given.command == "completion":
+        _completion(given.shell)
     elif given.command == "quickstart":
         _quickstart(given.seeds, given.root, given.settings)
     else:
@@ -90,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, line in RUNS.items():
         commands.add_parser(name, help=line, add_help=False)
     line = "Compare each client alone, the federation and all data in one place, with the embedded model and data."
-    start = commands.add_parser("quickstart", help=line, description=line, allow_abbrev=False)
+    start = commands.add_parser("quickstart", description=line, **_told("quickstart", line))
     start.add_argument("--seeds", type=int, default=1, metavar="N", help="How many (default: 1).")
     start.add_argument(
         "--root",
@@ -102,19 +104,37 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument(
         "settings", nargs="*", metavar="-- SETTING", help="Settings of `lit-fed fit` for every run."
     )
-    init = commands.add_parser(
-        "init",
-        help="Copy a packaged configuration into a folder, to start from.",
-        description="Copy a packaged configuration into a folder, to start from.",
-        allow_abbrev=False,
-    )
+    line = "Copy a packaged configuration into a folder, to start from."
+    init = commands.add_parser("init", description=line, **_told("init", line))
     init.add_argument("folder", type=Path, metavar="FOLDER", help="Where the copy goes.")
     init.add_argument(
         "--config", default="lora_fedavg", metavar="NAME", help="Which one (default: lora_fedavg)."
     )
-    line = "List methods, aggregations, backbones, encodings, partitioners, executions and configurations."
-    commands.add_parser("list", help=line, description=line)
+    line = "List methods, aggregations, attacks, defences, all else that has a class path, and configurations."
+    commands.add_parser("list", description=line, **_told("list", line))
+    line = "Print a script by which a shell completes commands, settings and class paths; it needs shtab."
+    completion = commands.add_parser("completion", description=line, **_told("completion", line))
+    completion.add_argument("shell", metavar="SHELL", help="bash, zsh, fish or tcsh.")
     return parser
+
+
+def _told(command: str, line: str) -> dict[str, Any]:
+    """How a command's help is made."""
+    return {
+        "help": line,
+        "epilog": f"Example: {EXAMPLES[command]}",
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+        "allow_abbrev": False,
+    }
+
+
+def _completion(shell: str) -> None:
+    from lit_fed.cli.completion import completion
+
+    try:
+        print(completion(shell))
+    except (ImportError, ValueError) as error:
+        sys.exit(f"lit-fed: error: {error}")
 
 
 def _quickstart(seeds: int, root: Path, settings: list[str]) -> None:

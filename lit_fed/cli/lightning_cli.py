@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import DefaultHelpFormatter
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import (
     ArgsType,
@@ -24,7 +25,8 @@ from lit_fed import aggregation, callbacks, data, federation, methods, perturbat
 from lit_fed.atomic_files import whole_file, write_file
 from lit_fed.backbones import Sampling
 from lit_fed.callbacks.run_summary import metrics_table
-from lit_fed.cli.commands import RUNS
+from lit_fed.cli.commands import EXAMPLES, RUNS
+from lit_fed.cli.hub import upload
 from lit_fed.cli.parser import LitFedParser
 from lit_fed.configuration_error import ConfigurationError
 from lit_fed.configurations import with_configurations
@@ -67,6 +69,23 @@ _PREDICT: dict[str, tuple[Any, Any, str]] = {
         "again, as after a crash. null: nothing is kept.",
     ),
 }
+
+_EXPORT: dict[str, tuple[Any, Any, str]] = {
+    "push_to_hub": (
+        str | None,
+        None,
+        "A name on the hub, owner/name, to which the folder is uploaded with the token that `hf auth login` has saved. "
+        "null: nothing leaves this machine.",
+    ),
+    "private": (bool, True, "Whether a repository that is made on the hub is a private one."),
+}
+
+
+class _UnbrokenExample(DefaultHelpFormatter):
+    """Leaves the line of an example as it is, so that it can be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("Example: ") else super()._fill_text(text, width, indent)
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -128,18 +147,22 @@ class LitFedCLI(LightningCLI):
     ) -> LightningArgumentParser:
         """Add what the command takes beside its method of the trainer."""
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand == "predict":
-            for name, (kind, default, help_) in _PREDICT.items():
-                parser.add_argument(f"--{name}", type=kind, default=default, help=help_)
-            self._subcommand_method_arguments[subcommand] += _PREDICT
+        parser.epilog, parser.formatter_class = f"Example: {EXAMPLES[subcommand]}", _UnbrokenExample
+        further = {"predict": _PREDICT, "export": _EXPORT}.get(subcommand, {})
+        for name, (kind, default, help_) in further.items():
+            parser.add_argument(f"--{name}", type=kind, default=default, help=help_)
+        self._subcommand_method_arguments[subcommand] += further
         return parser
 
     def before_instantiate_classes(self) -> None:
         """Take the run of the configuration, and refuse to write over predictions before anything takes time."""
+        if self.subcommand == "export" and self._get(self.config, "ckpt_path") is None:
+            # a run's own configuration says null; of a model that is not trained there is nothing to be exported
+            self.config[self.subcommand].ckpt_path = "last"
         if self._get(self.config, "ckpt_path") in ("last", "best"):
             self._stay_in_the_run()
         output = self._get(self.config, "output")
-        if output is not None and Path(output).exists():
+        if self.subcommand == "predict" and output is not None and Path(output).exists():
             raise FileExistsError(
                 f"`output` is expected to be a new file, but {output!r} exists: remove it, or name another"
             )
@@ -202,6 +225,18 @@ class LitFedCLI(LightningCLI):
                 print(line)
         else:
             print(f"{_written(lines, Path(output).expanduser())} rows are in {output}")
+
+    def export(
+        self, output: str, push_to_hub: str | None = None, private: bool = True, **kwargs: Any
+    ) -> None:
+        """Write a model to a folder, see :meth:`~lit_fed.FederatedTrainer.export`, and upload it if asked to."""
+        trainer: Any = self.trainer  # LightningCLI types it as Lightning's
+        trainer.export(output=output, **kwargs)
+        if not trainer.is_global_zero:
+            return
+        print(f"the model is in {output}")
+        if push_to_hub is not None:
+            print(f"uploaded to {upload(Path(output).expanduser(), push_to_hub, private)}")
 
 
 def _written(lines: Iterable[str], path: Path) -> int:

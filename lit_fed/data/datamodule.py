@@ -31,6 +31,7 @@ from lit_fed.data.partitioners import IIDPartitioner, Partitioner
 from lit_fed.data.reader import PlainReader, Reader
 from lit_fed.data.row_error import located
 from lit_fed.data.sources import ClientFiles, Source
+from lit_fed.data.table_names import TableName, table_names
 from lit_fed.data.tables import (
     TASK,
     Tables,
@@ -309,6 +310,17 @@ class FederatedDataModule(LightningDataModule):
             answered,
             self.public_answered,
         )
+
+    @property
+    def table_names(self) -> dict[str, TableName]:
+        """What the tables are called, by what they are for, without the folders in which they lie."""
+        train, validation, public, test = self._tables
+        if train is None:
+            train = EmbeddedMistakes("train")
+            if test is None:
+                test = {name: EmbeddedMistakes(name) for name in _EMBEDDED_TESTS}
+        given = {"train": train, "validation": validation, "public": public, "test": test}
+        return table_names(given)
 
     @property
     def clients(self) -> list[ClientData]:

@@ -16,6 +16,7 @@ class _Backbone:
         self.is_sharded = False
 
     active_adapters = ("default",)
+    checkpoint, auto_class, peft_type = "/base", "AutoModelForCausalLM", "LORA"
 
     def save_pretrained(self, folder: Path, *adapters: str) -> None:
         folder.mkdir(exist_ok=True)
@@ -29,7 +30,9 @@ def federation(trainer: Any) -> Any:
         backbone=backbone, has_global_model=True, has_client_models=False
     )
     names = ("north/1", "south", "never sampled", "prepared alone")
-    trainer.datamodule = SimpleNamespace(clients=[SimpleNamespace(id=name) for name in names])
+    trainer.datamodule = SimpleNamespace(
+        clients=[SimpleNamespace(id=name, rows=[]) for name in names], table_names={}
+    )
     trainer.act_as_client = lambda index: setattr(backbone, "holds", f"client {index}")
     trainer.act_as_server = lambda: setattr(backbone, "holds", "server")
     clients = {"south": ClientState(rounds=2), "north/1": ClientState(rounds=1)}
@@ -40,7 +43,11 @@ def federation(trainer: Any) -> Any:
 
 def _files(trainer: Any) -> dict[str, str]:
     folder = trainer.log_dir
-    return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
+    """All files but the cards, one of which is in each folder."""
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    folders = {p.parent for p in files}
+    assert {p.parent for p in files if p.name == "README.md"} == folders
+    return {str(p.relative_to(folder)): p.read_text() for p in files if p.name != "README.md"}
 
 
 def test_the_global_model_is_saved_and_replaces_an_earlier_export(federation: Any) -> None:

@@ -20,6 +20,7 @@ def test_all_defaults_in_order() -> None:
         "RowDefenseReport",
         "RoundProgressBar",
         "FederationCurves",
+        "Hyperparameters",
         "MetricsCSV",
         "ClientMetrics",
         "RoundCheckpoint",
@@ -47,6 +48,7 @@ def test_a_given_one_takes_its_default_s_place() -> None:
     given = [MySummary(), Audit(), RoundCheckpoint(keep_last=None)]
     callbacks = default_callbacks(given)
     assert _names(callbacks)[5:] == [
+        "Hyperparameters",
         "MetricsCSV",
         "ClientMetrics",
         "Audit",

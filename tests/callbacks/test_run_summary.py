@@ -67,7 +67,7 @@ def test_the_screen_names_results_and_folders(trainer: Any) -> None:
     assert ["test/accuracy/far", "", "", "", "nan"] in table
     assert "bytes        1.5 kB up, 0 B down" in lines
     assert "failures     none" in lines
-    curves = "http://localhost:6006/#custom_scalars"
+    curves = "http://localhost:6006/#custom_scalars&_smoothingWeight=0"
     assert f"TensorBoard  tensorboard --logdir {trainer.log_dir}  (curves: {curves})" in lines
     assert f"checkpoint   {trainer.log_dir}/checkpoints/round=0002" in lines
     assert f"adapter      {trainer.log_dir}/adapter" in lines

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lit_fed.cli import main
+from lit_fed.cli.commands import EXAMPLES, RUNS
 
 ROOT = Path(__file__).resolve().parents[2]
 # as pip writes the console script: the script's folder is first on the path, the current one is not on it
@@ -34,6 +36,7 @@ def test_torch_is_not_imported_for_an_answer(words: list[str], tmp_path: Path) -
     code = f"""
 import sys
 from lit_fed.cli import main
+from lit_fed.cli.commands import EXAMPLES, RUNS
 try:
     main({words!r})
 except SystemExit:
@@ -61,7 +64,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_names_every_command(tmp_path: Path) -> None:
     child = command("--help", cwd=tmp_path, console=False)
     assert child.returncode == 0
-    for name in ("fit", "validate", "test", "predict", "init", "list", "--version"):
+    for name in (*EXAMPLES, "--version"):
         assert name in child.stdout
 
 
@@ -184,3 +187,45 @@ def test_a_safe_path_stays_safe(tmp_path: Path) -> None:
             check=False,
         )
         assert ("No module named 'mine'" not in child.stderr) is found
+
+
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if name not in RUNS])
+def test_help_of_a_command_ends_with_an_example(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    assert capsys.readouterr().out.endswith(f"\nExample: {EXAMPLES[name]}\n")
+
+
+def test_a_shell_that_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("shtab")
+    with pytest.raises(SystemExit, match="`shell` is expected to be one of bash, .*, but got 'sh'"):
+        main(["completion", "sh"])
+
+
+@pytest.mark.slow
+def test_bash_completes_commands_settings_and_classes(tmp_path: Path) -> None:
+    pytest.importorskip("shtab")
+    if shutil.which("bash") is None:
+        pytest.skip("there is no bash")
+    script = tmp_path / "lit-fed.bash"
+    script.write_text(command("completion", "bash", cwd=tmp_path).stdout)
+
+    def completed(*words: str) -> set[str]:
+        line = " ".join(["lit-fed", *words])
+        asked = f"""
+source {script}
+COMP_WORDS=(lit-fed {" ".join(repr(word) for word in words)})
+COMP_CWORD={len(words)} COMP_LINE={line!r} COMP_POINT={len(line)}
+function=$(complete -p lit-fed | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+"$function" lit-fed {words[-1]!r} {(["lit-fed", *words])[-2]!r}
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+        child = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=True)
+        return set(child.stdout.split())
+
+    assert completed("ex") == {"export"}
+    assert set(EXAMPLES) <= completed("")
+    assert completed("fit", "--trainer.max_ro") == {"--trainer.max_rounds"}
+    assert "lit_fed.FedProx" in completed("fit", "--model", "lit_fed.Fed")
