@@ -76,7 +76,8 @@ def figures(notebook: NotebookNode) -> list[str]:
                 text = output.text if output.name == "stdout" else ""
             else:
                 data = output.get("data", {})
-                text = data.get("image/png") or data.get("text/plain", "")
+                kinds = ("image/png", "text/markdown", "text/plain")
+                text = next((data[kind] for kind in kinds if kind in data), "")
             for pattern, instead in _OWN:
                 text = pattern.sub(instead, text)
             if text:
