@@ -20,6 +20,10 @@ SECTIONS = {
     "backbones": "Other models, over data",
     "attacks": "Attacks, over a method or a rule",
     "defenses": "Defences, over a method and an attack",
+    "backdoors": "Backdoors in real data, over a method and data",
+    "prototypes": "Variants of the prototype defence",
+    "teachers": "Teachers of real data, over distillation",
+    "lengths": "Numbers of rounds",
     "compression": "Smaller uploads, over a method",
     "privacy": "Differential privacy, over a method",
     "rewriting": "Rewriting, over a method of language models",
@@ -30,6 +34,7 @@ SECTIONS = {
     "studies/zou2024": "Study: Zou (2024)",
     "studies/wang2026": "Study: Wang et al. (2026)",
     "studies/abourayya2026": "Study: Abourayya et al. (2026)",
+    "studies/bergman": "Study: Bergman et al.",
     "studies/aggregation": "Study: aggregation rules",
 }
 """The folders of configurations in the order of the page, and their titles."""
