@@ -138,7 +138,7 @@ class Hyperparameters(FederatedCallback):
 
 
 def _put_first(summary: Any) -> None:
-    """Let the tab begin with the columns by which most runs differ; of the others it hides all but the first by name."""
+    """Let the tab begin with the columns by which most runs differ: until others are ticked it shows five."""
     held = summary.value[0].metadata.plugin_data
     data = HParamsPluginData.FromString(held.content)
     for info in data.experiment.hparam_infos:

@@ -528,7 +528,8 @@ class Backbone(nn.Module, ABC):
             self.save_pretrained(Path(written), *names)
             merged = merged_model(self._base, Path(written), self._peft_config.revision)
         rows = trial_rows(self.tokenizer, prefix=not self.classifies)
-        batch = padded(rows, int(self.tokenizer.pad_token_id), self.tokenizer.padding_side)
+        side: Any = self.tokenizer.padding_side  # transformers types it as any text
+        batch = padded(rows, int(self.tokenizer.pad_token_id), side)
         on_device = {name: field.to(self._base.device) for name, field in batch.items()}
         with undisturbed(self), self.using(*names):
             ours = self._run(on_device, False)[0]

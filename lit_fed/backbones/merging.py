@@ -55,7 +55,8 @@ def merged_model(base: Any, adapter: Path, revision: str | None = None) -> PreTr
     except (NotImplementedError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{named}: {' '.join(str(error).split())}") from error
     merged.requires_grad_(True)
-    return merged.eval()
+    merged.eval()
+    return merged
 
 
 def require_same(ours: Tensor, theirs: Tensor, dtype: torch.dtype) -> None:

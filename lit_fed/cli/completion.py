@@ -40,7 +40,9 @@ def completion(shell: str) -> str:
     try:
         from shtab import SUPPORTED_SHELLS
     except ImportError as error:
-        raise ImportError("completion needs shtab, which is not installed: pip install shtab") from error
+        raise ImportError(
+            "completion needs shtab, which is not installed: pip install shtab"
+        ) from error
     if shell not in SUPPORTED_SHELLS:
         raise ValueError(
             f"`shell` is expected to be one of {', '.join(SUPPORTED_SHELLS)}, but got {shell!r}"

@@ -200,7 +200,9 @@ def test_help_of_a_command_ends_with_an_example(
 
 def test_a_shell_that_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("shtab")
-    with pytest.raises(SystemExit, match="`shell` is expected to be one of bash, .*, but got 'sh'"):
+    with pytest.raises(
+        SystemExit, match=r"`shell` is expected to be one of bash, .*, but got 'sh'"
+    ):
         main(["completion", "sh"])
 
 

@@ -85,9 +85,8 @@ def _curves(run: Path) -> dict[str, Any]:
     events.Reload()
     found: dict[str, Any] = {}
     for tag in events.Tags()["tensors"]:
-        if tag.startswith(
-            ("time/", "custom_scalars")
-        ):  # the latter is the layout, which every fit gives
+        # the latter are the layout and the settings, which every fit gives
+        if tag.startswith(("time/", "custom_scalars", "_hparams_")):
             continue
         shown = [(event.step, make_ndarray(event.tensor_proto)) for event in events.Tensors(tag)]
         drawn = tag == "task/matrix"
