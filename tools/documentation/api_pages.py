@@ -12,6 +12,14 @@ from typing import Any
 from sphinx.application import Sphinx
 
 FOLDER = "docs/api"
+MODULES = (
+    "lit_fed.attachment",
+    "lit_fed.client",
+    "lit_fed.specification",
+    "lit_fed.stage",
+    "lit_fed.update",
+)
+"""Modules whose classes no package exports, and that methods, rules and attacks of others are written with."""
 
 
 def packages() -> list[str]:
@@ -37,21 +45,24 @@ def homes() -> dict[str, list[str]]:
         (True, False)
     """
     seen: dict[int, str] = {}
-    for package in sorted(packages(), key=lambda name: (name.count("."), name)):
+    described = [*packages(), *MODULES]
+    for package in sorted(described, key=lambda name: (name.count("."), name)):
         for _, value in _exported(package):
             seen.setdefault(id(value), package)
     return {
         package: [name for name, value in _exported(package) if seen[id(value)] == package]
-        for package in packages()
+        for package in sorted(described)
     }
 
 
 def _exported(package: str) -> Iterator[tuple[str, Any]]:
     module = import_module(package)
+    own = [name for name in vars(module) if not name.startswith("_")]
     # a constant is described nowhere: autodoc would show its value's class
-    for name in sorted(module.__all__):
+    for name in sorted(getattr(module, "__all__", own)):
         value = getattr(module, name)
-        if inspect.isclass(value) or inspect.isfunction(value):
+        is_own = package not in MODULES or getattr(value, "__module__", None) == package
+        if is_own and (inspect.isclass(value) or inspect.isfunction(value)):
             yield name, value
 
 
