@@ -230,4 +230,3 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
     assert completed("ex") == {"export"}
     assert set(EXAMPLES) <= completed("")
     assert completed("fit", "--trainer.max_ro") == {"--trainer.max_rounds"}
-    assert "lit_fed.FedProx" in completed("fit", "--model", "lit_fed.Fed")
