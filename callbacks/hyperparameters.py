@@ -9,8 +9,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from lightning.fabric.loggers import TensorBoardLogger
-from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
-from torch.utils.tensorboard.summary import hparams
 
 from lit_fed.callbacks.curves import tensorboard_writers
 from lit_fed.callbacks.federated_callback import FederatedCallback
@@ -125,6 +123,8 @@ class Hyperparameters(FederatedCallback):
         writers = tensorboard_writers(trainer)
         if not writers:
             return
+        from torch.utils.tensorboard.summary import hparams
+
         further = {
             "trainer.max_rounds": trainer.max_rounds,
             "data.num_clients": len(trainer.datamodule.clients),
@@ -139,6 +139,8 @@ class Hyperparameters(FederatedCallback):
 
 def _put_first(summary: Any) -> None:
     """Let the tab begin with the columns by which most runs differ: until others are ticked it shows five."""
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
     held = summary.value[0].metadata.plugin_data
     data = HParamsPluginData.FromString(held.content)
     for info in data.experiment.hparam_infos:

@@ -1,7 +1,7 @@
 """Check of a release: versions agree, the changelog has it, and the built wheel alone works in an empty folder.
 
-``python tools/release_check.py`` leaves the archives in ``dist/``; with ``--draft`` the changelog may lack a heading for
-the version.
+``python tools/release_check.py`` leaves the archives in ``dist/``; with ``--draft`` the changelog may lack a heading
+for the version.
 """
 
 from __future__ import annotations

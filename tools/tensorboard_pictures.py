@@ -32,8 +32,8 @@ RUNS: dict[str, list[str]] = {
         "--config=ddg_msi",
         "--config=data/embedded_tasks",
         "--trainer.rounds_per_task=2",
-        "--trainer.local_steps=5",
-        "--trainer.clients_per_round=4",
+        "--trainer.local_steps=2",
+        "--trainer.clients_per_round=2",
     ],
     "instructions": [
         "--config=lora_fedavg_instructions",

@@ -1,4 +1,4 @@
-"""Shell completion of commands, settings and class paths, as jsonargparse and shtab write it."""
+"""Shell completion of commands and settings, as shtab writes it of jsonargparse's parsers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def completion(shell: str) -> str:
         ValueError: If it does not know the shell.
     """
     try:
-        from shtab import SUPPORTED_SHELLS
+        from shtab import SUPPORTED_SHELLS, complete
     except ImportError as error:
         raise ImportError(
             "completion needs shtab, which is not installed: pip install shtab"
@@ -56,7 +56,8 @@ def completion(shell: str) -> str:
         sys.argv[1:] = words
     for name in EXAMPLES.keys() - RUNS.keys():
         parser._subcommands_action.add_subcommand(name, _at_once(name, SUPPORTED_SHELLS))
-    return str(parser.get_completion_script(f"shtab-{shell}"))
+    # jsonargparse's own script has the class paths of each setting as well, and takes minutes to be made
+    return str(complete(parser, shell))
 
 
 def _at_once(command: str, shells: list[str]) -> ArgumentParser:

@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     line = "List methods, aggregations, attacks, defences, all else that has a class path, and configurations."
     commands.add_parser("list", description=line, **_told("list", line))
-    line = "Print a script by which a shell completes commands, settings and class paths; it needs shtab."
+    line = "Print a script by which a shell completes commands and settings; it needs shtab."
     completion = commands.add_parser("completion", description=line, **_told("completion", line))
     completion.add_argument("shell", metavar="SHELL", help="bash, zsh, fish or tcsh.")
     return parser
