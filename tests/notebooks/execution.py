@@ -71,7 +71,7 @@ def execute(path: Path, folder: Path) -> NotebookNode:
         asyncio.run(patiently())
     finally:
         # What finalizers of the kernel's client import is compiled here: in the middle of another module's compilation,
-        # CPython 3.11 would raise SystemError (https://github.com/python/cpython/issues/106905).
+        # CPython 3.11 can raise SystemError (https://github.com/python/cpython/issues/106905).
         gc.collect()
     if (seconds := _seconds_of_children() - before) > LIMIT:
         raise TimeoutError(f"{path.name} may take {LIMIT:.0f} s, but has taken {seconds:.0f} s")
