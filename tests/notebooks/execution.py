@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import resource
 import sys
+import time
 from pathlib import Path
 
 import jupytext
 from nbclient import NotebookClient
+from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).parents[2]
@@ -55,10 +58,21 @@ def execute(path: Path, folder: Path) -> NotebookNode:
     )
 
     async def patiently() -> None:
-        await asyncio.wait_for(client.async_execute(env=environment), PATIENCE)
+        begun = time.monotonic()
+        try:
+            await asyncio.wait_for(client.async_execute(env=environment), PATIENCE)
+        except (TimeoutError, DeadKernelError) as error:  # a kernel that is ended is called dead
+            if time.monotonic() - begun < PATIENCE:
+                raise
+            raise TimeoutError(f"{path.name} has not ended after {PATIENCE:.0f} s") from error
 
     before = _seconds_of_children()
-    asyncio.run(patiently())
+    try:
+        asyncio.run(patiently())
+    finally:
+        # What finalizers of the kernel's client import is compiled here: in the middle of another module's compilation,
+        # CPython 3.11 can raise SystemError (https://github.com/python/cpython/issues/106905).
+        gc.collect()
     if (seconds := _seconds_of_children() - before) > LIMIT:
         raise TimeoutError(f"{path.name} may take {LIMIT:.0f} s, but has taken {seconds:.0f} s")
     return notebook

@@ -74,3 +74,6 @@ def test_a_cell_that_raises_and_one_that_takes_too_long_are_errors(
     monkeypatch.setattr(execution, "LIMIT", 0.01)
     with pytest.raises(TimeoutError, match=r"notebook\.md may take 0 s"):
         execute(notebook(tmp_path, "print(1)"), tmp_path / "long")
+    monkeypatch.setattr(execution, "PATIENCE", 20.0)
+    with pytest.raises(TimeoutError, match=r"notebook\.md has not ended after 20 s"):
+        execute(notebook(tmp_path, "import time\ntime.sleep(3600)"), tmp_path / "hangs")

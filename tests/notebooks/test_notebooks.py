@@ -16,6 +16,7 @@ def test_the_quick_ones_are_there() -> None:
     assert set(QUICK) <= set(NAMES)
 
 
+@pytest.mark.timeout(PATIENCE + 60)
 @pytest.mark.parametrize("name", QUICK)
 def test_a_notebook_runs(name: str, tmp_path: Path) -> None:
     assert figures(execute(ROOT / "notebooks" / f"{name}.md", tmp_path / "run"))
