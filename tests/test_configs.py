@@ -37,7 +37,7 @@ CLIENTS = sorted((CONFIGS / "clients").glob("*.yaml"))
 BACKDOORS = sorted((CONFIGS / "backdoors").glob("*.yaml"))
 OTHERWISE = sorted(
     path
-    for kind in ("lengths", "prototypes", "teachers")
+    for kind in ("lengths", "prototypes", "ranks", "teachers")
     for path in (CONFIGS / kind).glob("*.yaml")
 )
 CLAIMS = sorted((CONFIGS / "studies").rglob("claims.yaml"))
@@ -176,7 +176,7 @@ def test_there_are_configurations() -> None:
     zou = ["figure4", "figure5", "table1", "table2"]
     wang = ["aggregators", "dolly", "dolly_rewritten", "paradox", "table"]
     consensus = ["sst2", "trec"]
-    rules = ["robust", "robust_one", "rules"]
+    rules = ["pooled", "robust", "robust_one", "rules"]
     assert [path.stem for path in STUDIES] == [*consensus, *rules, *consensus, *wang, *zou]
     assert "gpu/llama_7b_fsdp.yaml" in NAMES
 
@@ -660,9 +660,10 @@ def test_every_arm_takes_its_settings(
         every.append([find_configuration(str(one)) for one in (*settings.overlays, *own)])
     arms = arms_of(settings)
     assert tune is None or set(tune.own) <= set(arms)
-    for (arm, (config, *last)), overlays in product(arms.items(), every):
+    compared: dict[str, str] = {}
+    for (arm, (config, *last)), (number, overlays) in product(arms.items(), enumerate(every)):
         tried = [[]] if tune is None else tune.own.get(arm, tune.candidates)
-        for candidate in tried[::2]:
+        for place, candidate in enumerate(tried[::2]):
             own = [find_configuration(str(one)) for one in last]
             words = [f"--config={one}" for one in (find_configuration(config), *overlays, *own)]
             with pytest.raises(SystemExit) as ended:
@@ -676,6 +677,10 @@ def test_every_arm_takes_its_settings(
                     found = found[-1] if isinstance(found, list) else found
                     found = found[key] if key in found else found["init_args"][key]
                 assert found == yaml.safe_load(value)
+            # a setting of all arms must not undo what an arm is
+            printed["trainer"].pop("name")
+            alone = json.dumps([number, place, printed], sort_keys=True)
+            assert compared.setdefault(alone, arm) == arm
 
 
 @pytest.mark.parametrize("path", CLAIMS, ids=[path.parent.name for path in CLAIMS])

@@ -107,8 +107,11 @@ def study(
     runs = _runs(compared, seeds, root, sweep, set, chosen)
     for run in runs:
         run.check()
-    # what has ended already knows its metrics, before hours are spent on the others
-    _require_metrics(runs, metrics or [], figure)
+    # What has ended already knows its metrics, before hours are spent on the others; an arm of which nothing has ended
+    # may have metrics of its own.
+    ended = {run.name for run in runs if run.summary is not None}
+    if ended >= {run.name for run in runs}:
+        _require_metrics(runs, metrics or [], figure)
     failed = execute(runs, jobs, console, _keeping(records, runs, root))
     results = root / name
     # all metrics are in this file, also where the table is refused

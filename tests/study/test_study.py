@@ -130,6 +130,19 @@ def test_a_metric_that_no_run_has_is_refused_by_the_nearest(
     study([config], (1, 2), root, figure="rounds", metrics=["time/round"])
 
 
+@pytest.mark.slow
+def test_a_metric_may_be_one_of_an_arm_that_has_not_run(
+    config: Path, finished: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(config.read_text().replace("text: text", "text: absent"))
+    root = Path(shutil.copytree(finished, tmp_path / "root"))
+    with pytest.raises(ValueError, match="which none has"):
+        study([config, other], seeds=(1,), root=root, metrics=["clients/test/accuracy/mean"])
+    # it was tried all the same
+    assert (root / "other" / "seed_1" / "log.txt").is_file()
+
+
 def test_figures_show_means_and_spreads(config: Path, finished: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(finished, tmp_path / "root"))
     study([config], (1, 2), root, figure="rounds", metrics=["val/loss", "val/accuracy"])
