@@ -25,7 +25,6 @@ extensions = [
     "tools.documentation.folder_links",
     "tools.documentation.llms_txt",
     "tools.documentation.mathml",
-    "tools.documentation.optional_pages",
 ]
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/*.md", "docs/**/*.md", "docs/api/*.rst", "notebooks/*.md"]
@@ -52,6 +51,7 @@ nb_execution_mode = "cache" if os.environ.get("EXECUTE") == "1" else "off"
 nb_execution_timeout = 180
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+nb_output_stderr = "remove"  # progress bars and notes of libraries
 
 # ---------------------------------------------------------------- the API
 

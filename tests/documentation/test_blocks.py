@@ -19,7 +19,9 @@ REASONS = {
     "a service that runs on",
     "wants files",
     "makes the shipped models",
-    "wants lit-fed export",
+    "it uploads",
+    "it serves until it is stopped",
+    "minutes, and wants a browser",
 }
 README = "README.md"
 SITE = sorted(set(PAGES) - {README})

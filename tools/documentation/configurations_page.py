@@ -24,6 +24,7 @@ SECTIONS = {
     "prototypes": "Variants of the prototype defence",
     "teachers": "Teachers of real data, over distillation",
     "lengths": "Numbers of rounds",
+    "ranks": "Ranks of adapters",
     "compression": "Smaller uploads, over a method",
     "privacy": "Differential privacy, over a method",
     "rewriting": "Rewriting, over a method of language models",
