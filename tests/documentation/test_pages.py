@@ -44,7 +44,7 @@ KINDS_OF = {
 MEASURED = "What was claimed, and what was measured"
 YAML = re.compile(r"configs/[\w/]+\.yaml")
 URL = re.compile(
-    r"https://(?:arxiv\.org/abs|doi\.org|aclanthology\.org|jmlr\.org/papers)/[^\s,;)`]*[^\s,;:.)`]"
+    r"https://(?:arxiv\.org/abs|doi\.org|aclanthology\.org|jmlr\.org/papers)/[^\s,;)`}]*[^\s,;:.)`}]"
 )
 WITHOUT_URL = (
     '"Federated Distillation with Structural Perturbation for Robust Fine-Tuning of LLMs"',
