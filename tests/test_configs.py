@@ -37,7 +37,7 @@ CLIENTS = sorted((CONFIGS / "clients").glob("*.yaml"))
 BACKDOORS = sorted((CONFIGS / "backdoors").glob("*.yaml"))
 OTHERWISE = sorted(
     path
-    for kind in ("lengths", "prototypes", "ranks", "teachers")
+    for kind in ("lengths", "optimizers", "prototypes", "ranks", "teachers")
     for path in (CONFIGS / kind).glob("*.yaml")
 )
 CLAIMS = sorted((CONFIGS / "studies").rglob("claims.yaml"))

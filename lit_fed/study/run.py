@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from lit_fed.atomic_files import write_file
 
 
@@ -73,7 +75,9 @@ class Run:
         there = json.loads(path.read_text())
         for key, value in self._identity().items():
             found = there.get(key, [])
-            if found != value:
+            if found != value and not (
+                key == "configurations" and _meaning(found) == _meaning(value)
+            ):
                 raise FileExistsError(
                     f"`root` is expected to hold no other study's runs, but {self.folder} was made with "
                     f"other {key} (-: there, +: now):\n{_difference(found, value)}"
@@ -107,7 +111,7 @@ class Run:
         return child.returncode
 
     def _identity(self) -> dict[str, Sequence[str]]:
-        """What makes it this run, by the files' contents: a YAML that was changed is another one."""
+        """What makes it this run, by the files' contents: a YAML whose settings were changed is another one."""
         texts = [path.read_text(encoding="utf-8") for path in (self.config, *self.overlays)]
         return {"configurations": texts, "settings": list(self.settings)}
 
@@ -119,6 +123,11 @@ def environment(threads: int) -> dict[str, str]:
         threads: Threads of a process. More than there are free cores would wait for each other at full load.
     """
     return {"OMP_NUM_THREADS": str(threads), **os.environ}
+
+
+def _meaning(texts: Sequence[str]) -> list[Any]:
+    """What the texts say; their comments say nothing."""
+    return [yaml.safe_load(text) for text in texts]
 
 
 def _difference(there: Sequence[str], now: Sequence[str], most: int = 12) -> str:

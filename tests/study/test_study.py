@@ -105,6 +105,9 @@ def test_a_sweep_over_an_overlay(config: Path, tmp_path: Path) -> None:
     # the same folder for other settings is another study's
     with pytest.raises(FileExistsError, match=r"other settings .*\n-.*size=16\n\+.*size=8$"):
         run(setting="--data.batch_size=8")
+    # a comment changes nothing, a setting does
+    overlay.write_text("# what it is for\n" + overlay.read_text())
+    run()
     overlay.write_text("trainer:\n  max_rounds: 2\n")
     with pytest.raises(FileExistsError, match=r"other configurations .*\n-.*\n\+  max_rounds: 2$"):
         run()

@@ -25,6 +25,7 @@ SECTIONS = {
     "teachers": "Teachers of real data, over distillation",
     "lengths": "Numbers of rounds",
     "ranks": "Ranks of adapters",
+    "optimizers": "Optimizers of clients",
     "compression": "Smaller uploads, over a method",
     "privacy": "Differential privacy, over a method",
     "rewriting": "Rewriting, over a method of language models",
