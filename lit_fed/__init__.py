@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         FedSDR,
         PrototypeDefense,
         SemanticConsensus,
+        SoftConsensus,
     )
     from lit_fed.module import FederatedModule
     from lit_fed.payload import Payload
@@ -43,4 +44,5 @@ __all__ = [
     "Payload",
     "PrototypeDefense",
     "SemanticConsensus",
+    "SoftConsensus",
 ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Iterable, Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -34,7 +36,7 @@ def one_line(message: str, parser: ArgumentParser) -> str:
         parser: The parser that has raised it.
     """
     setting = ".".join(re.findall(r'Parser key "([^"]+)"', message))
-    for read in (_unknown_setting, _unknown_class, _wrong_value):
+    for read in (_unknown_setting, _broken_module, _unknown_class, _wrong_value):
         said = read(message, setting, parser)
         if said is not None:
             return " ".join(said.split())
@@ -69,6 +71,30 @@ def _unknown_setting(message: str, setting: str, parser: ArgumentParser) -> str 
 
 def _no_setting(name: str, owner: str, names: Iterable[str]) -> str:
     return f"`{name}` is no setting{owner}{did_you_mean(name, names)}"
+
+
+def _broken_module(message: str, setting: str, parser: ArgumentParser) -> str | None:
+    """A class whose module is there, and fails as it is imported."""
+    union = _last_union(message)
+    given, _ = _value(union)
+    for path in [*re.findall(r"class_path['\"]?[=:] ?'([^']+)'", union), given]:
+        module = path.rpartition(".")[0]
+        if not all(word.isidentifier() for word in module.split(".")):
+            continue
+        try:
+            import_module(module)
+        except ModuleNotFoundError:
+            continue  # told of as a class that is not found
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            if not isinstance(error, SyntaxError):  # which says where itself
+                last = traceback.extract_tb(error.__traceback__)[-1]
+                what += f" ({Path(last.filename).name}, line {last.lineno})"
+            return (
+                f"`{setting}` is expected to be a class path, but got {path!r}, whose module fails as it is imported: "
+                f"{what}"
+            )
+    return None
 
 
 def _unknown_class(message: str, setting: str, parser: ArgumentParser) -> str | None:

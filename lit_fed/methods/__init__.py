@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lit_fed.methods.msi import MSI
     from lit_fed.methods.prototype_defense import PrototypeDefense
     from lit_fed.methods.scaffold import SCAFFOLD
-    from lit_fed.methods.semantic_consensus import SemanticConsensus
+    from lit_fed.methods.semantic_consensus import SemanticConsensus, SoftConsensus
 else:
     __getattr__, __dir__ = lazy_names(__name__)
 
@@ -41,4 +41,5 @@ __all__ = [
     "FedSDR",
     "PrototypeDefense",
     "SemanticConsensus",
+    "SoftConsensus",
 ]

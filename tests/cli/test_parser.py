@@ -118,6 +118,44 @@ def test_an_error_is_one_line(
     assert captured.out == ""
 
 
+@pytest.mark.parametrize(
+    ("module", "source", "said"),
+    [
+        (
+            "names",
+            "\nx = undefined\n",
+            "NameError: name 'undefined' is not defined (names.py, line 2)",
+        ),
+        ("imports", "from torch import nosuch\n", "ImportError: cannot import name 'nosuch' from"),
+        ("syntax", "def x(:\n", "SyntaxError: invalid syntax (syntax.py, line 1)"),
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True], ids=["on the command line", "in a YAML"])
+def test_a_module_that_fails_is_named_with_what_failed(
+    module: str,
+    source: str,
+    said: str,
+    nested: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    Path(f"{module}.py").write_text(source)
+    Path("own.yaml").write_text(
+        f"model: {{class_path: {module}.Mine, init_args: {{warmup_steps: 3}}}}\n"
+    )
+    own = ["--config=own.yaml"] if nested else [f"--model={module}.Mine"]
+    with pytest.raises(SystemExit) as exit_:
+        main(["fit", "--config", "lora_fedavg", *own])
+    assert exit_.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    start = f"`model` is expected to be a class path, but got '{module}.Mine', whose module fails"
+    assert line.startswith(f"lit-fed: error: {start}")
+    assert said in line
+
+
 def test_a_packaged_configuration_is_found_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

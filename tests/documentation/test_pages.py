@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lit_fed import metrics
 from lit_fed.cli.inventory import KINDS, classes
@@ -165,3 +166,14 @@ def test_measured_figures_are_those_of_the_results(page: Path) -> None:
     rows = re.findall(r"^\| `\w+` \|(.+)\|$", section, re.MULTILINE)
     figures = {cell.strip() for row in rows for cell in row.split("|")} - {"–"}
     assert {figure for figure in figures if figure not in known} == set()
+
+
+def test_what_a_configuration_takes_for_its_method_is_listed() -> None:
+    (methods,) = [kind for kind in KINDS if kind.setting == "model"]
+    named = {
+        config["model"]["class_path"]
+        for path in configurations().values()
+        if "class_path" in (config := yaml.safe_load(path.read_text("utf-8"))).get("model", {})
+    }
+    assert named
+    assert named <= set(classes(methods))
