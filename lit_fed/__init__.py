@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from lit_fed.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from lit_fed.attachment import Attachment
+    from lit_fed.client import Client
     from lit_fed.methods import (
         DDG,
         DDGMSI,
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
     )
     from lit_fed.module import FederatedModule
     from lit_fed.payload import Payload
+    from lit_fed.specification import Specification
+    from lit_fed.stage import Stage
     from lit_fed.trainer import FederatedTrainer
+    from lit_fed.update import Update
 else:
     __getattr__, __dir__ = lazy_names(__name__)
 
@@ -33,6 +38,8 @@ __all__ = [
     "MSI",
     "SCAFFOLD",
     "AdversarialDistillation",
+    "Attachment",
+    "Client",
     "DPDistillation",
     "Distillation",
     "FedAvg",
@@ -45,4 +52,7 @@ __all__ = [
     "PrototypeDefense",
     "SemanticConsensus",
     "SoftConsensus",
+    "Specification",
+    "Stage",
+    "Update",
 ]

@@ -93,7 +93,7 @@ class FedAdagrad(AdaptiveServerOptimizer):
     Example:
         >>> import torch
         >>> from lit_fed.payload import Payload
-        >>> from lit_fed.update import Update
+        >>> from lit_fed import Update
         >>> rule = FedAdagrad(lr=0.5, tau=1.0)
         >>> sent = [Update("a", Payload({"w": torch.tensor([3 ** 0.5])}), num_samples=1)]
         >>> moved = rule(sent, previous=Payload({"w": torch.tensor([0.0])}))  # v = 1 + 3, so 0.5 · √3 / (2 + 1)
@@ -140,7 +140,7 @@ class FedAdam(AdaptiveServerOptimizer):
     Example:
         >>> import torch
         >>> from lit_fed.payload import Payload
-        >>> from lit_fed.update import Update
+        >>> from lit_fed import Update
         >>> rule = FedAdam(lr=1.0, tau=1.0, beta1=0.5, beta2=0.5)
         >>> sent = [Update("a", Payload({"w": torch.tensor([7.0 ** 0.5])}), num_samples=1)]
         >>> moved = rule(sent, previous=Payload({"w": torch.tensor([0.0])}))  # m = √7 / 2, v = 4
@@ -189,7 +189,7 @@ class FedYogi(AdaptiveServerOptimizer):
     Example:
         >>> import torch
         >>> from lit_fed.payload import Payload
-        >>> from lit_fed.update import Update
+        >>> from lit_fed import Update
         >>> rule = FedYogi(lr=1.0, tau=1.0, beta1=0.0, beta2=0.5)
         >>> sent = [Update("a", Payload({"w": torch.tensor([6.0 ** 0.5])}), num_samples=1)]
         >>> moved = rule(sent, previous=Payload({"w": torch.tensor([0.0])}))  # v = 1 + 3

@@ -17,7 +17,7 @@ class LocalOnly(Aggregation):
     the clients' own models on the common rows (``clients/<metric>/…``).
 
     Example:
-        >>> from lit_fed.client import Client
+        >>> from lit_fed import Client
         >>> client = Client("ward-3", index=3, num_samples=120, round=0, rounds=0, steps=0)
         >>> LocalOnly().sends(["lora_A", "lora_B"], client)
         ()

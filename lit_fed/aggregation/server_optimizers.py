@@ -33,7 +33,7 @@ class FedAvgM(ServerOptimizer):
     Example:
         >>> import torch
         >>> from lit_fed.payload import Payload
-        >>> from lit_fed.update import Update
+        >>> from lit_fed import Update
         >>> rule = FedAvgM(momentum=0.5)
         >>> sent = [Update("a", Payload({"w": torch.tensor([3.0])}), num_samples=1)]
         >>> first = rule(sent, previous=Payload({"w": torch.tensor([4.0])}))

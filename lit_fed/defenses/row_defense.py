@@ -39,7 +39,7 @@ class RowDefense(Attachment):
 
     Example:
         >>> from datasets import Dataset
-        >>> from lit_fed.client import Client
+        >>> from lit_fed import Client
         >>> class WithoutTrigger(RowDefense):
         ...     '''Drops rows with the word cf.'''
         ...     def judge(self, client, rows):

@@ -35,7 +35,7 @@ def test_the_reference_has_every_public_name_once(tmp_path: Path) -> None:
     write_pages(tmp_path)
     pages = {path.stem for path in tmp_path.glob("*.rst")}
     assert pages == {package for package, names in described.items() if names} | {"index"}
-    assert {"lit_fed.update.Update", "lit_fed.attachment.Attachment"} <= set(every)
+    assert {"lit_fed.Update", "lit_fed.Attachment", "lit_fed.Stage"} <= set(every)
 
 
 def test_a_page_whose_package_is_gone_is_removed(tmp_path: Path) -> None:

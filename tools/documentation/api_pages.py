@@ -12,14 +12,6 @@ from typing import Any
 from sphinx.application import Sphinx
 
 FOLDER = "docs/api"
-MODULES = (
-    "lit_fed.attachment",
-    "lit_fed.client",
-    "lit_fed.specification",
-    "lit_fed.stage",
-    "lit_fed.update",
-)
-"""Modules whose classes no package exports, and that methods, rules and attacks of others are written with."""
 
 
 def packages() -> list[str]:
@@ -45,7 +37,7 @@ def homes() -> dict[str, list[str]]:
         (True, False)
     """
     seen: dict[int, str] = {}
-    described = [*packages(), *MODULES]
+    described = packages()
     for package in sorted(described, key=lambda name: (name.count("."), name)):
         for _, value in _exported(package):
             seen.setdefault(id(value), package)
@@ -57,12 +49,10 @@ def homes() -> dict[str, list[str]]:
 
 def _exported(package: str) -> Iterator[tuple[str, Any]]:
     module = import_module(package)
-    own = [name for name in vars(module) if not name.startswith("_")]
     # a constant is described nowhere: autodoc would show its value's class
-    for name in sorted(getattr(module, "__all__", own)):
+    for name in sorted(module.__all__):
         value = getattr(module, name)
-        is_own = package not in MODULES or getattr(value, "__module__", None) == package
-        if is_own and (inspect.isclass(value) or inspect.isfunction(value)):
+        if inspect.isclass(value) or inspect.isfunction(value):
             yield name, value
 
 
