@@ -31,6 +31,7 @@ BACKBONES = sorted((CONFIGS / "backbones").glob("*.yaml"))
 COMPRESSIONS = sorted((CONFIGS / "compression").glob("*.yaml"))
 PRIVACY = sorted((CONFIGS / "privacy").glob("*.yaml"))
 EVALUATIONS = sorted((CONFIGS / "evaluations").glob("*.yaml"))
+ANSWERED = ("answers", "embedded_answers")
 BLACK_BOXES = sorted((CONFIGS / "black_boxes").glob("*.yaml"))
 CONSENSUS = sorted((CONFIGS / "consensus").glob("*.yaml"))
 CLIENTS = sorted((CONFIGS / "clients").glob("*.yaml"))
@@ -155,7 +156,7 @@ def test_there_are_configurations() -> None:
     instructions = ["alpaca", "chats", "dolly_clients", "embedded_instructions"]
     names = [*instructions, "embedded_tasks", "sst2", "sst2_trec", "tatoeba", "trec"]
     assert [f"data/{name}.yaml" for name in names] == OVERLAY_NAMES
-    assert [path.stem for path in EVALUATIONS] == ["answers", "embedded_answers"]
+    assert [path.stem for path in EVALUATIONS] == [*ANSWERED, "fairness", "prototypes"]
     assert [path.stem for path in BACKBONES] == ["minilm", "smollm2"]
     assert [path.stem for path in REWRITINGS] == ["embedded", "english", "unfiltered"]
     updates = ["boosted_update", "neurotoxin", "random_update", "sign_flip"]
@@ -538,11 +539,32 @@ def test_privacy_comes_over_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    "path", slow_but(EVALUATIONS[1], of=EVALUATIONS), ids=[path.stem for path in EVALUATIONS]
+    ("name", "method", "logged"),
+    [
+        ("fairness", "lora_fedavg", "fairness/accuracy/worst"),
+        ("prototypes", "prototype_defense", "drift/threshold"),
+    ],
 )
-def test_an_evaluation_comes_over_a_method_of_language_models(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_evaluation_comes_beside_the_callbacks_that_are_there(
+    name: str, method: str, logged: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    configs = read_with(CONFIGS / "evaluations" / f"{name}.yaml", method)
+    smaller = ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false"]
+    timer = "--trainer.callbacks+=lightning.pytorch.callbacks.Timer"
+    cli = LitFedCLI(["fit", *(f"--config={path}" for path in configs), timer, *smaller])
+    assert 0 <= cli.trainer.federation.history[-1][logged] <= 1
+    kinds = {type(one).__name__ for one in cli.trainer.callbacks}
+    own = {"fairness": {"FairnessEvaluation"}, "prototypes": {"PrototypeAudit", "DriftAlarm"}}
+    assert {"Timer", *own[name]} <= kinds
+
+
+@pytest.mark.parametrize("name", slow_but(ANSWERED[1], of=ANSWERED))
+def test_an_evaluation_comes_over_a_method_of_language_models(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = CONFIGS / "evaluations" / f"{name}.yaml"
     method = CONFIGS / "fedsdr.yaml"
     first = path.read_text(encoding="utf-8").splitlines()[0]
     files = f"--config configs/{method.name} --config configs/evaluations/{path.name}"
@@ -676,7 +698,8 @@ def test_every_arm_takes_its_settings(
                 for key in name.split("."):
                     found = found[-1] if isinstance(found, list) else found
                     found = found[key] if key in found else found["init_args"][key]
-                assert found == yaml.safe_load(value)
+                told = yaml.safe_load(value)
+                assert found in (told, {"class_path": told})
             # a setting of all arms must not undo what an arm is
             printed["trainer"].pop("name")
             alone = json.dumps([number, place, printed], sort_keys=True)
