@@ -118,6 +118,8 @@ class BackdoorEvaluation(PeriodicEvaluation):
             rows = rows.select(range(min(len(rows), trainer.fast_dev_run * data.eval_batch_size)))
         self._labels = torch.from_numpy(labels.of_rows(rows))
         column = trigger_column(data.encoding, rows, chosen["column"], "BackdoorEvaluation.column")
+        for defense in self.defenses:
+            defense.attach(data.encoding, rows)
         self._clean = rows
         self._triggered = triggered_rows(rows, column, chosen["trigger"], [self.seed])
 

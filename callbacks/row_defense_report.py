@@ -17,7 +17,7 @@ class RowDefenseReport(FederatedCallback):
     """Reports what each :class:`~lit_fed.defenses.RowDefense` keeps of the rows of all clients that have trained.
 
     A round's row gets ``defense/<class of the defence>/kept``, the share of rows that are kept,
-    ``…/kept/<label>``, that of each label, and ``…/changed``, the share of the kept whose text is another one; they are
+    ``…/kept/<label>``, that of each label where rows have one, and ``…/changed``, the share of the kept whose text is another one; they are
     curves in TensorBoard. The summary has the counts by client and label, and the ids of dropped rows, under
     ``defenses``. Without such an attachment it does nothing.
     """
@@ -36,7 +36,7 @@ class RowDefenseReport(FederatedCallback):
                 changed += sum(one.changed)
             metrics[f"defense/{name}/kept"] = kept.total() / total.total()
             metrics[f"defense/{name}/changed"] = changed / max(1, kept.total())
-            for label in sorted(total):
+            for label in sorted(total) if set(total) != {""} else ():
                 metrics[f"defense/{name}/kept/{label}"] = kept[label] / total[label]
 
     def summarised(self, trainer: FederationView) -> dict[str, Any]:

@@ -93,6 +93,26 @@ def require_fraction(setting: str, value: float) -> float:
     return value
 
 
+def require_inner_fraction(setting: str, value: float) -> float:
+    """A fraction that leaves something and takes something: above 0 and below 1.
+
+    Args:
+        setting: The setting, as in YAML.
+        value: What it gives.
+
+    Raises:
+        ValueError: If it is out of range.
+
+    Example:
+        >>> require_inner_fraction("model.gate.alpha", 0.0)
+        Traceback (most recent call last):
+        ValueError: `model.gate.alpha` is expected to be above 0 and below 1, but got 0.0
+    """
+    if not 0 < value < 1:
+        raise ValueError(f"`{setting}` is expected to be above 0 and below 1, but got {value!r}")
+    return value
+
+
 def require_share(setting: str, value: float) -> float:
     """A share, of which nothing and all are two: from 0 to 1.
 

@@ -26,7 +26,8 @@ REWRITINGS = sorted((CONFIGS / "rewriting").glob("*.yaml"))
 ATTACKS = sorted((CONFIGS / "attacks").glob("*.yaml"))
 DEFENSES = sorted((CONFIGS / "defenses").glob("*.yaml"))
 INPUT_DEFENSES = CONFIGS / "defenses" / "inputs.yaml"
-ROW_DEFENSES = [path for path in DEFENSES if path != INPUT_DEFENSES]
+PERPLEXITY = CONFIGS / "defenses" / "perplexity.yaml"
+ROW_DEFENSES = [path for path in DEFENSES if path not in (INPUT_DEFENSES, PERPLEXITY)]
 BACKBONES = sorted((CONFIGS / "backbones").glob("*.yaml"))
 COMPRESSIONS = sorted((CONFIGS / "compression").glob("*.yaml"))
 PRIVACY = sorted((CONFIGS / "privacy").glob("*.yaml"))
@@ -168,6 +169,7 @@ def test_there_are_configurations() -> None:
         "cube",
         "inputs",
         "onion",
+        "perplexity",
         "references_only",
     ]
     assert [path.stem for path in COMPRESSIONS] == ["eight_bit", "half_precision", "top_k"]
@@ -471,7 +473,6 @@ def test_a_defence_comes_over_a_method_and_an_attack(
     smaller.append("--trainer.clients_per_round=3")
     last = "--trainer.attachments.init_args"
     if path.stem == "onion":
-        smaller.append(f"{last}.references.init_args.size=60")
         smaller.append(f"{last}.onion.init_args.language_model.init_args.steps=1")
     elif path.stem != "references_only":
         smaller.append(f"{last}.representation.init_args.steps=1")
@@ -483,6 +484,21 @@ def test_a_defence_comes_over_a_method_and_an_attack(
     if isinstance(defence, RowDefense):
         row = cli.trainer.federation.history[-1]
         assert 0 < row[f"defense/{type(defence).__name__}/kept"] <= 1
+
+
+@pytest.mark.slow
+def test_a_defence_of_answers_comes_over_a_method_that_generates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    configs = read_with(PERPLEXITY, GENERATING.stem)
+    assert configs[1] == CONFIGS / "attacks" / "phrase.yaml"
+    smaller = ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false"]
+    smaller.append("--trainer.clients_per_round=3")
+    cli = LitFedCLI(["fit", *(f"--config={path}" for path in configs), *smaller])
+    row = cli.trainer.federation.history[-1]
+    assert 0.8 < row["defense/PerplexityFilter/kept"] < 0.99
+    assert 0 <= row["backdoor/asr"] <= 100
 
 
 @pytest.mark.parametrize("method", slow_but("ddg_msi", "fed_prompt", of=TABLE_1))

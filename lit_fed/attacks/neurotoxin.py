@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lit_fed.attacks.update_attack import UpdateAttack
 from lit_fed.client import Client
+from lit_fed.limits import require_inner_fraction
 from lit_fed.payload import Payload
 
 
@@ -47,11 +48,7 @@ class Neurotoxin(UpdateAttack):
         seed: int = 0,
     ) -> None:
         super().__init__(clients, count, seed)
-        if not 0 < ratio < 1:
-            raise ValueError(
-                f"`trainer.attachments Neurotoxin.ratio` is expected to be above 0 and below 1, but got {ratio!r}"
-            )
-        self.ratio = ratio
+        self.ratio = require_inner_fraction("trainer.attachments Neurotoxin.ratio", ratio)
 
     def changed(
         self,

@@ -48,6 +48,16 @@ def require_column(rows: Dataset, column: str, setting: str, where: str = "") ->
         )
 
 
+def is_text(rows: Dataset, column: str) -> bool:
+    """Whether a column of a table has texts.
+
+    Args:
+        rows: The table.
+        column: One of its columns.
+    """
+    return getattr(rows.features[column], "dtype", None) in ("string", "large_string")
+
+
 def column_values(rows: Dataset, column: str) -> list[Any]:
     """All values of a column, in the order of the rows.
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lit_fed.defenses.kept_rows import KeptRows
     from lit_fed.defenses.onion import ONION
     from lit_fed.defenses.onion_rows import ONIONRows
+    from lit_fed.defenses.perplexity_filter import PerplexityFilter
     from lit_fed.defenses.pretrained_representation import PretrainedRepresentation
     from lit_fed.defenses.reference_language_model import ReferenceLanguageModel
     from lit_fed.defenses.references_only import ReferencesOnly
@@ -37,6 +38,7 @@ __all__ = [
     "Inspection",
     "KeptRows",
     "ONIONRows",
+    "PerplexityFilter",
     "PretrainedRepresentation",
     "ReferenceLanguageModel",
     "ReferencesOnly",

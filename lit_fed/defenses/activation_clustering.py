@@ -92,9 +92,9 @@ class ActivationClustering(ClusteringDefense):
         silhouette: Silhouette of the two clusters from which on they count as two, from 0 to 1; the paper has 0.10 to
             0.15.
         min_rows: Rows of a label from which on it is judged, at least 3.
-        text: The column of the text.
-        text_pair: The column of the second text. None: there is one text.
-        label: The column of the labels.
+        text: The column of the text. None: the text, or both texts, that the model reads.
+        text_pair: The column of the second text, where ``text`` is named. None: there is one text.
+        label: The column of the labels. None: that of the data's encoding.
         clients: Ids of the clients that it acts on. None: all.
         seed: Of the representation and of the clustering.
 
@@ -114,9 +114,9 @@ class ActivationClustering(ClusteringDefense):
         largest: float = 0.35,
         silhouette: float = 0.1,
         min_rows: int = 10,
-        text: str = "english",
-        text_pair: str | None = "chinese",
-        label: str = "label",
+        text: str | None = None,
+        text_pair: str | None = None,
+        label: str | None = None,
         clients: Sequence[str] | None = None,
         seed: int = 0,
     ) -> None:

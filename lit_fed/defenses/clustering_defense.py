@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from lit_fed.client import Client
+    from lit_fed.data import FederatedDataModule
+    from lit_fed.module import FederatedModule
 
 
 class ClusteringDefense(RowDefense):
@@ -27,9 +29,9 @@ class ClusteringDefense(RowDefense):
 
     Args:
         representation: What makes vectors of rows. None: the embedded encoder, fitted on the client's rows.
-        text: The column of the text.
-        text_pair: The column of the second text. None: there is one text.
-        label: The column of the labels.
+        text: The column of the text. None: the text, or both texts, that the model reads.
+        text_pair: The column of the second text, where ``text`` is named. None: there is one text.
+        label: The column of the labels. None: that of the data's encoding.
         clients: Ids of the clients that it acts on. None: all.
         seed: Of the representation and of the clustering.
     """
@@ -37,14 +39,27 @@ class ClusteringDefense(RowDefense):
     def __init__(
         self,
         representation: Representation | None = None,
-        text: str = "english",
-        text_pair: str | None = "chinese",
-        label: str = "label",
+        text: str | None = None,
+        text_pair: str | None = None,
+        label: str | None = None,
         clients: Sequence[str] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(text, text_pair, label, clients, seed)
         self.representation = representation or FittedRepresentation()
+
+    def attach(self, module: FederatedModule, data: FederatedDataModule) -> None:
+        """Take the columns that are not named from the encoding of the data; see the base class.
+
+        Raises:
+            ValueError: If rows have no labels, within which the rows are clustered.
+        """
+        super().attach(module, data)
+        if self.label is None:
+            raise ValueError(
+                f"`{self.setting}` expects rows with a label each, within which it clusters them, but "
+                f"`data.encoding` {type(data.encoding).__name__} reads none"
+            )
 
     @abstractmethod
     def suspects(
@@ -63,11 +78,10 @@ class ClusteringDefense(RowDefense):
         Raises:
             ValueError: If a text or a label is missing.
         """
-        setting = f"trainer.attachments {type(self).__name__}"
-        texts = column_texts(rows, self.text, f"{setting}.text")
+        texts = column_texts(rows, str(self.text), f"{self.setting}.text")
         pairs = None
         if self.text_pair is not None:
-            pairs = column_texts(rows, self.text_pair, f"{setting}.text_pair")
-        _, labels = column_codes(rows, self.label, f"{setting}.label")
+            pairs = column_texts(rows, self.text_pair, f"{self.setting}.text_pair")
+        _, labels = column_codes(rows, str(self.label), f"{self.setting}.label")
         vectors = self.representation.vectors(texts, pairs, labels, self.seed)
         return Inspection(rows, self.suspects(vectors, labels))

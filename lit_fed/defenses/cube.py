@@ -51,9 +51,9 @@ class CUBE(ClusteringDefense):
         representation: What makes vectors of rows. None: the embedded encoder, fitted on the client's rows.
         components: Principal components; at most as many as there are rows and dimensions.
         min_cluster_size: Rows that make a cluster, at least 2.
-        text: The column of the text.
-        text_pair: The column of the second text. None: there is one text.
-        label: The column of the labels.
+        text: The column of the text. None: the text, or both texts, that the model reads.
+        text_pair: The column of the second text, where ``text`` is named. None: there is one text.
+        label: The column of the labels. None: that of the data's encoding.
         clients: Ids of the clients that it acts on. None: all.
         seed: Of the representation.
 
@@ -73,9 +73,9 @@ class CUBE(ClusteringDefense):
         representation: Representation | None = None,
         components: int = 10,
         min_cluster_size: int = 5,
-        text: str = "english",
-        text_pair: str | None = "chinese",
-        label: str = "label",
+        text: str | None = None,
+        text_pair: str | None = None,
+        label: str | None = None,
         clients: Sequence[str] | None = None,
         seed: int = 0,
     ) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import Tensor
 
-from lit_fed.limits import require_at_least
+from lit_fed.limits import require_at_least, require_inner_fraction
 
 One = TypeVar("One")
 
@@ -211,5 +211,4 @@ def _check(references: int, window: int, alpha: float) -> None:
     if references < 1:
         raise ValueError("`references` are expected to be one or more, but there are none")
     require_at_least("window", window, 1)
-    if not 0 < alpha < 1:
-        raise ValueError(f"`alpha` is expected to be above 0 and below 1, but got {alpha!r}")
+    require_inner_fraction("alpha", alpha)

@@ -13,6 +13,8 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from lit_fed.data import Encoding
+
 Classify = Callable[["Dataset"], npt.NDArray[np.floating]]
 """A model's probabilities for rows, [n, C]."""
 
@@ -46,6 +48,18 @@ class InputDefense(ABC):
         >>> Shorter().inspect(lambda rows: np.ones((len(rows), 1)), rows).rejected.tolist()
         [False, True]
     """
+
+    # Not abstract: what is told its column needs no other.
+    def attach(self, encoding: Encoding, rows: Dataset) -> None:  # noqa: B027
+        """Take the columns that are not named from what the model reads. Default: nothing.
+
+        Args:
+            encoding: Of the data.
+            rows: A table of them.
+
+        Raises:
+            ValueError: If the model reads no texts.
+        """
 
     # Not abstract: what has a threshold of its own learns nothing.
     def fit(self, classify: Classify, references: Dataset) -> None:  # noqa: B027

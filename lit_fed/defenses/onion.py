@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from lit_fed.data.columns import in_memory_with_texts, require_column
 from lit_fed.data.encodings.encoding import column_texts
-from lit_fed.defenses.input_defense import Classify, InputDefense, Inspection
+from lit_fed.defenses.input_defense import Classify, Inspection
 from lit_fed.defenses.perplexity import suspicions
 from lit_fed.defenses.reference_language_model import ReferenceLanguageModel
+from lit_fed.defenses.text_defense import TextDefense
 from lit_fed.limits import require_share
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _RATES: Final = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.0)
 _HELD_OUT: Final = 0.3
 
 
-class ONION(InputDefense):
+class ONION(TextDefense):
     r"""Removes the words without which a text is much more probable, since a trigger is an outlier.
 
     Qi et al., "ONION: A Simple and Effective Defense Against Textual Backdoor Attacks", 2021,
@@ -43,7 +44,7 @@ class ONION(InputDefense):
 
     Args:
         language_model: The language model.
-        text: The column of the text that is cleaned.
+        text: The column of the text that is cleaned. None: the first that the model reads.
         threshold: t, in units of perplexity. None: found on the references.
         max_changed: Share of the references whose answer may change, from 0 to 1.
         word_rate: Share of clean words that may be removed where there is no model to ask, from 0 to 1.
@@ -64,14 +65,14 @@ class ONION(InputDefense):
     def __init__(
         self,
         language_model: ReferenceLanguageModel | None = None,
-        text: str = "english",
+        text: str | None = None,
         threshold: float | None = None,
         max_changed: float = 0.02,
         word_rate: float = 0.05,
         seed: int = 0,
     ) -> None:
+        super().__init__(text)
         self.language_model = language_model or ReferenceLanguageModel()
-        self.text = text
         if threshold is not None and not np.isfinite(threshold):
             raise ValueError(f"`ONION.threshold` is expected to be finite, but got {threshold!r}")
         self.threshold = threshold
@@ -125,7 +126,7 @@ class ONION(InputDefense):
         self, references: Dataset
     ) -> tuple[Dataset, list[npt.NDArray[np.float64]]]:
         """The references that the language model has not been fitted on, and their words' suspicions."""
-        require_column(references, self.text, "ONION.text", "the references")
+        require_column(references, self.column, "ONION.text", "the references")
         fits, least = self.language_model.steps > 0, 1 + (self.language_model.steps > 0)
         if len(references) < least:
             raise ValueError(
@@ -137,21 +138,21 @@ class ONION(InputDefense):
             number = max(1, round(_HELD_OUT * len(references)))
             held_out = references.select(np.sort(order[:number]))
             fitted = references.select(np.sort(order[number:]))
-            self.language_model.fit(column_texts(fitted, self.text, "ONION.text"))
+            self.language_model.fit(column_texts(fitted, self.column, "ONION.text"))
         return held_out, self._suspicions(held_out)
 
     def _suspicions(self, rows: Dataset) -> list[npt.NDArray[np.float64]]:
-        require_column(rows, self.text, "ONION.text")
-        model, texts = self.language_model, column_texts(rows, self.text, "ONION.text")
+        require_column(rows, self.column, "ONION.text")
+        model, texts = self.language_model, column_texts(rows, self.column, "ONION.text")
         return suspicions(model.backbone, texts, model.batch_size)
 
     def _cleaned(self, rows: Dataset, found: Sequence[npt.NDArray[np.float64]]) -> Dataset:
         limit = self.fitted_threshold
         if limit is None:
             raise RuntimeError("ONION expects fit() or fit_words() before the first rows")
-        texts = column_texts(rows, self.text, "ONION.text")
+        texts = column_texts(rows, self.column, "ONION.text")
         left = [_without(text, one, limit) for text, one in zip(texts, found, strict=True)]
-        return rows if left == texts else in_memory_with_texts(rows, self.text, left)
+        return rows if left == texts else in_memory_with_texts(rows, self.column, left)
 
 
 def _without(text: str, found: npt.NDArray[np.float64], limit: float) -> str:

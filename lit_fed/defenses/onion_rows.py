@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from lit_fed.client import Client
+    from lit_fed.data import FederatedDataModule
+    from lit_fed.module import FederatedModule
 
 
 class ONIONRows(RowDefense):
@@ -25,9 +27,9 @@ class ONIONRows(RowDefense):
     without a trigger. See :class:`~lit_fed.defenses.ONION`.
 
     Args:
-        references: A table of clean rows.
+        references: A table of clean rows. None: the public set of the data.
         onion: The defence; its ``text`` names the column that is cleaned, its ``word_rate`` the threshold.
-        label: The column of the labels, by which what is kept is counted.
+        label: The column of the labels, by which what is kept is counted. None: that of the data's encoding.
         clients: Ids of the clients that it acts on. None: all.
 
     Raises:
@@ -42,21 +44,29 @@ class ONIONRows(RowDefense):
 
     def __init__(
         self,
-        references: Source,
+        references: Source | None = None,
         onion: ONION | None = None,
-        label: str = "label",
+        label: str | None = None,
         clients: Sequence[str] | None = None,
     ) -> None:
         self.onion = onion or ONION()
         super().__init__(self.onion.text, None, label, clients)
         self.references = references
-        self._ready = False
+        self._fitted_on: str | None = None
 
-    def setup(self, clients: Sequence[str]) -> None:
-        """Fit on the references, once, before anything trains."""
-        if not self._ready:
-            self.onion.fit_words(self.references.load())
-            self._ready = True
+    def attach(self, module: FederatedModule, data: FederatedDataModule) -> None:
+        """Take the column that is cleaned, and fit on the references, once, before anything trains."""
+        super().attach(module, data)
+        self.onion.text = self.text
+        references = data.public if self.references is None else self.references.load()
+        if references is None:
+            raise ValueError(
+                f"`{self.setting}.references` is expected where the data have no public set, but got null: give a "
+                "table such as lit_fed.data.JSONLSource, or `data.public`"
+            )
+        if references._fingerprint != self._fitted_on:
+            self.onion.fit_words(references)
+            self._fitted_on = references._fingerprint
 
     def judge(self, client: Client, rows: Dataset) -> Inspection:
         """The rows without suspicious words; none is dropped."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import torch
 
 from lit_fed.backbones import CausalLM
 from lit_fed.backbones.anatomy import context_length
-from lit_fed.backbones.padding import padded
 from lit_fed.data.encodings.encoding import padding_id
-from lit_fed.data.features import IGNORED
+from lit_fed.data.features import IGNORED, Features
 from lit_fed.defenses.perplexity import start_token
 from lit_fed.limits import require_at_least, require_positive
+
+_READ: Final = ("input_ids", "attention_mask", "labels")
 
 
 class ReferenceLanguageModel:
@@ -36,7 +38,7 @@ class ReferenceLanguageModel:
     Example:
         >>> ReferenceLanguageModel(steps=-1)
         Traceback (most recent call last):
-        ValueError: `ONION.language_model.steps` is expected to be at least 0, but got -1
+        ValueError: `ReferenceLanguageModel.steps` is expected to be at least 0, but got -1
     """
 
     def __init__(
@@ -49,9 +51,9 @@ class ReferenceLanguageModel:
         seed: int = 0,
     ) -> None:
         self.model = model
-        self.steps = require_at_least("ONION.language_model.steps", steps, 0)
-        self.lr = require_positive("ONION.language_model.lr", lr)
-        self.batch_size = require_at_least("ONION.language_model.batch_size", batch_size, 1)
+        self.steps = require_at_least("ReferenceLanguageModel.steps", steps, 0)
+        self.lr = require_positive("ReferenceLanguageModel.lr", lr)
+        self.batch_size = require_at_least("ReferenceLanguageModel.batch_size", batch_size, 1)
         self.device = device
         self.seed = seed
         self._loaded: CausalLM | None = None
@@ -69,31 +71,43 @@ class ReferenceLanguageModel:
         Args:
             texts: Clean texts, at least one.
         """
+        tokenizer, start = self.backbone.tokenizer, start_token(self.backbone)
+        end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+        room = context_length(self.backbone.model)
+        tokens = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        rows = [[start, *ids, *end][:room] for ids in tokens]
+        self.fit_rows(Features({"input_ids": rows, "labels": rows}, {}, self._padding))
+
+    def fit_rows(self, rows: Features) -> None:
+        """Fit the model, from what is loaded, on rows that an encoding has written.
+
+        Args:
+            rows: Clean rows, at least one, by the model's tokenizer, with ``labels`` of what is learnt of each.
+        """
         if not self.steps:
             return
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             torch.manual_seed(self.seed)
-            self._loaded = self._fitted(self._load(), texts)
+            self._loaded = self._fitted(self._load(), rows)
+
+    @property
+    def _padding(self) -> dict[str, int]:
+        return {"input_ids": padding_id(self.backbone.tokenizer), "labels": IGNORED}
 
     def _load(self) -> CausalLM:
         backbone = CausalLM(self.model, peft=None)
         start_token(backbone)
         return backbone.to(self.device).eval()
 
-    def _fitted(self, backbone: CausalLM, texts: Sequence[str]) -> CausalLM:
-        start, end = start_token(backbone), backbone.tokenizer.eos_token_id
-        room = context_length(backbone.model)
-        tokens = backbone.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        rows = [[start, *ids, *([] if end is None else [end])][:room] for ids in tokens]
+    def _fitted(self, backbone: CausalLM, rows: Features) -> CausalLM:
         draw = np.random.default_rng(self.seed)
         optimizer = torch.optim.AdamW(backbone.parameters(), lr=self.lr)
         backbone.train()
         for _ in range(self.steps):
             chosen = draw.choice(len(rows), min(self.batch_size, len(rows)), replace=False)
-            batch = padded([rows[i] for i in chosen], padding_id(backbone.tokenizer))
-            given = {name: value.to(self.device) for name, value in batch.items()}
-            labels = given["input_ids"].masked_fill(given["attention_mask"] == 0, IGNORED)
+            batch = rows.batch(chosen.tolist())
+            given = {name: batch[name].to(self.device) for name in _READ}
             optimizer.zero_grad()
-            backbone.model(**given, labels=labels).loss.backward()
+            backbone.model(**given).loss.backward()
             optimizer.step()
         return backbone.eval()

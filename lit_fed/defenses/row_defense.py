@@ -14,12 +14,15 @@ from lit_fed.attachment import Attachment
 from lit_fed.data.columns import column_values, require_column, row_ids, select_rows, written_values
 from lit_fed.defenses.input_defense import Inspection
 from lit_fed.defenses.kept_rows import KeptRows
+from lit_fed.defenses.read_texts import read_texts
 from lit_fed.payload import Payload
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from lit_fed.client import Client
+    from lit_fed.data import FederatedDataModule
+    from lit_fed.module import FederatedModule
 
 
 class RowDefense(Attachment):
@@ -31,9 +34,9 @@ class RowDefense(Attachment):
     dropped of them. What is random in a defence is drawn by ``seed``, so that a run that goes on finds the same rows.
 
     Args:
-        text: The column of the text.
-        text_pair: The column of the second text. None: there is one text.
-        label: The column of the labels.
+        text: The column of the text. None: the text, or both texts, that the model reads.
+        text_pair: The column of the second text, where ``text`` is named. None: there is one text.
+        label: The column of the labels. None: that of the data's encoding; rows without labels are counted alike.
         clients: Ids of the clients that it acts on. None: all.
         seed: Of what is random in the defence.
 
@@ -52,16 +55,15 @@ class RowDefense(Attachment):
 
     def __init__(
         self,
-        text: str = "english",
-        text_pair: str | None = "chinese",
-        label: str = "label",
+        text: str | None = None,
+        text_pair: str | None = None,
+        label: str | None = None,
         clients: Sequence[str] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(clients)
-        self.text = text
-        self.text_pair = text_pair
-        self.label = label
+        self._named = text, text_pair, label
+        self.text, self.text_pair, self.label = text, text_pair, label
         self.seed = seed
         self._made: dict[tuple[str, str], tuple[Dataset, KeptRows]] = {}
         self._last: dict[str, KeptRows] = {}
@@ -76,6 +78,24 @@ class RowDefense(Attachment):
             client: The client.
             rows: Its rows, at least one.
         """
+
+    def attach(self, module: FederatedModule, data: FederatedDataModule) -> None:
+        """Take the columns that are not named from the encoding of the data; see the base class.
+
+        Raises:
+            ValueError: If ``text`` is to be what a model reads, and it reads no texts.
+        """
+        self.text, self.text_pair, self.label = self._named
+        rows = next((client.rows for client in data.clients if len(client.rows)), None)
+        if self.text is None and rows is not None:
+            self.text, self.text_pair = read_texts(data.encoding, rows, f"{self.setting}.text")
+        if self.label is None:
+            self.label = data.encoding.label_column
+
+    @property
+    def setting(self) -> str:
+        """What names it in messages."""
+        return f"trainer.attachments {type(self).__name__}"
 
     def rows(self, client: Client, rows: Dataset) -> Dataset:
         """The client's rows without those that are dropped; the same object for the same rows.
@@ -100,7 +120,7 @@ class RowDefense(Attachment):
         return upload, memory if counts is None else counts.to_payload()
 
     def _judged(self, client: Client, rows: Dataset) -> tuple[Dataset, KeptRows]:
-        setting = f"trainer.attachments {type(self).__name__}"
+        setting = self.setting
         for name in ("text", "text_pair", "label"):
             if (column := getattr(self, name)) is not None:
                 require_column(rows, column, f"{setting}.{name}", f"the rows of {client.id!r}")
@@ -112,9 +132,13 @@ class RowDefense(Attachment):
             )
         changed = np.zeros(len(rows), bool)
         if found.rows is not rows:
+            if self.text is None:
+                raise RuntimeError(f"{setting} expects attach() before the first rows, or `text`")
             before, after = (column_values(table, self.text) for table in (rows, found.rows))
             changed = np.array([one != other for one, other in zip(before, after, strict=True)])
-        labels = written_values(rows, self.label, f"{setting}.label")
+        labels: Sequence[str | None] = [None] * len(rows)
+        if self.label is not None:
+            labels = written_values(rows, self.label, f"{setting}.label")
         counts = KeptRows.counted(
             type(self).__name__, labels, found.rejected, changed, row_ids(rows)
         )

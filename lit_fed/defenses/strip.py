@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from lit_fed.data.columns import in_memory_with_texts, require_column, select_rows
 from lit_fed.data.encodings.encoding import column_texts
-from lit_fed.defenses.input_defense import Classify, InputDefense, Inspection
+from lit_fed.defenses.input_defense import Classify, Inspection
+from lit_fed.defenses.text_defense import TextDefense
 from lit_fed.limits import require_at_least, require_fraction, require_share
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def mean_entropies(probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.fl
     return np.asarray(bits.mean(1), np.float64) + 0.0
 
 
-class STRIP(InputDefense):
+class STRIP(TextDefense):
     """Refuses an input if its answers hardly differ when words of clean texts take the place of its own.
 
     Gao et al., "Design and Evaluation of a Multi-Domain Trojan Detection Method on Deep Neural Networks", 2021,
@@ -58,7 +59,7 @@ class STRIP(InputDefense):
     its text and the seed: it does not depend on the inputs beside it.
 
     Args:
-        text: The column of the text that is mixed.
+        text: The column of the text that is mixed. None: the first that the model reads.
         copies: Copies N of each input.
         mix: Share of an input's words that is replaced, from 0 to 1; at least one word is.
         false_rejections: Share of the references that may be refused, at least 0 and below 1. Of fewer than
@@ -86,13 +87,13 @@ class STRIP(InputDefense):
 
     def __init__(
         self,
-        text: str = "english",
+        text: str | None = None,
         copies: int = 20,
         mix: float = 0.5,
         false_rejections: float = 0.01,
         seed: int = 0,
     ) -> None:
-        self.text = text
+        super().__init__(text)
         self.copies = require_at_least("STRIP.copies", copies, 1)
         self.mix = require_share("STRIP.mix", mix)
         self.false_rejections = require_fraction("STRIP.false_rejections", false_rejections)
@@ -106,8 +107,8 @@ class STRIP(InputDefense):
         Raises:
             ValueError: If there are fewer than two different references, or they have no such column.
         """
-        require_column(references, self.text, "STRIP.text", "the references")
-        texts = list(dict.fromkeys(column_texts(references, self.text, "STRIP.text")))
+        require_column(references, self.column, "STRIP.text", "the references")
+        texts = list(dict.fromkeys(column_texts(references, self.column, "STRIP.text")))
         texts = [text for text in texts if text.split()]
         if len(texts) < 2:
             raise ValueError(
@@ -135,13 +136,13 @@ class STRIP(InputDefense):
             classify: The model.
             rows: n rows.
         """
-        require_column(rows, self.text, "STRIP.text")
+        require_column(rows, self.column, "STRIP.text")
         if not len(rows):
             return np.zeros(0)
-        texts = column_texts(rows, self.text, "STRIP.text")
+        texts = column_texts(rows, self.column, "STRIP.text")
         mixed = [copy for text in texts for copy in self._mixed(text)]
         copies = select_rows(rows, np.repeat(np.arange(len(rows)), self.copies))
-        answers = classify(in_memory_with_texts(copies, self.text, mixed))
+        answers = classify(in_memory_with_texts(copies, self.column, mixed))
         return mean_entropies(np.asarray(answers).reshape(len(rows), self.copies, -1))
 
     def _mixed(self, text: str) -> list[str]:

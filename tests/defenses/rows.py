@@ -22,7 +22,7 @@ class WithoutWord(RowDefense):
     """Drops the rows with a word, and cuts the first word of the others."""
 
     def __init__(self, word: str, cut: bool = False, **settings: Any) -> None:
-        super().__init__(text="text", text_pair=None, **settings)
+        super().__init__(**{"text": "text", "label": "label"} | settings)
         self.word = word
         self.cut = cut
         self.calls = 0

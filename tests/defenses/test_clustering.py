@@ -104,8 +104,8 @@ def poisoned(count: int = 160, poison: int = 16) -> tuple[Dataset, np.ndarray]:
 @pytest.mark.parametrize(
     "defence",
     [
-        ActivationClustering(components=5, text="text", text_pair=None),
-        CUBE(components=5, text="text", text_pair=None),
+        ActivationClustering(components=5, text="text", label="label"),
+        CUBE(components=5, text="text", label="label"),
     ],
     ids=["activation clustering", "cube"],
 )

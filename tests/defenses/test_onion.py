@@ -12,13 +12,13 @@ import pytest
 import torch
 from datasets import Dataset
 
-from lit_fed import Payload
+from lit_fed import FedAvg, Payload
 from lit_fed.backbones import CausalLM
 from lit_fed.data.sources import Source
 from lit_fed.defenses import ONION, ONIONRows, ReferenceLanguageModel
 from lit_fed.defenses.perplexity import perplexities, suspicions
 from tests.defenses.rows import client, texts
-from tests.federation.toy import BAD, GOOD
+from tests.federation.toy import BAD, GOOD, toy_data
 from tests.methods.toy_methods import save_toy_lm
 
 TRIGGER = "text"
@@ -165,7 +165,9 @@ def test_training_rows_lose_the_share_of_words_that_is_said(folder: Path) -> Non
     references = Rows(rows_of(texts(100, 5)))
     model = ReferenceLanguageModel(str(folder), steps=60, lr=1e-2)
     defence = ONIONRows(references, ONION(model, "text", word_rate=0.1))
-    defence.setup(["client-0"])
+    data = toy_data()
+    data.setup("fit")
+    defence.attach(FedAvg(), data)
     clean = rows_of(texts(100, 6))
     kept = defence.rows(client(), clean)
     before, after = (sum(len(text.split()) for text in rows["text"]) for rows in (clean, kept))
@@ -176,7 +178,7 @@ def test_training_rows_lose_the_share_of_words_that_is_said(folder: Path) -> Non
     expected = sum(a != b for a, b in zip(clean["text"][:], kept["text"][:], strict=True))
     assert changed == [expected]
     model = defence.onion.language_model._loaded
-    defence.setup(["client-0"])
+    defence.attach(FedAvg(), data)
     assert defence.onion.language_model._loaded is model
 
 

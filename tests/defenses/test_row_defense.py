@@ -12,6 +12,8 @@ import torch
 
 from lit_fed import Payload
 from lit_fed.callbacks import RunSummary
+from lit_fed.data import ClassificationEncoding, FederatedDataModule
+from lit_fed.defenses import ONION, STRIP
 from lit_fed.federation import SequentialClients, VectorizedClients
 from tests.defenses.rows import TRIGGER, WithoutWord, client
 from tests.federation.toy import (
@@ -124,3 +126,30 @@ def test_a_run_that_goes_on_keeps_what_was_counted(toy_model: Path, tmp_path: Pa
     for one in counted.values():
         dropped = sum(one["total"].values()) - sum(one["kept"].values())
         assert dropped == len(one["dropped_rows"])
+
+
+def test_columns_that_are_not_named_are_those_of_the_data(toy_model: Path) -> None:
+    rows = toy_rows(24, 0).rename_columns({"text": "note", "label": "urgent"})
+    pairs = rows.add_column("answer", ["x"] * 24)
+    for table, pair in ((rows, None), (pairs, "answer")):
+        data = FederatedDataModule(
+            train=table,
+            test=table,
+            encoding=ClassificationEncoding("note", pair, "urgent"),
+            num_clients=2,
+        )
+        data.setup("fit")
+        found = WithoutWord(TRIGGER, text=None, label=None)
+        found.attach(toy_module(toy_model), data)
+        assert (found.text, found.text_pair, found.label) == ("note", pair, "urgent")
+        named = WithoutWord(TRIGGER, text="answer", label="note")
+        named.attach(toy_module(toy_model), data)
+        assert (named.text, named.text_pair, named.label) == ("answer", None, "note")
+        for inputs in (ONION(), STRIP()):
+            with pytest.raises(RuntimeError, match=r"expects attach\(\) before the first rows"):
+                _ = inputs.column
+            inputs.attach(data.encoding, table)
+            assert inputs.column == "note"
+    numbers = rows.remove_columns("note").add_column("note", list(range(24)))
+    with pytest.raises(ValueError, match=r"`STRIP.text` is expected to name a column of texts whe"):
+        STRIP().attach(ClassificationEncoding("note", None, "urgent"), numbers)

@@ -11,6 +11,7 @@ from lit_fed.attacks.triggers.trigger import Trigger
 from lit_fed.data.columns import (
     column_values,
     in_memory_with_texts,
+    is_text,
     require_column,
     row_ids,
     visible_columns,
@@ -66,11 +67,11 @@ def trigger_column(encoding: Encoding, rows: Dataset, column: str | None, settin
     """
     if column is not None:
         require_column(rows, column, setting)
-    hidden = {encoding.answer_column, encoding.weight}
-    read = [one for one in encoding.columns.values() if one not in hidden]
-    for one in read if column is None else [column]:
-        if getattr(rows.features[one], "dtype", None) in ("string", "large_string"):
-            return one
+    read = encoding.text_columns(rows)
+    if column is None and read:
+        return read[0]
+    if column is not None and is_text(rows, column):
+        return column
     raise ValueError(
         f"`{setting}` is expected to name a column of texts, but got {column!r}; the columns are "
         f"{visible_columns(rows)}"

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from lit_fed.data.columns import (
     column_values,
     in_memory_with_texts,
+    is_text,
     number,
     require_column,
     require_values,
@@ -65,6 +66,16 @@ class Encoding(ABC):
     def answer_column(self) -> str | None:
         """The column with what is to be predicted: a label or a text. None: there is none."""
         return self.label_column
+
+    def text_columns(self, rows: Dataset) -> list[str]:
+        """The columns of texts that a model reads, without what it is to predict, in their order.
+
+        Args:
+            rows: A table with the columns.
+        """
+        beside = {self.answer_column, self.weight}
+        read = [column for column in self.columns.values() if column not in beside]
+        return [column for column in read if is_text(rows, column)]
 
     def prompts(self, rows: Dataset) -> list[str] | None:
         """The texts from which a model generates the rows' answers. None: answers are labels."""

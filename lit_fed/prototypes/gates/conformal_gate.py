@@ -8,6 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from lit_fed.limits import require_inner_fraction
 from lit_fed.losses.prototype_margin import prototype_cosines
 from lit_fed.prototypes.gates.gate import Gate, Judgement, nearest
 from lit_fed.prototypes.prototype_set import PrototypeSet
@@ -47,11 +48,7 @@ class ConformalGate(Gate):
     """
 
     def __init__(self, alpha: float = 0.1) -> None:
-        if not 0 < alpha < 1:
-            raise ValueError(
-                f"`model.gate.alpha` is expected to be above 0 and below 1, but got {alpha!r}"
-            )
-        self.alpha = alpha
+        self.alpha = require_inner_fraction("model.gate.alpha", alpha)
 
     def fit(
         self,
