@@ -17,9 +17,9 @@ class RowDefenseReport(FederatedCallback):
     """Reports what each :class:`~lit_fed.defenses.RowDefense` keeps of the rows of all clients that have trained.
 
     A round's row gets ``defense/<class of the defence>/kept``, the share of rows that are kept,
-    ``…/kept/<label>``, that of each label where rows have one, and ``…/changed``, the share of the kept whose text is another one; they are
-    curves in TensorBoard. The summary has the counts by client and label, and the ids of dropped rows, under
-    ``defenses``. Without such an attachment it does nothing.
+    ``…/kept/<label>``, that of each label where rows have one, and ``…/changed``, the share of the kept whose text is
+    another one; they are curves in TensorBoard. The summary has the counts by client and label, and the ids of dropped
+    rows, under ``defenses``. Without such an attachment it does nothing.
     """
 
     def on_round_evaluation(

@@ -36,16 +36,16 @@ _MAX_LENGTH: Final = 512
 class PerplexityFilter(RowDefense):
     r"""Drops the rows whose answer is less probable to a clean language model than all but a share α of clean ones.
 
-    For models that generate. What an attacker wants a model to write is mostly not what follows from a row's prompt, and
-    a model q that no client has any part in says so. Of a row with the learnt tokens y after x
+    For models that generate. What an attacker wants a model to write is mostly not what follows from a row's prompt,
+    and a model q that no client has any part in says so. Of a row with the learnt tokens y after x
 
     .. math:: s = -\frac{1}{T} \sum_t \log q(y_t \mid x, y_{<t}), \qquad
         p = \frac{\#\{\text{held-out references with a score} \ge s\} + 1}{n + 1},
 
     and it is dropped where p ≤ α: about a share α of clean rows is lost, if they are like the references. It is as good
-    as q: an attack whose answers q finds probable comes through. Wallace et al., "Concealed Data Poisoning Attacks on NLP
-    Models", 2021, https://arxiv.org/abs/2010.12563, look for poison by perplexity; the bound is a conformal one (Vovk et
-    al., "Algorithmic Learning in a Random World", 2005).
+    as q: an attack whose answers q finds probable comes through. Wallace et al., "Concealed Data Poisoning Attacks on
+    NLP Models", 2021, https://arxiv.org/abs/2010.12563, look for poison by perplexity; the bound is a conformal one
+    (Vovk et al., "Algorithmic Learning in a Random World", 2005).
 
     Args:
         references: A table of clean rows. None: the public set of the data.
