@@ -71,7 +71,7 @@ def fit_guard(
         prototypes = fit(states, texts=texts)
         of_layers = {layer: fit(own) for layer, own in zip(layers, deeper, strict=True)}
         gate.check(prototypes)
-        learnt = gate.fit(states, references.labels, held, references.held_out_labels)
+        learnt = _fitted_gate(gate, states, references, held)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
     map_of_states: Mapping[str, Tensor] = {}
@@ -87,14 +87,30 @@ def fit_guard(
         f"{len(prototypes)} prototypes of {len(states)} references by {type(encoder).__name__}"
         f"{'' if right is None else ';' + unseen + ' to one of their class'}"
     )
-    labels = references.held_out_labels
-    if right is not None and (most := float(labels.bincount().max()) / len(labels)) > 2 * right - 1:
-        rank_zero_warn(
-            f"`model.encoder` {type(encoder).__name__} is right about {right:.1%} of the references that it has not "
-            f"seen, nearer to always saying the commonest class ({most:.1%}) than to all: a gate by it drops clean "
-            "rows and keeps poisoned ones"
-        )
+    if right is not None:
+        _say_where_unfit(encoder, right, references.held_out_labels)
     return Guard(prototypes, weights, learnt, map_of_states, of_layers, metrics)
+
+
+def _fitted_gate(
+    gate: Gate, states: Tensor, references: References, held: Tensor
+) -> dict[str, Tensor]:
+    """What the gate learns of the references; nothing where these have no classes."""
+    labels, held_out_labels = references.labels, references.held_out_labels
+    if labels is None or held_out_labels is None:
+        return {}
+    return gate.fit(states, labels, held, held_out_labels)
+
+
+def _say_where_unfit(encoder: GateEncoder, right: float, labels: Tensor | None) -> None:
+    """Warn of an encoder that knows little of the classes."""
+    if labels is None or (most := float(labels.bincount().max()) / len(labels)) <= 2 * right - 1:
+        return
+    rank_zero_warn(
+        f"`model.encoder` {type(encoder).__name__} is right about {right:.1%} of the references that it has not seen, "
+        f"nearer to always saying the commonest class ({most:.1%}) than to all: a gate by it drops clean rows and "
+        "keeps poisoned ones"
+    )
 
 
 def require_width(module: FederatedModule, rows: Dataset, prototypes: PrototypeSet) -> None:
@@ -130,7 +146,9 @@ def _metrics(
     def right(vectors: Tensor, labels: Tensor) -> float:
         return float((prototypes.classes[prototypes.nearest(vectors)] == labels).double().mean())
 
-    told = {"purity": right(states, references.labels)}
-    if len(held):
+    told: dict[str, float] = {}
+    if references.labels is not None:
+        told["purity"] = right(states, references.labels)
+    if len(held) and references.held_out_labels is not None:
         told["encoder_accuracy"] = right(held, references.held_out_labels)
     return told

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor, nn
 
+from lit_fed.configuration_error import ConfigurationError
 from lit_fed.data.columns import row_ids
 from lit_fed.data.datamodule import Table
 from lit_fed.methods.prototype_defense.encoders.gate_encoder import GateEncoder
@@ -93,8 +94,13 @@ class Guarding:
             module: The method, as it was built.
 
         Raises:
-            ConfigurationError: If the references are not there or not enough.
+            ConfigurationError: If the references are not there or not enough, or rows are packed.
         """
+        if module.data.encoding.packing:
+            raise ConfigurationError(
+                "`data.encoding.packing` is expected to be false with prototypes, which are of one row each, but got "
+                "true"
+            )
         references, count, supervised, held_out, project, seed = self._settings
         rows = reference_rows(module, references)
         split = split_references(module, rows, held_out, seed)

@@ -47,10 +47,11 @@ class PrototypeDefense(PrototypeMarginMixin, TaughtMixin, GuardedMixin):
     for bit.
 
     Args:
-        backbone: A classifier, its tokenizer and its trainable part. None: the embedded one.
+        backbone: The model, its tokenizer and its trainable part. None: the embedded classifier. Of one that writes,
+            representations are pulled as in the paper, without a gate: its prototypes have no classes.
         aggregation: How uploads are combined. None: the average weighted by the clients' sizes, dropped rows included.
-        references: Clean rows with labels, of each class some, as the encoding of the data reads them. None: the public
-            set of the data.
+        references: Clean rows, of each class some, as the encoding of the data reads them. None: the public set of the
+            data.
         num_prototypes: P, at most the references that are not held out.
         supervised: Whether there is one prototype a class, the mean of its references, in the place of k-means.
         held_out: The share of the references of each class on which encoder and gate are not fitted, in [0, 1): the
@@ -125,10 +126,13 @@ class PrototypeDefense(PrototypeMarginMixin, TaughtMixin, GuardedMixin):
                 f"`model.project` is expected to be false where `model.layers` have prototypes as well, since one "
                 f"projector fits one layer, but got true with {list(self.layers)}"
             )
-        if self.backbone.classifies is False:
+        by_classes = gates or supervised or adaptation > 0 or assignment != "nearest"
+        if self.backbone.classifies is False and by_classes:
             raise ValueError(
-                f"`model.backbone` is expected to be one that classifies, such as SequenceClassifier, since prototypes "
-                f"have classes, but got {type(self.backbone).__name__}"
+                "`model.gate` is expected to be NoGate, `model.assignment` nearest, `model.supervised` false and "
+                f"`model.adaptation` 0 where `model.backbone` does not classify, as {type(self.backbone).__name__}, "
+                f"since prototypes of answers have no classes, but got {type(self.gate).__name__}, {assignment}, "
+                f"{supervised} and {adaptation:g}: lit_fed.defenses.PerplexityFilter judges rows by their answers"
             )
         self.encoder.attach(self.backbone, self.teacher)
         self.guarding = Guarding(

@@ -25,16 +25,16 @@ class References:
 
     Attributes:
         fitted: Those that encoder and prototypes are fitted on.
-        labels: Their classes, [N].
+        labels: Their classes, [N]; None where rows have answers in the place of labels.
         held_out: The others; None where there are none.
         held_out_labels: Their classes, [n].
         names: The names of all classes.
     """
 
     fitted: Dataset
-    labels: Tensor
+    labels: Tensor | None
     held_out: Dataset | None
-    held_out_labels: Tensor
+    held_out_labels: Tensor | None
     names: tuple[str, ...]
 
 
@@ -70,7 +70,7 @@ def reference_rows(module: FederatedModule, source: Source | Dataset | None) -> 
 def split_references(
     module: FederatedModule, rows: Dataset, held_out: float, seed: int
 ) -> References:
-    """Divide the references within each class.
+    """Divide the references, within each class where rows have one.
 
     Args:
         module: The method, with its data.
@@ -81,6 +81,8 @@ def split_references(
     Raises:
         ConfigurationError: If a class of the data has no reference, or a row no label.
     """
+    if module.backbone.classifies is False:
+        return _divided(rows, held_out, seed)
     try:
         labels = torch.cat([batch["labels"].cpu() for batch in module.batches(rows)])
     except ValueError as error:
@@ -111,3 +113,11 @@ def split_references(
         labels[others],
         names,
     )
+
+
+def _divided(rows: Dataset, held_out: float, seed: int) -> References:
+    """References without classes."""
+    order = np.random.default_rng(seed).permutation(len(rows))
+    out, fitted = np.split(order, [int(held_out * len(rows))])
+    others = select_rows(rows, np.sort(out)) if len(out) else None
+    return References(select_rows(rows, np.sort(fitted)), None, others, None, ())

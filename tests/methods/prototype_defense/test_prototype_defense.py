@@ -429,7 +429,7 @@ def test_where_it_cannot_run_it_says_so(model: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"`model.gate` .* NoGate .* split over processes"):
         fit(defended(model), tmp_path, execution=ShardedClients())
     generating = CausalLM(str(save_toy_lm(tmp_path / "lm")))
-    with pytest.raises(ValueError, match=r"`model.backbone` .* classifies.* got CausalLM"):
+    with pytest.raises(ValueError, match=r"`model.gate` is expected to be NoGate.* as CausalLM"):
         PrototypeDefense(generating)
 
 
