@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lit_fed.limits import require_non_negative
+
 Part = Literal["whole", "first half", "second half"]
 Statistic = Literal["rise", "steepness", "wavering"]
 Direction = Literal["higher", "lower"]
@@ -19,20 +21,25 @@ class ArmComparison:
         weights: The arms' weights by their folders below the study's root, such as ``ddg_msi`` or, of a
             sweep, ``ddg_msi/scale=0.1``. ``{a: 1, b: -1}``: a is better than b.
         text: What is compared. Empty: made of the arms, where these are two.
+        margin: By how much it may be worse and still hold, in the metrics' units, as in a test of non-inferiority.
 
     Raises:
-        ValueError: If the weights are not two or more that add up to 0, or a text is missing.
+        ValueError: If the weights are not two or more that add up to 0, the margin is negative, or a text is missing.
 
     Example:
         >>> ArmComparison(["test/accuracy"], {"ddg": 1, "lora_fedavg": -1}).text
         'ddg better than lora_fedavg'
+        >>> ArmComparison(["test/accuracy"], {"gated": 1, "undefended": -1}, margin=0.02).text
+        'gated worse than undefended by less than 0.02'
     """
 
     metrics: list[str]
     weights: dict[str, float]
     text: str = ""
+    margin: float = 0.0
 
     def __post_init__(self) -> None:
+        require_non_negative("margin", self.margin)
         if len(self.weights) < 2 or abs(sum(self.weights.values())) > 1e-9:
             raise ValueError(
                 "`weights` of a comparison are expected to be of two arms or more and to add up to 0, "
@@ -44,7 +51,10 @@ class ArmComparison:
                     f"`text` of a comparison of {list(self.weights)} is expected, but there is none"
                 )
             worse, better = sorted(self.weights, key=lambda arm: self.weights[arm])
-            object.__setattr__(self, "text", f"{better} better than {worse}")
+            said = f"{better} better than {worse}"
+            if self.margin:
+                said = f"{better} worse than {worse} by less than {self.margin:g}"
+            object.__setattr__(self, "text", said)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def arm_differences(
     better: Direction,
     otherwise: str | None = None,
 ) -> tuple[float, ...]:
-    """The comparison's weighted sum for each seed that all its arms have; above 0 is better.
+    """The comparison's weighted sum and margin for each seed that all its arms have; above 0 is as claimed.
 
     Args:
         root: The study's folder.
@@ -48,7 +48,8 @@ def arm_differences(
     seeds = sorted(set.intersection(*(set(values) for values in found.values())))
     sign = 1.0 if better == "higher" else -1.0
     return tuple(
-        sign * sum(weight * found[arm][seed] for arm, weight in comparison.weights.items())
+        comparison.margin
+        + sign * sum(weight * found[arm][seed] for arm, weight in comparison.weights.items())
         for seed in seeds
     )
 

@@ -119,6 +119,8 @@ def test_what_needs_classes_is_refused(folder: Path, tmp_path: Path) -> None:
             literal(folder, **settings)
     packed = lm_data()
     packed.encoding.packing = True
-    with pytest.raises(ConfigurationError, match=r"`data.encoding.packing` is expected to be false"):
+    with pytest.raises(
+        ConfigurationError, match=r"`data.encoding.packing` is expected to be false"
+    ):
         toy_trainer(tmp_path, max_rounds=1, clients_per_round=1.0).fit(literal(folder), packed)
     assert InstructionEncoding(packing=True).packing

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from lit_fed.study.claims.claim import ArmComparison
 from lit_fed.study.claims.evidence import arm_differences
 
@@ -26,3 +28,10 @@ def test_a_global_model_stands_for_that_of_every_client(tmp_path: Path) -> None:
     assert differences("fedavg", "alone", "test/accuracy") == (0.25,)
     assert differences("own", "alone", "test/accuracy") == (0.125,)
     assert differences("fedavg", "alone", None) == ()
+    # a margin is in the metric's units, whichever side of it is better
+    name = "clients/test/accuracy/mean"
+    less = ArmComparison(metrics=[], weights={"alone": 1, "own": -1}, margin=0.25)
+    assert arm_differences(tmp_path, less, name, "higher") == (0.125,)
+    assert arm_differences(tmp_path, less, name, "lower") == (0.375,)
+    with pytest.raises(ValueError, match="`margin` is expected to be finite and at least 0, but"):
+        ArmComparison(metrics=[], weights={"alone": 1, "own": -1}, margin=-0.25)
