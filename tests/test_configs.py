@@ -179,8 +179,9 @@ def test_there_are_configurations() -> None:
     zou = ["figure4", "figure5", "table1", "table2"]
     wang = ["aggregators", "dolly", "dolly_rewritten", "paradox", "table"]
     consensus = ["sst2", "trec"]
-    rules = ["pooled", "robust", "robust_one", "rules"]
-    assert [path.stem for path in STUDIES] == [*consensus, *rules, *consensus, *wang, *zou]
+    rules, robust = ["pooled", "rules"], ["one", "three"]
+    studies = [*consensus, *rules, *consensus, *robust, *wang, *zou]
+    assert [path.stem for path in STUDIES] == studies
     assert "gpu/llama_7b_fsdp.yaml" in NAMES
 
 

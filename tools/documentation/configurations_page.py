@@ -38,6 +38,7 @@ SECTIONS = {
     "studies/abourayya2026": "Study: Abourayya et al. (2026)",
     "studies/bergman": "Study: Bergman et al.",
     "studies/aggregation": "Study: aggregation rules",
+    "studies/robust": "Study: robust aggregation rules",
 }
 """The folders of configurations in the order of the page, and their titles."""
 _HEAD = """\
