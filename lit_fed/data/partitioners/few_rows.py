@@ -21,21 +21,32 @@ class FewRowsPartitioner(Partitioner):
     It makes of a large table the case that federations are for, clients who have too little data each.
 
     Args:
-        max_rows: The most rows of a client, drawn at random.
+        max_rows: The most rows of a client, drawn at random; or one number a client in their order, of which the last
+            holds for all further ones, such as ``[10, 100]`` for a first client with few.
         partitioner: Divides the rows before. None: evenly.
 
     Raises:
         TypeError: If the partitioner is none.
-        ValueError: If `max_rows` is below 1.
+        ValueError: If `max_rows` is empty or below 1.
 
     >>> from datasets import Dataset
     >>> rows = Dataset.from_dict({"label": [0, 1] * 50})
     >>> [len(part) for part in FewRowsPartitioner(max_rows=20)(rows, num_clients=4, seed=0)]
     [20, 20, 20, 20]
+    >>> [len(part) for part in FewRowsPartitioner(max_rows=[5, 20])(rows, num_clients=4, seed=0)]
+    [5, 20, 20, 20]
     """
 
-    def __init__(self, max_rows: int = 100, partitioner: Partitioner | None = None) -> None:
-        require_at_least("data.partitioner.max_rows", max_rows, 1)
+    def __init__(
+        self, max_rows: int | list[int] = 100, partitioner: Partitioner | None = None
+    ) -> None:
+        numbers = max_rows if isinstance(max_rows, list) else [max_rows]
+        if not numbers:
+            raise ValueError(
+                "`data.partitioner.max_rows` is expected to be a number, or one or more of them, but got []"
+            )
+        for number in numbers:
+            require_at_least("data.partitioner.max_rows", number, 1)
         require_instance("data.partitioner.partitioner", partitioner, Partitioner)
         self.max_rows = max_rows
         self.partitioner = IIDPartitioner() if partitioner is None else partitioner
@@ -43,8 +54,13 @@ class FewRowsPartitioner(Partitioner):
     def __call__(self, rows: Dataset, num_clients: int, seed: int) -> list[list[int]]:
         """Divide the rows, see :class:`Partitioner`."""
         parts = self.partitioner(rows, num_clients, seed)
-        rng = np.random.default_rng([seed, self.max_rows])
-        return [np.sort(rng.permutation(part)[: self.max_rows]).tolist() for part in parts]
+        numbers = self.max_rows if isinstance(self.max_rows, list) else [self.max_rows]
+        rng = np.random.default_rng([seed, *numbers])
+        limits = [*numbers, *[numbers[-1]] * len(parts)]
+        return [
+            np.sort(rng.permutation(part)[:most]).tolist()
+            for part, most in zip(parts, limits, strict=False)
+        ]
 
     def default_num_clients(self, rows: Dataset) -> int:
         """As many as there are for the partitioner before."""

@@ -27,6 +27,12 @@ def test_rows_are_drawn_by_the_seed_and_all_over() -> None:
     assert kept.var() == pytest.approx(8 * (1 - 80 / 600), rel=0.25)
 
 
+def test_the_last_number_holds_for_all_further_clients() -> None:
+    parts = FewRowsPartitioner([4, 9])(ROWS, 5, 0)
+    assert [len(part) for part in parts] == [4, 9, 9, 9, 9]
+    assert [len(part) for part in FewRowsPartitioner([4, 9, 2])(ROWS, 2, 0)] == [4, 9]
+
+
 def test_clients_are_who_they_were() -> None:
     few = FewRowsPartitioner(7, NaturalPartitioner("author"))
     assert few.default_num_clients(ROWS) == 2
@@ -36,5 +42,8 @@ def test_clients_are_who_they_were() -> None:
 def test_bad_settings_are_named() -> None:
     with pytest.raises(ValueError, match=r"`data.partitioner.max_rows`"):
         FewRowsPartitioner(0)
+    for numbers in ([], [3, 0]):
+        with pytest.raises(ValueError, match=r"`data.partitioner.max_rows` is expected to be"):
+            FewRowsPartitioner(numbers)
     with pytest.raises(TypeError, match=r"write DirichletPartitioner\(…\)"):
         FewRowsPartitioner(3, DirichletPartitioner)  # type: ignore[arg-type]
