@@ -215,6 +215,10 @@ def test_runs_at_its_smallest_size(
         smaller.append("--data.train.init_args.size=60")
     if "distillation" in path.stem:
         smaller += ["--data.public_size=60", "--model.teacher.init_args.epochs=1"]
+    if path.stem == "prototype_defense":
+        smaller.append("--data.public.init_args.size=60")
+        smaller.append("--model.encoder.init_args.epochs=1")
+        smaller.append("--model.num_prototypes=12")
     if path.parent.name == "gpu":
         smaller += instructions_and_a_processor(tmp_path)
     main(["fit", "--config", str(path), *smaller, "--trainer.enable_progress_bar=false"])

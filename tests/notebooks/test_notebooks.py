@@ -8,7 +8,7 @@ import pytest
 
 from tests.notebooks.execution import NOTEBOOKS, PATIENCE, ROOT, execute, figures
 
-QUICK = ("02_own_data_and_model", "03_write_a_method")
+QUICK = ("02_own_data_and_model",)
 NAMES = [path.stem for path in NOTEBOOKS]
 
 

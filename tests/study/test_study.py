@@ -1,4 +1,5 @@
 import csv
+import json
 import shutil
 import statistics
 from pathlib import Path
@@ -20,6 +21,31 @@ def finished(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of two seeds, to be copied; a run is a process of its own, which takes seconds to start."""
     root = tmp_path_factory.mktemp("finished") / "root"
     study([config], seeds=(1, 2), root=root, jobs=2)
+    return root
+
+
+@pytest.fixture
+def ended(config: Path, tmp_path: Path) -> Path:
+    """What a study of two seeds has left, of which no run is missing, written by hand."""
+    root = tmp_path / "root"
+    for seed, shift in ((1, 0.0), (2, 0.25)):
+        folder = root / "config" / f"seed_{seed}"
+        folder.mkdir(parents=True)
+        made_of = {"configurations": [config.read_text()], "settings": []}
+        (folder / "study.json").write_text(json.dumps(made_of))
+        rows = [(1, 0.75 + shift, 0.5, 2.0), (2, 0.5 + shift, 0.625, 2.5)]
+        lines = [",".join(map(str, row)) for row in rows]
+        (folder / "metrics.csv").write_text(
+            "\n".join(["round,val/loss,val/accuracy,time/round", *lines])
+        )
+        summary = {
+            "interrupted": False,
+            "seed": seed,
+            "metrics": {"val/loss": 0.5 + shift, "test/accuracy": 0.625, "test/loss": 0.5 - shift},
+            "bytes": {"up": 10, "down": 20},
+            "seconds": {"rounds": 4.5},
+        }
+        (folder / "summary.json").write_text(json.dumps(summary))
     return root
 
 
@@ -116,9 +142,9 @@ def test_a_sweep_over_an_overlay(config: Path, tmp_path: Path) -> None:
 
 
 def test_a_metric_that_no_run_has_is_refused_by_the_nearest(
-    config: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Path, ended: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = Path(shutil.copytree(finished, tmp_path / "root"))
+    root = ended
     said = r"`metrics` is expected to name metrics of the runs, such as test/accuracy, .* got test/acc,"
     # before a run that is missing costs hours
     with pytest.raises(ValueError, match=said):
@@ -146,8 +172,8 @@ def test_a_metric_may_be_one_of_an_arm_that_has_not_run(
     assert (root / "other" / "seed_1" / "log.txt").is_file()
 
 
-def test_figures_show_means_and_spreads(config: Path, finished: Path, tmp_path: Path) -> None:
-    root = Path(shutil.copytree(finished, tmp_path / "root"))
+def test_figures_show_means_and_spreads(config: Path, ended: Path) -> None:
+    root = ended
     study([config], (1, 2), root, figure="rounds", metrics=["val/loss", "val/accuracy"])
     runs = [Run(config, seed, root / "config" / f"seed_{seed}") for seed in (1, 2)]
     (line,) = draw(runs, ["val/loss"], "rounds").axes[0].lines
