@@ -175,7 +175,7 @@ def test_there_are_configurations() -> None:
     assert [path.stem for path in COMPRESSIONS] == ["eight_bit", "half_precision", "top_k"]
     assert [path.stem for path in PRIVACY] == ["dp_sgd"]
     # it wants a server, see the test of it
-    assert [path.stem for path in BLACK_BOXES] == ["endpoint"]
+    assert [path.stem for path in BLACK_BOXES] == ["endpoint", "llamas_and_endpoint"]
     zou = ["figure4", "figure5", "table1", "table2"]
     wang = ["aggregators", "dolly", "dolly_rewritten", "paradox", "table"]
     data, weak = ["sst2", "trec"], ["sst2"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,10 @@ def save_sober_model(folder: Path) -> Path:
     return folder
 
 
-def save_toy_lm(folder: Path) -> Path:
-    """A random Llama of width 16 with its tokenizer."""
-    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
+def save_toy_lm(folder: Path, more: Sequence[str] = (), positions: int = 64) -> Path:
+    """A random Llama of width 16 with its tokenizer, which may know more words."""
+    words = [*WORDS, *more]
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", eos_token="[EOS]"
@@ -48,13 +50,13 @@ def save_toy_lm(folder: Path) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = LlamaConfig(
-            vocab_size=len(WORDS),
+            vocab_size=len(words),
             hidden_size=16,
             num_hidden_layers=2,
             num_attention_heads=2,
             num_key_value_heads=2,
             intermediate_size=32,
-            max_position_embeddings=64,
+            max_position_embeddings=positions,
             initializer_range=0.2,
         )
         LlamaForCausalLM(config).save_pretrained(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,28 @@ from lit_fed.backbones.embedded.embedded_model import embedded_model
 from lit_fed.cli import LitFedCLI
 from tests.backbones.endpoint.misbehaving_server import MisbehavingServer, fails_with
 from tests.backbones.endpoint.served import needs_transformers_serve, served
+from tests.methods.toy_methods import save_toy_lm
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 OVERLAY = CONFIGS / "black_boxes" / "endpoint.yaml"
+LLAMAS = CONFIGS / "black_boxes" / "llamas_and_endpoint.yaml"
 KEY = "sk-Very-Secret-0123456789"
 NUMBER = "Nine"
 
 
-def fitted(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Any:
-    """A small run of the two files, the second with other settings."""
-    config = yaml.safe_load(OVERLAY.read_text("utf-8"))
-    (group,) = config["model"]["init_args"]["clients"]
-    group["backbone"]["init_args"] |= settings
+def fitted(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    overlay: Path = OVERLAY,
+    models: Sequence[Path] = (),
+    **settings: Any,
+) -> Any:
+    """A small run of the two files, the second with other settings of its endpoint and other models before it."""
+    config = yaml.safe_load(overlay.read_text("utf-8"))
+    *groups, last = config["model"]["init_args"]["clients"]
+    for group, model in zip(groups, models, strict=True):
+        group["backbone"]["init_args"]["model"] = str(model)
+    last["backbone"]["init_args"] |= settings
     changed = folder / "endpoint.yaml"
     changed.write_text(yaml.safe_dump(config))
     monkeypatch.chdir(folder)
@@ -43,14 +54,30 @@ def fitted(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> An
     return LitFedCLI(["fit", "--config", str(text), "--config", str(changed), *smaller])
 
 
-def test_its_command_is_its_first_line() -> None:
-    text = OVERLAY.read_text("utf-8")
+@pytest.mark.parametrize("overlay", [OVERLAY, LLAMAS], ids=lambda path: path.stem)
+def test_its_command_is_its_first_line(overlay: Path) -> None:
+    text = overlay.read_text("utf-8")
     files = (
-        "--config configs/semantic_consensus_text.yaml --config configs/black_boxes/endpoint.yaml"
+        f"--config configs/semantic_consensus_text.yaml --config configs/black_boxes/{overlay.name}"
     )
     assert text.splitlines()[0] == f"# lit-fed fit {files}"
-    (group,) = yaml.safe_load(text)["model"]["init_args"]["clients"]
+    *_, group = yaml.safe_load(text)["model"]["init_args"]["clients"]
     HTTPGenerator(**group["backbone"]["init_args"])
+
+
+def test_three_models_of_three_vocabularies_and_a_service_are_one_federation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = [save_toy_lm(tmp_path / str(n), [f"w{i}" for i in range(n)], 256) for n in (1, 2, 3)]
+    with MisbehavingServer(answer=lambda prompt: NUMBER) as server:
+        cli = fitted(tmp_path, monkeypatch, LLAMAS, models, base_url=server.url)
+    module, data = cli.model, cli.datamodule
+    names = [client.id for client in data.clients]
+    assert module.server.ballots.answers[names.index("Hugo")] == (NUMBER,) * 6
+    (row,) = cli.trainer.federation.history
+    assert len(module.server.ballots.answers) == len(names) == 10
+    assert row["clients/sampled"] == 10
+    assert row["clients/failed"] == 0
 
 
 def test_a_run_by_the_command_line_has_its_answers_and_no_key(
