@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -128,18 +127,14 @@ class DefenseTable(FederatedCallback):
         self, trainer: FederationView, name: str, attacks: Sequence[Attachment]
     ) -> Figures:
         """The last round's row of the history of another federation."""
-        from rich.console import Console
-
         evaluation = self._evaluation(trainer)
         known = evaluation.settings(trainer)
-        partition, summary = PartitionTable(), RunSummary()
-        partition.console = summary.console = Console(file=io.StringIO())
         own = BackdoorEvaluation(**known, every_n_rounds=None, seed=evaluation.seed)
         folder = None if trainer.log_dir is None else trainer.log_dir / "backdoor" / name
         other = trainer.beside(
             max_rounds=trainer.current_round,
             attachments=list(attacks),
-            callbacks=[own, partition, summary],
+            callbacks=[own, PartitionTable(quiet=True), RunSummary(quiet=True)],
             default_root_dir=None if folder is None else str(folder),
             enable_progress_bar=False,
             # what is not looked at

@@ -11,14 +11,19 @@ if TYPE_CHECKING:
 
 
 class PartitionTable(FederatedCallback):
-    """Prints each client's rows and labels once, at the start of a fit."""
+    """Prints each client's rows and labels once, at the start of a fit.
 
-    def __init__(self) -> None:
+    Args:
+        quiet: Whether it prints nothing: among the trainer's callbacks, such a one takes the default's place.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
         self.console: Console | None = None
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
         """Print the data module's table."""
-        if not trainer.is_global_zero:
+        if self.quiet or not trainer.is_global_zero:
             return
         if self.console is None:
             from rich.console import Console

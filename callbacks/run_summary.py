@@ -129,9 +129,14 @@ class RunSummary(FederatedCallback):
     digests of models and rows, what was attached to clients' rounds, such as an attack, and to whom, what clients have
     spent of their privacy, and the versions of what ran. A run that Ctrl-C broke off is summed up as
     well, up to its last finished round; one that an error broke off is not.
+
+    Args:
+        quiet: Whether it prints nothing, and writes its file all the same: among the trainer's callbacks, such a one
+            takes the default's place.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
         self.console: Console | None = None
         self._started = 0.0
         self._ended = False
@@ -177,7 +182,8 @@ class RunSummary(FederatedCallback):
         if folder is not None:
             text = json.dumps(self._summary(trainer, module, seconds), indent=2, ensure_ascii=False)
             write_file(folder / "summary.json", text + "\n")
-        self._print(trainer, folder, seconds)
+        if not self.quiet:
+            self._print(trainer, folder, seconds)
 
     def _summary(
         self, trainer: FederationView, module: FederatedModule, seconds: float

@@ -24,3 +24,8 @@ def test_prints_once_on_the_first_process(trainer: Any) -> None:
     trainer.is_global_zero = False
     trainer.call([callback], "on_fit_start")
     assert screen.getvalue().count("c0") == 1
+    quiet = PartitionTable(quiet=True)
+    quiet.console = callback.console
+    trainer.is_global_zero = True
+    trainer.call([quiet], "on_fit_start")
+    assert screen.getvalue().count("c0") == 1

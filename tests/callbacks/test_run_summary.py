@@ -13,8 +13,8 @@ from lit_fed.callbacks import RunSummary
 from lit_fed.callbacks.run_summary import metrics_table
 
 
-def _fit(trainer: Any, exception: BaseException | None = None) -> str:
-    callback = RunSummary()
+def _fit(trainer: Any, exception: BaseException | None = None, quiet: bool = False) -> str:
+    callback = RunSummary(quiet)
     screen = io.StringIO()
     callback.console = Console(file=screen, width=100)
     trainer.call([callback], "on_fit_start")
@@ -71,6 +71,11 @@ def test_the_screen_names_results_and_folders(trainer: Any) -> None:
     assert f"TensorBoard  tensorboard --logdir {trainer.log_dir}  (curves: {curves})" in lines
     assert f"checkpoint   {trainer.log_dir}/checkpoints/round=0002" in lines
     assert f"adapter      {trainer.log_dir}/adapter" in lines
+
+
+def test_a_quiet_one_writes_its_file_alone(trainer: Any) -> None:
+    assert _fit(trainer, quiet=True) == ""
+    assert (trainer.log_dir / "summary.json").is_file()
 
 
 def test_an_interrupted_run_is_summed_up(trainer: Any) -> None:
