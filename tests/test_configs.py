@@ -39,7 +39,7 @@ CLIENTS = sorted((CONFIGS / "clients").glob("*.yaml"))
 BACKDOORS = sorted((CONFIGS / "backdoors").glob("*.yaml"))
 OTHERWISE = sorted(
     path
-    for kind in ("lengths", "optimizers", "prototypes", "ranks", "teachers", "weak")
+    for kind in ("optimizers", "prototypes", "ranks", "teachers", "weak")
     for path in (CONFIGS / kind).glob("*.yaml")
 )
 CLAIMS = sorted((CONFIGS / "studies").rglob("claims.yaml"))
@@ -178,9 +178,10 @@ def test_there_are_configurations() -> None:
     assert [path.stem for path in BLACK_BOXES] == ["endpoint", "llamas_and_endpoint"]
     zou = ["figure4", "figure5", "table1", "table2"]
     wang = ["aggregators", "dolly", "dolly_rewritten", "paradox", "table"]
+    bergman = ["sst2", "sst2_taught", "trec", "trec_taught"]
     data, weak = ["sst2", "trec"], ["sst2"]
     rules, robust = ["pooled", "rules"], ["one", "three"]
-    studies = [*data, *rules, *data, *robust, *wang, *weak, *zou]
+    studies = [*data, *rules, *bergman, *robust, *wang, *weak, *zou]
     assert [path.stem for path in STUDIES] == studies
     assert "gpu/llama_7b_fsdp.yaml" in NAMES
 

@@ -21,7 +21,7 @@ def draw(runs: Sequence[Run], metrics: Sequence[str], kind: Kind, label: str = "
 
     Args:
         runs: The runs; those that have not ended are left out.
-        metrics: Names in the summaries (``bars``, ``sweep``) or in the rounds' rows (``rounds``).
+        metrics: Names as :meth:`Run.figure` takes them (``bars``, ``sweep``) or in the rounds' rows (``rounds``).
         kind: ``bars``: one for each arm. ``rounds``: against the rounds. ``sweep``: against the
             values of the swept setting.
         label: Name of that setting.
@@ -84,8 +84,7 @@ def _line(axis: Axes, points: dict[float, list[float]], name: str) -> None:
 
 
 def _values(runs: Sequence[Run], metric: str) -> list[float]:
-    found = [(run.summary or {"metrics": {}})["metrics"].get(metric) for run in runs]
-    return [value for value in found if value is not None]
+    return [value for run in runs if (value := run.figure(metric)) is not None]
 
 
 def _spread(values: Sequence[float]) -> float:

@@ -63,6 +63,22 @@ class Run:
                 for row in csv.DictReader(file)
             ]
 
+    def figure(self, metric: str) -> float | None:
+        """What a run has of a metric when it has ended; None where it has none.
+
+        Args:
+            metric: Its name in the summary; or, with the number of a round behind it, in that round's row, such as
+                ``backdoor/asr@7``.
+        """
+        name, at, number = metric.partition("@")
+        if self.summary is None:
+            return None
+        if not at:
+            found: float | None = self.summary["metrics"].get(name)
+            return found
+        rows = [row for row in self.history if str(int(row["round"])) == number]
+        return rows[0].get(name) if rows else None
+
     def check(self) -> None:
         """Raise if the folder holds a run of other settings.
 

@@ -60,8 +60,8 @@ def study(
         sweep: One setting and the values it takes, for instance
             ``model.perturbation.init_args.scale: [0.05, 0.1]``.
         jobs: Runs at a time, which share the cores. 0: as many as there are cores, at most 8.
-        metrics: Columns of the table, by their names in ``summary.json``. None: the test's
-            accuracy and loss.
+        metrics: Columns of the table, by their names in ``summary.json``, or in the row of a round, as in
+            ``backdoor/asr@7``. None: the test's accuracy and loss.
         figure: ``bars`` for each configuration, ``rounds``: metrics against rounds, ``sweep``: against the
             swept values. None: ``sweep`` where there is one, else ``bars``.
         set: Settings for every run, each as on the command line, such as ``--trainer.max_rounds=2``.
@@ -219,6 +219,7 @@ def _require_metrics(runs: list[Run], metrics: list[str], figure: Kind | None) -
     known = {name for _, summary in ended for name in summary["metrics"]}
     if figure == "rounds":
         known |= {name for run, _ in ended for row in run.history for name in row}
+    known |= {m for m in metrics if any(run.figure(m) is not None for run, _ in ended)}
     for metric in metrics:
         if ended and metric not in known:
             near = difflib.get_close_matches(metric, sorted(known), n=3) or sorted(known)

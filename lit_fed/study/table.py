@@ -38,7 +38,7 @@ def results_table(runs: Sequence[Run], metrics: Sequence[str], digits: int = 4) 
 
     Args:
         runs: The runs; those without a summary are left out, and the count of seeds says so.
-        metrics: Names in the summaries; a run without one is left out of that column.
+        metrics: Names as :meth:`Run.figure` takes them; a run without one is left out of that column.
         digits: Decimals of the metrics.
     """
     swept = any(run.value is not None for run in runs)
@@ -47,7 +47,7 @@ def results_table(runs: Sequence[Run], metrics: Sequence[str], digits: int = 4) 
     lines = ["| " + " | ".join(header) + " |", "| --- |" + " ---: |" * (len(header) - 1)]
     for (name, value), group in groups(runs).items():
         done = [s for run in group if (s := run.summary) is not None]
-        columns = [[s["metrics"].get(m) for s in done] for m in metrics]
+        columns = [[run.figure(metric) for run in group] for metric in metrics]
         cells = [mean_and_spread([v for v in c if v is not None], digits) for c in columns]
         cells += [mean_and_spread([s["bytes"][way] for s in done], 0) for way in ("up", "down")]
         cells += [mean_and_spread([s["seconds"]["rounds"] for s in done], 1)]

@@ -155,6 +155,11 @@ def test_a_metric_that_no_run_has_is_refused_by_the_nearest(
     with pytest.raises(SystemExit, match=said) as exit_:
         main()
     assert "\n" not in str(exit_.value)
+    # in a round that there is
+    study([config], (1, 2), root, metrics=["test/accuracy", "val/loss@1"])
+    assert "| config | 2 | 0.6250 | 0.8750 ± 0.1768 |" in (root / "results.md").read_text()
+    with pytest.raises(ValueError, match="but got val/loss@3, which none has"):
+        study([config], (1, 2), root, metrics=["val/loss@3"])
     # known from the rounds alone
     study([config], (1, 2), root, figure="rounds", metrics=["time/round"])
 

@@ -23,7 +23,6 @@ SECTIONS = {
     "backdoors": "Backdoors in real data, over a method and data",
     "prototypes": "Variants of the prototype defence",
     "teachers": "Teachers of real data, over distillation",
-    "lengths": "Numbers of rounds",
     "ranks": "Ranks of adapters",
     "optimizers": "Optimizers of clients",
     "compression": "Smaller uploads, over a method",

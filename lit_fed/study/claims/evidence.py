@@ -40,7 +40,7 @@ def arm_differences(
     Args:
         root: The study's folder.
         comparison: Arms and weights.
-        metric: Name in the summaries.
+        metric: Name as :meth:`Run.figure` takes it.
         better: Which values are better.
         otherwise: The metric of runs that have no ``metric``.
     """
@@ -89,9 +89,13 @@ def curve_differences(root: Path, comparison: CurveComparison) -> tuple[tuple[fl
 
 
 def _finals(root: Path, arm: str, metric: str, otherwise: str | None = None) -> Mapping[int, float]:
-    own = {run.seed: (run.summary or {})["metrics"] for run in runs_of(root, arm)}
-    found = {seed: one.get(metric, one.get(otherwise)) for seed, one in own.items()}
-    return {seed: value for seed, value in found.items() if value is not None}
+    found: dict[int, float] = {}
+    for run in runs_of(root, arm):
+        for name in (metric, otherwise):
+            if name is not None and (value := run.figure(name)) is not None:
+                found[run.seed] = value
+                break
+    return found
 
 
 def _curves(root: Path, comparison: CurveComparison, metric: str) -> dict[int, dict[float, float]]:
