@@ -156,7 +156,12 @@ def test_the_index_of_papers_names_what_is_there() -> None:
 def test_measured_figures_are_those_of_the_results(page: Path) -> None:
     known = " ".join(
         (DOCS / name).read_text("utf-8")
-        for name in ("results.md", "claims_ddg_msi.md", "attacks_and_defences.md")
+        for name in (
+            "results.md",
+            "claims_ddg_msi.md",
+            "claims_aggregation.md",
+            "attacks_and_defences.md",
+        )
     )
     _, _, section = page.read_text("utf-8").partition(f"## {MEASURED}")
     section = section.partition("\n## ")[0]
