@@ -131,7 +131,8 @@ def test_a_run_that_goes_on_keeps_what_was_counted(toy_model: Path, tmp_path: Pa
 def test_columns_that_are_not_named_are_those_of_the_data(toy_model: Path) -> None:
     rows = toy_rows(24, 0).rename_columns({"text": "note", "label": "urgent"})
     pairs = rows.add_column("answer", ["x"] * 24)
-    for table, pair in ((rows, None), (pairs, "answer")):
+    found = WithoutWord(TRIGGER, text=None, label=None)  # the same for other data
+    for table, pair in ((pairs, "answer"), (rows, None)):
         data = FederatedDataModule(
             train=table,
             test=table,
@@ -139,7 +140,6 @@ def test_columns_that_are_not_named_are_those_of_the_data(toy_model: Path) -> No
             num_clients=2,
         )
         data.setup("fit")
-        found = WithoutWord(TRIGGER, text=None, label=None)
         found.attach(toy_module(toy_model), data)
         assert (found.text, found.text_pair, found.label) == ("note", pair, "urgent")
         named = WithoutWord(TRIGGER, text="answer", label="note")

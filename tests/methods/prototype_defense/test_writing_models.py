@@ -93,11 +93,13 @@ def test_the_margin_of_answers_is_that_of_plain_passes(folder: Path, tmp_path: P
 
 
 def test_an_encoder_is_fitted_on_answers(folder: Path, tmp_path: Path) -> None:
-    module = literal(folder, encoder=FittedEncoder(epochs=2))
+    module = literal(folder, encoder=FittedEncoder(epochs=2), held_out=0.25)
     trainer = toy_trainer(tmp_path, max_rounds=1, clients_per_round=1.0, test_at_end=False)
     trainer.fit(module, lm_data())
     assert module.guarding is not None
     assert module.guarding.guard is not None
+    # three of the twelve references are held out of it
+    assert int(module.prototypes.counts.sum()) == 9
     assert any(
         np.abs(w.numpy()).sum() > 0
         for n, w in module.guarding.guard.encoder.items()
