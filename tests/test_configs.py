@@ -39,7 +39,7 @@ CLIENTS = sorted((CONFIGS / "clients").glob("*.yaml"))
 BACKDOORS = sorted((CONFIGS / "backdoors").glob("*.yaml"))
 OTHERWISE = sorted(
     path
-    for kind in ("optimizers", "prototypes", "ranks", "teachers", "weak")
+    for kind in ("optimizers", "prototypes", "ranks", "selectors", "teachers", "weak")
     for path in (CONFIGS / kind).glob("*.yaml")
 )
 CLAIMS = sorted((CONFIGS / "studies").rglob("claims.yaml"))
@@ -181,7 +181,8 @@ def test_there_are_configurations() -> None:
     bergman = ["sst2", "sst2_taught", "trec", "trec_taught"]
     data, weak = ["sst2", "trec"], ["sst2"]
     rules, robust = ["pooled", "rules"], ["one", "three"]
-    studies = [*data, *rules, *bergman, *robust, *wang, *weak, *zou]
+    selectors = ["embedded", "length"]
+    studies = [*data, *rules, *bergman, *robust, *selectors, *wang, *weak, *zou]
     assert [path.stem for path in STUDIES] == studies
     assert "gpu/llama_7b_fsdp.yaml" in NAMES
 
