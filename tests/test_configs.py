@@ -32,6 +32,11 @@ BACKBONES = sorted((CONFIGS / "backbones").glob("*.yaml"))
 COMPRESSIONS = sorted((CONFIGS / "compression").glob("*.yaml"))
 PRIVACY = sorted((CONFIGS / "privacy").glob("*.yaml"))
 EVALUATIONS = sorted((CONFIGS / "evaluations").glob("*.yaml"))
+FEW_REFERENCES = [
+    "--data.public.init_args.size=60",
+    "--model.encoder.init_args.epochs=1",
+    "--model.num_prototypes=12",
+]
 ANSWERED = ("answers", "embedded_answers")
 BLACK_BOXES = sorted((CONFIGS / "black_boxes").glob("*.yaml"))
 CONSENSUS = sorted((CONFIGS / "consensus").glob("*.yaml"))
@@ -218,9 +223,7 @@ def test_runs_at_its_smallest_size(
     if "distillation" in path.stem:
         smaller += ["--data.public_size=60", "--model.teacher.init_args.epochs=1"]
     if path.stem == "prototype_defense":
-        smaller.append("--data.public.init_args.size=60")
-        smaller.append("--model.encoder.init_args.epochs=1")
-        smaller.append("--model.num_prototypes=12")
+        smaller += FEW_REFERENCES
     if path.parent.name == "gpu":
         smaller += instructions_and_a_processor(tmp_path)
     main(["fit", "--config", str(path), *smaller, "--trainer.enable_progress_bar=false"])
@@ -296,18 +299,25 @@ def holds(printed: Any, told: Any) -> bool:
     return True
 
 
+FIRST_OF_EACH = {path.parent: path for path in reversed([*CONSENSUS, *OTHERWISE])}.values()
+
+
+@pytest.mark.parametrize(
+    "path",
+    slow_but(*FIRST_OF_EACH, of=[*CONSENSUS, *OTHERWISE]),
+    ids=[str(path.relative_to(CONFIGS)) for path in [*CONSENSUS, *OTHERWISE]],
+)
 def test_a_method_goes_otherwise(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.argv", ["lit-fed"])
-    for path in [*CONSENSUS, *OTHERWISE]:
-        first = path.read_text(encoding="utf-8").splitlines()[0]
-        method = Path(first.split(" --config ")[1]).stem
-        configs = [f"--config={one}" for one in read_with(path, method)]
-        with pytest.raises(SystemExit):
-            LitFedCLI(["fit", *configs, "--print_config"])
-        printed = yaml.safe_load(capsys.readouterr().out)
-        assert holds(printed, yaml.safe_load(path.read_text(encoding="utf-8")))
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    method = Path(first.split(" --config ")[1]).stem
+    configs = [f"--config={one}" for one in read_with(path, method)]
+    with pytest.raises(SystemExit):
+        LitFedCLI(["fit", *configs, "--print_config"])
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert holds(printed, yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
 @pytest.mark.slow
@@ -579,6 +589,8 @@ def test_an_evaluation_comes_beside_the_callbacks_that_are_there(
     monkeypatch.setattr("sys.argv", ["lit-fed"])
     configs = read_with(CONFIGS / "evaluations" / f"{name}.yaml", method)
     smaller = ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false"]
+    if name == "prototypes":
+        smaller += FEW_REFERENCES
     timer = "--trainer.callbacks+=lightning.pytorch.callbacks.Timer"
     cli = LitFedCLI(["fit", *(f"--config={path}" for path in configs), timer, *smaller])
     assert 0 <= cli.trainer.federation.history[-1][logged] <= 1
