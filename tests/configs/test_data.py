@@ -1,0 +1,137 @@
+"""Overlays of data and of clients come over a method, and keep what they do not name."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lit_fed.cli import LitFedCLI
+from tests.configs.data_files import (
+    instruction_files,
+    sst2_files,
+    sst2_trec_files,
+    tatoeba_files,
+    trec_files,
+)
+from tests.configs.listed import (
+    CLASSIFIERS,
+    CLIENTS,
+    CONFIGS,
+    GENERATING,
+    INSTRUCTIONS,
+    METHOD,
+    OVERLAY_NAMES,
+    OVERLAYS,
+    QUICK,
+    read_with,
+)
+from tests.slow import slow_but
+
+
+@pytest.mark.parametrize(
+    "path",
+    slow_but(*(path for path in OVERLAYS if path.stem in ("alpaca", "sst2_trec")), of=OVERLAYS),
+    ids=OVERLAY_NAMES,
+)
+def test_an_overlay_changes_the_data_of_a_method(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    method = GENERATING if path.stem in INSTRUCTIONS else METHOD
+    assert first == (
+        f"# lit-fed fit --config configs/{method.name} --config configs/data/{path.name}"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    smaller = ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false"]
+    if path.stem == "tatoeba":
+        tatoeba_files(tmp_path)
+    elif path.stem == "sst2_trec":
+        smaller += sst2_trec_files(tmp_path)
+    elif path.stem in ("sst2", "trec"):
+        {"sst2": sst2_files, "trec": trec_files}[path.stem](tmp_path)
+        smaller.append("--data.public_size=8")
+    elif path.stem in INSTRUCTIONS:
+        instruction_files(tmp_path)
+    overlay = yaml.safe_load(path.read_text(encoding="utf-8"))
+    cli = LitFedCLI(["fit", "--config", str(method), "--config", str(path), *smaller])
+    assert type(cli.model).__name__ == "FedAvg"
+    data = cli.datamodule
+    assert data.tasks == overlay["data"].get("tasks")
+    if data.tasks is None:
+        return
+    tables = {**data.tests, "public": data.public, "validation": data.validation}
+    assert all(set(rows["task"]) == set(data.tasks) for rows in tables.values() if rows is not None)
+    if path.stem == "sst2_trec":
+        labels = {"sst2": {0, 1}, "trec": {2, 3, 4, 5, 6}}
+        rows = data.tests["test"]
+        assert {
+            task: {y for y, t in zip(rows["label"], rows["task"], strict=True) if t == task}
+            for task in data.tasks
+        } == labels
+
+
+@pytest.mark.parametrize("path", CLIENTS, ids=[path.stem for path in CLIENTS])
+def test_clients_with_few_rows_come_over_data(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    sst2_files(tmp_path)
+    method = "centralized" if path.stem == "pooled" else METHOD.stem
+    smaller = ["--data.public_size=8", "--data.partitioner.init_args.max_rows=2"]
+    configs = [f"--config={one}" for one in read_with(path, method)]
+    cli = LitFedCLI(["fit", *configs, *smaller, "--trainer.fast_dev_run=true"])
+    told = yaml.safe_load(path.read_text(encoding="utf-8"))["data"]
+    assert len(cli.datamodule.clients) == told["num_clients"]
+    assert max(len(client.rows) for client in cli.datamodule.clients) <= 2
+
+
+@pytest.mark.parametrize("path", OVERLAYS, ids=OVERLAY_NAMES)
+def test_data_with_a_public_set_to_carve_off_takes_back_a_methods_own(path: Path) -> None:
+    data = yaml.safe_load(path.read_text(encoding="utf-8"))["data"]
+    if data.get("public_size"):
+        assert data.get("public", "the method's") is None
+
+
+def test_the_embedded_instructions_are_whole_over_any_method(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the one of the methods that takes fewer rows
+    files = [CONFIGS / "fedsdr.yaml", CONFIGS / "data" / "embedded_instructions.yaml"]
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    with pytest.raises(SystemExit):
+        LitFedCLI(["fit", *(f"--config={file}" for file in files), "--print_config"])
+    printed = yaml.safe_load(capsys.readouterr().out)["data"]
+    for split in ("train", "validation", "test"):
+        assert printed[split]["init_args"]["size"] is None
+
+
+@pytest.mark.parametrize(
+    "method",
+    slow_but(
+        *(path for path in CLASSIFIERS if path.stem in (*QUICK, "flora", "scaffold")),
+        of=CLASSIFIERS,
+    ),
+    ids=[path.stem for path in CLASSIFIERS],
+)
+def test_an_overlay_keeps_what_it_does_not_name(
+    method: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the one of the overlays that changes the model, and names no class of it
+    path = CONFIGS / "data" / "sst2_trec.yaml"
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    with pytest.raises(SystemExit):
+        LitFedCLI(["fit", "--config", str(method), "--config", str(path), "--print_config"])
+    printed = yaml.safe_load(capsys.readouterr().out)
+    alone = yaml.safe_load(method.read_text(encoding="utf-8"))
+    overlay = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert printed["model"]["class_path"] == alone["model"]["class_path"]
+    assert printed["trainer"]["local_steps"] == overlay["trainer"]["local_steps"]
+    assert printed["trainer"]["name"] == alone["trainer"]["name"]
+    changed = overlay["model"]["init_args"]["backbone"]["init_args"]
+    kept = alone["model"]["init_args"]["backbone"]
+    backbone = printed["model"]["init_args"]["backbone"]
+    assert backbone["class_path"] == kept["class_path"]
+    assert {name: backbone["init_args"][name] for name in changed} == changed
+    assert backbone["init_args"]["peft"]["class_path"] == kept["init_args"]["peft"]["class_path"]

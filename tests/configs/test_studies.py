@@ -1,0 +1,123 @@
+"""Every study names its command, and its arms and claims are what there is."""
+
+import json
+from itertools import chain, product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonargparse import auto_parser
+
+from lit_fed.cli import LitFedCLI
+from lit_fed.configurations import find_configuration
+from lit_fed.study import study
+from lit_fed.study.claims import claims
+from tests.configs.listed import (
+    CLAIMS,
+    CONFIGS,
+    STUDIES,
+)
+
+
+@pytest.mark.slow
+def test_clients_alone_are_compared_with_a_federation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    study = yaml.safe_load((CONFIGS / "studies" / "wang2026" / "table.yaml").read_text("utf-8"))
+    assert study["configs"][0] == "local_only"
+    files = [find_configuration(name) for name in (study["configs"][0], *study["overlays"])]
+    smaller = ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false"]
+    smaller += ["--data.train.init_args.size=60", "--data.eval_batch_size=24"]
+    cli = LitFedCLI(["fit", *(f"--config={file}" for file in files), *smaller])
+    (row,) = cli.trainer.federation.history
+    assert 0 <= row["clients/test/right/mean"] <= 100
+    # no model is all clients', of which their gradients could be
+    assert {name for name in row if name.startswith(("test/", "similarity/"))} == {
+        "similarity/jensen_shannon",
+        "similarity/tfidf_cosine",
+    }
+
+
+def arms_of(settings: Any) -> dict[str, list[str]]:
+    """A study's arms by their names, each its YAML and those of its own."""
+    given = settings.configs
+    arms = given if isinstance(given, dict) else {str(one): [one] for one in given}
+    return {name: [str(one) for one in own] for name, own in arms.items()}
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=[path.stem for path in STUDIES])
+def test_a_study_names_its_command_and_what_there_is(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    command = f"# lit-fed-study --config {path.relative_to(CONFIGS.parent)}"
+    assert text.splitlines()[0] == command
+    settings = auto_parser(study, as_positional=False).parse_args([f"--config={path}"])
+    assert settings.name == path.stem
+    own = chain.from_iterable([*arms_of(settings).values(), *(settings.variants or {}).values()])
+    for file in (*own, *settings.overlays):
+        assert find_configuration(str(file)).is_file()
+    if path.parent.name == "zou2024":
+        reported = {"SRS", "TTA", "RSI", "GuS", "PE"}
+        assert {metric.removeprefix("index/") for metric in settings.metrics} == reported
+
+
+TUNED = [path for path in STUDIES if path.parent.name != "zou2024"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", TUNED, ids=[path.stem for path in TUNED])
+def test_every_arm_takes_its_settings(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    settings = auto_parser(study, as_positional=False).parse_args([f"--config={path}"])
+    tune, every = settings.tune, []
+    for own in (settings.variants or {"": []}).values():
+        every.append([find_configuration(str(one)) for one in (*settings.overlays, *own)])
+    arms = arms_of(settings)
+    assert tune is None or set(tune.own) <= set(arms)
+    compared: dict[str, str] = {}
+    for (arm, (config, *last)), (number, overlays) in product(arms.items(), enumerate(every)):
+        tried = [[]] if tune is None else tune.own.get(arm, tune.candidates)
+        for place, candidate in enumerate(tried[::2]):
+            own = [find_configuration(str(one)) for one in last]
+            words = [f"--config={one}" for one in (find_configuration(config), *overlays, *own)]
+            with pytest.raises(SystemExit) as ended:
+                LitFedCLI(["fit", *words, *settings.set, *candidate, "--print_config"])
+            assert ended.value.code == 0
+            printed = yaml.safe_load(capsys.readouterr().out)
+            for setting in (*settings.set, *candidate):
+                name, _, value = setting.removeprefix("--").partition("=")
+                found = printed
+                for key in name.split("."):
+                    found = found[-1] if isinstance(found, list) else found
+                    found = found[key] if key in found else found["init_args"][key]
+                told = yaml.safe_load(value)
+                assert found in (told, {"class_path": told})
+            # a setting of all arms must not undo what an arm is
+            printed["trainer"].pop("name")
+            alone = json.dumps([number, place, printed], sort_keys=True)
+            assert compared.setdefault(alone, arm) == arm
+
+
+@pytest.mark.parametrize("path", CLAIMS, ids=[path.parent.name for path in CLAIMS])
+def test_claims_compare_arms_of_the_papers_studies(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith(f"# lit-fed-study claims --config {path.relative_to(CONFIGS.parent)}\n")
+    settings = auto_parser(claims, as_positional=False).parse_args([f"--config={path}"])
+    studies = [yaml.safe_load(one.read_text("utf-8")) for one in path.parent.glob("*.yaml")]
+    arms = set()
+    for one in (one for one in studies if "configs" in one):
+        below = [""]
+        if "sweep" in one:
+            ((setting, values),) = one["sweep"].items()
+            below += [f"/{setting.rpartition('.')[2]}={value}" for value in values]
+        if "variants" in one:
+            below = [f"/variant={name}" for name in one["variants"]]
+        arms |= {arm + own for arm in one["configs"] for own in below}
+    compared = {arm for claim in settings.claims for one in claim.arms for arm in one.weights}
+    compared |= {one.arm for claim in settings.claims for one in claim.curves}
+    assert compared <= arms
+    assert {arm for table in settings.tables for arm in table} <= arms
+    assert {one["root"] for one in studies if "root" in one} == set(
+        map(str, settings.roots.values())
+    )
