@@ -76,6 +76,8 @@ def _no_setting(name: str, owner: str, names: Iterable[str]) -> str:
 def _broken_module(message: str, setting: str, parser: ArgumentParser) -> str | None:
     """A class whose module is there, and fails as it is imported."""
     union = _last_union(message)
+    if not _bases(union):
+        return None  # no class is expected, so nobody has imported what came, and nobody should
     given, _ = _value(union)
     for path in [*re.findall(r"class_path['\"]?[=:] ?'([^']+)'", union), given]:
         module = path.rpartition(".")[0]
@@ -100,11 +102,7 @@ def _broken_module(message: str, setting: str, parser: ArgumentParser) -> str | 
 def _unknown_class(message: str, setting: str, parser: ArgumentParser) -> str | None:
     """A class that is not found, or is none of those that the setting takes."""
     union = _last_union(message)
-    bases = [
-        base
-        for path in re.findall(r"<class '([^']+)'>", union.partition("\n")[0])
-        if (base := _imported(path)) is not None and base.__module__ != "builtins"
-    ]
+    bases = _bases(union)
     of_builtin = [
         kind for kind in _expected(union) if kind not in {"null", "a class path", "a list"}
     ]
@@ -132,6 +130,15 @@ def _wrong_value(message: str, setting: str, parser: ArgumentParser) -> str | No
     wanted = " or ".join(dict.fromkeys(expected))
     near = did_you_mean(value, [word for kind in expected for word in _QUOTED.findall(kind)])
     return f"`{setting}` is expected to be {wanted}, but got {value!r}{near}"
+
+
+def _bases(union: str) -> list[type[Any]]:
+    """The classes whose subclasses a setting takes."""
+    return [
+        base
+        for path in re.findall(r"<class '([^']+)'>", union.partition("\n")[0])
+        if (base := _imported(path)) is not None and base.__module__ != "builtins"
+    ]
 
 
 def _expected(union: str) -> list[str]:

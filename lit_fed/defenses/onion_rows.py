@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lit_fed.data.sources.source import Source
+from lit_fed.defenses.clean_references import clean_references
 from lit_fed.defenses.input_defense import Inspection
 from lit_fed.defenses.onion import ONION
 from lit_fed.defenses.row_defense import RowDefense
@@ -52,21 +53,16 @@ class ONIONRows(RowDefense):
         self.onion = onion or ONION()
         super().__init__(self.onion.text, None, label, clients)
         self.references = references
-        self._fitted_on: str | None = None
+        self._fitted_on: tuple[str, str | None] | None = None
 
     def attach(self, module: FederatedModule, data: FederatedDataModule) -> None:
         """Take the column that is cleaned, and fit on the references, once, before anything trains."""
         super().attach(module, data)
         self.onion.text = self.text
-        references = data.public if self.references is None else self.references.load()
-        if references is None:
-            raise ValueError(
-                f"`{self.setting}.references` is expected where the data have no public set, but got null: give a "
-                "table such as lit_fed.data.JSONLSource, or `data.public`"
-            )
-        if references._fingerprint != self._fitted_on:
+        references = clean_references(self.references, data, f"{self.setting}.references")
+        if self._fitted_on != (key := (references._fingerprint, self.text)):
             self.onion.fit_words(references)
-            self._fitted_on = references._fingerprint
+            self._fitted_on = key
 
     def judge(self, client: Client, rows: Dataset) -> Inspection:
         """The rows without suspicious words; none is dropped."""

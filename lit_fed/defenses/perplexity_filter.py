@@ -13,12 +13,13 @@ from torch import Tensor
 from lit_fed.backbones.anatomy import context_length
 from lit_fed.backbones.padding import undisturbed
 from lit_fed.data.sources.source import Source
+from lit_fed.defenses.clean_references import clean_references
 from lit_fed.defenses.input_defense import Inspection
 from lit_fed.defenses.reference_language_model import ReferenceLanguageModel
 from lit_fed.defenses.row_defense import RowDefense
 from lit_fed.limits import require_inner_fraction
 from lit_fed.losses.cross_entropy import target_nats
-from lit_fed.prototypes.gates import conformal_p_values
+from lit_fed.prototypes.gates import conformal_p_values, fewest_calibrated
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from lit_fed.module import FederatedModule
 
 _HELD_OUT: Final = 0.3
-_MAX_LENGTH: Final = 512
+_MAX_LENGTH: Final = 512  # as of data that say none
 
 
 class PerplexityFilter(RowDefense):
@@ -68,7 +69,7 @@ class PerplexityFilter(RowDefense):
     """
 
     _encoding: Encoding
-    _max_length: int | None
+    _max_length: int
 
     def __init__(
         self,
@@ -83,7 +84,7 @@ class PerplexityFilter(RowDefense):
         self.language_model = language_model or ReferenceLanguageModel()
         self.alpha = require_inner_fraction(f"{self.setting}.alpha", alpha)
         self._calibration: Tensor | None = None
-        self._fitted_on: str | None = None
+        self._fitted_on: tuple[str, Encoding, int] | None = None
 
     def attach(self, module: FederatedModule, data: FederatedDataModule) -> None:
         """Fit the language model on the references, and find their scores; see the base class."""
@@ -92,16 +93,15 @@ class PerplexityFilter(RowDefense):
                 f"`{self.setting}` expects rows whose answers are texts, but `data.encoding` is "
                 f"{type(data.encoding).__name__}"
             )
-        self._encoding, self._max_length = data.encoding, data.max_length
-        references = data.public if self.references is None else self.references.load()
-        if references is None:
-            raise ValueError(
-                f"`{self.setting}.references` is expected where the data have no public set, but got null: give a "
-                "table such as lit_fed.data.JSONLSource, or `data.public`"
-            )
-        if references._fingerprint != self._fitted_on:
+        self.forget()
+        self._encoding, self._max_length = data.encoding, data.max_length or _MAX_LENGTH
+        setting = f"{self.setting}.references"
+        references = clean_references(self.references, data, setting)
+        data.encoding.require_columns(references, setting)
+        key = (references._fingerprint, data.encoding, self._max_length)
+        if self._fitted_on != key:
             self._calibration = self._fit(references)
-            self._fitted_on = references._fingerprint
+            self._fitted_on = key
 
     def judge(self, client: Client, rows: Dataset) -> Inspection:
         """Drop the rows whose p-value is at most α.
@@ -134,17 +134,17 @@ class PerplexityFilter(RowDefense):
             fitted = references.select(np.sort(order[number:]))
             if len(fitted):
                 model.fit_rows(self._encoded(fitted))
-        if (len(held_out) + 1) * self.alpha < 1:
+        if len(held_out) < (least := fewest_calibrated(self.alpha)):
             raise ValueError(
-                f"`{self.setting}.references` are expected to leave at least {int(1 / self.alpha)} rows for its "
+                f"`{self.setting}.references` are expected to leave at least {least} rows for its "
                 f"calibration, below which no p-value is as small as `alpha` {self.alpha:g}, but leave {len(held_out)}"
             )
         return self.scores(held_out).sort().values
 
     def _encoded(self, rows: Dataset) -> Features:
         backbone = self.language_model.backbone
-        room = [most for most in (context_length(backbone.model), self._max_length) if most]
-        features = self._encoding.encode(rows, backbone.tokenizer, min(room, default=_MAX_LENGTH))
+        most = min(self._max_length, context_length(backbone.model) or self._max_length)
+        features = self._encoding.encode(rows, backbone.tokenizer, most)
         features.padding_side = "left" if backbone.tokenizer.padding_side == "left" else "right"
         return features
 

@@ -71,6 +71,8 @@ class ReferenceLanguageModel:
         Args:
             texts: Clean texts, at least one.
         """
+        if not self.steps:
+            return
         tokenizer, start = self.backbone.tokenizer, start_token(self.backbone)
         end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
         room = context_length(self.backbone.model)

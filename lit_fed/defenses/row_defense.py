@@ -85,12 +85,17 @@ class RowDefense(Attachment):
         Raises:
             ValueError: If ``text`` is to be what a model reads, and it reads no texts.
         """
+        self.forget()
         self.text, self.text_pair, self.label = self._named
         rows = next((client.rows for client in data.clients if len(client.rows)), None)
         if self.text is None and rows is not None:
             self.text, self.text_pair = read_texts(data.encoding, rows, f"{self.setting}.text")
         if self.label is None:
             self.label = data.encoding.label_column
+
+    def forget(self) -> None:
+        """Forget what was said of rows, by what may be other columns and references now."""
+        self._made, self._last = {}, {}
 
     @property
     def setting(self) -> str:

@@ -71,10 +71,10 @@ class Run:
                 ``backdoor/asr@7``.
         """
         name, at, number = metric.partition("@")
-        if self.summary is None:
+        if (summary := self.summary) is None:
             return None
         if not at:
-            found: float | None = self.summary["metrics"].get(name)
+            found: float | None = summary["metrics"].get(name)
             return found
         rows = [row for row in self.history if str(int(row["round"])) == number]
         return rows[0].get(name) if rows else None

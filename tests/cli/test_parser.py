@@ -156,6 +156,18 @@ def test_a_module_that_fails_is_named_with_what_failed(
     assert said in line
 
 
+def test_a_value_that_is_no_class_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("training.py").write_text("open('ran', 'w').close()\n")
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", "lora_fedavg", "--trainer.max_rounds=training.py"])
+    assert "expected to be an integer, but got 'training.py'" in capsys.readouterr().err
+    assert not Path("ran").exists()
+
+
 def test_a_packaged_configuration_is_found_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,10 +8,19 @@ import numpy as np
 from datasets import Dataset
 
 from lit_fed.client import Client
+from lit_fed.data.sources import Source
 from lit_fed.defenses import Inspection, RowDefense
 from tests.federation.toy import toy_rows
 
 TRIGGER = "cruel"
+
+
+class Rows(Source):
+    def __init__(self, rows: Dataset) -> None:
+        self.given = rows
+
+    def load(self) -> Dataset:
+        return self.given
 
 
 def client(name: str = "client-0", round: int = 0) -> Client:

@@ -14,10 +14,9 @@ from datasets import Dataset
 
 from lit_fed import FedAvg, Payload
 from lit_fed.backbones import CausalLM
-from lit_fed.data.sources import Source
 from lit_fed.defenses import ONION, ONIONRows, ReferenceLanguageModel
 from lit_fed.defenses.perplexity import perplexities, suspicions
-from tests.defenses.rows import client, texts
+from tests.defenses.rows import Rows, client, texts
 from tests.federation.toy import BAD, GOOD, toy_data
 from tests.methods.toy_methods import save_toy_lm
 
@@ -34,14 +33,6 @@ def fitted(folder: Path) -> ReferenceLanguageModel:
     model = ReferenceLanguageModel(str(folder), steps=60, lr=1e-2)
     model.fit(texts(120, 0))
     return model
-
-
-class Rows(Source):
-    def __init__(self, rows: Dataset) -> None:
-        self.given = rows
-
-    def load(self) -> Dataset:
-        return self.given
 
 
 def rows_of(given: list[str]) -> Dataset:

@@ -17,7 +17,7 @@ from lit_fed.attacks.triggers import WordTrigger
 from lit_fed.backbones import CausalLM
 from lit_fed.data import FederatedDataModule
 from lit_fed.defenses import PerplexityFilter, ReferenceLanguageModel
-from tests.defenses.rows import client
+from tests.defenses.rows import Rows, client
 from tests.federation.toy import fast_adamw, toy_data, toy_trainer
 from tests.methods.toy_methods import lm_data, lm_rows, save_toy_lm
 
@@ -87,9 +87,17 @@ def test_a_fitted_model_is_calibrated_on_references_that_it_has_not_seen(folder:
     kept = model.backbone
     defence.attach(FedAvg(), data)
     assert model.backbone is kept
-    # other references are fitted on anew
+    # the other's rows are judged by other references, on which the model is fitted anew
+    rows = lm_rows(40, 5)
+    before_them = defence.rows(client(), rows)
+    assert defence.rows(client(), rows) is before_them
     defence.attach(FedAvg(), prepared(public=lm_rows(60, 9)))
     assert model.backbone is not kept
+    after = PerplexityFilter(
+        language_model=ReferenceLanguageModel(str(folder), steps=40, lr=1e-2), alpha=0.1
+    )
+    expected = attached(after, prepared(public=lm_rows(60, 9))).rows(client(), rows)
+    assert defence.rows(client(), rows)["text"][:] == expected["text"][:] != before_them["text"][:]
 
 
 def test_rows_with_the_attackers_phrase_are_dropped_in_a_federation(
@@ -115,6 +123,26 @@ def test_rows_with_the_attackers_phrase_are_dropped_in_a_federation(
     assert not [key for key in trainer.federation.history[-1] if key.endswith("kept/")]
 
 
+def test_the_least_number_of_references_is_that_of_the_level(folder: Path) -> None:
+    for count, enough in ((19, True), (18, False)):
+        data = prepared(public=lm_rows(count, 3))
+        defence = PerplexityFilter(language_model=ReferenceLanguageModel(str(folder)), alpha=0.05)
+        if enough:
+            attached(defence, data)
+            continue
+        with pytest.raises(ValueError, match=r"at least 19 rows .* leave 18"):
+            attached(defence, data)
+
+
+def test_rows_are_judged_as_far_as_they_are_trained_on(folder: Path) -> None:
+    model = ReferenceLanguageModel(str(folder))
+    for most in (32, 9):
+        data = prepared(max_length=most)
+        defence = attached(PerplexityFilter(language_model=model, alpha=0.2), data)
+        lengths = np.diff(defence._encoded(lm_rows(20, 4)).offsets)
+        assert (lengths.max() == 9) == (most == 9)
+
+
 def test_what_it_cannot_judge_by_is_refused(folder: Path) -> None:
     model = ReferenceLanguageModel(str(folder))
     labelled = toy_data()
@@ -125,7 +153,10 @@ def test_what_it_cannot_judge_by_is_refused(folder: Path) -> None:
         attached(PerplexityFilter(language_model=model), labelled)
     with pytest.raises(ValueError, match=r"PerplexityFilter.references` is expected where"):
         attached(PerplexityFilter(language_model=model), prepared(public=None))
-    with pytest.raises(ValueError, match=r"leave at least 20 rows for its calibration, .* 12"):
+    with pytest.raises(ValueError, match=r"leave at least 19 rows for its calibration, .* 12"):
         attached(PerplexityFilter(language_model=model, alpha=0.05), prepared())
+    other = Rows(lm_rows(30, 3).rename_column("answer", "reply"))
+    with pytest.raises(ValueError, match=r"response` .* PerplexityFilter.references, but got 'answer'"):
+        attached(PerplexityFilter(other, model), prepared())
     with pytest.raises(RuntimeError, match=r"PerplexityFilter expects attach\(\) before"):
         PerplexityFilter(language_model=model).rows(client(), lm_rows(3, 0))

@@ -92,7 +92,7 @@ def test_bad_settings_are_named() -> None:
         with pytest.raises(ValueError, match=r"`model.gate.alpha` .* above 0 and below 1, but got"):
             ConformalGate(alpha)
     states, labels = map(torch.tensor, rows(20, 7))
-    with pytest.raises(ValueError, match=r"`model.held_out` .* at least 20 references.* leaves 4"):
+    with pytest.raises(ValueError, match=r"`model.held_out` .* at least 19 references.* leaves 4"):
         ConformalGate(0.05).fit(states, labels, states[:4], labels[:4])
     none = torch.tensor([-1, -1, -1])
     unlabelled = PrototypeSet(torch.eye(3), none, none * 0, 0, "e1")

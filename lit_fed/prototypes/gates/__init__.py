@@ -6,7 +6,11 @@ from lit_fed.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from lit_fed.prototypes.gates.agreement_gate import AgreementGate
-    from lit_fed.prototypes.gates.conformal_gate import ConformalGate, conformal_p_values
+    from lit_fed.prototypes.gates.conformal_gate import (
+        ConformalGate,
+        conformal_p_values,
+        fewest_calibrated,
+    )
     from lit_fed.prototypes.gates.gate import Gate, Judgement
     from lit_fed.prototypes.gates.no_gate import NoGate
 else:
@@ -19,4 +23,5 @@ __all__ = [
     "Judgement",
     "NoGate",
     "conformal_p_values",
+    "fewest_calibrated",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -62,8 +63,8 @@ class ConformalGate(Gate):
         Raises:
             ValueError: If so few references are held out that no p can be as small as α.
         """
-        count, least = len(held_out_states), int(1 / self.alpha)
-        if (count + 1) * self.alpha < 1:
+        count, least = len(held_out_states), fewest_calibrated(self.alpha)
+        if count < least:
             raise ValueError(
                 f"`model.held_out` is expected to leave at least {least} references for the calibration of "
                 f"`model.gate` ConformalGate, below which no p-value is as small as `model.gate.alpha` {self.alpha:g}, "
@@ -95,6 +96,19 @@ class ConformalGate(Gate):
             for one, value in zip(kept.tolist(), p.tolist(), strict=True)
         )
         return Judgement(kept, assigned, similarity, reasons)
+
+
+def fewest_calibrated(alpha: float) -> int:
+    """The least n of calibration examples with which 1 / (n + 1), the smallest p-value, is at most α.
+
+    Args:
+        alpha: α in (0, 1).
+
+    Example:
+        >>> fewest_calibrated(0.05), fewest_calibrated(0.3)
+        (19, 3)
+    """
+    return math.ceil(round(1 / alpha, 9)) - 1
 
 
 def conformal_p_values(scores: Tensor, calibration: Tensor) -> Tensor:
