@@ -156,7 +156,9 @@ def test_what_it_cannot_judge_by_is_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"leave at least 19 rows for its calibration, .* 12"):
         attached(PerplexityFilter(language_model=model, alpha=0.05), prepared())
     other = Rows(lm_rows(30, 3).rename_column("answer", "reply"))
-    with pytest.raises(ValueError, match=r"response` .* PerplexityFilter.references, but got 'answer'"):
+    with pytest.raises(
+        ValueError, match=r"response` .* PerplexityFilter.references, but got 'answer'"
+    ):
         attached(PerplexityFilter(other, model), prepared())
     with pytest.raises(RuntimeError, match=r"PerplexityFilter expects attach\(\) before"):
         PerplexityFilter(language_model=model).rows(client(), lm_rows(3, 0))
