@@ -410,7 +410,7 @@ def test_references_that_will_not_do_are_named_before_training(model: Path, tmp_
         (
             {"gate": ConformalGate(0.01)},
             {"public": few},
-            r"`model.held_out` .* at least 100 references .* but leaves 16",
+            r"`model.held_out` .* at least 99 references .* but leaves 16",
         ),
     ):
         with pytest.raises(ConfigurationError, match=message):
