@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,21 +9,16 @@ import torch
 from lit_fed.backbones import BlackBox, CausalLM
 from lit_fed.backbones.likelihood import log_likelihoods, prompt_and_rest
 from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
-from lit_fed.data.braces import PLAIN, columns_in
-from lit_fed.data.columns import column_values, require_column
+from lit_fed.data.choices import Question, QuestionForm
+from lit_fed.data.row_error import located
 from lit_fed.data.sources import Source
 from lit_fed.federation.evaluation import spread
 from lit_fed.limits import require_at_least, require_instance
 from lit_fed.metrics import MultipleChoiceAccuracy
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
     from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
-
-Question = tuple[str, list[str], int]
-"""A prompt, the choices after it, and the position of the right one."""
 
 
 class MultipleChoice(PeriodicEvaluation):
@@ -80,11 +74,11 @@ class MultipleChoice(PeriodicEvaluation):
     ) -> None:
         super().__init__(every_n_rounds)
         self.source = require_instance("MultipleChoice.source", source, Source)
-        self.template, self.choices, self.answer, self.name = template, choices, answer, name
+        self.form = QuestionForm(template, choices, answer, "MultipleChoice")
+        self.name = name
         self.batch_size = require_at_least("MultipleChoice.batch_size", batch_size, 1)
         self.max_rows = require_at_least("MultipleChoice.max_rows", max_rows, 1)
         self.cut = cut
-        self.columns = _columns(template)
         self._questions: list[Question] = []
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
@@ -97,7 +91,8 @@ class MultipleChoice(PeriodicEvaluation):
         rows = self.source.load()
         if self.max_rows is not None:
             rows = rows.select(range(min(self.max_rows, len(rows))))
-        self._questions = self._read(rows)
+        with located(self.source.place):
+            self._questions = self.form.read(rows)
         try:
             self._pairs(module)
         except ValueError as error:
@@ -149,56 +144,3 @@ class MultipleChoice(PeriodicEvaluation):
         prompts, choices = ([pair[side] for pair in asked] for side in (0, 1))
         backbone: Any = module.backbone
         return prompt_and_rest(backbone, prompts, choices, self.cut)
-
-    def _read(self, rows: Dataset) -> list[Question]:
-        several = [self.choices] if isinstance(self.choices, str) else self.choices
-        named = [("template", c) for c in self.columns] + [("choices", c) for c in several]
-        for setting, column in [*named, ("answer", self.answer)]:
-            require_column(rows, column, f"MultipleChoice.{setting}", "the questions")
-        if not len(rows):
-            raise ValueError("`MultipleChoice.source` is expected to have questions, but has none")
-        table = {column: column_values(rows, column) for column in rows.column_names}
-        return [
-            self._question({column: values[row] for column, values in table.items()}, row)
-            for row in range(len(rows))
-        ]
-
-    def _question(self, record: dict[str, Any], row: int) -> Question:
-        if isinstance(self.choices, str):
-            held = record[self.choices]
-            texts, labels = (
-                (held.get("text"), held.get("label")) if isinstance(held, dict) else (held, None)
-            )
-        else:
-            texts, labels = [record[column] for column in self.choices], None
-        if (
-            not isinstance(texts, list)
-            or not texts
-            or not all(isinstance(text, str) and text.strip() for text in texts)
-        ):
-            raise ValueError(
-                f"`MultipleChoice.choices` is expected to give a list of texts, but row {row} has {texts!r:.60}"
-            )
-        prompt = self.template.format(**{column: record[column] for column in self.columns})
-        return prompt, texts, self._right(record[self.answer], texts, labels, row)
-
-    def _right(self, answer: Any, texts: Sequence[str], labels: Any, row: int) -> int:
-        """The position of the right choice."""
-        if labels and answer in labels:
-            return int(labels.index(answer))
-        if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(texts):
-            return answer
-        known = f"one of {labels}" if labels else f"a position from 0 to {len(texts) - 1}"
-        raise ValueError(
-            f"`MultipleChoice.answer` is expected to give {known}, but row {row} has {answer!r:.60}"
-        )
-
-
-def _columns(template: str) -> list[str]:
-    """The columns in a template's braces."""
-    names = [name for _, name in columns_in(template, "MultipleChoice.template", PLAIN)[0]]
-    if not names or not all(map(str.isidentifier, names)):
-        raise ValueError(
-            f"`MultipleChoice.template` is expected to have {PLAIN}, but got {template!r}"
-        )
-    return names

@@ -27,6 +27,7 @@ from lit_fed.metrics.distinct_n import DistinctN, distinct_ngrams
 from lit_fed.metrics.duplicate_ngram_rate import DuplicateNgramRate, duplicate_ngrams
 from lit_fed.metrics.entailment_rate import EntailmentRate
 from lit_fed.metrics.entities_in_text import entities_in
+from lit_fed.metrics.exact_match import ExactMatch
 from lit_fed.metrics.filler_rate import FillerRate, filler_words
 from lit_fed.metrics.generalization_under_shift import (
     GeneralizationUnderShift,
@@ -91,6 +92,7 @@ __all__ = [
     "DuplicateNgramRate",
     "EntailmentRate",
     "EntityFidelity",
+    "ExactMatch",
     "FillerRate",
     "GeneralizationUnderShift",
     "KeptShare",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from lit_fed.data.records import ChatRecords, InstructionRecords, Records
     from lit_fed.data.sources import (
+        ChoiceQuestions,
         ClientFiles,
         CSVSource,
         HubSource,
@@ -57,6 +58,7 @@ __all__ = [
     "ChatMLTemplate",
     "ChatRecords",
     "ChatTemplate",
+    "ChoiceQuestions",
     "ClassificationEncoding",
     "ClientData",
     "ClientFiles",

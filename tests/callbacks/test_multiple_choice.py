@@ -138,14 +138,14 @@ def test_questions_as_the_hub_has_them(tmp_path: Path) -> None:
     ]
     template = "Question: {question}\nAnswer: "
     callback = MultipleChoice(source(tmp_path, arc), template, answer="key")
-    assert callback._read(callback.source.load()) == [
+    assert callback.form.read(callback.source.load()) == [
         ("Question: Why?\nAnswer: ", ["so", "not"], 1),
         ("Question: Who?\nAnswer: ", ["I", "he"], 0),
     ]
     copa = [{"premise": "It rained, so", "choice1": "wet", "choice2": "dry", "label": 0}]
     columns = ["choice1", "choice2"]
     callback = MultipleChoice(source(tmp_path, copa), "{premise} ", columns, "label")
-    assert callback._read(callback.source.load()) == [("It rained, so ", ["wet", "dry"], 0)]
+    assert callback.form.read(callback.source.load()) == [("It rained, so ", ["wet", "dry"], 0)]
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,8 @@ def instructions_and_a_processor(folder: Path) -> list[str]:
 
 
 def instruction_files(folder: Path) -> None:
-    """Files of instructions and chats in the three forms, with sentences of our own."""
-    for name in ("dolly", "alpaca", "chats"):
+    """Files of instructions and chats in the four forms, with sentences of our own."""
+    for name in ("dolly", "alpaca", "chats", "questions"):
         (folder / "data" / name).mkdir(parents=True)
     asked = ["What is six plus three?", "Who has the red boat?", "Say it again."] * 8
     dolly = [{"instruction": q, "context": "", "response": "It is nine."} for q in asked]
@@ -77,6 +77,10 @@ def instruction_files(folder: Path) -> None:
         (folder / "data" / "dolly" / f"{name}.json").write_text(json.dumps(dolly))
     alpaca = [{"instruction": q, "input": "Ann has it.", "output": "Ann."} for q in asked]
     (folder / "data" / "alpaca" / "alpaca_data.json").write_text(json.dumps(alpaca))
+    question = {"query": "Who has the red boat?", "choices": ["Ann", "Ben"]}
+    questions = "\n".join(json.dumps({**question, "gold": i % 2}) for i in range(24))
+    for name in ("train", "test"):
+        (folder / "data" / "questions" / f"{name}.jsonl").write_text(questions)
     turns = [("user", "Who?"), ("assistant", "Ann."), ("user", "Why?"), ("assistant", "She ran.")]
     messages = [{"role": role, "content": content} for role, content in turns]
     chats = [{"author": "abc"[i % 3], "messages": messages[: 2 + i % 3]} for i in range(24)]

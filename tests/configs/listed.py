@@ -23,6 +23,7 @@ ANSWERED = ("answers", "embedded_answers")
 BLACK_BOXES = sorted((CONFIGS / "black_boxes").glob("*.yaml"))
 CONSENSUS = sorted((CONFIGS / "consensus").glob("*.yaml"))
 CLIENTS = sorted((CONFIGS / "clients").glob("*.yaml"))
+THREE_MODELS = CONFIGS / "clients" / "three_models.yaml"
 BACKDOORS = sorted((CONFIGS / "backdoors").glob("*.yaml"))
 OTHERWISE = sorted(
     path
@@ -53,7 +54,7 @@ OVERLAY_NAMES = [str(path.relative_to(CONFIGS)) for path in OVERLAYS]
 CLASSIFIERS = [p for p in sorted(CONFIGS.glob("*.yaml")) if "CausalLM" not in p.read_text("utf-8")]
 METHOD = CONFIGS / "lora_fedavg.yaml"
 GENERATING = CONFIGS / "lora_fedavg_instructions.yaml"
-INSTRUCTIONS = ("alpaca", "chats", "dolly_clients")
+INSTRUCTIONS = ("alpaca", "chats", "dolly_clients", "questions")
 TABLE_1 = ["fed_pet", "lora_fedavg", "fed_prompt", "fed_adapters", "ddg_msi"]
 
 

@@ -23,8 +23,10 @@ from tests.configs.listed import (
     OVERLAY_NAMES,
     OVERLAYS,
     QUICK,
+    THREE_MODELS,
     read_with,
 )
+from tests.methods.toy_methods import save_toy_lm
 from tests.slow import slow_but
 
 
@@ -71,20 +73,46 @@ def test_an_overlay_changes_the_data_of_a_method(
         } == labels
 
 
-@pytest.mark.parametrize("path", CLIENTS, ids=[path.stem for path in CLIENTS])
+FEW_ROWS = [path for path in CLIENTS if path != THREE_MODELS]
+
+
+@pytest.mark.parametrize("path", FEW_ROWS, ids=[path.stem for path in FEW_ROWS])
 def test_clients_with_few_rows_come_over_data(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["lit-fed"])
     sst2_files(tmp_path)
-    method = "centralized" if path.stem == "pooled" else METHOD.stem
+    method = "centralized" if path.stem.startswith("pooled") else METHOD.stem
     smaller = ["--data.public_size=8", "--data.partitioner.init_args.max_rows=2"]
     configs = [f"--config={one}" for one in read_with(path, method)]
     cli = LitFedCLI(["fit", *configs, *smaller, "--trainer.fast_dev_run=true"])
     told = yaml.safe_load(path.read_text(encoding="utf-8"))["data"]
     assert len(cli.datamodule.clients) == told["num_clients"]
     assert max(len(client.rows) for client in cli.datamodule.clients) <= 2
+
+
+def test_clients_with_three_models_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    sst2_files(tmp_path)
+    files = read_with(THREE_MODELS, "semantic_consensus")
+    files = [path for path in files if path.parent.name != "backbones"]  # there is no hub
+    overlay = yaml.safe_load(THREE_MODELS.read_text(encoding="utf-8"))
+    language_model = overlay["model"]["init_args"]["clients"][1]["backbone"]["init_args"]
+    assert language_model["model"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    language_model["model"] = str(save_toy_lm(tmp_path / "model"))
+    Path("three_models.yaml").write_text(yaml.safe_dump(overlay))
+    configs = [f"--config={one}" for one in [*files[:-1], "three_models.yaml"]]
+    smaller = ["--data.public_size=8", "--data.partitioner.init_args.max_rows=4"]
+    smaller += ["--model.warmup_rounds=1", "--trainer.enable_progress_bar=false"]
+    cli = LitFedCLI(["fit", *configs, *smaller, "--trainer.fast_dev_run=true"])
+    groups = cli.model.backbones.values()
+    kinds = {type(one.model.base_model.model).__name__ for one in groups}
+    assert {kind.partition("For")[0] for kind in kinds} == {"Bert", "Llama"}
+    (row,) = cli.trainer.federation.history
+    assert 0 <= row["server/abstain_rate"] <= 1
+    assert len(cli.trainer.federation.ledger.clients) == 4
 
 
 @pytest.mark.parametrize("path", OVERLAYS, ids=OVERLAY_NAMES)

@@ -39,9 +39,14 @@ def test_there_are_configurations() -> None:
     methods = ["adversarial_distillation", "distillation", "dp_distillation"]
     assert [f"{name}.yaml" for name in methods] == [n for n in NAMES if "distillation" in n]
     instructions = ["alpaca", "chats", "dolly_clients", "embedded_instructions"]
-    names = [*instructions, "embedded_tasks", "sst2", "sst2_trec", "tatoeba", "trec"]
+    names = [*instructions, "embedded_tasks", "questions", "sst2", "sst2_trec", "tatoeba", "trec"]
     assert [f"data/{name}.yaml" for name in names] == OVERLAY_NAMES
-    assert [path.stem for path in EVALUATIONS] == [*ANSWERED, "fairness", "prototypes"]
+    assert [path.stem for path in EVALUATIONS] == [
+        *ANSWERED,
+        "fairness",
+        "prototypes",
+        "short_answers",
+    ]
     assert [path.stem for path in BACKBONES] == ["minilm", "smollm2"]
     assert [path.stem for path in REWRITINGS] == ["embedded", "english", "unfiltered"]
     updates = ["boosted_update", "neurotoxin", "random_update", "sign_flip"]
@@ -66,7 +71,9 @@ def test_there_are_configurations() -> None:
     data, weak = ["sst2", "trec"], ["sst2"]
     rules, robust = ["pooled", "rules"], ["one", "three"]
     selectors = ["embedded", "length"]
-    studies = [*data, *rules, *bergman, *robust, *selectors, *wang, *weak, *zou]
+    models, texts = ["sst2"], ["questions"]
+    others = [*models, *robust, *selectors, *texts]
+    studies = [*data, *rules, *bergman, *others, *wang, *weak, *zou]
     assert [path.stem for path in STUDIES] == studies
     assert "gpu/llama_7b_fsdp.yaml" in NAMES
     # a new kind of them has a test as well

@@ -208,3 +208,17 @@ def test_an_evaluation_comes_over_a_method_of_language_models(
         assert 0 <= row["clients/test/right/mean"] <= 100
         assert 0 <= row["groups/test/right/mean"] <= 100
     assert 0 < row["similarity/gradient_cosine"] < 1
+
+
+def test_short_answers_are_judged_word_for_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    instruction_files(tmp_path)
+    path = CONFIGS / "evaluations" / "short_answers.yaml"
+    configs = [f"--config={one}" for one in read_with(path, "lora_fedavg_instructions")]
+    smaller = ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false"]
+    cli = LitFedCLI(["fit", *configs, *smaller])
+    (row,) = cli.trainer.federation.history
+    assert 0 <= row["test/exact_match"] <= row["test/rouge_l"] <= 100

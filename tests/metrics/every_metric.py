@@ -18,6 +18,7 @@ from lit_fed.metrics import (
     DistinctN,
     DuplicateNgramRate,
     EntityFidelity,
+    ExactMatch,
     FillerRate,
     GeneralizationUnderShift,
     KeptShare,
@@ -85,6 +86,7 @@ METRICS: dict[str, Callable[[], Metric]] = {
     "filler": lambda: FillerRate(),
     "numbers": lambda: NumberFidelity(),
     "entities": lambda: EntityFidelity("target"),
+    "exact": lambda: ExactMatch(),
     "right": lambda: RightAnswers(has_the_answer),
     "attack": lambda: AttackSuccessRate(1),
     "phrase": lambda: PhraseSuccessRate("Then"),
@@ -104,7 +106,7 @@ METRICS: dict[str, Callable[[], Metric]] = {
 
 OF_TEXTS = (
     *("distinct", "duplicates", "compression", "length", "characters", "filler"),
-    *("numbers", "entities", "right", "rouge", "phrase"),
+    *("numbers", "entities", "exact", "right", "rouge", "phrase"),
 )
 """Those that a collection can be given the same texts for."""
 

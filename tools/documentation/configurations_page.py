@@ -37,6 +37,8 @@ SECTIONS = {
     "studies/zou2024": "Study: Zou (2024)",
     "studies/wang2026": "Study: Wang et al. (2026)",
     "studies/abourayya2026": "Study: Abourayya et al. (2026)",
+    "studies/short_answers": "Study: semantic consensus on short answers",
+    "studies/different_models": "Study: semantic consensus among different models",
     "studies/selectors": "Study: selectors of a consensus",
     "studies/weak_client": "Study: a weak client in a consensus",
     "studies/bergman": "Study: Bergman et al.",

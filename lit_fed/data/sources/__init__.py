@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from lit_fed.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from lit_fed.data.sources.choice_questions import ChoiceQuestions
     from lit_fed.data.sources.client_files import ClientFiles
     from lit_fed.data.sources.delimited import CSVSource, TSVSource
     from lit_fed.data.sources.hub import HubSource
@@ -19,6 +20,7 @@ else:
 
 __all__ = [
     "CSVSource",
+    "ChoiceQuestions",
     "ClientFiles",
     "HubSource",
     "JSONLSource",

@@ -1,0 +1,67 @@
+"""Questions with choices in rows, and as instructions."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+
+from lit_fed.data import ChoiceQuestions, InstructionEncoding, InstructionRecords, JSONLSource
+from lit_fed.data.choices import QuestionForm
+
+
+def source(folder: Path, rows: list[dict[str, Any]]) -> JSONLSource:
+    path = folder / "questions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return JSONLSource(path)
+
+
+def test_choices_in_one_column_or_several() -> None:
+    copa = Dataset.from_dict({"asked": ["It rained, so"], "one": ["wet"], "two": ["dry"], "y": [1]})
+    form = QuestionForm("{asked} …", ["one", "two"], "y", "MultipleChoice")
+    assert form.read(copa) == [("It rained, so …", ["wet", "dry"], 1)]
+    held = [{"text": ["so", "not"], "label": ["A", "B"]}]
+    arc = Dataset.from_dict({"asked": ["Why?"], "choices": held, "key": ["B"]})
+    assert QuestionForm("{asked}", "choices", "key", "MultipleChoice").read(arc)[0].right == 1
+
+
+def test_questions_are_instructions_and_the_right_choice_is_the_response(tmp_path: Path) -> None:
+    rows = [
+        {"query": "Who?", "choices": ["Ann", "Ben", "Cy"], "gold": 2},
+        {"query": "2 + 2 is", "choices": ["3", "4"], "gold": 1},
+    ]
+    table = ChoiceQuestions(source(tmp_path, rows), template="Say: {query}").load()
+    assert table["instruction"][:] == ["Say: Who?\n- Ann\n- Ben\n- Cy", "Say: 2 + 2 is\n- 3\n- 4"]
+    assert table["response"][:] == ["Cy", "4"]
+    assert table["gold"][:] == [2, 1]
+    encoding = InstructionEncoding(InstructionRecords(context=None))
+    assert encoding.prompts(table)[0] == "Say: Who?\n- Ann\n- Ben\n- Cy"
+    assert encoding.responses(encoding.with_responses(table, ["3", "Ben"])) == ["3", "Ben"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"gold": 2}, "`ChoiceQuestions.answer` is expected to give a position from 0 to 1, but"),
+        ({"gold": None}, "from 0 to 1, but row 1 has None"),
+        ({"choices": ["a", ""]}, "`ChoiceQuestions.choices` is expected to give a list of texts"),
+    ],
+)
+def test_a_row_without_a_right_choice_is_named_with_its_line(
+    row: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    right = {"query": "Who?", "choices": ["Ann", "Ben"], "gold": 0}
+    with pytest.raises(ValueError, match=message) as raised:
+        ChoiceQuestions(source(tmp_path, [right, right | row])).load()
+    assert "line 2 of" in str(raised.value)
+
+
+def test_settings_that_name_no_columns_are_refused(tmp_path: Path) -> None:
+    rows = source(tmp_path, [{"query": "Who?", "choices": ["Ann"], "gold": 0, "response": "x"}])
+    with pytest.raises(ValueError, match=r"is expected to have no column 'response'"):
+        ChoiceQuestions(rows).load()
+    with pytest.raises(ValueError, match=r"`ChoiceQuestions.template` is expected to have plain"):
+        ChoiceQuestions(rows, template="Who?")
+    with pytest.raises(TypeError, match=r"`ChoiceQuestions.source` is expected to be"):
+        ChoiceQuestions("questions.jsonl")  # type: ignore[arg-type]
