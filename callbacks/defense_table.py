@@ -52,7 +52,7 @@ class DefenseTable(FederatedCallback):
     Raises:
         TypeError: If it is no method.
         ValueError: When a fit starts, if there is no BackdoorEvaluation or no attack, the method has no global model,
-            or there are several processes.
+            ``undefended`` is for other labels, or there are several processes.
     """
 
     def __init__(self, undefended: FederatedModule) -> None:
@@ -73,6 +73,12 @@ class DefenseTable(FederatedCallback):
                 raise ValueError(
                     f"DefenseTable expects `{setting}` to have a global model, but {type(one).__name__} has none"
                 )
+        try:
+            trainer.datamodule.check_labels(self.undefended.backbones)
+        except ValueError as error:
+            raise ValueError(
+                f"`DefenseTable.undefended` is expected to be a method for the run's data, but: {error}"
+            ) from None
         if trainer.fabric.world_size > 1:
             raise ValueError(
                 f"DefenseTable expects one process, but there are {trainer.fabric.world_size}: compare separate runs"

@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lightning.fabric.loggers import TensorBoardLogger
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _PACKAGES = ("lit_fed", "torch", "lightning", "transformers", "peft", "datasets", "torchmetrics")
 # The tab of the layout; TensorBoard itself opens on another one.
 # Curves of few rounds are shown as they are, and not smoothed.
-_CURVES_ADDRESS = "http://localhost:6006/#custom_scalars&_smoothingWeight=0"
+CURVES_ADDRESS: Final = "http://localhost:6006/#custom_scalars&_smoothingWeight=0"
 _LONGEST_NAME = 40
 # of the run's identity, what is too large for any setting to tell
 _DIGEST = re.compile(r"\.(frozen weights|tokenizer)$|^data\.(train|validation|public|test\..*)$")
@@ -276,7 +276,7 @@ class RunSummary(FederatedCallback):
         boards = [one.log_dir for one in trainer.loggers if isinstance(one, TensorBoardLogger)]
         if boards:
             lines["TensorBoard"] = (
-                f"tensorboard --logdir {boards[0].rstrip('/')}  (curves: {_CURVES_ADDRESS})"
+                f"tensorboard --logdir {boards[0].rstrip('/')}  (curves: {CURVES_ADDRESS})"
             )
         if folder is not None:
             lines["checkpoint"] = str(last_checkpoint(folder) or "none")

@@ -559,8 +559,9 @@ class FederatedModule(LightningModule):
     def predict_step(
         self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0
     ) -> dict[str, Tensor]:
-        """The batch's row ids ``index`` [B] and ``logits`` [B, C] or [B, L, V]."""
-        return {"index": batch["index"], "logits": self(batch).logits}
+        """The ``logits`` [B, C] or [B, L, V] and, where the batch has them, its row ids ``index`` [B]."""
+        ids = {"index": batch["index"]} if "index" in batch else {}
+        return {**ids, "logits": self(batch).logits}
 
     def answer_metrics(self, rows: Dataset) -> Mapping[str, float]:
         """How good the answers of a client are whose model is a :class:`~lit_fed.backbones.BlackBox`. Default: nothing.

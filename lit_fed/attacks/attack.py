@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_fed.attachment import Attachment
 from lit_fed.limits import require_at_least
@@ -64,6 +65,10 @@ class Attack(Attachment):
         if number > len(clients):
             raise ValueError(
                 f"{self.setting} expects `count` to be at most the {len(clients)} clients there are, but got {number}"
+            )
+        if number == len(clients):
+            rank_zero_warn(
+                f"{self.setting} makes all {number} clients malicious: of fewer there is something to defend"
             )
         drawn = np.random.default_rng(self.seed).choice(len(clients), number, replace=False)
         self.clients = frozenset(clients[i] for i in drawn)

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import DefaultHelpFormatter
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import (
@@ -168,13 +169,18 @@ class LitFedCLI(LightningCLI):
             )
 
     def _stay_in_the_run(self) -> None:
-        """Where a run's own ``config.yaml`` is given, the last and the best checkpoint are those of this run."""
+        """Where a run's own ``config.yaml`` is given, the last and the best checkpoint are those of this run.
+
+        So it is as well where the folder has another name by now than its configuration says.
+        """
         trainer = self._get(self.config, "trainer")
         given = [Path(str(path)).absolute() for path in self._get(self.config, "config") or ()]
-        saved = [path.parent for path in given if path.name == "config.yaml"]
-        runs = [folder for folder in saved if (folder / "checkpoints").is_dir()]
-        if runs and trainer.default_root_dir is None:
-            trainer.default_root_dir = str(runs[-1])
+        runs = [p for p in given if p.name == "config.yaml" and (p.parent / "checkpoints").is_dir()]
+        if not runs:
+            return
+        saved = yaml.safe_load(runs[-1].read_text(encoding="utf-8"))
+        if trainer.default_root_dir in (None, saved["trainer"]["default_root_dir"]):
+            trainer.default_root_dir = str(runs[-1].parent)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; ``--config`` takes names, and a bare ``--model.help`` means the class that ``--model`` names."""

@@ -549,6 +549,31 @@ class FederatedDataModule(LightningDataModule):
                     f"tokens and are cut (`data.max_length`)"
                 )
 
+    def check_labels(self, backbones: Mapping[str, Reader]) -> None:
+        """Find out whether other models than those of :meth:`check` are for these rows, and change nothing.
+
+        Args:
+            backbones: The models, by the names that errors give them.
+
+        Raises:
+            ValueError: If a model is of another kind, or for other labels.
+        """
+        names = self.encoding.names
+        for name, reader in backbones.items():
+            self._check_kind(name, reader)
+            if not reader.classifies:
+                continue
+            own = list(reader.label_names or names or [])
+            if not set(names or []) <= set(own) or (own and names is None):
+                raise ValueError(
+                    f"`{name}` is expected to have the labels of the data, "
+                    f"{names or 'which are numbers'}, but has {own}"
+                )
+            if len(names or []) > (reader.num_labels or 0):
+                raise ValueError(
+                    f"`{name}.num_labels` is expected to be at least {len(names or [])}, but is {reader.num_labels}"
+                )
+
     def _fit_to(self, backbones: Mapping[str, Reader]) -> None:
         """Let rows have the labels and the length that the models know."""
         self._agree_on_labels(backbones)

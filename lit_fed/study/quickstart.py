@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from lit_fed.callbacks.run_summary import CURVES_ADDRESS
 from lit_fed.configurations import find_configuration
 from lit_fed.study.execution import execute
 from lit_fed.study.run import Run
@@ -57,7 +58,7 @@ def quickstart(
     federation = root / _FEDERATION / f"seed_{seeds[0]}"
     checkpoint = sorted((federation / "checkpoints").glob("round=*"))[-1]
     for name, text in {
-        "TensorBoard": f"tensorboard --logdir {root}",
+        "TensorBoard": f"tensorboard --logdir {root}  (curves: {CURVES_ADDRESS})",
         "checkpoint": str(checkpoint),
         "adapter": str(federation / "adapter"),
         "next": "your own data: lit-fed init my_federation, and the README's section on it",

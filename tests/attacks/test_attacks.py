@@ -105,6 +105,8 @@ def test_who_is_malicious_is_drawn_once() -> None:
         assert attack.clients == drawn[seed]
         assert sum(attack.acts_on(client(name)) for name in IDS) == 3
     assert drawn[0] != drawn[1]
+    with pytest.warns(UserWarning, match="SignFlip makes all 2 clients malicious"):
+        SignFlip(count=2).setup(IDS[:2])
     share = SignFlip(count=0.3)
     share.setup(IDS)
     assert share.clients == drawn[0]

@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import BertModel
 
 from lit_fed import FedAvg
 from lit_fed.aggregation import LocalOnly
 from lit_fed.attacks import PhrasePoisoning, SignFlip, TriggerPoisoning
 from lit_fed.attacks.triggers import SentenceTrigger, WordTrigger
-from lit_fed.backbones import CausalLM
+from lit_fed.backbones import CausalLM, SequenceClassifier
 from lit_fed.callbacks import BackdoorEvaluation, DefenseTable, PhraseBackdoorEvaluation
 from lit_fed.callbacks.backdoor_evaluation import defense_names
 from lit_fed.defenses import InputDefense, Inspection
-from tests.federation.toy import fast_adamw, toy_data, toy_module, toy_trainer
+from tests.federation.toy import fast_adamw, save_toy_model, toy_data, toy_module, toy_trainer
 from tests.methods.toy_methods import lm_data, save_toy_lm
 
 TRIGGER = SentenceTrigger("so it was")
@@ -207,6 +208,19 @@ def test_what_is_missing_is_said_before_training(toy_model: Path, tmp_path: Path
     )
     with pytest.raises(
         ValueError, match=r"expects `DefenseTable.undefended` to have a global model"
+    ):
+        trainer.fit(toy_module(toy_model), toy_data())
+    headless = save_toy_model(tmp_path / "headless")
+    BertModel.from_pretrained(headless).save_pretrained(headless)
+    three = SequenceClassifier(str(headless), num_labels=3, label_names=["a", "b", "c"])
+    trainer = toy_trainer(
+        tmp_path / "labels",
+        attachments=[SignFlip(count=1)],
+        callbacks=[BackdoorEvaluation(TRIGGER, 1), DefenseTable(FedAvg(three))],
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"`DefenseTable.undefended` is expected to be a method for the run's data, but: `backbone`",
     ):
         trainer.fit(toy_module(toy_model), toy_data())
     with pytest.raises(TypeError, match=r"BackdoorEvaluation.defenses"):

@@ -78,6 +78,22 @@ def test_last_is_of_the_run_whose_configuration_is_given(
     assert cli.trainer.callback_metrics["test/loss"].item() == pytest.approx(expected)
 
 
+def test_last_is_of_the_run_also_where_its_folder_has_another_name_by_now(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    main(["fit", *arguments, "--trainer.max_rounds=1", "--trainer.default_root_dir=first"])
+    moved = (tmp_path / "first").rename(tmp_path / "moved")
+    config = str(moved / "config.yaml")
+    main(["fit", "--config", config, "--ckpt_path=last", "--trainer.max_rounds=2"])
+    assert (moved / "checkpoints" / "round=0002").is_dir()
+    assert not (tmp_path / "first").exists()
+    # what the command itself says comes before
+    elsewhere = ["--ckpt_path=last", "--trainer.default_root_dir=other"]
+    with pytest.warns(UserWarning, match="other has no checkpoint yet"):
+        main(["fit", "--config", config, *elsewhere, "--trainer.max_rounds=1"])
+    assert (tmp_path / "other" / "checkpoints" / "round=0001").is_dir()
+
+
 @pytest.mark.parametrize(
     ("logger", "package"),
     [("WandbLogger", "wandb"), ("MLFlowLogger", "mlflow"), ("CometLogger", "comet")],

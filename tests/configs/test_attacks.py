@@ -103,6 +103,25 @@ def test_attacks_are_combined(
     ]
 
 
+@pytest.mark.parametrize("kind", ["attacks", "compression"])
+def test_what_acts_on_uploads_comes_beside_what_is_attached(
+    kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    for path in sorted((CONFIGS / kind).glob("*.yaml")):
+        first = CONFIGS / "attacks" / "trigger_word.yaml"
+        files = [f"--config={one}" for one in (METHOD, first, path)]
+        with pytest.raises(SystemExit):
+            LitFedCLI(["fit", *files, "--print_config"])
+        attached = yaml.safe_load(capsys.readouterr().out)["trainer"]["attachments"]
+        own = yaml.safe_load(path.read_text(encoding="utf-8"))["trainer"]["attachments+"]
+        kinds = [one["class_path"] for one in attached]
+        assert kinds == [
+            "lit_fed.attacks.TriggerPoisoning",
+            *(one["class_path"] for one in own),
+        ], path.name
+
+
 @pytest.mark.slow
 def test_defences_of_inputs_are_judged_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["lit-fed"])

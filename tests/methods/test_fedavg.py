@@ -6,6 +6,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from peft import PeftModel
+from torch.utils.data import DataLoader
 from transformers import AutoModelForSequenceClassification
 
 from lit_fed import FedAvg
@@ -35,6 +36,11 @@ def test_fits_under_a_stock_lightning_trainer(toy_model: Path, tmp_path: Path) -
     assert metrics["test/accuracy"] >= 0.9
     predictions = trainer.predict(module, datamodule=data)
     assert torch.cat([p["index"] for p in predictions]).tolist() == list(range(40))
+    # batches of somebody else's loader, without row ids
+    batch = {"input_ids": torch.tensor([[2, 4, 3]]), "attention_mask": torch.ones(1, 3).long()}
+    own = DataLoader([batch | {"labels": torch.tensor([1])}], batch_size=None)
+    (found,) = trainer.predict(module, dataloaders=own)
+    assert set(found) == {"logits"}
 
 
 def test_a_federated_module_goes_on_under_a_stock_trainer_and_back(

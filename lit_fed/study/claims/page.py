@@ -179,8 +179,14 @@ def _overview(claims: Sequence[Claim], sections: Sequence[_Section]) -> str:
 
 def _results(root: Path, tables: Sequence[Sequence[str]], metrics: Sequence[str]) -> list[str]:
     runs = [[run for arm in arms for run in runs_of(root, arm)] for arms in tables]
-    parts = [results_table(own, metrics, 2) for own in runs if own]
+    parts = [results_table(own, metrics, _digits(own, metrics)) for own in runs if own]
     return [*parts, _machines([run for own in runs for run in own])]
+
+
+def _digits(runs: Sequence[Run], metrics: Sequence[str]) -> int:
+    """Decimals of a table: two of percentages, four of shares and losses."""
+    values = [abs(value) for run in runs for m in metrics if (value := run.figure(m)) is not None]
+    return 2 if max(values, default=0.0) >= 10 else 4
 
 
 def _machines(runs: Sequence[Run]) -> str:
@@ -202,7 +208,10 @@ def _row(one: Judgement) -> str:
         return f"| {one.text} | | | | | | | not tested |"
     low, high = one.interval
     seeds = f"{sum(d > 0 for d in one.differences)} of {len(one.differences)}"
+    # three decimals, or as many as leave two digits of what is small
+    most = max(abs(value) for value in (one.mean, low, high) if math.isfinite(value))
+    digits = 3 if most >= 0.01 or not most else 1 - math.floor(math.log10(most))
     return (
-        f"| {one.text} | {one.mean:+.3f} | {low:+.3f} to {high:+.3f} | {seeds} | {one.p:.3f} | "
+        f"| {one.text} | {one.mean:+.{digits}f} | {low:+.{digits}f} to {high:+.{digits}f} | {seeds} | {one.p:.3f} | "
         f"{one.adjusted:.3f} | {one.null_rate:.3f} | {one.verdict} |"
     )

@@ -11,7 +11,7 @@ from jsonargparse import auto_parser
 
 from lit_fed.configurations import find_configuration
 from lit_fed.study import Run
-from lit_fed.study.claims import claims, claims_page
+from lit_fed.study.claims import ArmComparison, Claim, claims, claims_page
 from lit_fed.study.records import save_records
 
 INDICES = ("SRS", "TTA", "RSI", "GuS", "PE")
@@ -105,6 +105,20 @@ def test_the_papers_own_figures_fulfil_its_claims(root: Path) -> None:
     for comparison in ("index/SRS: ranges 0.1 and 0.3 above none", "RSI rises with the range"):
         assert row(text, comparison)[-1] == "holds"
     assert "processor: abacus; threads: 1." in text
+
+
+def test_small_differences_have_digits_enough(root: Path) -> None:
+    for place, path in enumerate(sorted(root.rglob("summary.json"))):
+        summary = json.loads(path.read_text())
+        of_ddg = path.parent.parent.name == "ddg"
+        loss = 0.65 - 0.0004 * of_ddg + 0.00002 * (place % 3)
+        path.write_text(json.dumps(summary | {"metrics": {"test/loss": loss}}))
+    better = Claim("less", [ArmComparison(["test/loss"], {"ddg": 1, "msi": -1})])
+    text = claims_page("t", "s", {"test/loss": "lower"}, [better], [["ddg", "msi"]], {"By": root})
+    found = row(text, "test/loss: ddg better than msi")
+    assert found[1].startswith("+0.00039") or found[1].startswith("+0.00040")
+    assert len(found[1]) == len("+0.00040")
+    assert re.search(r"\| ddg \| 6 \| 0\.6496 ", text)
 
 
 def test_a_reversed_result_fails_and_one_within_the_noise_is_undecided(root: Path) -> None:
