@@ -44,9 +44,12 @@ class BackdoorEvaluation(PeriodicEvaluation):
     and ``/max``, and so on. What the same trigger does to a model that was never poisoned is told by
     :class:`~lit_fed.callbacks.DefenseTable`.
 
+    The rows are those of the first test set.
+
     Args:
-        trigger: What is written into the rows. None: the trigger of the run's own
-            :class:`~lit_fed.attacks.TriggerPoisoning`, with its target and column where these are not given.
+        trigger: What is written into the rows. None: the trigger of the run's first
+            :class:`~lit_fed.attacks.TriggerPoisoning`, with its target and column where these are not given. Of
+            several attacks each gets an evaluation with its own trigger and target.
         target: The label that the attacker wants, by its name, or its number where labels have no names.
         column: The column that the trigger is written into. None: the first text that the model reads.
         defenses: What is done to inputs at test time, each fitted on the validation rows and tried on its own.
@@ -56,8 +59,8 @@ class BackdoorEvaluation(PeriodicEvaluation):
     Raises:
         TypeError: If something has a wrong type.
         ValueError: If ``every_n_rounds`` is below 1; when a fit starts, if there is no trigger or no target, no such
-            label or column, no test rows, no validation rows for a defence, or the trigger is longer than the model
-            reads.
+            label or column, no test rows of another label, no validation rows for a defence, or the trigger is longer
+            than the model reads.
     """
 
     def __init__(
@@ -90,10 +93,10 @@ class BackdoorEvaluation(PeriodicEvaluation):
         if self.trigger is None and attacks:
             for name, value in given.items():
                 given[name] = getattr(attacks[0], name) if value is None else value
-        if given["trigger"] is None or given["target"] is None:
+        if lacking := [name for name in ("trigger", "target") if given[name] is None]:
             raise ValueError(
-                "BackdoorEvaluation expects `trigger` and `target`, or a TriggerPoisoning in `trainer.attachments` "
-                "that has them, but got none"
+                "BackdoorEvaluation expects `trigger` and `target`, or neither and a TriggerPoisoning in "
+                f"`trainer.attachments` that has them, but got no {' and no '.join(lacking)}"
             )
         return given
 
@@ -117,6 +120,11 @@ class BackdoorEvaluation(PeriodicEvaluation):
         if trainer.fast_dev_run:
             rows = rows.select(range(min(len(rows), trainer.fast_dev_run * data.eval_batch_size)))
         self._labels = torch.from_numpy(labels.of_rows(rows))
+        if bool((self._labels == self._target).all()):
+            raise ValueError(
+                f"BackdoorEvaluation expects test rows of other labels than `target` {chosen['target']!r}, which the "
+                "trigger could turn, but there are none"
+            )
         column = trigger_column(data.encoding, rows, chosen["column"], "BackdoorEvaluation.column")
         for defense in self.defenses:
             defense.attach(data.encoding, rows)

@@ -13,6 +13,7 @@ from lit_fed.callbacks.backdoor_evaluation import BackdoorEvaluation, defense_na
 from lit_fed.callbacks.federated_callback import FederatedCallback
 from lit_fed.callbacks.partition_table import PartitionTable
 from lit_fed.callbacks.run_summary import RunSummary
+from lit_fed.federation.validation import require_teacher
 from lit_fed.limits import require_instance
 from lit_fed.module import FederatedModule
 
@@ -37,9 +38,10 @@ class DefenseTable(FederatedCallback):
 
     The run itself is *with* the defence, be it the method, its aggregation rule or an attachment. When it is over, two
     further federations of an undefended method are run in the same process, on the same data, with the same settings,
-    seed and number of rounds: one with the run's attacks, and one without any, whose success rate is the floor of this
-    trigger. They have folders of their own in the run's, ``backdoor/undefended`` and ``backdoor/never_poisoned``, and
-    go on there where they were broken off. The table is in ``backdoor/table.json`` and in the run's summary as well.
+    seed, number of rounds and attachments that are no defences: one with the run's attacks, and one without any, whose
+    success rate is the floor of this trigger. They have folders of their own in the run's, ``backdoor/undefended`` and
+    ``backdoor/never_poisoned``, and go on there where they were broken off. The table is in ``backdoor/table.json`` and
+    in the run's summary as well.
 
     An attack that does not work cannot be defended against: if it succeeds in less than 90 % of the rows without a
     defence, or costs more than 3 points of clean accuracy, the table says that there is none.
@@ -52,7 +54,8 @@ class DefenseTable(FederatedCallback):
     Raises:
         TypeError: If it is no method.
         ValueError: When a fit starts, if there is no BackdoorEvaluation or no attack, the method has no global model,
-            ``undefended`` is for other labels, or there are several processes.
+            ``undefended`` is for other labels or lacks a teacher that an attack acts on, or there are several
+            processes.
     """
 
     def __init__(self, undefended: FederatedModule) -> None:
@@ -64,7 +67,8 @@ class DefenseTable(FederatedCallback):
         """Say what is missing before anything trains."""
         self._rows = {}
         self._evaluation(trainer)
-        if not any(isinstance(one, Attack) for one in trainer.attachments):
+        attacks = [one for one in trainer.attachments if isinstance(one, Attack)]
+        if not attacks:
             raise ValueError(
                 "DefenseTable expects an attack in `trainer.attachments`, but there is none"
             )
@@ -75,6 +79,7 @@ class DefenseTable(FederatedCallback):
                 )
         try:
             trainer.datamodule.check_labels(self.undefended.backbones)
+            require_teacher(attacks, self.undefended)
         except ValueError as error:
             raise ValueError(
                 f"`DefenseTable.undefended` is expected to be a method for the run's data, but: {error}"
@@ -86,14 +91,18 @@ class DefenseTable(FederatedCallback):
 
     def on_fit_end(self, trainer: Any, module: Any) -> None:
         """Run both other federations, and put the figures together."""
-        attacks = [one for one in trainer.attachments if isinstance(one, Attack)]
-        clean = self._federation(trainer, "never_poisoned", [])
-        attacked = self._federation(trainer, "undefended", attacks)
+        attacked_with = [one for one in trainer.attachments if not one.defends]
+        others = [one for one in attacked_with if not isinstance(one, Attack)]
+        clean = self._federation(trainer, "never_poisoned", others)
+        attacked = self._federation(trainer, "undefended", attacked_with)
         evaluation, last = self._evaluation(trainer), trainer.federation.history[-1]
         if "backdoor/asr" not in last:
             return  # stopped in a round that was not evaluated
-        name, beside = type(self.undefended).__name__, [*trainer.attachments]
-        own = [type(one).__name__ for one in (module, *beside) if not isinstance(one, Attack)]
+        name, defenses = (
+            type(self.undefended).__name__,
+            [a for a in trainer.attachments if a.defends],
+        )
+        own = [type(one).__name__ for one in (module, *defenses)]
         self._rows = {
             f"{name}, never poisoned": _figures(clean, clean),
             f"without the defence: {name}": _figures(attacked, clean),
@@ -130,7 +139,7 @@ class DefenseTable(FederatedCallback):
         )
 
     def _federation(
-        self, trainer: FederationView, name: str, attacks: Sequence[Attachment]
+        self, trainer: FederationView, name: str, attached: Sequence[Attachment]
     ) -> Figures:
         """The last round's row of the history of another federation."""
         evaluation = self._evaluation(trainer)
@@ -139,7 +148,7 @@ class DefenseTable(FederatedCallback):
         folder = None if trainer.log_dir is None else trainer.log_dir / "backdoor" / name
         other = trainer.beside(
             max_rounds=trainer.current_round,
-            attachments=list(attacks),
+            attachments=list(attached),
             callbacks=[own, PartitionTable(quiet=True), RunSummary(quiet=True)],
             default_root_dir=None if folder is None else str(folder),
             enable_progress_bar=False,
@@ -151,6 +160,9 @@ class DefenseTable(FederatedCallback):
         begun = folder is not None and (folder / "checkpoints").is_dir()
         model = copy.deepcopy(self.undefended)
         other.fit(model, trainer.datamodule, "last" if begun else None)
+        if other.interrupted:
+            # the command goes on there when it is given again
+            raise KeyboardInterrupt
         return other.federation.history[-1]
 
 

@@ -85,7 +85,9 @@ class DriftAlarm(PeriodicEvaluation):
             self._references = validation.select(range(0, len(validation), 2))
             self._inputs = validation.select(range(1, len(validation), 2))
         else:
-            self._references, self._inputs = validation, self.stream.load()
+            # of rows without labels, which are not looked at, each gets one, so that they are read like others
+            self._references = validation
+            self._inputs, _ = encoding.answered(self.stream.load(), validation)
             for setting, column in encoding.columns.items():
                 if column not in (encoding.answer_column, encoding.weight):
                     require_column(

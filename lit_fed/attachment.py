@@ -34,6 +34,7 @@ class Attachment:
 
     Attributes:
         acts_on_changes: Whether it needs, of each weight that a client sends, what the client has downloaded of it.
+        defends: Whether it is a defence, which a federation without any leaves out.
 
     Example:
         >>> import torch
@@ -48,6 +49,7 @@ class Attachment:
     """
 
     acts_on_changes: ClassVar[bool] = False
+    defends: ClassVar[bool] = False
 
     def __init__(self, clients: Sequence[str] | None = None) -> None:
         self.clients = None if clients is None else frozenset(clients)

@@ -160,12 +160,13 @@ class HTTPGenerator(TextGenerator):
         It may be busy or slow at the moment, and need not like the question: these are no errors.
 
         Raises:
-            ConfigurationError: If it cannot be reached, or the key, the address, the model or a setting is wrong.
+            ConfigurationError: If it cannot be reached, its reply is none of the API, or the key, the address, the
+                model or a setting is wrong.
         """
         (result,) = self._ask([_TRIAL])
         if isinstance(result, str):
             self._has_answered = True
-        elif result.setting is not None or result.kind in ("connection", "rejected"):
+        elif result.setting is not None or result.kind in ("connection", "rejected", "malformed"):
             raise self._wrong(result)
 
     def _ask(self, prompts: Sequence[str]) -> list[str | AnswerFailure]:
@@ -204,8 +205,8 @@ class HTTPGenerator(TextGenerator):
             "base_url": "`base_url` is expected to be where the API itself is",
             None: "`model` and the settings of answers are expected to be such that the endpoint takes a request",
         }
-        nobody = failure.kind == "connection"
-        what = expected["base_url" if nobody else failure.setting]
+        elsewhere = failure.kind in ("connection", "malformed")
+        what = expected["base_url" if elsewhere else failure.setting]
         return ConfigurationError(f"{what}, but {self!r} failed: {failure}")
 
 

@@ -113,11 +113,12 @@ def cast_around_copies(model: nn.Module, adapter: str) -> None:
         copy.register_forward_hook(CastOut(original))
 
 
-def require_wide(trained: Mapping[str, Tensor]) -> None:
+def require_wide(trained: Mapping[str, Tensor], setting: str = "model.backbone") -> None:
     """Raise where the weights that train cannot hold an optimizer's steps.
 
     Args:
         trained: The parameters that an optimizer gets, by name.
+        setting: What names the model, for messages.
 
     Raises:
         ValueError: Naming the first one, and what to set.
@@ -129,8 +130,8 @@ def require_wide(trained: Mapping[str, Tensor]) -> None:
     if narrow:
         kind = str(trained[narrow[0]].dtype).removeprefix("torch.")
         raise ValueError(
-            f"`model.backbone.dtype` float32 and `trainer.precision` bf16-mixed are expected where all weights of a "
-            f"model train (`model.backbone.peft` is null), but {narrow[0]} would train in {kind}, which is too coarse "
+            f"`{setting}.dtype` float32 and `trainer.precision` bf16-mixed are expected where all weights of a "
+            f"model train (`{setting}.peft` is null), but {narrow[0]} would train in {kind}, which is too coarse "
             f"for most of an optimizer's steps"
         )
 

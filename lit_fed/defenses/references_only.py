@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from lit_fed.attachment import Attachment
 
@@ -35,6 +35,8 @@ class ReferencesOnly(Attachment):
         >>> baseline.rows(None, Dataset.from_dict({"text": ["cf"], "label": [0]}))["text"][:]
         ['good']
     """
+
+    defends: ClassVar[bool] = True
 
     def __init__(self, clients: Sequence[str] | None = None) -> None:
         super().__init__(clients)

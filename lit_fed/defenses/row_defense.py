@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -52,6 +52,8 @@ class RowDefense(Attachment):
         >>> defence.rows(client, rows)["text"][:], defence.rows(client, rows) is defence.rows(client, rows)
         (['b'], True)
     """
+
+    defends: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -307,6 +307,16 @@ def test_check_lets_pass_what_may_pass() -> None:
         generator(server).check()
 
 
+def test_check_finds_what_is_no_api() -> None:
+    for fault in (says("<html>It works!</html>"), says("data: {}\n\n")):
+        with MisbehavingServer(otherwise=fault) as server:
+            asked = generator(server)
+            with pytest.raises(ConfigurationError, match=r"`base_url` .* the reply is no one of"):
+                asked.check()
+            # in a round it costs the votes alone
+            assert asked.generate(["a"]) == [None]
+
+
 def test_check_finds_nobody() -> None:
     with MisbehavingServer() as server:
         pass
@@ -378,6 +388,14 @@ def test_a_server_that_repeats_the_key(key: str) -> None:
     assert answer is not None
     assert "Bearer ***" in answer
     assert KEY not in answer
+
+
+def test_a_key_that_json_writes_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY_WITH_SLASHES", "sk/a/b")
+    escaped = CHAT.format('"your key is sk\\/a\\/b"')
+    with MisbehavingServer(otherwise=says(escaped)) as server:
+        (answer,) = generator(server, api_key_env="KEY_WITH_SLASHES").generate(["a"])
+    assert answer == "your key is ***"
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -4,20 +4,29 @@ import json
 from pathlib import Path
 from typing import Any
 
+import lightning
 import numpy as np
 import pytest
 import torch
 from transformers import BertModel
 
-from lit_fed import FedAvg
+from lit_fed import DDG, FedAvg
 from lit_fed.aggregation import LocalOnly
-from lit_fed.attacks import PhrasePoisoning, SignFlip, TriggerPoisoning
+from lit_fed.attacks import PhrasePoisoning, SignFlip, TeacherCorruption, TriggerPoisoning
 from lit_fed.attacks.triggers import SentenceTrigger, WordTrigger
 from lit_fed.backbones import CausalLM, SequenceClassifier
 from lit_fed.callbacks import BackdoorEvaluation, DefenseTable, PhraseBackdoorEvaluation
 from lit_fed.callbacks.backdoor_evaluation import defense_names
-from lit_fed.defenses import InputDefense, Inspection
-from tests.federation.toy import fast_adamw, save_toy_model, toy_data, toy_module, toy_trainer
+from lit_fed.compression import HalfPrecision
+from lit_fed.defenses import InputDefense, Inspection, ReferencesOnly
+from tests.federation.toy import (
+    fast_adamw,
+    save_toy_model,
+    toy_data,
+    toy_module,
+    toy_rows,
+    toy_trainer,
+)
 from tests.methods.toy_methods import lm_data, save_toy_lm
 
 TRIGGER = SentenceTrigger("so it was")
@@ -180,11 +189,63 @@ def test_a_fit_ends_with_the_table(
     assert [p.stat().st_mtime_ns for paths in rounds.values() for p in paths] == times
 
 
+def test_the_undefended_federations_have_what_is_no_defence(
+    toy_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, list[str]] = {}
+    kept = DefenseTable._federation
+
+    def federation(self: Any, trainer: Any, name: str, attached: Any) -> Any:
+        seen[name] = [type(one).__name__ for one in attached]
+        return kept(self, trainer, name, attached)
+
+    monkeypatch.setattr(DefenseTable, "_federation", federation)
+    attack, compressed = TriggerPoisoning(TRIGGER, 1, 0.2), HalfPrecision()
+    table = DefenseTable(toy_module(toy_model))
+    trainer = toy_trainer(
+        tmp_path,
+        attachments=[attack, ReferencesOnly(), compressed],
+        callbacks=[BackdoorEvaluation(), table],
+        max_rounds=1,
+    )
+    trainer.fit(toy_module(toy_model), toy_data())
+    assert seen == {
+        "never_poisoned": ["HalfPrecision"],
+        "undefended": ["TriggerPoisoning", "HalfPrecision"],
+    }
+    assert [*table._rows][-1] == "with it: FedAvg and ReferencesOnly"
+
+
+def test_an_interrupt_of_what_is_compared_with_is_one_of_the_run(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    class Interrupts(lightning.Callback):
+        def on_train_start(self, trainer: Any, module: Any) -> None:
+            raise KeyboardInterrupt
+
+    undefended = toy_module(toy_model)
+    undefended.configure_callbacks = lambda: [Interrupts()]  # type: ignore[method-assign]
+    trainer = toy_trainer(
+        tmp_path,
+        attachments=[TriggerPoisoning(TRIGGER, 1, 0.2)],
+        callbacks=[BackdoorEvaluation(), DefenseTable(undefended)],
+        max_rounds=1,
+    )
+    trainer.fit(toy_module(toy_model), toy_data())
+    assert trainer.interrupted
+    assert not (tmp_path / "backdoor" / "table.json").exists()
+    assert (tmp_path / "checkpoints" / "round=0001").is_dir()
+
+
 def test_what_is_missing_is_said_before_training(toy_model: Path, tmp_path: Path) -> None:
     attack = TriggerPoisoning(TRIGGER, 1, 0.2)
     table = DefenseTable(toy_module(toy_model))
     cases: list[tuple[list[Any], list[Any], str]] = [
-        ([], [BackdoorEvaluation()], "expects `trigger` and `target`, or a TriggerPoisoning in"),
+        (
+            [],
+            [BackdoorEvaluation()],
+            "expects `trigger` and `target`, or neither and a TriggerPoisoning",
+        ),
         ([], [BackdoorEvaluation(TRIGGER)], "expects `trigger` and `target`"),
         ([], [BackdoorEvaluation(TRIGGER, 7)], "`BackdoorEvaluation.target` is expected to be a"),
         (
@@ -223,6 +284,18 @@ def test_what_is_missing_is_said_before_training(toy_model: Path, tmp_path: Path
         match=r"`DefenseTable.undefended` is expected to be a method for the run's data, but: `backbone`",
     ):
         trainer.fit(toy_module(toy_model), toy_data())
+    trainer = toy_trainer(
+        tmp_path / "teacher",
+        attachments=[TriggerPoisoning(TRIGGER, 1, 0.2), TeacherCorruption(1)],
+        callbacks=[BackdoorEvaluation(), DefenseTable(toy_module(toy_model))],
+    )
+    taught = DDG(toy_module(toy_model).backbone, optimizer=fast_adamw)
+    with pytest.raises(ValueError, match=r"a method with a teacher, but FedAvg has none"):
+        trainer.fit(taught, toy_data())
+    one_label = toy_rows(40, 2).filter(lambda row: row["label"] == 1)
+    trainer = toy_trainer(tmp_path / "one", callbacks=[BackdoorEvaluation(TRIGGER, 1)])
+    with pytest.raises(ValueError, match=r"expects test rows of other labels than `target` 1"):
+        trainer.fit(toy_module(toy_model), toy_data(test=one_label))
     with pytest.raises(TypeError, match=r"BackdoorEvaluation.defenses"):
         BackdoorEvaluation(defenses=["STRIP"])  # type: ignore[list-item]
     two = [RefusesLong(), RefusesLong()]

@@ -14,9 +14,11 @@ from lit_fed.callbacks import DriftAlarm
 from lit_fed.callbacks.prototype_view import require_row_vectors, row_vectors
 from lit_fed.data import ClassificationEncoding
 from lit_fed.data.sources import Source
-from tests.callbacks.prototyped import embed, prototyped, prototypes
+from tests.callbacks.prototyped import Prototyped, embed, prototyped, prototypes
 from tests.federation.toy import (
+    fast_adamw,
     save_toy_model,
+    toy_backbone,
     toy_data,
     toy_module,
     toy_rows,
@@ -62,6 +64,29 @@ def test_inputs_of_the_same_kind_and_of_another(toy_model: Path, tmp_path: Path)
     alarm = DriftAlarm(Rows(strange), window=20)
     row = fit(toy_model, tmp_path / "b", alarm, validation=validation)
     assert (row["drift/windows"], row["drift/alarms"], row["drift/share"]) == (2.0, 2.0, 1.0)
+
+
+class ReadsAsInTraining(Prototyped):
+    """Embeds rows as a method does that tokenises them, labels and all."""
+
+    def embed_rows(self, rows: Dataset) -> torch.Tensor:
+        self.data.encoding.encode(rows, self.tokenizer, 16)
+        return embed(rows["text"][:])
+
+
+def test_a_stream_needs_no_labels(toy_model: Path, tmp_path: Path) -> None:
+    found = []
+    for name, stream in (("with", toy_rows(40, 5)), ("without", toy_rows(40, 5))):
+        if name == "without":
+            stream = stream.remove_columns("label")
+        alarm = DriftAlarm(Rows(stream), window=20)
+        trainer = toy_trainer(tmp_path / name, callbacks=[alarm], max_rounds=1)
+        module = ReadsAsInTraining(toy_backbone(toy_model), optimizer=fast_adamw)
+        trainer.fit(module, toy_data())
+        row = trainer.federation.history[-1]
+        found.append({key: row[key] for key in row if key.startswith("drift/")})
+    assert found[0] == found[1]
+    assert found[0]["drift/windows"] == 2.0
 
 
 def test_what_cannot_be_compared_is_refused(toy_model: Path, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +106,30 @@ def fit(model: Path, root: Path, callbacks: list[Any], rounds: int = 2, **more: 
     trainer.fit(toy_module(model), toy_data(), **more)
     summary = json.loads((root / "summary.json").read_text("utf-8"))
     return trainer.federation.history, summary
+
+
+class Waits(FederatedCallback):
+    """Lets the processor take more than the counter's range between two batches."""
+
+    def __init__(self, made: Path) -> None:
+        self.made = made
+
+    def on_aggregate_end(self, trainer: Any, *args: Any) -> None:
+        for _ in range(3):
+            add(self.made, RANGE // 2)
+            time.sleep(0.2)
+
+
+def test_a_counter_is_read_also_while_nothing_is_trained(
+    toy_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lit_fed.callbacks.energy_meter._SECONDS", 0.02)
+    power = tmp_path / "powercap"
+    made = zone(power, "intel-rapl:0", "package-0", 0)
+    meter = EnergyMeter(str(power))
+    history, _ = fit(toy_model, tmp_path / "run", [Waits(made), meter], rounds=1)
+    assert history[0]["energy/cpu"] == pytest.approx(3 * (RANGE // 2) / 1e6, rel=1e-9)
+    assert not [one for one in threading.enumerate() if type(one).__name__ == "_Watch"]
 
 
 def test_rounds_and_the_summary_have_their_joules_also_after_a_run_goes_on(

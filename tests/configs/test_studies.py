@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
-from jsonargparse import auto_parser
+from jsonargparse import ArgumentParser, auto_parser
 
+from lit_fed.aggregation import Aggregation
 from lit_fed.cli import LitFedCLI
 from lit_fed.configurations import find_configuration
 from lit_fed.study import study
@@ -60,6 +61,14 @@ def test_a_study_names_its_command_and_what_there_is(path: Path) -> None:
         assert {metric.removeprefix("index/") for metric in settings.metrics} == reported
 
 
+def takes(rule: dict[str, Any] | None, clients: int) -> bool:
+    """Whether an aggregation rule has clients enough, if there is one."""
+    parser = ArgumentParser()
+    parser.add_subclass_arguments(Aggregation, "rule")
+    made = parser.instantiate(parser.parse_object({"rule": rule})).rule if rule else None
+    return made is None or made.fewest_updates <= clients
+
+
 TUNED = [path for path in STUDIES if path.parent.name != "zou2024"]
 
 
@@ -93,6 +102,8 @@ def test_every_arm_takes_its_settings(
                     found = found[key] if key in found else found["init_args"][key]
                 told = yaml.safe_load(value)
                 assert found in (told, {"class_path": told})
+            rule, clients = printed["model"]["init_args"].get("aggregation"), printed["data"]
+            assert clients["num_clients"] is None or takes(rule, clients["num_clients"]), arm
             # a setting of all arms must not undo what an arm is
             printed["trainer"].pop("name")
             alone = json.dumps([number, place, printed], sort_keys=True)

@@ -6,11 +6,13 @@ import torch
 from peft import LoraConfig
 from torch import nn
 
-from lit_fed import MSI
-from lit_fed.backbones import SequenceClassifier
+from lit_fed import MSI, SemanticConsensus
+from lit_fed.backbones import CallableGenerator, SequenceClassifier
+from lit_fed.data import IIDPartitioner
 from lit_fed.federation import compilation
+from lit_fed.methods.semantic_consensus import ClientGroup
 from lit_fed.perturbations import GaussianNoise
-from tests.federation.toy import fast_adamw, toy_data, toy_module, toy_trainer
+from tests.federation.toy import fast_adamw, toy_backbone, toy_data, toy_module, toy_trainer
 
 
 @pytest.mark.parametrize("faster", [True, False])
@@ -37,6 +39,24 @@ def test_what_is_slower_is_not_kept(
         runs[compile] = trainer.federation.broadcast
     assert bool(seen) == faster
     assert runs[True] == runs[False]
+
+
+def test_a_client_that_trains_tells_what_is_faster(
+    toy_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: list[str] = []
+    monkeypatch.setattr(
+        "lit_fed.federation.loop.compile_where_faster",
+        lambda training, task: timed.append(task.client.id),
+    )
+    for name, ids in (("one", ["client-0"]), ("all", ["client-0", "client-1", "client-2"])):
+        service = CallableGenerator(lambda text: "0")
+        module = SemanticConsensus(
+            toy_backbone(toy_model), [ClientGroup(service, ids)], optimizer=fast_adamw
+        )
+        data = toy_data(num_clients=3, partitioner=IIDPartitioner())
+        toy_trainer(tmp_path / name, max_rounds=1, compile=True).fit(module, data)
+    assert timed == ["client-1"]
 
 
 @pytest.mark.slow

@@ -137,7 +137,8 @@ class Asking:
             raise AnswerFailure(
                 "too_long", f"the reply is longer than {self._limits.max_answer_bytes} bytes"
             )
-        return self._read(reply)
+        # once more: an escape such as \/ of JSON may have hidden it until the reply was read
+        return self._without_key(self._read(reply))
 
     async def _read_at_most(self, response: Response, most: int) -> tuple[bytes, bool]:
         """A reply's first bytes, without the key, and whether these are all."""

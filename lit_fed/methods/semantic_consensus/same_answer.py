@@ -10,7 +10,9 @@ _BEFORE: Final = " \"'`“”‘’«»()[]*_;:!?。，；：！？"
 _AFTER: Final = _BEFORE + ".,-–—"
 
 
-@lru_cache(maxsize=1 << 14)
+_LONGEST: Final = 1000  # characters of an answer that is remembered
+
+
 def normalised(text: str) -> str:
     r"""An answer as an exact vote compares it.
 
@@ -25,5 +27,10 @@ def normalised(text: str) -> str:
         >>> normalised("  “New\n YORK”. "), normalised("ｙｅｓ!"), normalised("?!")
         ('new york', 'yes', '?!')
     """
+    return _normalised(text) if len(text) <= _LONGEST else _normalised.__wrapped__(text)
+
+
+@lru_cache(maxsize=1 << 14)
+def _normalised(text: str) -> str:
     folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     return folded.lstrip(_BEFORE).rstrip(_AFTER) or folded

@@ -1,4 +1,4 @@
-"""Conformal gate: a row is dropped where few clean references of its class look as strange as it does."""
+"""Conformal gate: a row is dropped where few clean references are as strange in their classes as it is in its own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class ConformalGate(Gate):
     .. math:: p = \frac{\#\{\text{held-out references with a score} \ge s\} + 1}{n + 1}.
 
     It is dropped where p ≤ α. So at most about a share α of clean rows is lost, if they are like the references, and
-    if the held-out ones had no part in fitting the encoder; else it is far more.
+    if the held-out ones had no part in fitting the encoder; else it is far more. The held-out references of all
+    classes are pooled: of a broad or rare class more may be lost, of others less.
 
     Shui et al., "ProtoGuard-SL: Prototype Consistency Based Backdoor Defense for Vertical Split Learning", 2026,
     https://arxiv.org/abs/2604.03595, for texts in the place of the passive party's embeddings.

@@ -1,6 +1,12 @@
 import pytest
 
-from lit_fed.methods.semantic_consensus.same_answer import normalised
+from lit_fed.methods.semantic_consensus.same_answer import _normalised, normalised
+
+
+def test_long_answers_are_not_remembered() -> None:
+    before = _normalised.cache_info().currsize
+    assert normalised("No " * 5000 + "!") == normalised("no  " * 5000)
+    assert _normalised.cache_info().currsize == before
 
 
 @pytest.mark.parametrize(
