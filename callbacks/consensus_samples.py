@@ -10,6 +10,7 @@ from torch import Tensor
 from lit_fed.callbacks.harmless_text import table_cell
 from lit_fed.callbacks.published_text import PublishedText
 from lit_fed.limits import require_at_least
+from lit_fed.methods.semantic_consensus.prompts import public_rows
 
 if TYPE_CHECKING:
     from lit_fed.federation.federation_view import FederationView
@@ -92,10 +93,9 @@ class ConsensusSamples(PublishedText):
         """Take the round's answers, if there are any."""
         server = self._server(module)
         votes, verdict = server.ballots, server.consensus
-        public = trainer.datamodule.public
-        if votes is None or verdict is None or verdict is self._seen or public is None:
+        if votes is None or verdict is None or verdict is self._seen:
             return
-        self._seen = verdict
+        self._seen, public = verdict, public_rows(trainer.datamodule)
         shown = public.select(range(min(self.prompts, len(public))))
         asked = trainer.datamodule.encoding.inputs(shown)
         self.take(trainer.current_round + 1, self._markdown(asked, votes, verdict))

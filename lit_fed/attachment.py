@@ -34,6 +34,9 @@ class Attachment:
 
     Attributes:
         acts_on_changes: Whether it needs, of each weight that a client sends, what the client has downloaded of it.
+        compares_rows: Whether what it makes of one row depends on the client's other rows, which DP-SGD cannot account
+            for.
+        replaces_rows: Whether the rows that it gives are none of the client's own.
         defends: Whether it is a defence, which a federation without any leaves out.
 
     Example:
@@ -49,6 +52,8 @@ class Attachment:
     """
 
     acts_on_changes: ClassVar[bool] = False
+    compares_rows: ClassVar[bool] = False
+    replaces_rows: ClassVar[bool] = False
     defends: ClassVar[bool] = False
 
     def __init__(self, clients: Sequence[str] | None = None) -> None:
@@ -98,6 +103,17 @@ class Attachment:
             rows: Its rows.
         """
         return rows
+
+    def trained_on(self, client: Client, rows: Dataset) -> None:
+        """Take note of the rows that reach the client's training, after all attachments. Default: nothing.
+
+        Called in every round, after :meth:`rows` of the last attachment.
+
+        Args:
+            client: The client.
+            rows: What the method's ``local_data`` is given.
+        """
+        return
 
     def teacher_prediction(
         self, client: Client, batch: Mapping[str, Tensor], prediction: Prediction

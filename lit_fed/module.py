@@ -72,6 +72,7 @@ class FederatedModule(LightningModule):
         has_global_model: Whether the broadcast makes a model of its own. Where it does not, clients'
             models are evaluated instead.
         needs_client_validation: Whether the method takes what clients are validated with in every round.
+        generates: Whether clients' models write texts in their rounds.
         needs_privacy: Whether clients may only train with ``trainer.privacy``.
         has_client_models: Whether clients have models of their own beside the global one, which evaluations report
             and exports write as well.
@@ -92,6 +93,7 @@ class FederatedModule(LightningModule):
     has_global_model: bool = True
     needs_client_validation: bool = False
     has_client_models: bool = False
+    generates: bool = False
     needs_privacy: ClassVar[bool] = False
     stages: tuple[Stage, ...] = (Stage("train"),)
 
@@ -368,7 +370,10 @@ class FederatedModule(LightningModule):
         return Payload()
 
     def load_server_state(self, state: Payload) -> None:
-        """Server: take back what :meth:`server_state` gave. Not called in the first round."""
+        """Server: take back what :meth:`server_state` gave.
+
+        Not called in the first round; before it, in all processes but the first, which take over what that one has.
+        """
 
     def check_clients(self, clients: Collection[str], in_round: int) -> None:
         """Say before training what the settings ask of clients that are not there.

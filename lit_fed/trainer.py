@@ -623,6 +623,8 @@ class FederatedTrainer(LightningCompatibility):
         if not model.has_global_model:
             self.validate_clients = True
         check_method(model, self.validate_clients)
+        if stage == "fit":
+            execution.check_method(model)
         if getattr(fabric.strategy.precision, "scaler", None) is not None:
             model.check_scaled()
         if self.privacy is not None:

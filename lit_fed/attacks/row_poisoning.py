@@ -25,7 +25,8 @@ class RowPoisoning(Attack):
     """Poisons an exact number of training rows: those of malicious clients, or spread over all.
 
     The rows are drawn once, by the seed alone, before anything trains. Of two rates the rows of the smaller one are
-    among those of the larger one.
+    among those of the larger one. So two attacks with one ``seed`` choose the same rows where they can: a warning says
+    how many rows are poisoned by two attacks, of which the later one is what their labels come from.
 
     Args:
         rate: The share of the rows of *all* clients that are poisoned, above 0 and at most 1, wherever they lie: so
@@ -126,6 +127,17 @@ class RowPoisoning(Attack):
             positions = [i for i, id in enumerate(row_ids(rows).tolist()) if id in chosen]
             self._poisoned[key] = self.poisoned(client, rows, positions) if positions else rows
         return self._poisoned[key]
+
+    def shared_rows(self, other: RowPoisoning) -> int:
+        """How many rows another attack has chosen as well, once both are attached.
+
+        Args:
+            other: The other attack.
+        """
+        return sum(
+            len(ids & other._chosen.get(client, frozenset()))
+            for client, ids in self._chosen.items()
+        )
 
     def summarised(self) -> Mapping[str, Any]:
         """How many rows are poisoned, in all and of each client."""

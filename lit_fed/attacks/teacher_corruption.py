@@ -34,9 +34,9 @@ class TeacherCorruption(Attack):
     logits, either z_target ← z_target + ``margin``, or z_target and the logit of the row's true label change places.
     What a row's true label is stands in the data as they were before any attack.
 
-    Rows are recognised by their ids: those whose text has the trigger when they reach this attack. So in
-    ``trainer.attachments`` it comes after the one that writes the trigger. Predictions for public rows stay what they
-    are.
+    Rows are recognised by their ids: those whose text has the trigger when they reach training, wherever in
+    ``trainer.attachments`` this attack stands: a teacher does not speak for a trigger that a defence has removed.
+    Predictions for public rows stay what they are, also where these are what is trained on.
 
     Args:
         target: The label that the attacker wants, by its name, or its number where labels have no names.
@@ -77,6 +77,7 @@ class TeacherCorruption(Attack):
         self.column = column
         self._marked: dict[str, Tensor] = {}
         self._true: dict[str, Tensor] = {}
+        self._public: str | None = None
 
     def attach(self, module: FederatedModule, data: FederatedDataModule) -> None:
         """Find the target among the labels, and keep what the true ones are."""
@@ -87,6 +88,7 @@ class TeacherCorruption(Attack):
         if self.trigger is not None:
             require_readable(self.trigger, module, data, f"{self.setting}.trigger")
         self._marked, self._true = {}, {}
+        self._public = None if data.public is None else data.public._fingerprint
         for client in data.clients:
             self._column(client.rows)
             ids = torch.from_numpy(row_ids(client.rows))
@@ -94,15 +96,16 @@ class TeacherCorruption(Attack):
             true[ids] = torch.from_numpy(labels.of_rows(client.rows))
             self._true[client.id] = true
 
-    def rows(self, client: Client, rows: Dataset) -> Dataset:
-        """The rows as they are; remembered is which of them have the trigger."""
+    def trained_on(self, client: Client, rows: Dataset) -> None:
+        """Remember which of the client's rows have the trigger when it trains on them."""
         ids = torch.from_numpy(row_ids(rows))
-        if self.trigger is not None:
+        if rows._fingerprint == self._public:
+            ids = ids[:0]
+        elif self.trigger is not None:
             texts: Sequence[Any] = column_values(rows, self._column(rows))
             has = [self.trigger.is_in(text or "") for text in texts]
             ids = ids[torch.tensor(has, dtype=torch.bool)]
         self._marked[client.id] = ids
-        return rows
 
     def teacher_prediction(
         self, client: Client, batch: Mapping[str, Tensor], prediction: Prediction

@@ -396,6 +396,16 @@ class Backbone(nn.Module, ABC):
         """
         self._folding.fold(changes)
 
+    @contextmanager
+    def unfolded(self) -> Iterator[None]:
+        """Within the block frozen weights are the loaded ones, whatever is folded into them; see :meth:`fold`."""
+        folded = dict(self.folded)
+        self.fold({})
+        try:
+            yield
+        finally:
+            self.fold(folded)
+
     def layer_states(self, batch: Mapping[str, Tensor]) -> list[Tensor]:
         """The hidden states after each layer of the body, [B, L, d] each; of a decoder where there are two.
 

@@ -11,21 +11,28 @@ if TYPE_CHECKING:
     from lit_fed.data.sources.source import Source
 
 
-def clean_references(source: Source | None, data: FederatedDataModule, setting: str) -> Dataset:
+def clean_references(
+    source: Source | None, data: FederatedDataModule, setting: str, answered: bool = False
+) -> Dataset:
     """The rows of a table, or the public set of the data.
 
     Args:
         source: The table. None: the public set.
         data: The data.
         setting: The setting that names the table, for messages.
+        answered: Whether each row has to say what is to be predicted, for a defence that goes by it.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: If there are none, or a public row does not say it.
     """
-    references = data.public if source is None else source.load()
-    if references is None:
+    if source is not None:
+        return source.load()
+    public = data.public
+    if public is None or (answered and data.public_unanswered):
+        lacks = "no public set" if public is None else "public rows without a label"
         raise ValueError(
-            f"`{setting}` is expected where the data have no public set, but got null: give a table such as "
+            f"`{setting}` is expected where the data have no public set{' with labels' if answered else ''}, but got "
+            f"null, and there {'is' if public is None else 'are'} {lacks}: give a table such as "
             "lit_fed.data.JSONLSource, or `data.public`"
         )
-    return references
+    return public

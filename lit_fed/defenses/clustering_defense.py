@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class ClusteringDefense(RowDefense):
-    """What defences that cluster representations have in common.
+    """What defences that cluster representations have in common: a row goes or stays by what the others are.
 
     Args:
         representation: What makes vectors of rows. None: the embedded encoder, fitted on the client's rows.
@@ -35,6 +35,8 @@ class ClusteringDefense(RowDefense):
         clients: Ids of the clients that it acts on. None: all.
         seed: Of the representation and of the clustering.
     """
+
+    compares_rows: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -57,8 +57,8 @@ class PerplexityFilter(RowDefense):
         seed: Of the choice of the references that are held out.
 
     Raises:
-        ValueError: If α is out of range; when a fit starts, if there are no references, too few for α, rows are
-            classified, or the language model has no token that begins or ends a text.
+        ValueError: If α is out of range; when a fit starts, if there are no references, some without an answer or too
+            few for α, rows are classified, or the language model has no token that begins or ends a text.
 
     Example:
         >>> PerplexityFilter(alpha=0.1).alpha
@@ -96,7 +96,7 @@ class PerplexityFilter(RowDefense):
         self.forget()
         self._encoding, self._max_length = data.encoding, data.max_length or _MAX_LENGTH
         setting = f"{self.setting}.references"
-        references = clean_references(self.references, data, setting)
+        references = clean_references(self.references, data, setting, answered=True)
         data.encoding.require_columns(references, setting)
         key = (references._fingerprint, data.encoding, self._max_length)
         if self._fitted_on != key:

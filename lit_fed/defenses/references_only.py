@@ -37,6 +37,7 @@ class ReferencesOnly(Attachment):
     """
 
     defends: ClassVar[bool] = True
+    replaces_rows: ClassVar[bool] = True
 
     def __init__(self, clients: Sequence[str] | None = None) -> None:
         super().__init__(clients)

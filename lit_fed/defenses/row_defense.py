@@ -32,6 +32,7 @@ class RowDefense(Attachment):
     the client is, and the counts stay with the client's state: the callback ``RowDefenseReport``, which every run has,
     puts them into the round's row and the summary. A client counts in the average by the rows that it has, whatever is
     dropped of them. What is random in a defence is drawn by ``seed``, so that a run that goes on finds the same rows.
+    A subclass whose choice of a row depends on the client's other rows sets ``compares_rows``.
 
     Args:
         text: The column of the text. None: the text, or both texts, that the model reads.

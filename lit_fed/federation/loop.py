@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_info
 
+from lit_fed.client import Client
 from lit_fed.federation.client.client_state import ClientState
 from lit_fed.federation.client.local_training import LocalTraining
 from lit_fed.federation.client.results import ClientRound
@@ -78,11 +79,14 @@ class FederationLoop:
     # ---------------------------------------------------------------- where it starts
 
     def begin(self) -> None:
-        """Start before round 0."""
+        """Start before round 0, all processes from what the first one has made."""
         self.module.eval()
         broadcast = self.module.initial_broadcast()
         self.module.train()
-        self.state = FederationState(0, broadcast)
+        own = FederationState(0, broadcast, self.module.server_state())
+        self.state = self.execution.settle(own)
+        if self.state is not own:
+            self.module.load_server_state(self.state.server)
         self._prepared_for = None
 
     def load(
@@ -124,13 +128,22 @@ class FederationLoop:
         return replace(state, clients=clients)
 
     def compile(self) -> None:
-        """Compile the model's layers if that is faster for the first client with rows."""
+        """Compile the model's layers if that is faster for the first client that trains on rows."""
         # not one that the sampler chooses, since it may learn from every call
-        client = next(one for one in self.selection.everyone(self.state) if one.num_samples)
+        client = next(
+            (one for one in self.selection.everyone(self.state) if self._trains(one)), None
+        )
+        if client is None:
+            return
         broadcast = self.module.broadcast_to(client, self.state.broadcast)
         before = self.state.clients.get(client.id, ClientState())
         compile_where_faster(self.training, ClientRound(client, broadcast, before))
         self.act_as_server()
+
+    def _trains(self, client: Client) -> bool:
+        """Whether a client trains on rows: a black box has no stages."""
+        self.module.act_as(client)
+        return bool(client.num_samples and self.module.stages)
 
     def prepare(self) -> None:
         """Before a round, let every client prepare that has not yet, or is to prepare again; once a round."""

@@ -16,6 +16,7 @@ from lit_fed.federation.evaluation import act_as_server
 from lit_fed.federation.execution import ClientExecution
 from lit_fed.federation.run.run import Run
 from lit_fed.federation.state import FederationState
+from lit_fed.module import FederatedModule
 from lit_fed.payload import Payload
 
 
@@ -64,7 +65,7 @@ def prepare_clients(
         training.events.report(training.module, "on_client_prepared", client, prepared)
 
     left = [
-        ClientRound(client, module.broadcast_to(client, state.broadcast), _state(state, client))
+        ClientRound(client, _download(module, state, client), _state(state, client))
         for client in waiting
         if client.id not in results
     ]
@@ -87,6 +88,13 @@ def prepare_clients(
         f"{size:,} bytes stay with them"
     )
     return replace(state, clients=states)
+
+
+def _download(module: FederatedModule, state: FederationState, client: Client) -> Payload:
+    """What a client downloads to prepare: one that has nothing prepared is sent what a new one is."""
+    # what it was sent once is gone with what it had prepared, where settings were changed
+    new = _state(state, client).prepared is None
+    return module.broadcast_to(replace(client, rounds=0) if new else client, state.broadcast)
 
 
 def _state(state: FederationState, client: Client) -> ClientState:

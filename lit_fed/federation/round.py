@@ -154,9 +154,8 @@ class FederationRound:
         if norms:
             median = statistics.median_low(norms.values())
             metrics |= {USUAL_NORM: median, "clients/update_norm/max": max(norms.values())}
-        if spent:
-            before_now = state.history[-1].get(EPSILON, 0.0) if state.history else 0.0
-            metrics[EPSILON] = max(before_now, *(epsilon_of(one) for one in spent.values()))
+        if accounts := [one.privacy for one in states.values() if one.privacy]:
+            metrics[EPSILON] = max(map(epsilon_of, accounts))
         metrics["time/round"] = time.perf_counter() - started
         state = replace(state, round=state.round + 1, history=[*state.history, metrics])
         return self.execution.settle(state)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import combinations
 from typing import Any
 
 from lightning.fabric import Fabric
 from lightning.fabric.loggers import Logger
 from lightning.pytorch import Callback
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_fed.attachment import Attachment, overrides
+from lit_fed.attacks.row_poisoning import RowPoisoning
 from lit_fed.client import Client
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation.execution import ClientExecution
@@ -118,13 +122,20 @@ def check_privacy(
         module: The method.
 
     Raises:
-        ValueError: If they cannot.
+        ValueError: If they cannot, or an attachment chooses rows by other rows.
     """
     if getattr(fabric.strategy.precision, "scaler", None) is not None:
         raise ValueError(
             f"`trainer.precision` is expected to scale no gradients with `trainer.privacy`, which bounds them, as "
             f"bf16-mixed, bf16-true and 32-true do, but got {settings['precision']}"
         )
+    for attachment in settings["attachments"]:
+        if attachment.compares_rows:
+            raise ValueError(
+                "`trainer.attachments` are expected to take each row by itself with `trainer.privacy`, whose ε is of "
+                "a row that changes nothing but its own gradient, but got "
+                f"{type(attachment).__name__}, which chooses rows by all rows of the client"
+            )
     privacy.check_model(module)
     module.check_private()
 
@@ -234,8 +245,8 @@ def check_attachments(
 
     Raises:
         ValueError: If one names a client that there is not, acts on the predictions of a teacher where the method
-            has none, or on changes where a client sends weights that it has not downloaded; and what the attachment
-            refuses by itself.
+            has none, or on changes where a client sends weights that it has not downloaded, or poisons rows behind an
+            attachment that has replaced them; and what the attachment refuses by itself.
     """
     ids = {client.id for client in data.clients}
     for attachment in attachments:
@@ -245,14 +256,56 @@ def check_attachments(
                 f"`trainer.attachments` {kind} acts on clients that are expected to be among "
                 f"{', '.join(sorted(ids))}, but got {', '.join(unknown)}"
             )
-        if overrides(attachment, "teacher_prediction") and not teachers_of(module):
-            raise ValueError(
-                f"`trainer.attachments` {kind} acts on a teacher's predictions, which expects a method with a "
-                f"teacher, but {type(module).__name__} has none"
-            )
+        require_teacher([attachment], module)
         if attachment.acts_on_changes:
             _require_downloaded(attachment, module, data)
         attachment.attach(module, data)
+    _require_own_rows(attachments, ids)
+    _say_shared_rows([one for one in attachments if isinstance(one, RowPoisoning)])
+
+
+def _require_own_rows(attachments: Sequence[Attachment], ids: AbstractSet[str]) -> None:
+    """Raise where an attack would poison what has taken the place of a client's rows, under the ids of these."""
+    for number, attack in enumerate(attachments):
+        if not isinstance(attack, RowPoisoning):
+            continue
+        poisoned = ids if attack.clients is None else attack.clients
+        for before in attachments[:number]:
+            replaced = ids if before.clients is None else before.clients
+            if before.replaces_rows and not replaced.isdisjoint(poisoned):
+                raise ValueError(
+                    f"`trainer.attachments` {type(attack).__name__} is expected before {type(before).__name__}, which "
+                    "gives clients other rows than the attack has chosen among, but comes behind it"
+                )
+
+
+def _say_shared_rows(attacks: Sequence[RowPoisoning]) -> None:
+    """Warn of rows that two attacks poison, so that neither has the rows that its rate says."""
+    for first, second in combinations(attacks, 2):
+        if shared := first.shared_rows(second):
+            rank_zero_warn(
+                f"`trainer.attachments` {type(first).__name__} (seed {first.seed}) and {type(second).__name__} (seed "
+                f"{second.seed}) both poison {shared:,} of the same rows, and what the second one writes there stands: "
+                "another `seed` leaves fewer of them, and other `clients` or `candidates` of both none"
+            )
+
+
+def require_teacher(attachments: Sequence[Attachment], module: FederatedModule) -> None:
+    """Raise where an attachment acts on the predictions of a teacher, and a method has none.
+
+    Args:
+        attachments: The attachments.
+        module: The method.
+
+    Raises:
+        ValueError: Naming the attachment and the method.
+    """
+    for attachment in attachments:
+        if overrides(attachment, "teacher_prediction") and not teachers_of(module):
+            raise ValueError(
+                f"`trainer.attachments` {type(attachment).__name__} acts on a teacher's predictions, which expects a "
+                f"method with a teacher, but {type(module).__name__} has none"
+            )
 
 
 def _require_downloaded(

@@ -49,7 +49,9 @@ class DPSGD:
 
     **Refused by name**: executions other than :class:`~lit_fed.federation.SequentialClients` (also within
     :class:`~lit_fed.federation.DistributedClients`), ``trainer.compile``, 16-mixed precision, several batches a
-    step (a larger `data.batch_size` is the same step), packed rows, batch normalisation, gradient checkpointing,
+    step (a larger `data.batch_size` is the same step), packed rows, attachments that choose rows by a client's other
+    rows (``compares_rows``, as :class:`~lit_fed.defenses.CUBE` and :class:`~lit_fed.defenses.ActivationClustering` do:
+    one row more would change which others are trained on), batch normalisation, gradient checkpointing,
     optimizers that compute a step's loss twice, gradients of single terms, and losses that are no sum over the
     rows: terms of weights, or over the rows together. Terms over public rows, which say nothing of a client's own,
     are learnt from without noise where the method takes them within :func:`~lit_fed.losses.over_public_rows`;

@@ -1,6 +1,7 @@
 """Attacks in whole federations: the same in every execution and after a resume, and told in the summary."""
 
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,9 @@ from lit_fed.attachment import Attachment
 from lit_fed.attacks import LabelFlipping, Neurotoxin, TeacherCorruption, TriggerPoisoning
 from lit_fed.attacks.triggers import SentenceTrigger, WordTrigger
 from lit_fed.callbacks import BackdoorEvaluation
+from lit_fed.client import Client
+from lit_fed.data.columns import row_ids
+from lit_fed.federation.validation import check_attachments
 from tests.federation.execution.agreement import adamw, assert_same_federation
 from tests.federation.execution.federation_cases import poisoned
 from tests.federation.toy import toy_backbone, toy_data, toy_module, toy_trainer, without_times
@@ -73,6 +77,38 @@ def test_another_attack_is_another_run(toy_model: Path, tmp_path: Path) -> None:
     fit(0.1)
     with pytest.raises(ValueError, match=r"`trainer.attachments.0.rate` is expected to be 0.1 as"):
         fit(0.2, "last")
+
+
+def test_rows_that_two_attacks_poison_are_said(toy_model: Path) -> None:
+    module, data = toy_module(toy_model), toy_data()
+    data.setup()
+    data.check(module.backbones)
+
+    def attached(*candidates: range | None) -> list[dict[str, set[int]]]:
+        triggers = (TRIGGER, WordTrigger(["old"]))
+        attacks = [
+            TriggerPoisoning(trigger, target, 0.1, "mix", candidates=own)
+            for target, (trigger, own) in enumerate(zip(triggers, candidates, strict=True))
+        ]
+        check_attachments(attacks, module, data)
+        chosen: list[dict[str, set[int]]] = [{}, {}]
+        for index, own in enumerate(data.clients):
+            client = Client(own.id, index, len(own.rows), 0, 0, 0)
+            for attack, found in zip(attacks, chosen, strict=True):
+                rows = attack.rows(client, own.rows)
+                texts = zip(row_ids(rows).tolist(), rows["text"], own.rows["text"], strict=True)
+                found[own.id] = {id for id, new, old in texts if new != old}
+        return chosen
+
+    with pytest.warns(
+        UserWarning, match=r"TriggerPoisoning \(seed 0\) .* both poison 10 of the same"
+    ):
+        first, second = attached(None, None)
+    assert first == second
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first, second = attached(range(48), range(48, 96))
+    assert not any(first[name] & second[name] for name in first)
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,22 @@
 """What a corrupted teacher predicts, and for which rows."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 
 from lit_fed import DDG, FedAvg
+from lit_fed.attachment import Attachment
 from lit_fed.attacks import TeacherCorruption, TriggerPoisoning
 from lit_fed.attacks.triggers import SentenceTrigger
 from lit_fed.backbones import Prediction
 from lit_fed.client import Client
-from lit_fed.data.columns import row_ids
+from lit_fed.data.columns import in_memory_with_values, row_ids
+from lit_fed.defenses import ReferencesOnly, RowDefense
+from lit_fed.defenses.input_defense import Inspection
 from tests.federation.toy import fast_adamw, toy_backbone, toy_data, toy_trainer
 
 TRIGGER = SentenceTrigger("so it was")
@@ -28,7 +33,8 @@ def test_the_targets_logit_rises_or_changes_places(margin: float | None, toy_mod
         one.attach(module, data)
     own = data.clients[0]
     client = Client(own.id, 0, len(own.rows), 0, 0, 0)
-    rows = attack.rows(client, poisoning.rows(client, own.rows))
+    rows = poisoning.rows(client, own.rows)
+    attack.trained_on(client, rows)
     texts = dict(zip(row_ids(rows).tolist(), rows["text"], strict=True))
     true = dict(zip(row_ids(own.rows).tolist(), own.rows["label"], strict=True))
     generator = torch.Generator().manual_seed(0)
@@ -68,6 +74,40 @@ def test_the_teacher_of_public_rows_is_left_alone(toy_model: Path) -> None:
     module.teacher(batch)
     module.teacher(batch, public=True)
     assert seen == [True, False]
+
+
+class Cleaning(RowDefense):
+    """Removes the trigger from texts, as a defence does that keeps the rows."""
+
+    def judge(self, client: Client, rows: Dataset) -> Inspection:
+        texts = [" ".join(text.replace("so it was", "").split()) for text in rows["text"]]
+        cleaned = in_memory_with_values(rows, "text", texts)
+        return Inspection(cleaned, np.zeros(len(rows), dtype=bool))
+
+
+@pytest.mark.parametrize("after", [ReferencesOnly, Cleaning, None])
+@pytest.mark.parametrize("margin", [4.0, None])
+def test_the_rows_that_are_meant_are_those_that_reach_training(
+    after: Callable[[], Attachment] | None, margin: float | None, toy_model: Path, tmp_path: Path
+) -> None:
+    attack = TeacherCorruption(1, TRIGGER, margin)
+    attachments = [TriggerPoisoning(TRIGGER, 1, 0.3), attack, *([] if after is None else [after()])]
+    module = DDG(toy_backbone(toy_model), optimizer=fast_adamw)
+    settings = {"max_rounds": 1, "local_steps": 1, "clients_per_round": 4, "test_at_end": False}
+    toy_trainer(tmp_path, attachments=attachments, **settings).fit(module, toy_data())
+    # public rows have the ids of others that were poisoned, and what was removed is no trigger
+    assert sum(len(ids) for ids in attack._marked.values()) == (29 if after is None else 0)
+
+
+def test_all_rows_are_meant_but_public_ones(toy_model: Path, tmp_path: Path) -> None:
+    module = DDG(toy_backbone(toy_model), optimizer=fast_adamw)
+    settings = {"max_rounds": 1, "local_steps": 1, "clients_per_round": 4, "test_at_end": False}
+    for folder, attachments, share in (("own", [], 1), ("public", [ReferencesOnly()], 0)):
+        attack = TeacherCorruption(1, margin=None)
+        trainer = toy_trainer(tmp_path / folder, attachments=[*attachments, attack], **settings)
+        trainer.fit(module, toy_data())
+        for own in trainer.datamodule.clients:
+            assert len(attack._marked[own.id]) == share * len(own.rows)
 
 
 @pytest.mark.slow

@@ -155,6 +155,11 @@ def test_what_it_cannot_judge_by_is_refused(folder: Path) -> None:
         attached(PerplexityFilter(language_model=model), prepared(public=None))
     with pytest.raises(ValueError, match=r"leave at least 19 rows for its calibration, .* 12"):
         attached(PerplexityFilter(language_model=model, alpha=0.05), prepared())
+    silent = prepared(public=lm_rows(30, 3).remove_columns("answer"), public_answered=False)
+    with pytest.raises(
+        ValueError, match=r"PerplexityFilter.references` .* there are public rows without a label"
+    ):
+        attached(PerplexityFilter(language_model=model), silent)
     other = Rows(lm_rows(30, 3).rename_column("answer", "reply"))
     with pytest.raises(
         ValueError, match=r"response` .* PerplexityFilter.references, but got 'answer'"

@@ -36,3 +36,15 @@ def test_it_is_refused_without_references(tmp_path: Path) -> None:
     model = save_toy_model(tmp_path / "model")
     with pytest.raises(ValueError, match=r"ReferencesOnly expects `data.public` .* but got none"):
         fitted(model, tmp_path / "run", ReferencesOnly(), public=None)
+
+
+def test_an_attack_behind_it_would_poison_the_references_and_is_refused(tmp_path: Path) -> None:
+    model = save_toy_model(tmp_path / "model")
+    attack = LabelFlipping(target=0, rate=0.5, clients=["client-1"])
+    with pytest.raises(ValueError, match=r"LabelFlipping is expected before ReferencesOnly, which"):
+        fitted(model, tmp_path / "all", ReferencesOnly(), attack)
+    # whose own rows stay are attacked as ever
+    honest = ReferencesOnly(clients=["client-0", "client-2", "client-3"])
+    apart = fitted(model, tmp_path / "apart", honest, attack)
+    before = fitted(model, tmp_path / "before", attack, honest)
+    assert all(torch.equal(before[name], tensor) for name, tensor in apart.items())

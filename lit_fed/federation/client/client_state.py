@@ -20,7 +20,8 @@ class ClientState:
         prepared: What its method's ``prepare`` gave before its first round; None where it has not
             prepared yet, or its method does not.
         attachments: What attachments keep of it, one part each.
-        privacy: The account of what its noisy gradients have spent; empty where it trains without.
+        privacy: The account of what its noisy gradients have spent, and how many steps without noise it has taken
+            since; empty where it has only trained without.
     """
 
     steps: int = 0

@@ -35,6 +35,7 @@ from lit_fed.federation.client.process_state import undisturbed
 from lit_fed.federation.client.received import received
 from lit_fed.federation.client.resident_module import ResidentModule
 from lit_fed.federation.client.results import ClientRound, Failed, Finished
+from lit_fed.federation.client.unprotected_steps import with_unprotected_steps
 from lit_fed.federation.randomness import reseed
 from lit_fed.losses import counted_means
 from lit_fed.methods.teachers import teachers_of
@@ -165,6 +166,8 @@ class LocalTraining:
         rows = self.trained_rows(client, client.task)
         for _, attachment in attached:
             rows = attachment.rows(client, rows)
+        for _, attachment in attached:
+            attachment.trained_on(client, rows)
         # of parameters that another round trains as well
         moments = dict(before.optimizer.tensors) if settings.keep_optimizer_state else {}
         for number, stage in enumerate(module.stages):
@@ -211,6 +214,7 @@ class LocalTraining:
             dict(client.stage_steps),
             before.prepared,
             Payload(parts={name: memory for name, memory in memories.items() if memory}),
+            with_unprotected_steps(before.privacy, client.steps - before.steps),
         )
         return Finished(update, state)
 

@@ -18,6 +18,7 @@ from lit_fed.federation.client.client_state import ClientState
 from lit_fed.federation.client.local_batches import LocalBatch, limited, steps_and_epochs
 from lit_fed.federation.client.local_training import LocalTraining, step_outputs
 from lit_fed.federation.client.results import Finished
+from lit_fed.federation.client.unprotected_steps import unprotected_steps
 from lit_fed.federation.randomness import derive_seed
 from lit_fed.losses import CountedMean, counted_means, sums_over_rows
 from lit_fed.payload import Payload
@@ -58,6 +59,7 @@ class PrivateTraining(LocalTraining):
         self._taken: LocalBatch | None = None
 
     def _run(self, client: Client, broadcast: Payload, before: ClientState) -> Finished:
+        _require_protected(client, before)
         self._held = len(self.data.client_data(client.id).rows)
         self._account = self.privacy.account(self._held)
         self._account.load_state(before.privacy)
@@ -261,6 +263,20 @@ def _without_a_warning() -> Iterator[None]:
         yield
 
 
+def _require_protected(client: Client, before: ClientState) -> None:
+    """Refuse a client that has trained without noise, of which no account tells.
+
+    Raises:
+        ValueError: If it has.
+    """
+    steps = unprotected_steps(before.privacy) if before.privacy else before.steps
+    if steps:
+        raise ValueError(
+            f"client {client.id!r} is expected to have trained with `trainer.privacy` alone, but has taken {steps} "
+            "steps without it, for whose rows no ε is promised: begin a new run"
+        )
+
+
 def _steps(stage: Stage, settings: Any, per_pass: int) -> int:
     """The optimizer steps of a stage."""
     steps, epochs = steps_and_epochs(stage, settings)
@@ -270,6 +286,8 @@ def _steps(stage: Stage, settings: Any, per_pass: int) -> int:
 def epsilon_of(privacy: Payload) -> float:
     """ε that a client has spent, of the account in its state; 0 where it trains without privacy.
 
+    It is infinite where a client with an account has trained without noise since.
+
     Args:
         privacy: The account; see :class:`~lit_fed.federation.client.client_state.ClientState`.
 
@@ -277,6 +295,8 @@ def epsilon_of(privacy: Payload) -> float:
         >>> epsilon_of(Payload())
         0.0
     """
+    if unprotected_steps(privacy):
+        return math.inf
     spent = privacy.tensors.get(_EPSILON)
     return 0.0 if spent is None else float(spent)
 

@@ -86,6 +86,10 @@ class DistributedClients(MultiProcessExecution):
         """What the inner execution cannot do; see :class:`ClientExecution`."""
         self.each.check(fabric)
 
+    def check_method(self, module: FederatedModule) -> None:
+        """What the inner execution cannot do; see :class:`ClientExecution`."""
+        self.each.check_method(module)
+
     def setup_module(self, fabric: Fabric, module: FederatedModule) -> Any:
         """As the inner execution does; see :class:`ClientExecution`."""
         return self.each.setup_module(fabric, module)

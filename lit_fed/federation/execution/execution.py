@@ -61,6 +61,17 @@ class ClientExecution(ABC):
             ValueError: If Fabric is set up for something else.
         """
 
+    # Not abstract: most executions run every method.
+    def check_method(self, module: FederatedModule) -> None:  # noqa: B027
+        """Say before anything trains what of a method this execution cannot do. Default: it can do all.
+
+        Args:
+            module: The method.
+
+        Raises:
+            ValueError: If there is something.
+        """
+
     def prepare(
         self, training: LocalTraining, starts: Sequence[ClientRound], prepared: Prepared
     ) -> dict[str, Payload]:
@@ -133,5 +144,5 @@ class ClientExecution(ABC):
         return value
 
     def settle(self, state: FederationState) -> FederationState:
-        """The state at the end of a round that all processes go on with. Default: there is only one."""
+        """The state that all processes go on with, at the start and after each round. Default: there is only one."""
         return state

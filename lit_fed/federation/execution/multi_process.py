@@ -55,16 +55,16 @@ class MultiProcessExecution(ClientExecution):
         return received
 
     def settle(self, state: FederationState) -> FederationState:
-        """The first process's broadcast, server state and metrics; see :class:`ClientExecution`."""
+        """The first process's broadcast, server state and last metrics; see :class:`ClientExecution`."""
         if is_alone():
             return state
         first = self.collectives.rank == 0
         blobs = [state.broadcast.to_bytes(), state.server.to_bytes()] if first else []
-        metrics, blobs = unpack(self.collectives.of_first(pack(state.history[-1], blobs)))
+        last, blobs = unpack(self.collectives.of_first(pack(state.history[-1:], blobs)))
         if first:
             return state
         broadcast, server = (Payload.from_bytes(blob) for blob in blobs)
-        history = [*state.history[:-1], metrics]
+        history = [*state.history[:-1], *last]
         return replace(state, broadcast=broadcast, server=server, history=history)
 
 

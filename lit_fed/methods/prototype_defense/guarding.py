@@ -107,17 +107,19 @@ class Guarding:
         training = module.training
         module.eval()
         try:
-            guard = fit_guard(
-                module,
-                split,
-                self.encoder,
-                self.gate,
-                count,
-                supervised,
-                project,
-                seed,
-                self.layers,
-            )
+            # a module that has been trained before may have something folded in, which is not as it was built
+            with module.backbone.unfolded():
+                guard = fit_guard(
+                    module,
+                    split,
+                    self.encoder,
+                    self.gate,
+                    count,
+                    supervised,
+                    project,
+                    seed,
+                    self.layers,
+                )
             if self.pulls and not project:
                 require_width(module, split.fitted, guard.prototypes)
             self._hold(guard)
@@ -245,9 +247,10 @@ class Guarding:
         def run(batch: Mapping[str, Tensor]) -> Tensor:
             return self.encoder.states({n: field.to(module.device) for n, field in batch.items()})
 
-        return in_length_sorted_batches(
-            list(texts), backbone.tokenizer, backbone.max_tokens, _AT_ONCE, run
-        )
+        with self.encoder.backbone.unfolded():
+            return in_length_sorted_batches(
+                list(texts), backbone.tokenizer, backbone.max_tokens, _AT_ONCE, run
+            )
 
     def embed_rows(self, module: FederatedModule, rows: Dataset) -> Tensor:
         """The encoder's vectors of rows, [n, d], float32, on the CPU.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lit_fed.methods.semantic_consensus.exchange import Answers, Texts
+from lit_fed.methods.semantic_consensus.prompts import DIGEST, is_of_others
 from lit_fed.payload import Payload
 
 _CLIENTS: Final = "clients"
@@ -21,16 +22,20 @@ class AnswerMemory:
 
     Args:
         count: U.
+        digest: Of the prompts.
 
     Example:
-        >>> memory = AnswerMemory(2)
+        >>> memory = AnswerMemory(2, "1f")
         >>> memory.take("a", [1], Answers(("no",), None))
-        >>> memory.texts("a"), AnswerMemory.read(2, memory.payload()).texts("a")
+        >>> memory.texts("a"), AnswerMemory.read(2, "1f", memory.payload()).texts("a")
         ((None, 'no'), (None, 'no'))
+        >>> AnswerMemory.read(2, "2e", memory.payload()).texts("a")
+        (None, None)
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, digest: str) -> None:
         self.count = count
+        self.digest = digest
         self._texts: dict[str, list[str | None]] = {}
         self._confidence: dict[str, Tensor] = {}
 
@@ -66,15 +71,16 @@ class AnswerMemory:
     def payload(self) -> Payload:
         """All of it; read again by :meth:`read`."""
         texts = [text or "" for held in self._texts.values() for text in held]
-        sure = [self._confidence[c].half() for c in self._texts if c in self._confidence]
+        sure = [self.confidence(c).half() for c in self._texts] if self._confidence else []
         tensors = {_CONFIDENCE: torch.stack(sure)} if sure else {}
-        return Payload(tensors, {_CLIENTS: list(self._texts), _TEXTS: texts})
+        strings = {_CLIENTS: list(self._texts), _TEXTS: texts, DIGEST: [self.digest]}
+        return Payload(tensors, strings)
 
     @classmethod
-    def read(cls, count: int, payload: Payload | None) -> AnswerMemory:
-        """What :meth:`payload` gave; of nothing an empty one."""
-        memory = cls(count)
-        if not payload:
+    def read(cls, count: int, digest: str, payload: Payload | None) -> AnswerMemory:
+        """What :meth:`payload` gave; of nothing, and of answers to other prompts, an empty one."""
+        memory = cls(count, digest)
+        if not payload or is_of_others(payload, digest):
             return memory
         texts = payload.strings[_TEXTS]
         for number, client in enumerate(payload.strings[_CLIENTS]):

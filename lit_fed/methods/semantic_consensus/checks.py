@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from lit_fed.backbones import BlackBox
 from lit_fed.configuration_error import ConfigurationError
+from lit_fed.methods.semantic_consensus.randomized_response import RandomizedResponse
 from lit_fed.methods.semantic_consensus.vote_weights import VoteWeight
 
 
@@ -42,3 +43,23 @@ def check_votes(
             box.check()
         except ConfigurationError as error:
             raise ConfigurationError(f"`model.{name}`: {error}") from None
+
+
+def check_noise(assumed: RandomizedResponse | None, given: RandomizedResponse | None) -> None:
+    """Say before training that a selector takes answers out of another noise than clients put on them.
+
+    One that assumes none counts what was sent, noise or not.
+
+    Args:
+        assumed: What the selector takes the answers to come from.
+        given: What the clients answer by.
+
+    Raises:
+        ConfigurationError: If they differ.
+    """
+    if assumed is None or (given is not None and assumed.is_like(given)):
+        return
+    raise ConfigurationError(
+        f"`model.selector.response` is expected to be what clients answer by, which is "
+        f"{'no noise, since `model.answers.epsilon` is null' if given is None else given}, but got {assumed}"
+    )

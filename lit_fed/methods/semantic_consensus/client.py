@@ -14,7 +14,12 @@ from lit_fed.data.columns import select_rows
 from lit_fed.methods.semantic_consensus.answers.public_answers import PublicAnswers
 from lit_fed.methods.semantic_consensus.broadcast import Broadcast
 from lit_fed.methods.semantic_consensus.exchange import Answers, Labels, Texts
-from lit_fed.methods.semantic_consensus.prompts import prompt_digest, public_rows
+from lit_fed.methods.semantic_consensus.prompts import (
+    DIGEST,
+    is_of_others,
+    prompt_digest,
+    public_rows,
+)
 from lit_fed.payload import Payload
 
 if TYPE_CHECKING:
@@ -137,19 +142,30 @@ class ConsensusClient:
                 confidence[place] = answers.confidence[number]
         self.labels = Labels.of(tuple(texts), confidence)
 
-    def state(self) -> dict[str, Payload]:
-        """What stays with the client, as parts of its private state."""
-        parts = {}
+    def state(self, digest: str | None) -> dict[str, Payload]:
+        """What stays with the client, as parts of its private state.
+
+        Args:
+            digest: Of the prompts that it is about. None: it is not known, as where there is no data.
+        """
+        parts, about = {}, {} if digest is None else {DIGEST: [digest]}
         if self.labels is not None:
-            parts[_LABELS] = self.labels.payload()
+            held = self.labels.payload()
+            parts[_LABELS] = Payload(held.tensors, {**held.strings, **about})
         if self._sent is not None and self.only_changed:
-            parts[_SENT] = Payload(strings={_SENT: [text or "" for text in self._sent]})
+            parts[_SENT] = Payload(strings={_SENT: [text or "" for text in self._sent], **about})
         return parts
 
-    def load_state(self, state: Payload) -> None:
-        """Take back what :meth:`state` gave."""
-        self.labels = Labels.read(state.parts.get(_LABELS))
-        sent = state.parts.get(_SENT)
+    def load_state(self, state: Payload, digest: str | None) -> None:
+        """Take back what :meth:`state` gave, but for what is about other prompts.
+
+        Args:
+            state: The private state.
+            digest: Of the prompts that there are. None: it is not known.
+        """
+        held = {n: part for n, part in state.parts.items() if not is_of_others(part, digest)}
+        self.labels = Labels.read(held.get(_LABELS))
+        sent = held.get(_SENT)
         self._sent = None if sent is None else tuple(text or None for text in sent.strings[_SENT])
 
     def _answers(self, module: FederatedModule, places: list[int], sure: bool = False) -> Answers:

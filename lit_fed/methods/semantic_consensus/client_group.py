@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from lightning.pytorch.cli import OptimizerCallable
 
@@ -24,6 +25,10 @@ class ClientGroup:
     backbone: Backbone | TextGenerator
     ids: list[str]
     optimizer: OptimizerCallable | None = None
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Itself: it is a setting, and what clients train of it is copied with the module that has it."""
+        return self
 
 
 def first_backbone(

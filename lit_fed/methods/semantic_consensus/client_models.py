@@ -81,6 +81,14 @@ class ClientModels(nn.Module):
         backbone: Backbone = self.backbones[number]  # type: ignore[assignment]  # or stands for one
         return backbone, self._optimizers[number]
 
+    def trains(self, client: str) -> bool:
+        """Whether a client trains a backbone, and does not ask a black box.
+
+        Args:
+            client: Its id.
+        """
+        return not isinstance(self.backbones[self._number.get(client, 0)], BlackBox)
+
     def activate(self, backbone: Backbone, device: torch.device) -> None:
         """Bring a backbone to the device, where they take turns, after the others have left it.
 

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lit_fed.methods.semantic_consensus.prompts import DIGEST
 from lit_fed.payload import Payload
 from lit_fed.specification import Specification, TensorSpecification
 
 _TEXTS: Final = "texts"
 _CONFIDENCE: Final = "confidence"
 _CHANGED: Final = "changed"
-_DIGEST: Final = "digest"
 
 Texts = tuple[str | None, ...]
 """A text a prompt; None where there is none. On the wire that is an empty text, which says nothing either."""
@@ -53,6 +53,23 @@ class Labels:
     def of(cls, texts: Texts, confidence: Tensor) -> Labels:
         """Labels with their confidence, rounded as it is sent."""
         return cls(texts, confidence.half().float())
+
+    def at(self, places: Sequence[int], before: Labels) -> Labels:
+        """These labels at some prompts, and those of before at all others.
+
+        Args:
+            places: The prompts that these are about.
+            before: The labels of before, of the same U prompts.
+
+        Example:
+            >>> now = Labels(("a", "b"), torch.ones(2))
+            >>> now.at([1], before=Labels(("c", None), torch.zeros(2))).texts
+            ('c', 'b')
+        """
+        texts, confidence = list(before.texts), before.confidence.clone()
+        for place in places:
+            texts[place], confidence[place] = self.texts[place], self.confidence[place]
+        return Labels(tuple(texts), confidence)
 
     @property
     def places(self) -> list[int]:
@@ -103,7 +120,7 @@ class Answers:
             tensors[_CHANGED] = packed(torch.tensor(changed, dtype=torch.bool))
         if self.confidence is not None:
             tensors[_CONFIDENCE] = self.confidence.half()
-        return Payload(tensors, {_TEXTS: _written(texts), _DIGEST: [digest]})
+        return Payload(tensors, {_TEXTS: _written(texts), DIGEST: [digest]})
 
     @staticmethod
     def expected(asked: int, only_changed: bool, with_confidence: bool) -> Specification:
@@ -119,7 +136,7 @@ class Answers:
             tensors[_CHANGED] = TensorSpecification((-(-asked // 8),), torch.uint8)
         if with_confidence:
             tensors[_CONFIDENCE] = TensorSpecification((asked,), torch.float16, 0, 1)
-        return Specification(tensors, {_TEXTS: None if only_changed else asked, _DIGEST: 1})
+        return Specification(tensors, {_TEXTS: None if only_changed else asked, DIGEST: 1})
 
     @classmethod
     def read(cls, payload: Payload, before: Texts) -> Answers:
@@ -156,7 +173,7 @@ def require_digest(payload: Payload, digest: str, client: str) -> None:
     Raises:
         ValueError: If the digests differ.
     """
-    (theirs,) = payload.strings[_DIGEST]
+    (theirs,) = payload.strings[DIGEST]
     if theirs != digest:
         raise ValueError(
             f"client {client!r} is expected to answer the prompts of `data.public` with digest {digest}, but has "

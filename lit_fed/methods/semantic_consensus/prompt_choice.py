@@ -12,7 +12,7 @@ from lit_fed.limits import require_at_least
 
 
 class PromptChoice(ABC):
-    """Chooses the prompts of a round; those that are left out keep the answers that clients gave last.
+    """Chooses the prompts of a round; those that are left out keep their labels.
 
     Attributes:
         leaves_out: Whether it may leave some out, so that the server keeps all answers.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
 
 from lit_fed.configuration_error import ConfigurationError
 
@@ -12,21 +14,39 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from lit_fed.data import FederatedDataModule
+    from lit_fed.payload import Payload
+
+DIGEST: Final = "digest"
+"""The strings in a payload that say which prompts it is about."""
+
+
+@dataclass(frozen=True)
+class _Prompts:
+    """What is made of a public set, once for all clients and rounds.
+
+    Attributes:
+        public: The public set of which it is made.
+        rows: The rows as they are asked and learnt.
+        digest: Of their prompts.
+    """
+
+    public: Dataset
+    rows: Dataset
+    digest: str
+
+
+_KNOWN: Final[WeakKeyDictionary[FederatedDataModule, _Prompts]] = WeakKeyDictionary()
 
 
 def public_rows(data: FederatedDataModule) -> Dataset:
-    """The public set.
+    """The public set; of chats that go on after the turn that is learnt what comes up to it.
+
+    So a prompt asks for the turn in whose place its label is learnt, and not for one after it.
 
     Raises:
         ConfigurationError: If there is none.
     """
-    public = data.public
-    if public is None:
-        raise ConfigurationError(
-            "`data.public` or `data.public_size` is expected where clients answer public prompts, but there is no "
-            "public set"
-        )
-    return public
+    return _prompts(data).rows
 
 
 def prompt_digest(data: FederatedDataModule) -> str:
@@ -34,6 +54,45 @@ def prompt_digest(data: FederatedDataModule) -> str:
 
     Returns:
         16 hexadecimal digits.
+
+    Raises:
+        ConfigurationError: If there is no public set.
     """
-    asked = data.encoding.inputs(public_rows(data))
-    return hashlib.blake2b(json.dumps(asked).encode(), digest_size=8).hexdigest()
+    return _prompts(data).digest
+
+
+def is_of_others(payload: Payload, digest: str | None) -> bool:
+    """Whether a payload says that it is about other prompts than those of a digest.
+
+    Args:
+        payload: The payload; from before digests were kept it says nothing.
+        digest: The digest. None: it is not known, as where there is no data.
+
+    Example:
+        >>> from lit_fed import Payload
+        >>> held = Payload(strings={DIGEST: ["1f"]})
+        >>> [is_of_others(held, digest) for digest in ("1f", "2e", None)]
+        [False, True, False]
+    """
+    held = payload.strings.get(DIGEST)
+    return held is not None and digest is not None and held != (digest,)
+
+
+def _prompts(data: FederatedDataModule) -> _Prompts:
+    public = data.public
+    if public is None:
+        raise ConfigurationError(
+            "`data.public` or `data.public_size` is expected where clients answer public prompts, but there is no "
+            "public set"
+        )
+    known = _KNOWN.get(data)
+    if known is None or known.public is not public:
+        encoding, rows = data.encoding, public
+        more = encoding.goes_on(public)
+        if more is not None and more.any():
+            # a prompt with nothing more in it, since what follows the turn is left out of those
+            rows = encoding.with_hints(public, [""] * len(public))
+        asked = json.dumps(encoding.inputs(rows)).encode()
+        digest = hashlib.blake2b(asked, digest_size=8).hexdigest()
+        known = _KNOWN[data] = _Prompts(public, rows, digest)
+    return known

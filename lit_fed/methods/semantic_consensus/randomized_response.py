@@ -60,6 +60,28 @@ class RandomizedResponse:
                 f"{list(self.labels)!r:.200}"
             )
 
+    def is_like(self, other: RandomizedResponse) -> bool:
+        """Whether another one puts the same noise on the same labels, in whatever order they are.
+
+        Args:
+            other: The other one.
+
+        Example:
+            >>> one = RandomizedResponse(["no", "yes"], 1.0)
+            >>> [one.is_like(RandomizedResponse(["Yes", "no"], epsilon)) for epsilon in (1.0, 2.0)]
+            [True, False]
+        """
+        return self.epsilon == other.epsilon and self._places.keys() == other._places.keys()
+
+    def __repr__(self) -> str:
+        """Its settings.
+
+        Example:
+            >>> RandomizedResponse(["no", "yes"], 1.0)
+            RandomizedResponse(['no', 'yes'], epsilon=1.0)
+        """
+        return f"RandomizedResponse({list(self.labels)!r:.200}, epsilon={self.epsilon})"
+
     @property
     def keeps(self) -> float:
         """p, the probability that an answer is sent as it is."""

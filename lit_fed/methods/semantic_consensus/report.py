@@ -52,16 +52,33 @@ def report(
     metrics = {
         "agreement": _mean(prompt.agreement for prompt in prompts),
         "winner_share": _mean(prompt.share for prompt in prompts),
-        "abstain_rate": _mean(float(label is None) for label in labels),
+        **of_labels(labels, confidence.tolist()),
         "clusters": _mean(float(prompt.clusters) for prompt in votes),
         "silhouette": _mean(prompt.silhouette for prompt in prompts),
-        "confidence": _mean(prompt.confidence for prompt in prompts if prompt.label is not None),
         "answered": _mean((ballots.votes > 0).double().flatten().tolist()),
-        "effective_labels": effective_labels(labels),
         **_distinct(ballots),
         **(more or {}),
     }
     return Consensus(labels, confidence, metrics)
+
+
+def of_labels(labels: Sequence[str | None], confidence: Sequence[float]) -> dict[str, float]:
+    """The metrics of :func:`report` that are of the labels alone, whatever votes they were made of.
+
+    Args:
+        labels: [U]; None where there is none.
+        confidence: [U].
+
+    Example:
+        >>> of_labels(["yes", None], [0.75, 0.0])
+        {'abstain_rate': 0.5, 'confidence': 0.75, 'effective_labels': 1.0}
+    """
+    given = zip(labels, confidence, strict=True)
+    return {
+        "abstain_rate": _mean(float(label is None) for label in labels),
+        "confidence": _mean(sure for label, sure in given if label is not None),
+        "effective_labels": effective_labels(labels),
+    }
 
 
 def effective_labels(labels: Sequence[str | None]) -> float:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lit_fed.backbones import Backbone, BlackBox
+from lit_fed.backbones import Backbone
 from lit_fed.client import Client
 from lit_fed.limits import require_at_least, require_instance
 from lit_fed.losses import PseudoLabelMixin, cross_entropy, over_public_rows
 from lit_fed.methods.semantic_consensus.answers.label_answers import LabelAnswers
 from lit_fed.methods.semantic_consensus.answers.public_answers import PublicAnswers
 from lit_fed.methods.semantic_consensus.answers.text_answers import TextAnswers
-from lit_fed.methods.semantic_consensus.broadcast import Broadcast, for_client
-from lit_fed.methods.semantic_consensus.checks import check_votes
+from lit_fed.methods.semantic_consensus.broadcast import Broadcast, about, for_client
+from lit_fed.methods.semantic_consensus.checks import check_noise, check_votes
 from lit_fed.methods.semantic_consensus.client import ConsensusClient
 from lit_fed.methods.semantic_consensus.client_group import ClientGroup
 from lit_fed.methods.semantic_consensus.exchange import (
@@ -118,6 +118,7 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
         self.public_batch_size, self.self_training = public_batch_size, self_training
         by_kind = LabelAnswers if self.backbone.classifies else TextAnswers
         self.answers = by_kind() if answers is None else answers
+        self.generates = self.answers.generates and consensus_rounds != 0
         vote = MajorityVote if self.answers.are_few else ClusterMedoid
         self.selector = vote() if selector is None else selector
         self.vote_weight = SizeWeight() if vote_weight is None else vote_weight
@@ -147,8 +148,9 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
         super().setup(stage)
         if stage == "fit" and self._trainer is None and self.consensus_rounds != 0:
             self.answers.check(self, public_rows(self.data))
-            private = self.answers.spent(self, 1) is not None
-            check_votes(self.vote_weight, private, self.black_boxes)
+            response = self.answers.response(self)
+            check_noise(self.selector.response, response)
+            check_votes(self.vote_weight, response is not None, self.black_boxes)
             self.selector.setup(list(self.backbones.values()))
 
     def act_as(self, client: Client | None) -> None:
@@ -159,11 +161,17 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
         self._broadcast = Broadcast()
         self._public = None
 
+    @property
+    def _digest(self) -> str | None:
+        """Of the public prompts; None where there is no data, or no public set."""
+        data = self.datamodule
+        return None if data is None or data.public is None else prompt_digest(data)
+
     # ---------------------------------------------------------------- a client's round
 
     def download(self, broadcast: Payload) -> None:
         """Client: the labels, and the prompts that it has to answer."""
-        self._broadcast = Broadcast.read(broadcast)
+        self._broadcast = Broadcast.read(self._about_prompts(broadcast))
         self.own.receive(self._broadcast)
 
     def start_stage(self, stage: str) -> None:
@@ -205,12 +213,12 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
 
     def private_state(self) -> Payload:
         """Client: what it trains, its labels and what it has answered."""
-        return super().private_state().with_parts(self.own.state())
+        return super().private_state().with_parts(self.own.state(self._digest))
 
     def load_private_state(self, state: Payload) -> None:
         """Client: take them back."""
         super().load_private_state(state)
-        self.own.load_state(state)
+        self.own.load_state(state, self._digest)
 
     # ---------------------------------------------------------------- the server's
 
@@ -220,8 +228,13 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
 
     def broadcast_to(self, client: Client, broadcast: Payload) -> Payload:
         """Server: what the client has not got yet."""
-        learns = not isinstance(self.models.of(client)[0], BlackBox)
-        return for_client(broadcast, client.id, learns)
+        learns = self.models.trains(client.id)
+        return for_client(self._about_prompts(broadcast), client.id, learns)
+
+    def _about_prompts(self, broadcast: Payload) -> Payload:
+        """A broadcast without what is about the prompts of a run that has gone on with others."""
+        digest = self._digest
+        return about(broadcast, digest, len(public_rows(self.data)) if digest else 0)
 
     def expected_upload(self) -> Specification:
         """Server: the answers that it has asked for."""
@@ -243,9 +256,12 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
         places = self.own.asked(self)
         if places is not None and not self.self_training:
             labels, received = self._voted(updates, places), set()
-        self.server.advance(updates, answered=None if places is None else len(places))
-        if places and (epsilon := self.answers.spent(self, self.server.progress.asked)) is not None:
-            self.server.metrics["server/epsilon"] = epsilon
+        trained = [update for update in updates if self.models.trains(update.client_id)]
+        response = self.answers.response(self)
+        epsilon = None if response is None else response.epsilon
+        self.server.advance(trained, None if places is None else len(places), epsilon)
+        if places and response is not None:
+            self.server.metrics["server/epsilon"] = self.server.progress.epsilon
         return self._next(labels, sorted(received))
 
     def _voted(self, updates: Sequence[Update], places: Sequence[int]) -> Labels:
@@ -255,6 +271,7 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
             valid=partial(self.answers.valid, self),
             are_few=self.answers.are_few,
             references=self._references(),
+            digest=prompt_digest(self.data),
             before=self._broadcast.labels,
             seed=_seed(),
         )
@@ -266,7 +283,7 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
 
     def _next(self, labels: Labels | None, received: Sequence[str]) -> Payload:
         public = self.data.public if self.consensus_rounds != 0 else None
-        return self.server.broadcast(len(public or ()), labels, received, _seed())
+        return self.server.broadcast(len(public or ()), labels, received, self._digest, _seed())
 
     def server_metrics(self) -> dict[str, float]:
         """Server: the report of the consensus, in rounds that have one, as ``server/…``."""

@@ -15,6 +15,7 @@ from lit_fed.methods.semantic_consensus.exchange import Answers, Labels, Texts
 from lit_fed.methods.semantic_consensus.label_report import label_report
 from lit_fed.methods.semantic_consensus.progress import Progress
 from lit_fed.methods.semantic_consensus.prompt_choice import PromptChoice
+from lit_fed.methods.semantic_consensus.report import of_labels
 from lit_fed.methods.semantic_consensus.schedule import ConsensusSchedule
 from lit_fed.methods.semantic_consensus.selectors.selector import Selector
 from lit_fed.methods.semantic_consensus.vote_weights import VoteWeight
@@ -36,7 +37,7 @@ class ConsensusServer:
     Attributes:
         progress: What it keeps between rounds.
         ballots: The votes of the last consensus made here; None before.
-        consensus: What was made of them.
+        consensus: What was made of them; of prompts that were not asked it has the labels of before.
         metrics: What is logged of it.
     """
 
@@ -65,10 +66,14 @@ class ConsensusServer:
         valid: Callable[[Texts], Texts],
         are_few: bool,
         references: Texts,
+        digest: str,
         before: Labels | None,
         seed: int,
     ) -> Labels:
-        """Labels of what the round's clients answer now, and have answered last to prompts that they are not asked.
+        """Labels of what the round's clients answer now; of prompts that they are not asked they stay as they were.
+
+        What these clients have answered last to other prompts takes part in the vote, from which a selector may learn
+        how reliable each is. It makes no label: those who are not in the round have no vote in it.
 
         Args:
             updates: The clients' updates, [K].
@@ -76,10 +81,11 @@ class ConsensusServer:
             valid: Leaves out answers that cannot be one.
             are_few: Whether there are a few different answers alone.
             references: What the U public rows say themselves.
+            digest: Of the prompts.
             before: The labels of the last consensus.
             seed: Of a selector that draws.
         """
-        memory = AnswerMemory.read(len(references), self.progress.answers)
+        memory = AnswerMemory.read(len(references), digest, self.progress.answers)
         for update in updates:
             sent = Answers.read(update.payload, memory.texts(update.client_id, places))
             memory.take(update.client_id, places, Answers(valid(sent.texts), sent.confidence))
@@ -87,12 +93,19 @@ class ConsensusServer:
         sizes = torch.tensor([update.num_samples for update in updates])
         weights = self.vote_weight(sizes, torch.stack([memory.confidence(id) for id in said]))
         self.ballots = Ballots(tuple(said), tuple(said.values()), weights)
-        self.consensus = self.selector(self.ballots, seed)
-        labels = Labels.of(self.consensus.labels, self.consensus.confidence)
+        consensus = self.selector(self.ballots, seed)
+        labels = Labels.of(consensus.labels, consensus.confidence)
+        if before is not None and len(places) < len(references):
+            labels = labels.at(places, before)
+            own = of_labels(labels.texts, labels.confidence.tolist())
+            consensus = Consensus(
+                labels.texts, labels.confidence.double(), {**consensus.metrics, **own}
+            )
+        self.consensus = consensus
         report = label_report(
             labels.texts, None if before is None else before.texts, references, said, are_few
         )
-        metrics = {**self.consensus.metrics, **report}
+        metrics = {**consensus.metrics, **report}
         self.metrics = {
             f"server/{name}": value for name, value in metrics.items() if value == value
         }
@@ -100,12 +113,19 @@ class ConsensusServer:
             self.progress = replace(self.progress, answers=memory.payload())
         return labels
 
-    def advance(self, updates: Sequence[Update], answered: int | None) -> None:
+    def advance(
+        self, trained: Sequence[Update], answered: int | None, epsilon: float | None
+    ) -> None:
         """One round further; see :meth:`Progress.after`."""
-        self.progress = self.progress.after(updates, self.schedule.needs_losses, answered)
+        self.progress = self.progress.after(trained, self.schedule.needs_losses, answered, epsilon)
 
     def broadcast(
-        self, count: int, labels: Labels | None, received: Sequence[str], seed: int
+        self,
+        count: int,
+        labels: Labels | None,
+        received: Sequence[str],
+        digest: str | None,
+        seed: int,
     ) -> Payload:
         """What clients download next.
 
@@ -113,9 +133,10 @@ class ConsensusServer:
             count: U.
             labels: The labels.
             received: Who has them.
+            digest: Of the prompts. None: there are none.
             seed: Of the choice of prompts.
         """
         progress, asked = self.progress, None
         if self.schedule.is_due(progress.rounds, progress.first, progress.made, progress.losses):
             asked = self.prompt_choice(count, None if labels is None else labels.confidence, seed)
-        return Broadcast.of(labels, asked, received).payload()
+        return Broadcast.of(labels, asked, received, digest).payload()

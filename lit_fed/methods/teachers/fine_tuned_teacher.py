@@ -99,13 +99,14 @@ class FineTunedTeacher(FrozenTeacher):
         """Learn the public set; see :meth:`Teacher.setup`.
 
         Raises:
-            ConfigurationError: If there is no public set.
+            ConfigurationError: If there is no public set, or rows of it have no label.
         """
         data = module.data
-        if data.public is None:
+        if data.public is None or data.public_unanswered:
+            lacks = "null" if data.public is None else "rows without a label"
             raise ConfigurationError(
-                f"`data.public` is expected to be a table for `model.teacher` {type(self).__name__} to learn from, but "
-                "got null; `data.public_size` carves one off `data.train`"
+                f"`data.public` is expected to be a table with labels for `model.teacher` {type(self).__name__} to "
+                f"learn from, but got {lacks}; `data.public_size` carves one off `data.train`"
             )
         data.check(module.backbones)
         with isolate_rng(), torch.enable_grad(), self._learning() as learns:
@@ -136,7 +137,7 @@ class FineTunedTeacher(FrozenTeacher):
         parameters = self.backbone.trainable()
         built = self._built()
         learns = {name: parameters[name] for name in built}
-        require_wide(learns)
+        require_wide(learns, "model.teacher.backbone")
         for name, parameter in learns.items():
             parameter.data.copy_(built[name])
             parameter.requires_grad_()

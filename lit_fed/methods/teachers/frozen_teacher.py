@@ -36,6 +36,9 @@ class FrozenTeacher(Teacher, nn.Module):
             models' configurations have to be the same.
         cache_mb: Megabytes for the predictions of this round, once for a client's own rows and once for
             public ones; what does not fit is computed again. 0: none is kept.
+
+    Attributes:
+        reads_itself: Whether it reads the texts of rows by a tokenizer of its own.
     """
 
     def __init__(
@@ -52,7 +55,7 @@ class FrozenTeacher(Teacher, nn.Module):
         # method's own, which trains and stays with the client.
         self._projector = () if projector is None else (projector.requires_grad_(False).eval(),)
         self._order: list[int] | None = None
-        self._reads_itself = False
+        self.reads_itself = False
         self._rows: OwnRows | None = None
         self._public: OwnRows | None = None
 
@@ -73,9 +76,9 @@ class FrozenTeacher(Teacher, nn.Module):
                 f"`model.teacher.backbone` is expected to predict what the student, a "
                 f"{type(student).__name__}, predicts, but is a {type(teacher).__name__}"
             )
-        self._reads_itself = teacher.tokenizer.get_vocab() != student.tokenizer.get_vocab()
+        self.reads_itself = teacher.tokenizer.get_vocab() != student.tokenizer.get_vocab()
         if self.language_model:
-            if self._reads_itself:
+            if self.reads_itself:
                 raise ValueError(
                     f"`model.teacher.backbone` is expected to have the student's tokenizer, whose "
                     f"{len(student.tokenizer)} tokens a language model is to learn to predict from it, but has another "
@@ -92,7 +95,7 @@ class FrozenTeacher(Teacher, nn.Module):
 
     def read(self, data: FederatedDataModule, rows: Dataset) -> None:
         """Tokenise the rows for this model, where it has a tokenizer of its own; see :meth:`Teacher.read`."""
-        if self._reads_itself:
+        if self.reads_itself:
             tokenizer = self.backbone.tokenizer
             self._rows = OwnRows(data.features(rows, tokenizer))
             public = data.public
@@ -104,7 +107,7 @@ class FrozenTeacher(Teacher, nn.Module):
         Raises:
             ValueError: If the batch does not say which rows it has, or they have not been read.
         """
-        if not self._reads_itself:
+        if not self.reads_itself:
             return batch
         rows = self._public if public else self._rows
         if rows is None or "index" not in batch:

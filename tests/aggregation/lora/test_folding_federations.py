@@ -12,7 +12,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
-from lit_fed import DDG, FedAvg, FederatedModule, Payload
+from lit_fed import DDG, FedAvg, FederatedModule, Payload, PrototypeDefense
 from lit_fed.aggregation import Aggregation, FedExLoRA, FLoRA
 from lit_fed.aggregation.lora.base_change import changes_in
 from lit_fed.attachment import Attachment
@@ -167,6 +167,14 @@ class Differing(FLoRA):
 def test_vectorized_clients_of_different_bases_are_refused(model: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot run clients whose frozen weights differ"):
         run(method(model, Differing()), toy_data(), tmp_path, VectorizedClients(2))
+
+
+def test_vectorized_clients_cannot_take_what_is_folded_out(model: Path, tmp_path: Path) -> None:
+    # a client of the second round is judged by the loaded weights, while the other may be training on changed ones
+    given = {"num_prototypes": 4, "lambda_distill": 0.0}
+    module = method(model, FLoRA(), PrototypeDefense, **given)
+    with pytest.raises(ValueError, match="cannot run passes on frozen weights without what is"):
+        run(module, toy_data(), tmp_path, VectorizedClients(2), clients_per_round=2)
 
 
 @pytest.mark.parametrize("rule", slow_but(FedExLoRA, mixed, of=[*RULES, mixed]))

@@ -23,6 +23,7 @@ from lit_fed import DDG, FedAvg, FederatedModule, FederatedTrainer, FedProx
 from lit_fed.callbacks import FederatedCallback
 from lit_fed.data import FederatedDataModule, IIDPartitioner, InstructionEncoding
 from lit_fed.data.records import InstructionRecords
+from lit_fed.defenses import CUBE, ActivationClustering
 from lit_fed.federation import DistributedClients, ShardedClients, VectorizedClients
 from lit_fed.federation.client.private_training import epsilon_of
 from lit_fed.federation.validation import check_private_rows
@@ -425,6 +426,8 @@ def refused(sober: Path, root: Path, method: Any = None, data: Any = None, **set
         ({"execution": VectorizedClients(2)}, r"`trainer.execution` .* but got VectorizedClients"),
         ({"execution": ShardedClients()}, r"`trainer.execution` .* but got ShardedClients"),
         ({"execution": DistributedClients(VectorizedClients(2))}, r"but got DistributedClients"),
+        ({"attachments": [CUBE()]}, r"`trainer.attachments` .* each row by itself .* but got CUBE"),
+        ({"attachments": [ActivationClustering()]}, r"but got ActivationClustering, which chooses"),
         ({"compile": True}, r"`trainer.compile` is expected to be false with `trainer.privacy`"),
         ({"accumulate_grad_batches": 2}, r"`trainer.accumulate_grad_batches` .* but got 2"),
         ({"method": Penalised}, r"in that of Penalised there is PowBackward0"),

@@ -15,6 +15,7 @@ from lit_fed.federation import DistributedClients, FederationState, last_checkpo
 from lit_fed.federation.client.local_settings import LocalSettings
 from lit_fed.federation.execution import ClientExecution
 from lit_fed.federation.execution.distributed import balanced, local_work
+from lit_fed.payload import Payload
 from tests.federation.execution.agreement import TOLERANCE
 from tests.federation.execution.federation_cases import (
     CASES,
@@ -51,6 +52,41 @@ def assert_same_state(ours: FederationState, theirs: FederationState) -> None:
     """Bit for bit, whatever the federation knows."""
     assert without_times(ours.history) == without_times(theirs.history)
     assert replace(ours, history=[]) == replace(theirs, history=[])
+
+
+class FirstSays:
+    """Collectives of two processes that run one after the other, the first one first."""
+
+    def __init__(self, rank: int, said: list[bytes]) -> None:
+        self.rank, self.said = rank, said
+
+    def of_first(self, data: bytes) -> bytes:
+        if self.rank == 0:
+            self.said.append(data)
+        return self.said[-1]
+
+
+def test_processes_settle_on_what_the_first_one_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lit_fed.federation.execution.multi_process.is_alone", lambda: False)
+    said: list[bytes] = []
+    for rows in ([], [{"loss": 0.5}], [{"loss": 0.5}, {"loss": 0.25}]):  # of none at the start
+        states = [
+            FederationState(
+                len(rows),
+                Payload({"w": torch.tensor([x])}),
+                Payload({"m": torch.tensor([x])}),
+                history=[{**row, "rank": x} for row in rows],
+            )
+            for x in (0.0, 1.0)
+        ]
+        settled = []
+        for rank, state in enumerate(states):
+            execution = DistributedClients()
+            execution._collectives = FirstSays(rank, said)  # type: ignore[assignment]
+            settled.append(execution.settle(state))
+        assert settled[0] is states[0]
+        history = [*states[1].history[:-1], *states[0].history[-1:]]
+        assert settled[1] == replace(states[0], history=history)
 
 
 QUICK = ("plain", "private", "metered", "failing", "too_few", "vectorized")

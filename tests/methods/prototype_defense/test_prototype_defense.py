@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,15 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
 from lit_fed import FedAvg, Payload, PrototypeDefense
+from lit_fed.aggregation import Aggregation, FedExLoRA, FLoRA
 from lit_fed.attachment import Attachment
 from lit_fed.backbones import CausalLM, SequenceClassifier
 from lit_fed.client import Client
 from lit_fed.configuration_error import ConfigurationError
-from lit_fed.federation import ShardedClients
+from lit_fed.federation import FederationState, SequentialClients, ShardedClients
 from lit_fed.methods.prototype_defense import FittedEncoder, PretrainedEncoder, TeacherEncoder
 from lit_fed.methods.prototype_defense.guarding import AGREED
-from lit_fed.methods.teachers import FrozenTeacher
+from lit_fed.methods.teachers import FineTunedTeacher, FrozenTeacher, Teacher
 from lit_fed.prototypes import AgreementGate, ConformalGate, EarlyMargin, NoGate
 from lit_fed.update import Update
 from tests.federation.toy import save_toy_model, toy_backbone, toy_data, toy_rows, toy_trainer
@@ -276,6 +278,28 @@ def test_an_encoder_that_knows_little_is_said(model: Path, tmp_path: Path) -> No
     assert trainer.federation.history[-1]["server/references/encoder_accuracy"] < 0.75
 
 
+@pytest.mark.parametrize("rule", [FLoRA, FedExLoRA])
+def test_what_clients_change_under_the_adapters_is_no_part_of_the_encoder(
+    rule: type[Aggregation], model: Path, tmp_path: Path
+) -> None:
+    texts = list(toy_rows(6, 5)["text"])
+    for encoder in (PretrainedEncoder(), FittedEncoder(epochs=1)):
+        module = PrototypeDefense(
+            toy_backbone(model), rule(), encoder=encoder, num_prototypes=4, lambda_distill=0.0
+        )
+        fit(module, tmp_path / type(encoder).__name__)
+        folded = {name: change.dense() for name, change in module.backbone.folded.items()}
+        assert any(bool(change.any()) for change in folded.values())
+        found = module.embed(texts), module.embed_rows(toy_rows(6, 5))
+        for name, change in module.backbone.folded.items():
+            assert torch.equal(change.dense(), folded[name])
+        module.backbone.fold({})
+        for one in (*found, module.guarding.embed(module, texts)):
+            torch.testing.assert_close(one, found[0], rtol=0, atol=1e-5)
+        if isinstance(encoder, PretrainedEncoder):
+            assert np.allclose(found[0].numpy(), embedded(model, texts), atol=1e-5)
+
+
 # ---------------------------------------------------------------- what is sent
 
 
@@ -329,6 +353,43 @@ def test_a_client_goes_by_the_servers_prototypes_alone(model: Path, tmp_path: Pa
     module.check_update(Update("client-0", upload, 8, 1, {}))
     with pytest.raises(ValueError, match=r"client 'client-0' is expected to go by the prototypes"):
         module.check_update(Update("client-0", upload.with_parts({AGREED: other}), 8, 1, {}))
+
+
+def test_a_run_goes_on_with_other_rows_and_the_prototypes_that_it_has(
+    model: Path, tmp_path: Path
+) -> None:
+    before = fit(defended(model), tmp_path, clients_per_round=4).federation
+    module = defended(model)
+    meant = {"max_rounds": 2, "clients_per_round": 4, "test_at_end": False}
+    trainer = toy_trainer(tmp_path, resume_with_changes=True, **meant)
+    with pytest.warns(UserWarning, match=r"`data.train`"):
+        trainer.fit(module, toy_data(train=toy_rows(96, 9)), "last")
+    after = trainer.federation
+    assert (after.round, after.failures) == (2, {})
+    for name, one in after.clients.items():
+        assert one.prepared == before.clients[name].prepared
+    assert after.server == before.server
+
+
+class FirstProcessHas(SequentialClients):
+    """One of several processes, of which the first one begins with another server state."""
+
+    def __init__(self, server: Payload) -> None:
+        self.server = server
+
+    def settle(self, state: FederationState) -> FederationState:
+        return state if state.round else replace(state, server=self.server)
+
+
+def test_all_processes_go_by_the_prototypes_of_the_first_one(model: Path, tmp_path: Path) -> None:
+    first, module = defended(model, seed=1), defended(model)
+    server = fit(first, tmp_path / "first").federation.server
+    trainer = fit(module, tmp_path / "other", execution=FirstProcessHas(server))
+    told = first.guarding.agreed_on
+    assert module.guarding.agreed_on == told
+    assert not trainer.federation.failures
+    for one in trainer.federation.clients.values():
+        assert one.prepared.parts["prototype_facts"].strings["about"] == told
 
 
 def test_clients_adapt_the_prototypes_and_the_server_merges_them(
@@ -390,6 +451,21 @@ def test_bad_settings_are_named(model: Path) -> None:
     for encoder in (FittedEncoder(), PretrainedEncoder()):
         with pytest.raises(ValueError, match=f"`model.encoder` {type(encoder).__name__} expects"):
             PrototypeDefense(whole, encoder=encoder, lambda_distill=0.0)
+
+
+def test_a_teacher_that_does_not_encode_rows_as_they_are_is_refused(
+    model: Path, tmp_path: Path
+) -> None:
+    def taught(teacher: Teacher) -> None:
+        defended(model, teacher=teacher, lambda_distill=0.5, encoder=TeacherEncoder())
+
+    # the server's prototypes would be of the model before it has learnt, and judge rows by it afterwards
+    with pytest.raises(ValueError, match=r"to be a FrozenTeacher, .* but got a FineTunedTeacher"):
+        taught(FineTunedTeacher(toy_backbone(model)))
+    # the student's token ids mean other words there
+    words = save_toy_model(tmp_path / "words", extra_words=("and", "more"))
+    with pytest.raises(ValueError, match=r"`model.teacher.backbone` to have the student's token"):
+        taught(FrozenTeacher(SequenceClassifier(str(words), peft=None)))
 
 
 def test_references_that_will_not_do_are_named_before_training(model: Path, tmp_path: Path) -> None:

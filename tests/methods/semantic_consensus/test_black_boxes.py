@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 import torch
 
 from lit_fed import Payload, SemanticConsensus
+from lit_fed.attachment import Attachment
 from lit_fed.backbones import CallableGenerator, HTTPGenerator, TextGenerator
 from lit_fed.data import ClassificationEncoding
 from lit_fed.federation import VectorizedClients
@@ -22,6 +26,7 @@ from lit_fed.methods.semantic_consensus import (
     LabelAnswers,
     TextAnswers,
 )
+from lit_fed.methods.semantic_consensus.progress import Progress
 from tests.backbones.endpoint.misbehaving_server import (
     Fault,
     MisbehavingServer,
@@ -211,6 +216,50 @@ def test_vectorized_is_sequential(sober: Path, tmp_path: Path) -> None:
     assert one.federation.ledger == many.federation.ledger
     for id, own in adapters(one).items():
         torch.testing.assert_close(own, adapters(many)[id], rtol=1e-3, atol=1e-4)
+
+
+class Locked(TextGenerator):
+    """Of which there is no copy, as of a connection."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def generate(self, prompts: Sequence[str]) -> list[str | None]:
+        with self.lock:
+            return [knows(prompt) for prompt in prompts]
+
+
+def test_vectorized_clients_copy_no_black_box(sober: Path, tmp_path: Path) -> None:
+    module = asking(sober, Locked())
+    trainer = fitted(tmp_path, module, named_data(), max_rounds=1, execution=VectorizedClients(3))
+    assert trainer.federation.failures == {}
+    assert copy.deepcopy(module.clients)[0].backbone is module.clients[0].backbone
+
+
+class AbsentAtFirst(Attachment):
+    """A client that fails in the first round."""
+
+    def upload(self, client: Any, upload: Any, broadcast: Any, memory: Any) -> Any:
+        if not client.round:
+            raise ValueError("not today")
+        return upload, memory
+
+
+def test_a_round_that_black_boxes_alone_finish_is_no_end_of_the_warm_up(
+    sober: Path, tmp_path: Path
+) -> None:
+    module = asking(sober, CallableGenerator(knows), warmup_rounds=None)
+    with pytest.warns(UserWarning, match="'client-0' is left out: not today"):
+        trainer = fitted(
+            tmp_path,
+            module,
+            named_data(num_clients=2),
+            max_rounds=3,
+            attachments=[AbsentAtFirst(["client-0"])],
+        )
+    server = trainer.federation.server
+    assert len(Progress.read(server).losses) == 2
+    assert Progress.read(server).rounds == 3
 
 
 def test_it_resumes_bit_for_bit(sober: Path, tmp_path: Path) -> None:

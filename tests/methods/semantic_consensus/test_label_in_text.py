@@ -45,3 +45,28 @@ def test_names_are_given_back_as_they_are_written() -> None:
     assert label_in_text("i mean YES", ["Yes!", "No."]) == "Yes!"
     assert label_in_text("c", ["C++", "C"]) == "C"
     assert label_in_text("I would take C++ here", ["C++", "Java"]) == "C++"
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "label"),
+    [
+        ("интернет", ["да", "нет"], None),
+        ("Я думаю, что нет.", ["да", "нет"], "нет"),
+        ("всегда", ["да", "нет"], None),
+        ("είναι", ["ναι", "όχι"], None),
+        ("Λέω ναι!", ["ναι", "όχι"], "ναι"),
+        ("سلام", ["لا", "نعم"], None),
+        ("הכול אמיתי", ["אמת", "אמיתי"], "אמיתי"),
+        ("नाना", ["न", "हाँ"], None),
+        ("मैं कहता हूँ, हाँ।", ["न", "हाँ"], "हाँ"),
+        ("բայց", ["այ", "ոչ"], None),
+        ("label_нет", ["да", "нет"], "нет"),
+        ("ฉันคิดว่าดีมาก", ["ดี", "แย่"], "ดี"),
+        ("とても良いです", ["良い", "悪い"], "良い"),
+        ("긍정입니다.", ["긍정", "부정"], "긍정"),
+    ],
+)
+def test_words_of_other_alphabets_end_where_their_letters_do(
+    text: str, names: list[str], label: str | None
+) -> None:
+    assert label_in_text(text, names) == label

@@ -12,7 +12,8 @@ from lit_fed.data import (
     FederatedDataModule,
     InstructionEncoding,
 )
-from lit_fed.methods.semantic_consensus.prompts import prompt_digest
+from lit_fed.data.columns import row_ids
+from lit_fed.methods.semantic_consensus.prompts import prompt_digest, public_rows
 
 
 def of_chats(question: str, answer: str) -> list[Any]:
@@ -47,6 +48,32 @@ def test_the_digest_is_of_the_prompts_and_not_of_what_the_rows_answer(kind: str)
         return prompt_digest(public)
 
     assert digest("Where?", "here") == digest("Where?", "there") != digest("When?", "here")
+
+
+def test_a_prompt_of_a_chat_that_goes_on_asks_for_the_turn_that_is_learnt() -> None:
+    """What follows that turn is another question, whose answer would be learnt as this one's."""
+    encoding = InstructionEncoding(ChatRecords())
+
+    def public(*more: dict[str, str]) -> FederatedDataModule:
+        (turns,) = of_chats("one?", "first")
+        rows = Dataset.from_dict({"messages": [[*turns, *more], turns]})
+        data = FederatedDataModule(rows, public=rows, encoding=encoding, validation_fraction=0)
+        data.num_clients = 1
+        data.setup()
+        return data
+
+    later = {"role": "user", "content": "two?"}
+    data, cut = public(later), public()
+    rows = public_rows(data)
+    assert encoding.inputs(rows) == ["one?", "one?"]
+    assert encoding.responses(rows) == ["first", "first"]
+    (labelled, _) = encoding.with_responses(rows, ["label", "label"])["messages"]
+    assert labelled == [*of_chats("one?", "label")[0]]
+    assert prompt_digest(data) == prompt_digest(cut)
+    assert row_ids(rows).tolist() == [0, 1]
+    assert public_rows(data) is rows
+    blank = {"role": "assistant", "content": " "}
+    assert encoding.inputs(public_rows(public(later, blank))) == ["one?", "one?"]
 
 
 def test_a_pair_of_texts_is_asked_without_its_label_and_weight() -> None:

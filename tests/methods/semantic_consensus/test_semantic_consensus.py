@@ -1,5 +1,6 @@
 """Semantic consensus in small federations: what is exchanged, learnt, kept and left out."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,11 @@ from lit_fed.methods.semantic_consensus import (
     LabelAnswers,
     MajorityVote,
     MostDisagreed,
+    RandomizedResponse,
     Selector,
+    SoftConsensus,
 )
+from lit_fed.methods.semantic_consensus.prompts import prompt_digest
 from tests.federation.toy import (
     fast_adamw,
     save_toy_model,
@@ -356,6 +360,115 @@ def test_labels_under_differential_privacy(sober: Path, tmp_path: Path) -> None:
         fitted(tmp_path / "refused", module)
     with pytest.raises(ValueError, match=r"`model\.answers\.epsilon`"):
         LabelAnswers(epsilon=0.0)
+
+
+def test_a_vote_that_takes_out_another_noise_is_refused(sober: Path, tmp_path: Path) -> None:
+    def setup(epsilon: float | None, response: RandomizedResponse | None) -> None:
+        module = consenting(
+            sober,
+            answers=LabelAnswers(epsilon),
+            selector=MajorityVote(response),
+            vote_weight=EqualWeight(),
+        )
+        module.datamodule = data
+        module.setup("fit")
+
+    data = small_data()
+    data.setup()
+    setup(1.0, None)
+    setup(1.0, RandomizedResponse(["1", "0"], 1.0))
+    expected = r"`model\.selector\.response` is expected to be what clients answer by, which is "
+    with pytest.raises(ValueError, match=expected + r"RandomizedResponse\(\['0', '1'\], epsilon=1"):
+        setup(1.0, RandomizedResponse(["0", "1"], 2.0))
+    with pytest.raises(ValueError, match=expected + ".*, but got .*'2'"):
+        setup(1.0, RandomizedResponse(["0", "1", "2"], 1.0))
+    with pytest.raises(ValueError, match=expected + "no noise"):
+        setup(None, RandomizedResponse(["0", "1"], 1.0))
+
+
+class FailsAtFirst(Attachment):
+    """A client that fails in the first round."""
+
+    def upload(self, client: Any, upload: Any, broadcast: Any, memory: Any) -> Any:
+        if not client.round:
+            raise ValueError("not today")
+        return upload, memory
+
+
+def test_a_first_round_that_nobody_finishes_is_none(sober: Path, tmp_path: Path) -> None:
+    for name, module in {
+        "hard": consenting(sober),
+        "soft": SoftConsensus(
+            toy_backbone(sober), optimizer=fast_adamw, warmup_rounds=1, consensus_every=1
+        ),
+    }.items():
+        with pytest.warns(UserWarning, match="no client finished"):
+            trainer = fitted(
+                tmp_path / name,
+                module,
+                small_data(num_clients=1, partitioner=None),
+                max_rounds=2,
+                min_clients=0,
+                attachments=[FailsAtFirst(["client-0"])],
+            )
+        assert trainer.federation.failures == {"client-0": 1}
+        assert [bool(row["bytes/up"]) for row in trainer.federation.history][1]
+
+
+def resumed(root: Path, module: Any, data: Any, **settings: Any) -> Any:
+    """A run that goes on with something else than it began with."""
+    given = {"clients_per_round": 1.0, "num_sanity_val_steps": 0, "resume_with_changes": True}
+    trainer = toy_trainer(root, **given | settings)
+    trainer.fit(module, data, ckpt_path="last")
+    return trainer
+
+
+@pytest.mark.parametrize("count", [20, 12])
+def test_what_was_said_of_other_prompts_is_forgotten(
+    count: int, sober: Path, tmp_path: Path
+) -> None:
+    """By the server, by clients, and by one that has not been in a round since."""
+
+    def make() -> Any:
+        # of a weight that shows where a label is learnt
+        return consenting(sober, prompt_choice=MostDisagreed(5), vote_weight=ConfidenceWeight())
+
+    given = {"clients_per_round": 2, "seed": 3}
+    first = fitted(tmp_path, make(), max_rounds=2, **given)
+    assert first.federation.history[-1]["clients/train/consensus/max"] > 0
+    other = small_data(public=toy_rows(count, 7))
+    module = make()
+    trainer = resumed(tmp_path, module, other, max_rounds=3, **given)
+    row = trainer.federation.history[-1]
+    # nobody has a label of these prompts yet, and all are asked
+    assert row.get("clients/train/consensus/max", 0) == 0
+    assert module.server.ballots.num_prompts == count
+    assert all(None not in texts for texts in module.server.ballots.answers)
+    assert "server/churn" not in row
+    assert len(labels_of(trainer)) == count
+    trainer = resumed(tmp_path, make(), other, max_rounds=6, **given)
+    assert trainer.federation.failures == {}
+    assert trainer.federation.history[-1]["clients/train/consensus/max"] > 0
+    digest = (prompt_digest(other),)
+    assert trainer.federation.broadcast.strings["digest"] == digest
+    private = [client.private for client in trainer.federation.clients.values()]
+    held = [part.strings["digest"] for state in private for part in state.parts.values()]
+    assert len(held) >= 5
+    assert set(held) == {digest}
+
+
+def test_answers_add_up_at_the_epsilon_at_which_they_were_given(
+    sober: Path, tmp_path: Path
+) -> None:
+    def make(epsilon: float | None) -> Any:
+        return consenting(sober, answers=LabelAnswers(epsilon), vote_weight=EqualWeight())
+
+    fitted(tmp_path, make(0.5), max_rounds=1)
+    more = resumed(tmp_path, make(0.1), small_data(), max_rounds=2)
+    assert consensus_rows(more, "epsilon") == pytest.approx([10.0, 12.0])
+    resumed(tmp_path, make(None), small_data(), max_rounds=3)
+    last = resumed(tmp_path, make(0.1), small_data(), max_rounds=4)
+    assert consensus_rows(last, "epsilon") == pytest.approx([10.0, 12.0, math.inf])
 
 
 def test_public_rows_need_no_labels(sober: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from lit_fed import SemanticConsensus
 from lit_fed.backbones import CausalLM
 from lit_fed.data import CausalLMEncoding
-from lit_fed.federation import VectorizedClients
+from lit_fed.federation import DistributedClients, VectorizedClients
 from lit_fed.methods.semantic_consensus import ConfidenceWeight, LabelAnswers, TextAnswers
 from tests.federation.toy import fast_adamw
 from tests.methods.semantic_consensus.federations import consensus_rows, consenting, fitted
@@ -95,6 +95,13 @@ def test_other_kinds_are_refused_in_a_line(toy_lm: Path, toy_model: Path, tmp_pa
         fitted(tmp_path / "b", consenting(toy_model, answers=TextAnswers()))
     with pytest.raises(ValueError, match=r"`model\.answers\.max_new_tokens`: .*100"):
         fitted(tmp_path / "c", writing(toy_lm, answers=TextAnswers(max_new_tokens=100)), lm_data())
-    with pytest.raises(ValueError, match=r"cannot run `backbone\.generate`"):
-        fitted(tmp_path / "d", writing(toy_lm), lm_data(), execution=VectorizedClients(2))
+    # before the warm-up, after which the first texts are due
+    many = VectorizedClients(2)
+    for name, execution in {"d": many, "e": DistributedClients(many)}.items():
+        module = writing(toy_lm, warmup_rounds=2)
+        with pytest.raises(ValueError, match=r"cannot run `backbone\.generate`"):
+            fitted(tmp_path / name, module, lm_data(), execution=execution, max_rounds=3)
+        assert not (tmp_path / name).exists()
+    alone = writing(toy_lm, consensus_rounds=0)
+    fitted(tmp_path / "alone", alone, lm_data(), execution=many, max_rounds=1)
     assert SemanticConsensus(CausalLM(str(toy_lm)), optimizer=fast_adamw).answers.max_characters

@@ -130,5 +130,8 @@ def test_what_cannot_be_done_is_named(student: Path, llama: Path, tmp_path: Path
         FineTunedTeacher(frozen)
     with pytest.raises(ConfigurationError, match=r"`data.public` .* FineTunedTeacher .* got null"):
         toy_trainer(tmp_path).fit(taught(student, llama), toy_data(public=None))
+    unlabelled = toy_data(public=toy_rows(24, 3).remove_columns("label"), public_answered=False)
+    with pytest.raises(ConfigurationError, match=r"`data.public` .* but got rows without a label"):
+        toy_trainer(tmp_path).fit(taught(student, llama), unlabelled)
     with pytest.raises(ValueError, match=r"to be a FrozenTeacher where a model is split"):
         toy_trainer(tmp_path, execution=ShardedClients()).fit(taught(student, llama), toy_data())

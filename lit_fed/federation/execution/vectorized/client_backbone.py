@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, NoReturn
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lit_fed.backbones import Backbone, Prediction
 from lit_fed.backbones.folding import WeightChange
-from lit_fed.federation.execution.vectorized.vectorizable import CannotVectorize
+from lit_fed.federation.execution.vectorized.vectorizable import GENERATE, CannotVectorize
 
 Ask = Callable[[Any], Any]
 _IMMUTABLE: Final = (type(None), bool, int, float, str, torch.dtype, torch.device)
@@ -224,12 +224,18 @@ class _Asking:
 
     def generate(self, *args: Any, **settings: Any) -> NoReturn:
         """Not possible: continuations grow one token at a time, each client's its own."""
-        raise CannotVectorize("`backbone.generate`")
+        raise CannotVectorize(GENERATE)
 
     def fold(self, changes: Mapping[str, WeightChange]) -> None:
         """Fold into the resident's weights, which all clients share; see :class:`~lit_fed.backbones.Backbone`."""
         Backbone.fold(self, changes)  # type: ignore[arg-type]  # the class below is one
         self.view.folded()
+
+    def unfolded(self) -> AbstractContextManager[None]:
+        """Not possible where something is folded, since the others may be training on it."""
+        if self.view.resident.folded:
+            raise CannotVectorize("passes on frozen weights without what is folded into them")
+        return nullcontext()
 
     def to(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not possible: the resident model is shared."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from torch import nn
 
 from lit_fed.backbones import Backbone
 from lit_fed.backbones.anatomy import head_sizes
+
+GENERATE: Final = "`backbone.generate`"
+"""Writing texts: continuations grow one token at a time, each client's its own."""
 
 
 class CannotVectorize(ValueError):

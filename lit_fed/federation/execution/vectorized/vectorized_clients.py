@@ -14,8 +14,9 @@ from lit_fed.federation.client.results import ClientRound, Failed, Finished
 from lit_fed.federation.client.trial import seconds
 from lit_fed.federation.execution.execution import ClientExecution
 from lit_fed.federation.execution.vectorized.pace import Pace
-from lit_fed.federation.execution.vectorized.vectorizable import CannotVectorize
+from lit_fed.federation.execution.vectorized.vectorizable import GENERATE, CannotVectorize
 from lit_fed.limits import require_at_least
+from lit_fed.module import FederatedModule
 
 if TYPE_CHECKING:
     from lit_fed.federation.execution.vectorized.runner import VectorizedRunner
@@ -67,6 +68,11 @@ class VectorizedClients(ClientExecution):
         """Refuse scaled gradients; see :class:`ClientExecution`."""
         if getattr(fabric.strategy.precision, "scaler", None) is not None:
             raise CannotVectorize("`trainer.precision` '16-mixed', whose scale all clients share,")
+
+    def check_method(self, module: FederatedModule) -> None:
+        """Refuse models that write texts in a round; see :class:`ClientExecution`."""
+        if module.generates:
+            raise CannotVectorize(GENERATE)
 
     def run(
         self, training: LocalTraining, starts: Sequence[ClientRound]

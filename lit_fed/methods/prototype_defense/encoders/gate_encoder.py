@@ -98,13 +98,15 @@ class GateEncoder(ABC):
             layers: The layers.
         """
         found: list[list[Tensor]] = []
-        for batch in module.batches(rows):
-            with layer_states(self.backbone, layers) as held:
-                own = [self.states(batch)]
-            mask = batch.get("attention_mask")
-            length = batch["input_ids"].shape[1]
-            own += [mean_pool(held[layer][:, -length:], mask) for layer in layers]
-            found.append([states.detach().float().cpu() for states in own])
+        # what clients have changed under the adapters is no part of the encoder
+        with self.backbone.unfolded():
+            for batch in module.batches(rows):
+                with layer_states(self.backbone, layers) as held:
+                    own = [self.states(batch)]
+                mask = batch.get("attention_mask")
+                length = batch["input_ids"].shape[1]
+                own += [mean_pool(held[layer][:, -length:], mask) for layer in layers]
+                found.append([states.detach().float().cpu() for states in own])
         last, *deeper = (torch.cat(parts) for parts in zip(*found, strict=True))
         return last, deeper
 

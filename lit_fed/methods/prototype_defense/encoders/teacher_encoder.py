@@ -16,7 +16,9 @@ class TeacherEncoder(GateEncoder):
 
     Raises:
         ValueError: When the method is built, if the teacher changes from round to round, as an
-            :class:`~lit_fed.methods.teachers.AdapterTeacher` does, or is not used.
+            :class:`~lit_fed.methods.teachers.AdapterTeacher` does, is made of the data when a fit begins, as a
+            :class:`~lit_fed.methods.teachers.FineTunedTeacher` is, has another tokenizer than the student, or is not
+            used.
     """
 
     _teacher: FrozenTeacher | None = None
@@ -29,6 +31,19 @@ class TeacherEncoder(GateEncoder):
                 f"`model.encoder` TeacherEncoder expects `model.teacher` to be a FrozenTeacher and "
                 f"`model.lambda_distill` above 0, since prototypes of a teacher that changes are of no use, but got "
                 f"{kind}{'' if teacher.attached else ', which is not used'}"
+            )
+        # who only loads a run to embed texts has no data to make it of, and would embed by another model
+        if type(teacher).setup is not Teacher.setup:
+            raise ValueError(
+                "`model.encoder` TeacherEncoder expects `model.teacher` to be a FrozenTeacher, since prototypes are of "
+                f"the model as it was built, but got a {type(teacher).__name__}, which learns after that: save it and "
+                "load it"
+            )
+        if teacher.reads_itself:
+            raise ValueError(
+                "`model.encoder` TeacherEncoder expects `model.teacher.backbone` to have the student's tokenizer, in "
+                f"whose {len(student.tokenizer)} tokens rows are written, but it has another one with "
+                f"{len(teacher.backbone.tokenizer)} tokens"
             )
         self._teacher = teacher
 

@@ -69,9 +69,9 @@ class LabelAnswers(PublicAnswers):
             logits = torch.cat([module(batch).logits for batch in module.batches(rows)])
         sure, labels = soft_predictions(logits)[:, : len(names)].max(-1)
         texts: Texts = tuple(names[label] for label in labels.tolist())
-        if self.epsilon is not None:
+        if (response := self.response(module)) is not None:
             noise = np.random.default_rng(int(torch.randint(2**31, ())))
-            texts = tuple(RandomizedResponse(names, self.epsilon)(texts, noise))
+            texts = tuple(response(texts, noise))
         return Answers(texts, sure.exp().clamp(max=1).cpu() if with_confidence else None)
 
     def meant(self, module: FederatedModule, texts: Texts) -> Texts:
@@ -90,11 +90,11 @@ class LabelAnswers(PublicAnswers):
         hits = sum(one is not None and one == other for one, other in zip(said, right, strict=True))
         return {"accuracy": hits / len(rows), "unanswered": said.count(None) / len(rows)}
 
-    def spent(self, module: FederatedModule, answers: int) -> float | None:
-        """ε of all answers that a client has given, as it adds up; see the base class."""
+    def response(self, module: FederatedModule) -> RandomizedResponse | None:
+        """Of ε and the labels' names; see the base class."""
         if self.epsilon is None:
             return None
-        return RandomizedResponse(self.names(module), self.epsilon).composed(answers)
+        return RandomizedResponse(self.names(module), self.epsilon)
 
     def valid(self, module: FederatedModule, texts: Texts) -> Texts:
         """Those that are labels."""

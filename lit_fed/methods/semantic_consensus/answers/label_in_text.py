@@ -8,8 +8,14 @@ from typing import Final
 
 from lit_fed.methods.semantic_consensus.same_answer import normalised
 
-# Chinese and other scripts without blanks have no end of a word to be seen.
-_LETTER: Final = "[0-9a-z\u00df-\u024f]"
+# Thai, Lao, Burmese, Khmer, Japanese and Chinese have no end of a word to be seen, and Korean words go on with endings.
+_WITHOUT_ENDS: Final = (
+    "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3130-\u318f\u3400-\u4dbf"
+    "\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
+)
+# Marks are no word characters of the module re: accents, Hebrew and Arabic vowels, and those of Indian scripts.
+_MARKS: Final = "\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u064b-\u065f\u0900-\u0963\u0971-\u0dff"
+_LETTER: Final = f"(?:[^\\W_{_WITHOUT_ENDS}]|[{_MARKS}])"
 
 
 def label_in_text(text: str, names: Sequence[str]) -> str | None:

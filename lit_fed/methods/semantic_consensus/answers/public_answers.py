@@ -13,6 +13,7 @@ from lit_fed.methods.semantic_consensus.exchange import Answers, Texts
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from lit_fed.methods.semantic_consensus.randomized_response import RandomizedResponse
     from lit_fed.module import FederatedModule
 
 
@@ -21,9 +22,11 @@ class PublicAnswers(ABC):
 
     Attributes:
         are_few: Whether there are a few different answers alone, such as labels.
+        generates: Whether models write them.
     """
 
     are_few: ClassVar[bool] = False
+    generates: ClassVar[bool] = False
 
     @abstractmethod
     def check(self, module: FederatedModule, public: Dataset) -> None:
@@ -94,12 +97,11 @@ class PublicAnswers(ABC):
             public: The public set.
         """
 
-    def spent(self, module: FederatedModule, answers: int) -> float | None:
-        """ε of so many answers of a client together, where they are under differential privacy. Default: they are not.
+    def response(self, module: FederatedModule) -> RandomizedResponse | None:
+        """The noise of each answer, where they are under differential privacy. Default: they are not.
 
         Args:
             module: The method.
-            answers: How many a client has given at most.
         """
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -42,6 +42,8 @@ class TextAnswers(PublicAnswers):
         >>> TextAnswers(max_characters=5).cut("  nine of them")
         'nine'
     """
+
+    generates: ClassVar[bool] = True
 
     def __init__(
         self, max_characters: int = 200, max_new_tokens: int = 64, batch_size: int = 32

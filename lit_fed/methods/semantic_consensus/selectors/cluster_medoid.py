@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 from scipy.cluster.hierarchy import linkage
@@ -21,6 +22,9 @@ from lit_fed.methods.semantic_consensus.selectors.similarities import (
     similar_answers,
 )
 from lit_fed.methods.semantic_consensus.selectors.strict_majority import is_strict_majority
+
+# The distance of a text to itself is 0 but for this.
+_ROUNDING: Final = 1e-6
 
 
 class ClusterMedoid(EncodingSelector):
@@ -89,7 +93,7 @@ def clusters_of(cosines: Floats, threshold: float) -> Integers:
         return np.zeros(len(cosines), dtype=np.int64)
     tree = linkage(squareform(1 - cosines, checks=False), method="average")
     # SciPy's fcluster does the same, but its checks take longer than all else for few clients.
-    merges = tree[tree[:, 2] <= threshold, :2].astype(int).tolist()
+    merges = tree[tree[:, 2] <= threshold + _ROUNDING, :2].astype(int).tolist()
     owner = list(range(len(cosines) + len(merges)))
     for merged, (one, other) in reversed(list(enumerate(merges, start=len(cosines)))):
         owner[one] = owner[other] = owner[merged]

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from lit_fed.backbones import Backbone
 from lit_fed.methods.semantic_consensus.ballots import Ballots
 from lit_fed.methods.semantic_consensus.consensus import Consensus
 
+if TYPE_CHECKING:
+    from lit_fed.methods.semantic_consensus.randomized_response import RandomizedResponse
+
 
 class Selector(ABC):
-    """Makes the clients' answers to each prompt one label with a confidence, or abstains."""
+    """Makes the clients' answers to each prompt one label with a confidence, or abstains.
+
+    Attributes:
+        response: The randomised response that it takes the answers to come from. None: it counts what was sent.
+    """
+
+    response: RandomizedResponse | None = None
 
     # Not abstract: most selectors need no backbone.
     def setup(self, backbones: Sequence[Backbone]) -> None:  # noqa: B027

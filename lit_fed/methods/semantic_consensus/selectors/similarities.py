@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from torch.nn.functional import normalize
+
 from lit_fed.methods.semantic_consensus.ballots import Ballots, Floats, Integers, PromptBallots
 from lit_fed.methods.semantic_consensus.encoders.answer_encoder import AnswerEncoder
 
@@ -45,9 +47,10 @@ def similar_answers(
         vectors = encoder.encode([answer for prompt in prompts for answer in prompt.answers])
         start = 0
         for prompt in prompts:
-            own = vectors[start : start + len(prompt.answers)]
+            # of length 1 in single precision: a distance of √(2 - 2 cos) would make much of the rounding
+            own = normalize(vectors[start : start + len(prompt.answers)].double(), dim=-1)
             start += len(prompt.answers)
-            cosines = (own @ own.T).clamp(-1, 1).fill_diagonal_(1).double().numpy()
+            cosines = (own @ own.T).clamp(-1, 1).fill_diagonal_(1).numpy()
             yield SimilarAnswers(prompt, cosines)
 
 

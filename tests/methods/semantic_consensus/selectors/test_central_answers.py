@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -64,6 +65,17 @@ def test_few_clients(
 def test_the_heavier_of_two_wins(selector: Selector) -> None:
     assert selector(ballots([["a"], ["b"]], [[1.0], [1.5]]), seed=0).labels == ("b",)
     assert selector(ballots([["a"], ["b"]], [[1.0], [0.0]]), seed=0).labels == ("a",)
+
+
+@pytest.mark.parametrize("kind", [Medoid, RadialConsensus])
+def test_two_against_two_abstain_whatever_the_rounding(
+    kind: type[Medoid] | type[RadialConsensus],
+) -> None:
+    """As a text is not quite at distance 0 from itself in single precision, each pair has its own error."""
+    texts = [f"It is {place}{' indeed' * n}." for n, place in enumerate("ABCDEFGHIJKL")]
+    pairs = list(itertools.combinations(texts, 2))
+    votes = ballots([[a for a, _ in pairs]] * 2 + [[b for _, b in pairs]] * 2)
+    assert kind()(votes, seed=0).labels == (None,) * len(pairs)
 
 
 @pytest.mark.parametrize("kind", [Medoid, RadialConsensus])

@@ -124,6 +124,15 @@ def test_the_cut() -> None:
     assert ClusterMedoid(PLANE)(votes, seed=0).metrics["threshold"] == PLANE.threshold
 
 
+def test_a_cut_of_0_joins_the_same_texts_and_no_others() -> None:
+    said = [["It is Paris."], ["It is Paris."], ["Paris, I think"], ["Rome"], ["It is Paris."]]
+    found = ClusterMedoid(threshold=0)(ballots(said), seed=0)
+    assert (found.labels, found.metrics["clusters"]) == (("It is Paris.",), 3)
+    texts = [f"answer {n} of {n * n}" for n in range(200)]
+    twice = ClusterMedoid(threshold=0)(ballots([texts, texts]), seed=0)
+    assert twice.labels == tuple(texts)
+
+
 def test_order_of_clients_and_prompts_plays_no_part() -> None:
     encoder, votes = random_answers(9, prompts=30, seed=1)
     votes = Ballots(votes.clients, votes.answers, torch.ones(9, 30))
