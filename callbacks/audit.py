@@ -58,12 +58,12 @@ class AuditedClient:
     Attributes:
         client: The client's id.
         rows: How many rows it has.
-        dropped: What is dropped of them.
+        dropped: What is dropped of them; None where they were not judged in this process.
     """
 
     client: str
     rows: int
-    dropped: Sequence[Dropped]
+    dropped: Sequence[Dropped] | None
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from lit_fed.callbacks.audit import Audit, AuditedClient, AuditedPrototype, reasons
 from lit_fed.callbacks.audit_style import STYLE
 from lit_fed.callbacks.harmless_text import shortened, visible
+
+if TYPE_CHECKING:
+    from lit_fed.methods.prototype_defense import Dropped
 
 _Safe = Callable[[object], str]
 
@@ -50,8 +54,10 @@ def audit_page(audit: Audit, max_characters: int = 300, max_rows: int = 50) -> s
 
 def _overview(audit: Audit, safe: _Safe) -> Iterator[str]:
     prototypes = audit.prototypes
-    dropped = sum(len(client.dropped) for client in audit.clients)
-    rows = sum(client.rows for client in audit.clients)
+    judged = [
+        (client.rows, client.dropped) for client in audit.clients if client.dropped is not None
+    ]
+    dropped, rows = sum(len(one) for _, one in judged), sum(count for count, _ in judged)
     drifts = [one.drift for one in prototypes if one.drift is not None]
     tiles = {
         "prototypes": str(len(prototypes)),
@@ -152,18 +158,14 @@ def _card(one: AuditedPrototype, safe: _Safe) -> Iterator[str]:
 
 def _dropped(audit: Audit, safe: _Safe, max_rows: int) -> Iterator[str]:
     yield "<h2>Dropped rows</h2>"
-    if not any(client.dropped for client in audit.clients):
-        yield '<p class="soft">No row was dropped, or none in the process that has written this page.</p>'
+    if not any(client.dropped or client.dropped is None for client in audit.clients):
+        yield '<p class="soft">No row was dropped.</p>'
         return
     rows = [
         [
             safe(client.client),
             str(client.rows),
-            str(len(client.dropped)),
-            f"{len(client.dropped) / client.rows:.1%}" if client.rows else "–",
-            "; ".join(
-                f"{safe(reason)}: {n}" for reason, n in list(reasons(client.dropped).items())[:5]
-            ),
+            *_dropped_cells(client, safe),
         ]
         for client in audit.clients
     ]
@@ -171,12 +173,23 @@ def _dropped(audit: Audit, safe: _Safe, max_rows: int) -> Iterator[str]:
     yield from _table(names, rows, numbers=(1, 2, 3))
     for client in audit.clients:
         if client.dropped:
-            yield from _dropped_of(client, safe, max_rows)
+            yield from _dropped_of(client.client, client.dropped, safe, max_rows)
 
 
-def _dropped_of(client: AuditedClient, safe: _Safe, max_rows: int) -> Iterator[str]:
-    shown = client.dropped[:max_rows]
-    more = f", the first {len(shown)} of them here" * (len(shown) < len(client.dropped))
+def _dropped_cells(client: AuditedClient, safe: _Safe) -> tuple[str, str, str]:
+    """How many rows of a client are dropped, which share they are, and why."""
+    if client.dropped is None:
+        return "–", "–", "not judged in the process that has written this page"
+    count, why = len(client.dropped), list(reasons(client.dropped).items())[:5]
+    share = f"{count / client.rows:.1%}" if client.rows else "–"
+    return str(count), share, "; ".join(f"{safe(reason)}: {n}" for reason, n in why)
+
+
+def _dropped_of(
+    client: str, dropped: Sequence[Dropped], safe: _Safe, max_rows: int
+) -> Iterator[str]:
+    shown = dropped[:max_rows]
+    more = f", the first {len(shown)} of them here" * (len(shown) < len(dropped))
     rows = [
         [
             safe(row.text),
@@ -187,7 +200,7 @@ def _dropped_of(client: AuditedClient, safe: _Safe, max_rows: int) -> Iterator[s
         ]
         for row in shown
     ]
-    yield f"<details><summary><b>{safe(client.client)}</b>: {len(client.dropped)} dropped{more}</summary>"
+    yield f"<details><summary><b>{safe(client)}</b>: {len(dropped)} dropped{more}</summary>"
     yield from _table(("text", "label", "nearest class", "cosine", "reason"), rows, numbers=(3,))
     yield "</details>"
 

@@ -131,9 +131,11 @@ class PrototypeAudit(PeriodicEvaluation):
     ) -> Audit:
         nearest, labels = _validation(trainer, module, prototypes)
         before: Tensor | None = self._kept.get("before")
-        dropped = getattr(module, "dropped", None)
+        judged, dropped = (getattr(module, name, None) for name in ("judged", "dropped"))
 
-        def of_client(client: str) -> Sequence[Dropped]:
+        def of_client(client: str) -> Sequence[Dropped] | None:
+            if judged is not None and not judged(client):
+                return None
             return () if dropped is None else tuple(dropped(client))
 
         return Audit(
@@ -169,7 +171,12 @@ class PrototypeAudit(PeriodicEvaluation):
                 ]
             )
         dropped = ", ".join(
-            f"{cell(client.client)} {len(client.dropped)} of {client.rows}"
+            f"{cell(client.client)} "
+            + (
+                "not judged here"
+                if client.dropped is None
+                else f"{len(client.dropped)} of {client.rows}"
+            )
             for client in audit.clients
         )
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -87,6 +87,26 @@ def test_hostile_texts_are_texts_on_the_page(text: str) -> None:
     assert all(sign.isprintable() or sign == "\n" for sign in page)
 
 
+def test_clients_that_were_not_judged_here_are_told_from_those_that_lost_nothing() -> None:
+    row = Dropped("a", "b", "c", 0.5, "d")
+    clients = (
+        AuditedClient("one", 4, [row]),
+        AuditedClient("two", 6, ()),
+        AuditedClient("three", 90, None),
+    )
+    page = Page(audit_page(Audit(1, 0, "d", "e", 0, (), clients)))
+    assert "1 of 10rows dropped" in page.text
+    cells = {row[0]: row[1:] for row in page.rows if len(row) == 5}
+    assert cells["one"] == ["4", "1", "25.0%", "d: 1"]
+    assert cells["two"][:3] == ["6", "0", "0.0%"]
+    assert cells["three"] == [
+        "90",
+        "–",
+        "–",
+        "not judged in the process that has written this page",
+    ]
+
+
 def test_the_page_loads_nothing() -> None:
     page = audit_page(Audit(1, 0, "d", "e", 0, (), ()))
     assert "default-src 'none'" in page

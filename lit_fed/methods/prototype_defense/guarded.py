@@ -65,6 +65,14 @@ class GuardedMixin(AveragingMixin):
         """
         return self._required.embed_rows(self, rows)
 
+    def judged(self, client_id: str) -> bool:
+        """Whether this process has judged a client's rows, which it does when the client first trains.
+
+        Args:
+            client_id: The client's id.
+        """
+        return self.guarding is not None and self.guarding.judged(client_id)
+
     def dropped(self, client_id: str) -> Sequence[Dropped]:
         """The rows of a client that the gate has dropped, where this process has judged them.
 

@@ -220,6 +220,14 @@ class Guarding:
         self.gated = held
         return held
 
+    def judged(self, client: str) -> bool:
+        """Whether this process has judged a client's rows.
+
+        Args:
+            client: The client's id.
+        """
+        return client in self._memory.held
+
     def dropped(self, module: FederatedModule, client: str) -> Sequence[Dropped]:
         """The rows of a client that the gate has dropped, as far as this process has judged them.
 
