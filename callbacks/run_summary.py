@@ -128,7 +128,7 @@ class RunSummary(FederatedCallback):
     The file holds the metrics of the last round and of the test, bytes, seconds, failures, seed, the machine,
     digests of models and rows, what was attached to clients' rounds, such as an attack, and to whom, what clients have
     spent of their privacy, and the versions of what ran. A run that Ctrl-C broke off is summed up as
-    well, up to its last finished round; one that an error broke off is not.
+    well, up to its last finished round; one that an error broke off is not. What is no finite number is null.
 
     Args:
         quiet: Whether it prints nothing, and writes its file all the same: among the trainer's callbacks, such a one
@@ -180,7 +180,8 @@ class RunSummary(FederatedCallback):
         seconds = time.perf_counter() - self._started
         folder = self.run_folder(trainer)
         if folder is not None:
-            text = json.dumps(self._summary(trainer, module, seconds), indent=2, ensure_ascii=False)
+            told = _finite(self._summary(trainer, module, seconds))
+            text = json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False)
             write_file(folder / "summary.json", text + "\n")
         if not self.quiet:
             self._print(trainer, folder, seconds)
@@ -195,8 +196,7 @@ class RunSummary(FederatedCallback):
             "rounds": state.round,
             "interrupted": trainer.interrupted,
             "metrics": {
-                # JSON has no NaN.
-                name: value if math.isfinite(value) else None
+                name: value
                 for name, value in metrics.items()
                 if name != "round" and name.partition("/")[0] not in {"bytes", "energy", "time"}
             },
@@ -241,10 +241,7 @@ class RunSummary(FederatedCallback):
         if (worst := worst_clients(self._clients)) is None:
             return None
         name, values = worst
-        return {
-            "metric": name,
-            "clients": {c: value if math.isfinite(value) else None for c, value in values.items()},
-        }
+        return {"metric": name, "clients": values}
 
     def _print(self, trainer: FederationView, folder: Path | None, seconds: float) -> None:
         if self.console is None:
@@ -290,3 +287,17 @@ class RunSummary(FederatedCallback):
             )
             if table is not None:
                 self.console.print(table)
+
+
+def _finite(value: Any) -> Any:
+    """The same with null in place of numbers that JSON does not have: NaN, and an ε that nothing bounds.
+
+    Example:
+        >>> _finite({"loss": float("nan"), "epsilon": {"a": float("inf"), "b": 2.0}, "rounds": [1]})
+        {'loss': None, 'epsilon': {'a': None, 'b': 2.0}, 'rounds': [1]}
+    """
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
