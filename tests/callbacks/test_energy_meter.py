@@ -33,7 +33,9 @@ def add(made: Path, microjoules: int) -> None:
     """Let a counter count, which begins anew at its range."""
     most = int((made / "max_energy_range_uj").read_text())
     now = int((made / "energy_uj").read_text()) + microjoules
-    (made / "energy_uj").write_text(f"{now % most}\n")
+    # at once, as the kernel's is: the meter may be reading
+    (made / "next").write_text(f"{now % most}\n")
+    (made / "next").replace(made / "energy_uj")
 
 
 def test_packages_and_their_memory_are_added_up_and_nothing_twice(tmp_path: Path) -> None:
