@@ -59,6 +59,14 @@ class Attachment:
     def __init__(self, clients: Sequence[str] | None = None) -> None:
         self.clients = None if clients is None else frozenset(clients)
 
+    @property
+    def remembers_changes(self) -> bool:
+        """Whether it adds changes of a client's weights, or a part of them, to those of the client's later rounds.
+
+        Default: it does not.
+        """
+        return False
+
     def acts_on(self, client: Client) -> bool:
         """Whether it acts on a client. Default: on those named in ``clients``."""
         return self.clients is None or client.id in self.clients

@@ -329,6 +329,11 @@ class FederatedModule(LightningModule):
         """
         return norm_of_change(upload, broadcast)
 
+    @property
+    def fewest_updates(self) -> int:
+        """Server: how many updates :meth:`aggregate` takes at least. Default: 1."""
+        return 1
+
     def check_update(self, update: Update) -> None:
         """Server: say what of a client's update cannot be combined, beyond :meth:`expected_upload`. Default: nothing.
 
@@ -390,6 +395,14 @@ class FederatedModule(LightningModule):
                 f"`model.lr_factors` is expected to name clients, but got {unknown[0]!r}"
                 f"{did_you_mean(unknown[0], clients)}"
             )
+
+    def check_sequence(self) -> None:
+        """Say before training why tasks cannot be learnt one after the other. Default: they can.
+
+        Raises:
+            ValueError: If they cannot.
+        """
+        return
 
     def check_split(self) -> None:
         """Say whether a batch can be split: its loss has to be a masked mean over its rows. Default: yes.

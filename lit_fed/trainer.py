@@ -627,6 +627,8 @@ class FederatedTrainer(LightningCompatibility):
             execution.check_method(model)
         if getattr(fabric.strategy.precision, "scaler", None) is not None:
             model.check_scaled()
+        if self.rounds_per_task is not None:
+            model.check_sequence()
         if self.privacy is not None:
             check_privacy(self.privacy, vars(self), fabric, model)
         elif stage == "fit":

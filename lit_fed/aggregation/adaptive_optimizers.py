@@ -61,14 +61,14 @@ class AdaptiveServerOptimizer(ServerOptimizer):
         """Take m and v back.
 
         Raises:
-            ValueError: If it is the state of a rule that has others.
+            ValueError: If it is the state of another rule.
         """
+        super().load_state(state)
         if other := [name for name in state.tensors if not name.startswith(self._prefixes)]:
             raise ValueError(
                 f"the state of `model.aggregation` {type(self).__name__} is expected to hold m and v of each tensor, "
                 f"but holds {other[0]!r}, which is another rule's"
             )
-        super().load_state(state)
 
 
 class FedAdagrad(AdaptiveServerOptimizer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from lit_fed.aggregation.weighting import client_weights
 from lit_fed.client import Client
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 BASE_CHANGE: Final = "base_change"
 """The part of a broadcast that says how a rule has changed the frozen base; see :meth:`Aggregation.base_change`."""
+
+Basis = Literal["kept", "near", "new"]
+"""Which factors of LoRA a rule broadcasts; see :attr:`Aggregation.basis`."""
 
 
 class Aggregation(ABC):
@@ -118,6 +121,16 @@ class Aggregation(ABC):
             )
 
     # ---------------------------------------------------------------- what trains and what travels
+
+    @property
+    def basis(self) -> Basis:
+        """The basis of LoRA's factors in a broadcast, of which B·R with R⁻¹·A are the same change for every R.
+
+        ``kept``: that of the factors that clients have sent, so that what a client remembers of its own, such as a
+        change that it still owes, fits them. ``near``: the factors are made anew, and turned to where they are nearest
+        to those before. ``new``: they have nothing in common with those before. Default: ``kept``.
+        """
+        return "kept"
 
     @property
     def sends_everything(self) -> bool:

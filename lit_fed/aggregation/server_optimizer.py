@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ from lit_fed.aggregation.weighting import (
 from lit_fed.limits import require_positive
 from lit_fed.payload import Payload
 from lit_fed.update import Update
+
+_RULE: Final = "server_optimizer"  # in a state, beside the moments: the class that they are of
 
 
 class ServerOptimizer(Aggregation):
@@ -98,13 +101,24 @@ class ServerOptimizer(Aggregation):
             tensors[name] = (old.double() + change).to(old.dtype)
             wide = torch.promote_types(old.dtype, torch.float32)
             kept |= {key: value.to(wide) for key, value in moments.items()}
-        self._moments = Payload(kept)
+        self._moments = Payload(kept, {_RULE: [type(self).__name__]} if kept else {})
         return Payload(tensors, updates[0].payload.strings)
 
     def state(self) -> Payload:
-        """Give the moments."""
+        """Give the moments, and say whose they are."""
         return self._moments
 
     def load_state(self, state: Payload) -> None:
-        """Take the moments back; without any they are as before the first round."""
+        """Take the moments back; without any they are as before the first round.
+
+        Raises:
+            ValueError: If they are another rule's.
+        """
+        own = type(self).__name__
+        (rule,) = state.strings.get(_RULE, (own,))  # states of earlier versions do not say it
+        if rule != own:
+            raise ValueError(
+                f"the state of `model.aggregation` {own} is expected to be its own, since moments of another rule "
+                f"mean something else, but is that of {rule}"
+            )
         self._moments = state

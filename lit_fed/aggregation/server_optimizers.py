@@ -7,6 +7,7 @@ from torch import Tensor
 from lit_fed.aggregation.server_optimizer import ServerOptimizer
 from lit_fed.aggregation.weighting import Weighting
 from lit_fed.limits import require_fraction
+from lit_fed.payload import Payload
 
 
 class FedAvgM(ServerOptimizer):
@@ -55,3 +56,17 @@ class FedAvgM(ServerOptimizer):
         """−η v."""
         v = self.momentum * self.moment(name, delta) - delta
         return -self.lr * v, {name: v}
+
+    def load_state(self, state: Payload) -> None:
+        """Take v back.
+
+        Raises:
+            ValueError: If it is the state of another rule.
+        """
+        super().load_state(state)
+        # states of earlier versions say by their names alone whose they are
+        if other := [name for name in state.tensors if name.startswith(("m/", "v/"))]:
+            raise ValueError(
+                f"the state of `model.aggregation` {type(self).__name__} is expected to hold v of each tensor by its "
+                f"own name, but holds {other[0]!r}, which is another rule's"
+            )

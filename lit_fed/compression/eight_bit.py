@@ -17,7 +17,7 @@ ScaleOf = Literal["row", "tensor"]
 
 
 class EightBit(Rounding):
-    r"""Sends changes as integers of 8 bits and a scale: a quarter of the bytes of float32.
+    r"""Sends changes as integers of 8 bits and scales: a quarter of the bytes of float32, and 4 bytes a scale.
 
     .. math::
         s = \max_i |x_i|, \qquad q_i = \lfloor 127\, x_i / s + u_i \rfloor, \quad u_i \sim U[0, 1), \qquad
@@ -30,7 +30,7 @@ class EightBit(Rounding):
 
     Args:
         scale: Whether each ``row`` (the first dimension) of a matrix has a scale of its own, with 4 bytes more per row,
-            or the ``tensor`` has one. Vectors have one.
+            or the ``tensor`` has one. Vectors have one. A factor of a LoRA with rows of 8 values takes 12 bytes a row.
         parts: Parts of the upload whose values are rounded as well; see :class:`~lit_fed.compression.Rounding`.
         clients: Ids of the clients that it acts on. None: all.
 

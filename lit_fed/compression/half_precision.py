@@ -17,7 +17,7 @@ _DTYPES: Final[dict[str, torch.dtype]] = {"bfloat16": torch.bfloat16, "float16":
 class HalfPrecision(Rounding):
     """Sends changes in 16 bits, rounded to the nearest: half the bytes of float32.
 
-    A change that is rounded is off by at most 2⁻⁹ of itself in bfloat16. In float16 it is at most 2⁻¹², but changes
+    A change that is rounded is off by at most 2⁻⁸ of itself in bfloat16. In float16 it is at most 2⁻¹¹, but changes
     below 6e-5, as small learning rates make them, lose digits, and below 3e-8 they are sent as 0; above 65504 the
     client is left out.
 

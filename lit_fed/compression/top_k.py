@@ -33,6 +33,11 @@ class TopK(Attachment):
     another attachment after this one rounds is not in the memory, so that it has to be unbiased, as
     :class:`~lit_fed.compression.EightBit` is.
 
+    The memory is of the tensors that are sent. Where an aggregation rule broadcasts LoRA's factors in another basis in
+    each round, as :class:`~lit_fed.aggregation.FlexLoRA` does, it would be added to factors that it is not of: there
+    ``error_feedback`` has to be off. Robust rules on :class:`~lit_fed.aggregation.robust.Products` turn the new basis
+    back as far as they can, and a warning says so.
+
     Args:
         fraction: k as a share of a tensor's values, rounded up, in (0, 1].
         error_feedback: Whether e is kept; else it is 0, and small changes may never be sent.
@@ -66,6 +71,11 @@ class TopK(Attachment):
         self.fraction = fraction
         self.error_feedback = error_feedback
 
+    @property
+    def remembers_changes(self) -> bool:
+        """Whether e is kept."""
+        return self.error_feedback
+
     def upload(
         self, client: Client, upload: Payload, broadcast: Payload, memory: Payload
     ) -> tuple[Payload, Payload]:
@@ -77,7 +87,8 @@ class TopK(Attachment):
         """
         require_free(upload.tensors, _ENDINGS, type(self).__name__)
         sent: dict[str, Tensor] = {}
-        kept = dict(memory.tensors)  # of what other rounds send as well
+        # of what other rounds send as well; without feedback none, also where a run has had it before
+        kept = dict(memory.tensors) if self.error_feedback else {}
         for name, tensor in upload.tensors.items():
             if not tensor.is_floating_point():
                 sent[name] = tensor

@@ -67,6 +67,11 @@ class AggregationSubject:
         rule, backbone = self._made(case), case.backbone()
         if not rule.has_global_model:
             raise NotOffered(f"{self.rule.__name__} makes no global model")
+        if len(order) < rule.fewest_updates:
+            raise NotOffered(
+                f"{self.rule.__name__} expects at least {rule.fewest_updates} clients in a round, and the case has "
+                f"{len(order)}"
+            )
         module = FedAvg(backbone, rule).double()
         resident, start = ResidentModule(module), module.initial_broadcast()
         resident.act_as_server(start, None)

@@ -22,8 +22,8 @@ class Judgement:
         case: The case.
         verdict: ``exact``: the change is Σ w_k s_k B_k A_k. ``nearest of its rank``: it is the best approximation of
             the global adapter's rank. ``mean of factors``: it is s·(Σ w B)(Σ w A), the usual mean, which is right as
-            such and not exact. ``no``: it is none of these. ``not offered``: the rule says that it does not do this.
-            ``error``: it raises something.
+            such and not exact. ``no``: it is none of these. ``not offered``: the rule says that it does not do this, or
+            that it needs more clients than the case has. ``error``: it raises something.
         distance: From Σ w_k s_k B_k A_k, relative, in Frobenius norm; None where there is no result.
         said: What it means, where it is not exact.
     """

@@ -247,13 +247,17 @@ class FederationRound:
     def _aggregated(
         self, state: FederationState, updates: Sequence[Update]
     ) -> tuple[FederationState, dict[str, float]]:
-        """The state with its next broadcast, and what is said of it; as it was if there is no update."""
-        if not updates:
+        """The state with its next broadcast, and what is said of it; as it was if there are too few updates.
+
+        A rule that bears wrong clients asks for many others, of whom wrong ones that were left out must not end a run.
+        """
+        module = self.training.module
+        if len(updates) < (least := module.fewest_updates):
+            few = f"{len(updates)} clients are left, of {least} at least that are combined"
             rank_zero_warn(
-                f"round {state.round + 1}: no client finished; the global state stays as it was"
+                f"round {state.round + 1}: {few if updates else 'no client finished'}; the global state stays as it was"
             )
             return state, {}
-        module = self.training.module
         reseed(self.settings.seed, state.round)
         act_as_server(self.training.resident, state)
         try:

@@ -12,6 +12,7 @@ from lightning.fabric.loggers import Logger
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lit_fed.aggregation import Aggregation
 from lit_fed.attachment import Attachment, overrides
 from lit_fed.attacks.row_poisoning import RowPoisoning
 from lit_fed.client import Client
@@ -245,8 +246,9 @@ def check_attachments(
 
     Raises:
         ValueError: If one names a client that there is not, acts on the predictions of a teacher where the method
-            has none, or on changes where a client sends weights that it has not downloaded, or poisons rows behind an
-            attachment that has replaced them; and what the attachment refuses by itself.
+            has none, or on changes where a client sends weights that it has not downloaded, remembers changes of
+            LoRA's factors where these are others in each round, or poisons rows behind an attachment that has replaced
+            them; and what the attachment refuses by itself.
     """
     ids = {client.id for client in data.clients}
     for attachment in attachments:
@@ -259,9 +261,31 @@ def check_attachments(
         require_teacher([attachment], module)
         if attachment.acts_on_changes:
             _require_downloaded(attachment, module, data)
+        if attachment.remembers_changes:
+            _require_basis(attachment, module)
         attachment.attach(module, data)
     _require_own_rows(attachments, ids)
     _say_shared_rows([one for one in attachments if isinstance(one, RowPoisoning)])
+
+
+def _require_basis(attachment: Attachment, module: FederatedModule) -> None:
+    """Raise where remembered changes of LoRA's factors are none of the next round's, and warn where they are nearly."""
+    rule = getattr(module, "aggregation", None)
+    if not isinstance(rule, Aggregation) or rule.basis == "kept":
+        return
+    kind, name = type(attachment).__name__, type(rule).__name__
+    if rule.basis == "new":
+        raise ValueError(
+            f"`trainer.attachments` {kind} adds what it remembers of a client's changes to those of later rounds, "
+            f"which expects a `model.aggregation` that keeps the basis of LoRA's factors, but {name} broadcasts others "
+            "in each round; an attachment that remembers nothing goes with it, as TopK with `error_feedback` false"
+        )
+    rank_zero_warn(
+        f"`trainer.attachments` {kind} adds what it remembers of a client's changes to those of later rounds, of which "
+        f"`model.aggregation` {name} has made LoRA's factors anew by then: what is added is near to what the client "
+        "owes, and not the same. `geometry` lit_fed.aggregation.robust.Coordinates keeps the factors, and TopK with "
+        "`error_feedback` false remembers nothing"
+    )
 
 
 def _require_own_rows(attachments: Sequence[Attachment], ids: AbstractSet[str]) -> None:

@@ -242,6 +242,11 @@ class AveragingMixin(FederatedModule):
         """Server: how much a client has changed, as the aggregation rule says."""
         return self.aggregation.update_norm(upload, broadcast)
 
+    @property
+    def fewest_updates(self) -> int:
+        """Server: how many the aggregation rule combines at least."""
+        return self.aggregation.fewest_updates
+
     def check_clients(self, clients: Collection[str], in_round: int) -> None:
         """What the method's settings, and those of the aggregation rule, ask of clients that are not there.
 
@@ -250,10 +255,10 @@ class AveragingMixin(FederatedModule):
         """
         super().check_clients(clients, in_round)
         self.aggregation.check_clients(clients)
-        if in_round < self.aggregation.fewest_updates:
+        if in_round < self.fewest_updates:
             raise ValueError(
                 f"`model.aggregation` {type(self.aggregation).__name__} combines at least "
-                f"{self.aggregation.fewest_updates} clients, but by `trainer.clients_per_round` {in_round} of "
+                f"{self.fewest_updates} clients, but by `trainer.clients_per_round` {in_round} of "
                 f"{len(clients)} take part in a round"
             )
 

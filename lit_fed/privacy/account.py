@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
@@ -63,14 +64,15 @@ class PrivacyAccount:
         """Count steps.
 
         Args:
-            noise_multiplier: σ, the noise's standard deviation on the sum, over what one member can change of it.
+            noise_multiplier: σ, the noise's standard deviation on the sum, over what one member can change of it. 0:
+                there was no noise, so that no ε bounds what was seen.
             sample_rate: q, with which each member takes part in a step, on its own (Poisson sampling).
             steps: How many steps.
         """
         self._history = _with(self._history, (noise_multiplier, sample_rate, steps))
 
     def epsilon(self) -> float:
-        """ε of all steps so far; 0 before the first."""
+        """ε of all steps so far; 0 before the first, and infinite after one without noise."""
         return self._epsilon(self._history)
 
     def epsilon_after(self, noise_multiplier: float, sample_rate: float, steps: int) -> float:
@@ -86,6 +88,8 @@ class PrivacyAccount:
     def _epsilon(self, history: Sequence[tuple[float, float, int]]) -> float:
         if not history:
             return 0.0
+        if any(sigma == 0 for sigma, _, _ in history):
+            return math.inf
         if self.accountant == "rdp":
             return _by_orders(history, self.delta)
         from opacus.accountants import PRVAccountant
@@ -105,7 +109,16 @@ class PrivacyAccount:
 
         Args:
             state: The state.
+
+        Raises:
+            ValueError: If it has something else.
         """
+        names = {*state.tensors, *state.strings, *state.parts}
+        if unknown := sorted(names - {_HISTORY}):
+            raise ValueError(
+                f"an account of privacy is expected to hold {_HISTORY!r} alone, but holds {unknown[0]!r}, which is "
+                "something else's"
+            )
         rows: Sequence[Sequence[float]] = []
         if _HISTORY in state.tensors:
             rows = state.tensors[_HISTORY].tolist()

@@ -188,6 +188,39 @@ def test_bad_settings_are_named(kind: Any) -> None:
         rule([Update("a", Payload({"w": torch.ones(1)}), 1)], Payload({"w": torch.zeros(1)}))
 
 
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_another_rules_state_is_refused(kind: type[ServerOptimizer]) -> None:
+    """Also of a rule whose moments have the same names, such as the sum of squares that FedAdagrad has for v."""
+    before, sent = Payload({"w": torch.zeros(1)}), [Update("a", Payload({"w": torch.ones(1)}), 1)]
+    rule = kind()
+    rule(sent, before)
+    state = Payload.from_bytes(rule.state().to_bytes())
+    for other in OPTIMIZERS:
+        if other is kind:
+            other().load_state(state)
+            continue
+        with pytest.raises(
+            ValueError, match=rf"{other.__name__} is expected .* is that of {kind.__name__}"
+        ):
+            other().load_state(state)
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_a_state_that_does_not_say_whose_it_is_goes_by_its_names(
+    kind: type[ServerOptimizer],
+) -> None:
+    """As states of earlier versions are."""
+    before, sent = Payload({"w": torch.zeros(1)}), [Update("a", Payload({"w": torch.ones(1)}), 1)]
+    rule, resumed = kind(), kind()
+    rule(sent, before)
+    resumed.load_state(Payload(rule.state().tensors))
+    assert resumed(sent, before) == rule(sent, before)
+    assert resumed.state() == rule.state()
+    other, name = (FedAdam, "w") if kind is FedAvgM else (FedAvgM, "m/w")
+    with pytest.raises(ValueError, match=rf"{other.__name__} .* holds {name!r}, which is another"):
+        other().load_state(Payload(rule.state().tensors))
+
+
 # ---------------------------------------------------------------- in a federation
 
 

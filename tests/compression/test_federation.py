@@ -11,6 +11,8 @@ import torch
 from lightning.pytorch import Callback
 
 from lit_fed import DDG, FedAvg, FederatedModule, Payload
+from lit_fed.aggregation import Aggregation, FlexLoRA, Krum, WeightedAverage
+from lit_fed.aggregation.robust import Coordinates
 from lit_fed.attachment import Attachment
 from lit_fed.compression import EightBit, HalfPrecision, TopK
 from lit_fed.federation import VectorizedClients
@@ -149,6 +151,47 @@ def test_draws_are_of_the_client_and_the_round(toy_model: Path, tmp_path: Path) 
     values = [*first.of.values(), *second.of.values()]
     assert len(set(values)) == len(values) == 12
     assert other.of == first.of
+
+
+def attached(model: Path, folder: Path, rule: Aggregation, attachment: Attachment) -> None:
+    module = FedAvg(toy_backbone(model), rule, optimizer=fast_adamw, warmup_steps=0)
+    given = {"max_rounds": 1, "local_steps": 1, "clients_per_round": 3}
+    toy_trainer(folder, attachments=[attachment], **given).fit(module, toy_data())
+
+
+class Owing(Attachment):
+    """Somebody's own that remembers changes."""
+
+    @property
+    def remembers_changes(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("attachment", [TopK(0.1), Owing()], ids=["TopK", "own"])
+def test_what_is_remembered_of_factors_is_refused_where_they_are_others_in_each_round(
+    attachment: Attachment, toy_model: Path, tmp_path: Path
+) -> None:
+    said = rf"{type(attachment).__name__} adds .* but FlexLoRA broadcasts others .* `error_feedback` false"
+    with pytest.raises(ValueError, match=said):
+        attached(toy_model, tmp_path / "refused", FlexLoRA(), attachment)
+    assert not (tmp_path / "refused").exists()
+
+
+def test_a_rule_whose_factors_are_others_goes_with_what_remembers_nothing(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    attached(toy_model, tmp_path, FlexLoRA(), TopK(0.1, error_feedback=False))
+
+
+def test_what_is_remembered_of_factors_is_warned_of_where_they_are_turned_back(
+    toy_model: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    with pytest.warns(UserWarning, match=r"TopK adds .* Krum has made LoRA's factors anew"):
+        attached(toy_model, tmp_path / "products", Krum(0), TopK(0.1))
+    rules = (WeightedAverage(), Krum(0, geometry=Coordinates()))
+    for number, rule in enumerate(rules):
+        attached(toy_model, tmp_path / str(number), rule, TopK(0.1))
+    assert not [one for one in recwarn if "TopK adds" in str(one.message)]
 
 
 class Tampered(Attachment):

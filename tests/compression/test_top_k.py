@@ -70,6 +70,15 @@ def test_without_feedback_nothing_is_kept() -> None:
     assert not memory
 
 
+def test_what_was_kept_before_is_forgotten_without_feedback() -> None:
+    """As where a run goes on with other settings."""
+    attachment, (trained, start) = TopK(0.1, error_feedback=False), map(Payload, map(drawn, (1, 0)))
+    owed = Payload({name: 100 * tensor for name, tensor in drawn(2).items()})
+    found, memory = attachment.upload(CLIENT, trained, start, owed)
+    assert found == attachment.upload(CLIENT, trained, start, Payload())[0]
+    assert not memory
+
+
 def test_everything_is_the_upload_itself() -> None:
     start, trained = Payload(drawn(0)), Payload(drawn(1))
     sent, memory = TopK(1.0).upload(CLIENT, trained, start, Payload())

@@ -13,13 +13,16 @@ import torch
 
 from lit_fed.aggregation import (
     Aggregation,
+    CoordinateMedian,
     FedAvgM,
     FedExLoRA,
     FedSALoRA,
     FFALoRA,
     FlexLoRA,
     FLoRA,
+    Krum,
     LocalOnly,
+    MultiKrum,
     RoLoRA,
     WeightedAverage,
 )
@@ -141,6 +144,21 @@ def test_a_rule_without_a_global_model_offers_nothing(rule: type[Aggregation]) -
         "not offered",
         f"{rule.__name__} makes no global model",
     )
+
+
+def test_a_rule_that_needs_more_clients_than_a_case_has_does_not_offer_it() -> None:
+    judged = judge(CASES["different clients"], AggregationSubject(Krum))
+    assert (judged.verdict, judged.said) == (
+        "not offered",
+        "Krum expects at least 5 clients in a round, and the case has 3",
+    )
+    few = AggregationSubject(MultiKrum, num_malicious=0)  # 3 clients
+    assert judge(CASES["weights 3 : 1"], few).verdict == "not offered"
+    assert judge(CASES["different clients"], few).verdict == "nearest of its rank"
+    # of any number of clients, and no mean where there are more than two
+    median = AggregationSubject(CoordinateMedian)
+    assert judge(CASES["one client"], median).holds
+    assert judge(CASES["different clients"], median).verdict == "no"
 
 
 def test_a_rule_of_this_package_that_is_wrong_is_caught() -> None:

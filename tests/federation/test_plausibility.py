@@ -95,6 +95,33 @@ def test_an_absurd_update_is_left_out_with_its_figures(
         assert 0 < row["clients/update_norm/median"] <= row["clients/update_norm/max"] < 100
 
 
+class Few(FedAvg):
+    """A rule that needs all four clients, of whom one is absurd in the second round."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.aggregation = AllFour()
+
+
+class AllFour(WeightedAverage):
+    fewest_updates = 4
+
+
+def test_absurd_updates_do_not_end_a_run_whose_rule_needs_many(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    kind = type("AbsurdFew", (Absurd, Few), {})
+    heard = Heard()
+    with pytest.warns(
+        UserWarning,
+        match="round 2: 3 clients are left, of 4 at least that are combined; the global",
+    ):
+        state = fit(kind, toy_model, tmp_path, EVERYONE, callbacks=[heard]).federation
+    assert state.round == 3
+    assert [len(ids) for ids in heard.combined] == [4, 4]
+    assert state.failures == {"client-1": 1}
+
+
 def test_a_first_round_may_be_the_clients_last_as_well(toy_model: Path, tmp_path: Path) -> None:
     class AtOnce(FedAvg):
         def upload(self) -> Payload:

@@ -1,6 +1,7 @@
 """The account of noise: ε beside closed forms, beside Opacus' own, and as one long series of steps."""
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -89,6 +90,32 @@ def test_steps_of_one_setting_are_one_row_whatever_came_between() -> None:
     assert account.epsilon() == before
     account.step(1.0, 0.5, 2)
     assert account.epsilon() == after > before
+
+
+@pytest.mark.parametrize("accountant", ["rdp", "prv"])
+def test_after_a_step_without_noise_no_epsilon_bounds_what_was_seen(
+    accountant: Literal["rdp", "prv"],
+) -> None:
+    account, later = (PrivacyAccount(1e-5, accountant) for _ in range(2))
+    assert account.epsilon_after(0.0, 0.5, 1) == math.inf
+    account.step(0.0, 0.5)
+    later.load_state(account.state())
+    later.step(1.0, 0.5)
+    assert later.epsilon() == math.inf
+
+
+def test_what_is_no_account_is_refused() -> None:
+    account = PrivacyAccount(1e-5)
+    account.step(1.0, 0.5)
+    history = account.state().tensors
+    for other in (
+        Payload({**history, "v/w": torch.ones(1)}),
+        Payload({"v/w": torch.ones(1)}),
+        Payload(history, {"v/w": ["x"]}),
+        Payload(history, parts={"v/w": Payload(history)}),
+    ):
+        with pytest.raises(ValueError, match="to hold 'history' alone, but holds 'v/w'"):
+            PrivacyAccount(1e-5).load_state(other)
 
 
 def test_the_account_goes_on_where_it_was() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from lit_fed.aggregation.aggregation import Basis
 from lit_fed.aggregation.lora.changes import Changes
 from lit_fed.aggregation.lora.factors import LoRALayout
 from lit_fed.aggregation.lora.products import Product
@@ -39,6 +40,10 @@ class FlexLoRA(LoRARule):
     ranks together are below the weight's own; beyond, one weight's at a time. A singular value of 0 takes its row of A
     from the broadcast before, since with B and A at 0 no gradient would ever move it. Heads and whatever else is
     trained are averaged. Bytes: a client's own factors each way.
+
+    Factors have another basis in each round. Optimizer moments that are kept (``keep_optimizer_state``) are those of
+    the factors of the round before, and what remembers changes of factors, such as the error feedback of
+    :class:`~lit_fed.compression.TopK`, is refused.
 
     Args:
         ranks: r_k of clients by their ids, at most the backbone's ``r``, which is that of all others.
@@ -78,6 +83,11 @@ class FlexLoRA(LoRARule):
     def alphas(self) -> Mapping[str, float]:
         """Alpha of the clients that have one of their own."""
         return self.clients.alphas
+
+    @property
+    def basis(self) -> Basis:
+        """That of the singular vectors, which each round has its own."""
+        return "new"
 
     @property
     def sends_everything(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lit_fed.aggregation.aggregation import BASE_CHANGE
+from lit_fed.aggregation.aggregation import BASE_CHANGE, Basis
 from lit_fed.aggregation.lora.folding_rule import FoldingRule, stacked
 from lit_fed.aggregation.lora.products import Product
 from lit_fed.aggregation.lora.ranks import ClientAdapters
@@ -121,6 +121,11 @@ class FLoRA(FoldingRule):
         mean = super().__call__(rest, previous)
         change = self.grow(previous, sent, self.weights(updates), stacked, kept={})
         return mean.with_parts({BASE_CHANGE: change})
+
+    @property
+    def basis(self) -> Basis:
+        """None of the round before: clients start anew."""
+        return "new"
 
     def receives(self, names: Sequence[str], client: Client | None) -> Collection[str]:
         """What is no factor."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
+from lit_fed.aggregation.aggregation import Basis
 from lit_fed.payload import Payload
 from lit_fed.update import Update
 
@@ -34,12 +36,18 @@ class Changes(ABC):
         """⟨Δ_j, Δ_k⟩, [K, K]."""
 
     @abstractmethod
-    def combined(self, coefficients: Tensor, noise: float = 0.0) -> Payload:
+    def combined(
+        self,
+        coefficients: Tensor,
+        noise: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> Payload:
         """The next broadcast: what was there before, changed by Σ c_k Δ_k and by Gaussian noise.
 
         Args:
             coefficients: c_k, [K]; what their sum lacks of 1 stays as it was.
-            noise: Standard deviation of the noise at every coordinate, drawn from torch's generator. 0: none.
+            noise: Standard deviation of the noise at every coordinate. 0: none.
+            generator: What it is drawn from; see :func:`unit_noise`.
         """
 
     @abstractmethod
@@ -86,7 +94,13 @@ class Changes(ABC):
 
 
 class Geometry(ABC):
-    """What a robust rule takes for a client's change: which vectors' norms, angles and coordinates it goes by."""
+    """What a robust rule takes for a client's change: which vectors' norms, angles and coordinates it goes by.
+
+    Attributes:
+        basis: That of LoRA's factors in a broadcast; see :attr:`lit_fed.aggregation.Aggregation.basis`.
+    """
+
+    basis: ClassVar[Basis] = "kept"
 
     def setup(self, backbone: Backbone, rule: str) -> None:
         """Make ready once, when the method is built. Default: nothing.
@@ -111,6 +125,21 @@ class Geometry(ABC):
         Raises:
             ValueError: If the clients or the broadcast hold other tensors than the first client.
         """
+
+
+def unit_noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Gaussian noise with the standard deviation 1, of a shape and dtype.
+
+    Args:
+        like: Has them.
+        generator: What it is drawn from, four times for each value, which hides what the rounding of a single draw
+            tells of it (Holohan and Braghin, 2021, https://arxiv.org/abs/2107.10138). None: torch's own, once.
+    """
+    draws = 1 if generator is None else 4
+    total = torch.zeros_like(like)
+    for _ in range(draws):
+        total += torch.randn(like.shape, generator=generator, dtype=like.dtype)
+    return total / math.sqrt(draws)
 
 
 def _finite(values: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from lit_fed.aggregation.robust.changes import Changes, CoordinateRule, Geometry
+from lit_fed.aggregation.robust.changes import Changes, CoordinateRule, Geometry, unit_noise
 from lit_fed.aggregation.weighted_average import alike, weighted_mean
 from lit_fed.payload import Payload
 from lit_fed.update import Update
@@ -106,7 +106,12 @@ class CoordinateChanges(Changes):
             total.addmm_(change, change.T)
         return total
 
-    def combined(self, coefficients: Tensor, noise: float = 0.0) -> Payload:
+    def combined(
+        self,
+        coefficients: Tensor,
+        noise: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> Payload:
         """θ_g + Σ c_k (θ_k − θ_g), as (1 − Σ c_k) θ_g + Σ c_k θ_k."""
         tensors = weighted_mean(
             [Update(u.client_id, u.payload.select(self.before), 1) for u in self.updates],
@@ -117,7 +122,7 @@ class CoordinateChanges(Changes):
             if old.is_floating_point():
                 new = tensors[name].add_(old.double(), alpha=rest)
                 if noise:
-                    new.add_(torch.randn(new.shape, dtype=new.dtype), alpha=noise)
+                    new.add_(unit_noise(new, generator), alpha=noise)
                 tensors[name] = new.to(old.dtype)
         return Payload(tensors, self.updates[0].payload.strings)
 

@@ -31,10 +31,10 @@ class FLAME(RobustRule):
        the weights, as in the paper, of which the truncation takes a part away.
 
     Nguyen et al., "FLAME: Taming Backdoors in Federated Learning", 2022, Algorithm 1,
-    https://arxiv.org/abs/2101.02281. It bears less than half of wrong clients. All clients count alike. Clients whose
-    rows differ much from most others' are left out as well. The clustering is scikit-learn's, with the settings of the
-    authors. Where it finds no cluster all clients count, clipped, and a warning says so. The noise is for
-    what remains of a backdoor and no promise of privacy: for that see
+    https://arxiv.org/abs/2101.02281. It bears less than half of wrong clients. All clients count alike. The cluster is
+    the smallest that is large enough: as a rule ⌊n/2⌋ + 1 clients are in it, also where all are honest. The clustering
+    is scikit-learn's, with the settings of the authors. Where it finds no cluster all clients count, clipped, and a
+    warning says so. The noise is for what remains of a backdoor and no promise of privacy: for that see
     :class:`~lit_fed.aggregation.robust.NormClipping`. Every round logs ``server/flame/left_out`` (clients), ``…/bound``
     (S) and ``…/clipped`` (share of those that are left). Bytes are those of federated averaging; the server compares
     all pairs.

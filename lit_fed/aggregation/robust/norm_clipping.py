@@ -46,7 +46,13 @@ class NormClipping(RobustRule):
     the weights, the metrics of clients, and whether a client was left out as implausible
     (``trainer.max_update_norm_ratio``). Noise falls on every coordinate of the geometry: over LoRA, ``Coordinates``
     have r·(in + out) of them for a weight, and ``Products`` in·out, of which the truncation takes most noise away.
-    It is drawn from the server's generator of the round, so that a resumed run adds the same noise.
+    All rounds of this rule count, also those without noise before a run goes on with some: after one of these ε is
+    infinite. Rounds of another rule before it in a run are not known to it.
+
+    **The seed.** Noise is drawn from the server's generator of the round, so that a run can be repeated, and a resumed
+    one adds the same noise. Whoever knows the run's seed can therefore take the noise away, and ε holds against those
+    alone who do not know it. ``secure_mode`` seeds a generator of its own by the operating system in each round
+    instead, which makes it no cryptographic one; of several processes the first one's noise counts.
 
     Args:
         bound: C > 0. None: the median of the round's norms.
@@ -56,6 +62,8 @@ class NormClipping(RobustRule):
         delta: δ in (0, 1), which should be well below one over the number of clients.
         score: The client metric used by ``validation``, larger is better.
         geometry: What a client's change is. None: products over LoRA, else coordinates.
+        secure_mode: Whether noise is drawn anew in every run, in a way that also hides its rounding; a run can then not
+            be repeated.
 
     Raises:
         ModuleNotFoundError: If there is noise and Opacus is not installed.
@@ -76,6 +84,7 @@ class NormClipping(RobustRule):
         delta: float = 1e-5,
         score: str = "val/accuracy",
         geometry: Geometry | None = None,
+        secure_mode: bool = False,
     ) -> None:
         super().__init__(geometry)
         self.bound = None if bound is None else require_positive("model.aggregation.bound", bound)
@@ -87,11 +96,11 @@ class NormClipping(RobustRule):
         self.delta = delta
         self.score = score
         self.needs_validation = weights == "validation"
-        self._account: PrivacyAccount | None = None
+        self.secure_mode = secure_mode
+        self._account = PrivacyAccount(delta)
         if noise_multiplier:
             self._check_privacy()
             require_opacus("model.aggregation.noise_multiplier")
-            self._account = PrivacyAccount(delta)
 
     def _check_privacy(self) -> None:
         if self.bound is None:
@@ -134,24 +143,36 @@ class NormClipping(RobustRule):
             "server/norm_clipping/bound": bound,
             "server/norm_clipping/clipped": float((norms > bound).double().mean()),
         }
-        if self._account is not None:
-            self._account.step(self.noise_multiplier, self.sample_rate)
+        self._account.step(self.noise_multiplier, self.sample_rate)
+        if self.noise_multiplier:
             metrics["server/epsilon"] = self._account.epsilon()
         self._note(updates, weights, metrics)
         return changes.combined(
-            weights * clipped(norms, bound), self.noise_multiplier * bound / len(updates)
+            weights * clipped(norms, bound),
+            self.noise_multiplier * bound / len(updates),
+            self._generator(),
         )
 
+    def _generator(self) -> torch.Generator | None:
+        """What noise is drawn from; None for torch's own generator, which the run's seed sets in each round."""
+        if not self.secure_mode:
+            return None
+        generator = torch.Generator()
+        generator.seed()  # of the operating system's random numbers
+        return generator
+
     def state(self) -> Payload:
-        """The rounds that the accountant has counted."""
-        return Payload() if self._account is None else self._account.state()
+        """The rounds so far, with noise and without."""
+        return self._account.state()
 
     def load_state(self, state: Payload) -> None:
         """Take them back; see :class:`~lit_fed.aggregation.Aggregation`."""
-        if self._account is None:
-            super().load_state(state)
-        else:
+        try:
             self._account.load_state(state)
+        except ValueError as error:
+            raise ValueError(
+                f"the state of `model.aggregation` {type(self).__name__} is expected to be its own: {error}"
+            ) from error
 
 
 def clipped(norms: Tensor, bound: float) -> Tensor:

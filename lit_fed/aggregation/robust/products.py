@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 import torch
 from scipy.sparse.linalg import svds
 from torch import Tensor
 
+from lit_fed.aggregation.aggregation import Basis
 from lit_fed.aggregation.lora.factors import Factors, LoRALayout
 from lit_fed.aggregation.lora.products import Product
 from lit_fed.aggregation.lora.rule import require_both_train
-from lit_fed.aggregation.robust.changes import Changes, CoordinateRule, Geometry
+from lit_fed.aggregation.robust.changes import Changes, CoordinateRule, Geometry, unit_noise
 from lit_fed.aggregation.robust.coordinates import CoordinateChanges
 from lit_fed.payload import Payload
 from lit_fed.update import Update
@@ -37,12 +38,14 @@ class Products(Geometry):
     client is chosen: a mean of the chosen factors could be made anything by a client that sends B·R and R⁻¹·A, whose
     product looks like that of the others. Both factors get the square root of the singular values, and are turned by
     the rotation that brings them nearest to the factors before, so that they do not depend on how a decomposition is
-    computed, and moments that clients keep still fit as far as they can. Where the sum has a lower rank than the
-    adapter, rows of A before take the place of what is missing, with zeros in B, so that all of the rank goes on
-    learning.
+    computed, and moments and changes that clients remember still fit as far as they can. Where the sum has a lower rank
+    than the adapter, rows of A before take the place of what is missing, with zeros in B, so that all of the rank goes
+    on learning.
 
     Rules of coordinates and noise build one weight after the other as a matrix [out, in].
     """
+
+    basis: ClassVar[Basis] = "near"
 
     def __init__(self) -> None:
         self._layout = LoRALayout({})
@@ -107,17 +110,22 @@ class ProductChanges(Changes):
             total += _inner_products([_change(one, before) for one in after])
         return total
 
-    def combined(self, coefficients: Tensor, noise: float = 0.0) -> Payload:
+    def combined(
+        self,
+        coefficients: Tensor,
+        noise: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> Payload:
         """s·B_g·A_g + Σ c_k Δ_k, as (1 − Σ c_k) s·B_g·A_g + Σ c_k s·B_k·A_k, and the other tensors."""
         rest = 1 - float(coefficients.sum())
         weights = [rest, *coefficients.tolist()]
-        tensors = dict(self.others.combined(coefficients, noise).tensors)
+        tensors = dict(self.others.combined(coefficients, noise, generator).tensors)
         for layer, (before, after) in zip(self.before, self._layers(), strict=True):
             terms = [(f, c) for f, c in zip([before, *after], weights, strict=True) if c]
             product = Product.sum([f for f, _ in terms], [c for _, c in terms])
             if noise:
                 dense = product.dense()
-                dense += noise * torch.randn(dense.shape, dtype=dense.dtype)
+                dense += noise * unit_noise(dense, generator)
                 product = nearest(dense, before.a.shape[0])
             tensors |= self._factors(layer, product)
         return self._payload(tensors)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from lit_fed.aggregation.aggregation import Aggregation
+from lit_fed.aggregation.aggregation import Aggregation, Basis
 from lit_fed.aggregation.robust.changes import Changes, Geometry
 from lit_fed.aggregation.robust.coordinates import Coordinates, has_factors
 from lit_fed.aggregation.robust.products import Products
@@ -40,6 +40,11 @@ class RobustRule(Aggregation):
         self._counted: dict[str, float] = {}
         self._left_out: set[str] = set()
         self._metrics: dict[str, float] = {}
+
+    @property
+    def basis(self) -> Basis:
+        """That of the geometry."""
+        return self._acting.basis
 
     def setup(self, backbone: Backbone) -> None:
         """Find what the changes are of.

@@ -16,7 +16,7 @@ class TrimmedMean(RobustRule):
     r"""At each coordinate the mean of the clients' values without the ⌊βK⌋ smallest and the ⌊βK⌋ largest.
 
     Yin et al., "Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates", 2018, Definition 2 and
-    Algorithm 1, https://arxiv.org/abs/1803.01498. It bears a share of less than β of wrong clients. All
+    Algorithm 1, https://arxiv.org/abs/1803.01498. It bears ⌊βK⌋ wrong clients of K. All
     clients count alike, whatever their sizes. Bytes are those of federated averaging. Over LoRA it acts on
     the entries of the changes s·B·A, which takes a dense matrix at a time, and what is left is
     truncated to the adapter's rank; see :class:`~lit_fed.aggregation.robust.Products`. Every round logs

@@ -62,11 +62,13 @@ class PrivateTraining(LocalTraining):
         _require_protected(client, before)
         self._held = len(self.data.client_data(client.id).rows)
         self._account = self.privacy.account(self._held)
-        self._account.load_state(before.privacy)
+        own = (_EPSILON, _DELTA, _NOISE)
+        kept = [name for name in before.privacy.tensors if name not in own]
+        self._account.load_state(before.privacy.select(kept))
         given = self.privacy.noise_multiplier
-        kept = before.privacy.tensors.get(_NOISE) if given is None else None
+        found = before.privacy.tensors.get(_NOISE) if given is None else None
         # computed once for a target; a number that is given is the setting's
-        self._sigma = given if kept is None else float(kept)
+        self._sigma = given if found is None else float(found)
         finished = super()._run(client, broadcast, before)
         spent = self._account.epsilon()
         numbers = {_EPSILON: spent, _DELTA: self._account.delta}

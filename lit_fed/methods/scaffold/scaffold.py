@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
+from torch.linalg import vector_norm
 from torch.optim import SGD, Optimizer
 
 from lit_fed.aggregation import Aggregation, ServerOptimizer, WeightedAverage
@@ -84,6 +86,17 @@ class SCAFFOLD(AveragingMixin):
             "learning rates of all steps, as bf16-mixed, bf16-true and 32-true do, but got 16-mixed"
         )
 
+    def check_sequence(self) -> None:
+        """Refuse a sequence of tasks: c would hold for ever what clients without rows of the later ones have sent.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            "`trainer.rounds_per_task` is expected to be null with SCAFFOLD, whose control variates are of one task: c "
+            "would keep those of clients that have no rows of the next one"
+        )
+
     def act_as(self, client: Client | None) -> None:
         """Be a client, or the server if None, of whose control variates nothing is left until they are loaded."""
         super().act_as(client)
@@ -121,6 +134,13 @@ class SCAFFOLD(AveragingMixin):
     def expected_upload(self) -> Specification:
         """Server: θ_k and c_k⁺ − c_k."""
         return super().expected_upload().with_parts({CONTROLS: self.own_control.expected_change()})
+
+    def update_norm(self, upload: Payload, broadcast: Payload) -> float | None:
+        """Server: how much a client has changed, θ_k and c_k together, since both move the others."""
+        weights = super().update_norm(upload, broadcast)
+        controls = upload.parts.get(CONTROLS, Payload()).tensors.values()
+        norms = [0.0, *(float(vector_norm(change.double())) for change in controls)]
+        return None if weights is None else math.hypot(weights, *norms)
 
     def aggregate(self, updates: Sequence[Update]) -> Payload:
         """Server: θ_g by the aggregation rule, and c ← c + Σ p_k (c_k⁺ − c_k)."""

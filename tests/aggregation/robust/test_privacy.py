@@ -1,6 +1,8 @@
 """Noise on clipped changes: what it is drawn from, and the account of it; ε itself is tested in tests/privacy."""
 
 import importlib.util
+import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from lit_fed.update import Update
 from tests.aggregation.robust.rounds import dense, products, random_round
 
 
-def noisy(sigma: float = 1.0, bound: float = 2.0, **more: float) -> NormClipping:
+def noisy(sigma: float = 1.0, bound: float = 2.0, **more: Any) -> NormClipping:
     return NormClipping(bound, noise_multiplier=sigma, geometry=Coordinates(), **more)
 
 
@@ -77,8 +79,56 @@ def test_the_account_goes_on_where_it_was() -> None:
     fresh.load_state(Payload())
     fresh(one.updates, one.previous)
     assert fresh.metrics()["server/epsilon"] == spent[0]
-    with pytest.raises(ValueError, match="NormClipping is expected to be empty"):
-        NormClipping(1.0).load_state(rule.state())
+
+
+def test_rounds_without_noise_count() -> None:
+    """Whoever has seen their broadcasts has seen them, whatever comes later."""
+    one = random_round(4, seed=2)
+    without = NormClipping(2.0, geometry=Coordinates())
+    without(one.updates, one.previous)
+    assert "server/epsilon" not in without.metrics()
+    later = noisy()
+    later.load_state(Payload.from_bytes(without.state().to_bytes()))
+    later(one.updates, one.previous)
+    assert later.metrics()["server/epsilon"] == math.inf
+    # between rounds with noise as well
+    first, between, last = noisy(), NormClipping(2.0, geometry=Coordinates()), noisy()
+    for before, rule in ((None, first), (first, between), (between, last)):
+        rule.load_state(Payload() if before is None else before.state())
+        rule(one.updates, one.previous)
+    assert math.isfinite(first.metrics()["server/epsilon"])
+    assert last.metrics()["server/epsilon"] == math.inf
+
+
+def test_another_rules_state_is_no_account() -> None:
+    with pytest.raises(ValueError, match=r"NormClipping is expected to be its own: .* holds 'v/w'"):
+        noisy().load_state(Payload({"v/w": torch.ones(1)}))
+
+
+@pytest.mark.parametrize("over_products", [False, True])
+def test_in_secure_mode_the_seed_does_not_tell_the_noise(over_products: bool) -> None:
+    one = random_round(4, seed=1)
+
+    def broadcast(secure: bool) -> Payload:
+        geometry = products() if over_products else Coordinates()
+        rule = NormClipping(2.0, noise_multiplier=1.0, geometry=geometry, secure_mode=secure)
+        torch.manual_seed(3)
+        return rule(one.updates, one.previous)
+
+    assert broadcast(secure=False) == broadcast(secure=False)
+    found = broadcast(secure=True)
+    again = broadcast(secure=True)
+    for name, tensor in found.tensors.items():
+        if tensor.is_floating_point():
+            assert not torch.equal(tensor, again.tensors[name]), name
+
+
+def test_noise_of_secure_mode_is_as_large() -> None:
+    before = Payload({"w": torch.zeros(40000)})
+    sent = [Update(f"c{i}", before, num_samples=i + 1) for i in range(5)]
+    found = noisy(sigma=1.5, bound=2.0, secure_mode=True)(sent, before).tensors["w"]
+    assert float(found.std()) == pytest.approx(1.5 * 2.0 / 5, rel=0.03)
+    assert abs(float(found.mean())) < 5 * 0.6 / 40000**0.5
 
 
 def test_without_opacus_noise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -498,3 +498,12 @@ def test_parts_of_a_large_tensor_are_taken_one_after_the_other(
             np.testing.assert_allclose(
                 dense(whole, over), dense(parts, over), atol=1e-12, err_msg=name
             )
+
+
+def test_flame_counts_little_more_than_half_of_honest_clients() -> None:
+    torch.manual_seed(0)
+    common = torch.randn(200)
+    sent = [Update(f"{i}", Payload({"w": common + 0.3 * torch.randn(200)}), 1) for i in range(10)]
+    rule = FLAME(noise=0.0)
+    rule(sent, Payload({"w": torch.zeros(200)}))
+    assert sum(weight > 0 for weight in rule.weights(sent)) == 6

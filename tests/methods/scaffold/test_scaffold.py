@@ -293,6 +293,34 @@ def test_scaled_gradients_are_refused_before_training(model: Path, tmp_path: Pat
         trainer.fit(SCAFFOLD(toy_backbone(model)), toy_data())
 
 
+def test_a_sequence_of_tasks_is_refused_before_training(model: Path, tmp_path: Path) -> None:
+    trainer = toy_trainer(tmp_path, rounds_per_task=1)
+    with pytest.raises(ValueError, match=r"`trainer\.rounds_per_task` is expected to be null with"):
+        trainer.fit(SCAFFOLD(toy_backbone(model)), toy_data())
+
+
+class Poisons(SCAFFOLD):
+    """The second client sends an honest model and control variates that would move all others."""
+
+    def upload(self) -> Payload:
+        upload = super().upload()
+        if self.client is None or self.client.index != 1:
+            return upload
+        controls = upload.parts["controls"].tensors
+        return upload.with_parts({"controls": Payload({n: t * 1e6 for n, t in controls.items()})})
+
+
+def test_absurd_control_variates_are_left_out_with_their_client(
+    model: Path, tmp_path: Path
+) -> None:
+    trainer = toy_trainer(tmp_path, max_rounds=1, local_steps=2, clients_per_round=1.0)
+    with pytest.warns(UserWarning, match="'client-1' is left out: its update has norm"):
+        trainer.fit(Poisons(toy_backbone(model), optimizer=sgd), toy_data())
+    assert trainer.federation.failures == {"client-1": 1}
+    controls = trainer.federation.broadcast.parts["controls"].tensors.values()
+    assert max(float(control.abs().max()) for control in controls) < 10
+
+
 def test_rules_that_are_no_means_of_the_same_parameters_are_refused(model: Path) -> None:
     for rule in (LocalOnly(), TwoAdapters(), HalfToTheFirst(), FLoRA()):
         with pytest.raises(ValueError, match=rf"with SCAFFOLD, .* but got {type(rule).__name__}"):
