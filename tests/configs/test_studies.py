@@ -8,17 +8,20 @@ from typing import Any
 import pytest
 import yaml
 from jsonargparse import ArgumentParser, auto_parser
+from transformers import BertModel
 
 from lit_fed.aggregation import Aggregation
 from lit_fed.cli import LitFedCLI
 from lit_fed.configurations import find_configuration
 from lit_fed.study import study
 from lit_fed.study.claims import claims
+from tests.configs.data_files import sst2_files
 from tests.configs.listed import (
     CLAIMS,
     CONFIGS,
     STUDIES,
 )
+from tests.federation.toy import save_toy_model
 
 
 @pytest.mark.slow
@@ -108,6 +111,42 @@ def test_every_arm_takes_its_settings(
             printed["trainer"].pop("name")
             alone = json.dumps([number, place, printed], sort_keys=True)
             assert compared.setdefault(alone, arm) == arm
+
+
+def arms_under_attack() -> list[Any]:
+    """Each arm of the studies of defences, with the strongest attack of its study."""
+    found = []
+    for name, variant in (("sst2", "data"), ("sst2_taught", "teacher")):
+        path = CONFIGS / "studies" / "bergman" / f"{name}.yaml"
+        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found += [pytest.param(path, arm, variant, id=f"{name}-{arm}") for arm in given["configs"]]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("path", "arm", "variant"), arms_under_attack())
+def test_every_defence_of_a_study_runs_as_the_study_has_it(
+    path: Path, arm: str, variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    sst2_files(tmp_path)
+    model = save_toy_model(tmp_path / "sentence-transformers" / "all-MiniLM-L6-v2")
+    BertModel.from_pretrained(model).save_pretrained(model)  # without its head of two labels
+    given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config, *own = given["configs"][arm]
+    files = [config, *given["overlays"], *given["variants"][variant], *own]
+    tune = given["tune"]
+    settings = [*given["set"], *tune.get("own", {}).get(arm, tune["candidates"])[0]]
+    smaller = ["--data.public_size=24", "--trainer.fast_dev_run=true", "--data.max_length=30"]
+    if config == "prototype_defense":
+        few = ["--model.num_prototypes=4", "--model.held_out=0.5"]
+        smaller += [*few, "--model.encoder.init_args.epochs=1"]
+    words = [f"--config={find_configuration(one)}" for one in files]
+    cli = LitFedCLI(["fit", *words, *settings, *smaller])
+    (row,) = cli.trainer.federation.history
+    assert 0 <= row["backdoor/asr"] <= 100
+    assert 0 <= row["fairness/accuracy/variance"] <= 1
 
 
 @pytest.mark.parametrize("path", CLAIMS, ids=[path.parent.name for path in CLAIMS])
