@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lit_fed.backbones.padding import undisturbed
@@ -50,8 +51,8 @@ class ClientSimilarity(FederatedCallback):
             method has a global model and the execution gives single gradients.
 
     Raises:
-        ValueError: If a number is out of range; when a fit starts, if there are fewer than two clients, there is no
-            such stage, or ``gradients`` is true where they cannot be had.
+        ValueError: If a number is out of range; when a fit starts, if there is no such
+            stage, or ``gradients`` is true where they cannot be had.
     """
 
     def __init__(
@@ -71,8 +72,9 @@ class ClientSimilarity(FederatedCallback):
         """Say what cannot be compared."""
         count = len(trainer.datamodule.clients)
         if count < 2:
-            raise ValueError(
-                f"ClientSimilarity expects at least two clients to compare, but there is {count}"
+            # as in a study whose arms are compared with all rows in one place
+            rank_zero_warn(
+                f"ClientSimilarity has nothing to compare, since there is {count} client"
             )
         stages = [stage.name for stage in module.stages]
         if self.stage is not None and self.stage not in stages:
@@ -127,6 +129,8 @@ class ClientSimilarity(FederatedCallback):
         states = trainer.federation.clients
         for index, client in enumerate(data.clients):
             rows = data.client_data(client.id, trainer.task).rows
+            if trainer.fast_dev_run:  # no others have been prepared
+                rows = rows.select(range(min(len(rows), trainer.fast_dev_run * data.batch_size)))
             if not len(rows):
                 continue
             module = trainer.act_as_client(index)

@@ -189,6 +189,15 @@ def test_a_client_without_rows_of_the_task_is_left_out(toy_model: Path, tmp_path
     assert first == pytest.approx(expected, abs=1e-4)
 
 
+def test_a_single_client_is_compared_with_nobody(toy_model: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"data": toy_data(num_clients=1), "clients_per_round": 1}
+    with pytest.warns(
+        UserWarning, match="ClientSimilarity has nothing to compare, since there is 1"
+    ):
+        trainer = fit(toy_module(toy_model), tmp_path, ClientSimilarity(), **settings)
+    assert not any(name.startswith("similarity/") for name in trainer.federation.history[0])
+
+
 def test_refusals(toy_model: Path, tmp_path: Path) -> None:
     def refuse(message: str, callback: ClientSimilarity, **settings: Any) -> None:
         with pytest.raises(ValueError, match=message):
@@ -197,12 +206,6 @@ def test_refusals(toy_model: Path, tmp_path: Path) -> None:
     refuse(
         r"`ClientSimilarity.stage` is expected to be one of \['train'\], but got 'two'",
         ClientSimilarity(stage="two"),
-    )
-    refuse(
-        "at least two clients to compare, but there is 1",
-        ClientSimilarity(),
-        data=toy_data(num_clients=1),
-        clients_per_round=1,
     )
     refuse(
         r"`ClientSimilarity.gradients` is expected to be false or null .* ShardedClients",

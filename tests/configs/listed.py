@@ -24,6 +24,7 @@ BLACK_BOXES = sorted((CONFIGS / "black_boxes").glob("*.yaml"))
 CONSENSUS = sorted((CONFIGS / "consensus").glob("*.yaml"))
 CLIENTS = sorted((CONFIGS / "clients").glob("*.yaml"))
 THREE_MODELS = CONFIGS / "clients" / "three_models.yaml"
+POOLED_FILES = CONFIGS / "clients" / "pooled_files.yaml"
 BACKDOORS = sorted((CONFIGS / "backdoors").glob("*.yaml"))
 OTHERWISE = sorted(
     path

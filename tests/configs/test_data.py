@@ -22,6 +22,7 @@ from tests.configs.listed import (
     METHOD,
     OVERLAY_NAMES,
     OVERLAYS,
+    POOLED_FILES,
     QUICK,
     THREE_MODELS,
     read_with,
@@ -73,7 +74,7 @@ def test_an_overlay_changes_the_data_of_a_method(
         } == labels
 
 
-FEW_ROWS = [path for path in CLIENTS if path != THREE_MODELS]
+FEW_ROWS = [path for path in CLIENTS if path not in (THREE_MODELS, POOLED_FILES)]
 
 
 @pytest.mark.parametrize("path", FEW_ROWS, ids=[path.stem for path in FEW_ROWS])
@@ -90,6 +91,23 @@ def test_clients_with_few_rows_come_over_data(
     told = yaml.safe_load(path.read_text(encoding="utf-8"))["data"]
     assert len(cli.datamodule.clients) == told["num_clients"]
     assert max(len(client.rows) for client in cli.datamodule.clients) <= 2
+
+
+def test_the_rows_of_all_files_are_in_one_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    instruction_files(tmp_path)
+    configs = [f"--config={path}" for path in read_with(POOLED_FILES, "centralized")]
+    smaller = ["--trainer.enable_progress_bar=false", "--data.validation_fraction=0.25"]
+    cli = LitFedCLI(["fit", *configs, *smaller, "--trainer.fast_dev_run=true"])
+    data = cli.datamodule
+    (client,) = data.clients
+    assert len(data.validation) == 12
+    held = {name: data.pooled["client"].count(name) for name in ("local_training_0",)}
+    assert 0 < held["local_training_0"] < len(data.pooled) == 36
+    assert client.id == "client-0"
 
 
 def test_clients_with_three_models_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lit_fed.data.sources.jsonl import JSONLSource
     from lit_fed.data.sources.lines import LinesSource
     from lit_fed.data.sources.parquet import ParquetSource
+    from lit_fed.data.sources.pooled_files import PooledFiles
     from lit_fed.data.sources.source import Source
     from lit_fed.data.sources.task_sources import TaskSources
     from lit_fed.data.sources.translation_pairs import TranslationPairs
@@ -26,6 +27,7 @@ __all__ = [
     "JSONLSource",
     "LinesSource",
     "ParquetSource",
+    "PooledFiles",
     "Source",
     "TSVSource",
     "TaskSources",
