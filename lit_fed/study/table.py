@@ -51,7 +51,7 @@ def results_table(runs: Sequence[Run], metrics: Sequence[str], digits: int = 4) 
         cells = [mean_and_spread([v for v in c if v is not None], digits) for c in columns]
         cells += [mean_and_spread([s["bytes"][way] for s in done], 0) for way in ("up", "down")]
         cells += [mean_and_spread([s["seconds"]["rounds"] for s in done], 1)]
-        row = [name, *[str(value)] * swept, str(len(done)), *cells]
+        row = [name, *["–" if value is None else str(value)] * swept, str(len(done)), *cells]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines)
 

@@ -19,11 +19,15 @@ def runs_of(root: Path, arm: str) -> Iterator[Run]:
 
     Args:
         root: The study's folder.
-        arm: Folder below it, which holds ``seed_<seed>``.
+        arm: Folder below it, which holds ``seed_<seed>``: a name and, of a sweep or of variants,
+            ``/<setting>=<value>``.
     """
+    name, _, own = arm.partition("/")
+    value = own.partition("=")[2] or None
     folders = (root / arm).glob("seed_*")
     for folder in sorted(folders, key=lambda one: int(one.name.removeprefix("seed_"))):
-        run = Run(Path(arm), int(folder.name.removeprefix("seed_")), folder)
+        seed = int(folder.name.removeprefix("seed_"))
+        run = Run(Path(name), seed, folder, value=value, arm=name)
         if run.summary is not None:
             yield run
 

@@ -107,6 +107,14 @@ def test_the_papers_own_figures_fulfil_its_claims(root: Path) -> None:
     assert "processor: abacus; threads: 1." in text
 
 
+def test_arms_of_variants_have_a_row_each(root: Path) -> None:
+    tables = [["ddg", "ddg_msi/scale=0.1", "ddg_msi/scale=0.3"]]
+    text = claims_page("t", "s", {"index/SRS": "higher"}, [], tables, {"By hand": root})
+    found = re.findall(r"^\| (\w+) \| (\S+) \| 6 \| ([\d.]+) ", text, re.MULTILINE)
+    assert [row[:2] for row in found] == [("ddg", "–"), ("ddg_msi", "0.1"), ("ddg_msi", "0.3")]
+    assert [float(row[2]) for row in found] == pytest.approx([85.7, 90, 88], abs=0.1)
+
+
 def test_small_differences_have_digits_enough(root: Path) -> None:
     for place, path in enumerate(sorted(root.rglob("summary.json"))):
         summary = json.loads(path.read_text())
