@@ -51,8 +51,8 @@ class ClientSimilarity(FederatedCallback):
             method has a global model and the execution gives single gradients.
 
     Raises:
-        ValueError: If a number is out of range; when a fit starts, if there is no such
-            stage, or ``gradients`` is true where they cannot be had.
+        ValueError: If a number is out of range; when a fit starts, if there is no such stage, or ``gradients`` is true
+            where they cannot be had.
     """
 
     def __init__(

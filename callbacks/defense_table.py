@@ -82,7 +82,7 @@ class DefenseTable(FederatedCallback):
             require_teacher(attacks, self.undefended)
         except ValueError as error:
             raise ValueError(
-                f"`DefenseTable.undefended` is expected to be a method for the run's data, but: {error}"
+                f"`DefenseTable.undefended` is expected to be a method for the run's data and attacks, but: {error}"
             ) from None
         if trainer.fabric.world_size > 1:
             raise ValueError(
@@ -98,11 +98,11 @@ class DefenseTable(FederatedCallback):
         evaluation, last = self._evaluation(trainer), trainer.federation.history[-1]
         if "backdoor/asr" not in last:
             return  # stopped in a round that was not evaluated
-        name, defenses = (
+        defenses = [one for one in trainer.attachments if one.defends]
+        name, own = (
             type(self.undefended).__name__,
-            [a for a in trainer.attachments if a.defends],
+            [type(one).__name__ for one in (module, *defenses)],
         )
-        own = [type(one).__name__ for one in (module, *defenses)]
         self._rows = {
             f"{name}, never poisoned": _figures(clean, clean),
             f"without the defence: {name}": _figures(attacked, clean),

@@ -77,7 +77,7 @@ class EnergyMeter(FederatedCallback):
             self._why["device"] = f"there is no counter for a device of type {device.type}"
         for name, why in self._why.items():
             rank_zero_info(f"EnergyMeter: energy/{name} is not measured: {why}")
-        self._watch = _Watch(self._read_all)
+        self._watch = _Watch(self._read_all) if self._counters else None
 
     def teardown(self, trainer: Any, module: Any, stage: str) -> None:
         """Read the counters no longer."""

@@ -281,7 +281,8 @@ def test_what_is_missing_is_said_before_training(toy_model: Path, tmp_path: Path
     )
     with pytest.raises(
         ValueError,
-        match=r"`DefenseTable.undefended` is expected to be a method for the run's data, but: `backbone`",
+        match=r"`DefenseTable.undefended` is expected to be a method for the run's data and attacks, "
+        r"but: `backbone`",
     ):
         trainer.fit(toy_module(toy_model), toy_data())
     trainer = toy_trainer(
