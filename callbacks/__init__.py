@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lit_fed.callbacks.progress import RoundProgressBar
     from lit_fed.callbacks.prototype_audit import PrototypeAudit
     from lit_fed.callbacks.representation_stability import RepresentationStability
+    from lit_fed.callbacks.rewriting_samples import RewritingSamples
     from lit_fed.callbacks.round_checkpoint import RoundCheckpoint
     from lit_fed.callbacks.round_profiler import RoundProfiler
     from lit_fed.callbacks.row_defense_report import RowDefenseReport
@@ -68,6 +69,7 @@ __all__ = [
     "PhraseBackdoorEvaluation",
     "PrototypeAudit",
     "RepresentationStability",
+    "RewritingSamples",
     "RoundCheckpoint",
     "RoundProfiler",
     "RoundProgressBar",

@@ -30,6 +30,8 @@ class Tuning:
         mode: Whether its largest or its smallest mean over the seeds is best.
         otherwise: The metric of configurations that have none of it: where clients have models of their own,
             ``clients/val/accuracy/mean``.
+        set: Settings of the trials alone, over all others: since validation chooses, they can do without a test
+            (``["--trainer.limit_test_batches=0", "--trainer.callbacks=null"]``).
 
     Raises:
         ValueError: If there are no candidates or seeds, a configuration has more candidates than another, or a
@@ -42,6 +44,7 @@ class Tuning:
     metric: str = "val/accuracy"
     mode: Literal["max", "min"] = "max"
     otherwise: str | None = None
+    set: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not self.candidates or not self.seeds:
@@ -74,7 +77,7 @@ class Tuning:
                     seed,
                     folder / str(number) / f"seed_{seed}",
                     arm.overlays,
-                    (*settings, *candidate),
+                    (*settings, *candidate, *self.set),
                 )
                 for seed in self.seeds
             ]

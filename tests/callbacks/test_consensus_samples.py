@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugin_util import markdown_to_safe_html
 from torch import Tensor
 
@@ -17,6 +15,7 @@ from lit_fed import FedAvg
 from lit_fed.callbacks import ConsensusSamples
 from lit_fed.callbacks.harmless_text import code_block, table_cell, visible
 from tests.callbacks.hostile_texts import HOSTILE, Page
+from tests.callbacks.published_texts import published
 from tests.federation.toy import fast_adamw, toy_backbone, toy_data, toy_module, toy_trainer
 
 TABLE = {"table", "thead", "tbody", "tr", "th", "td", "em", "p"}
@@ -65,19 +64,6 @@ def consenting(folder: Path) -> Consenting:
     return Consenting(toy_backbone(folder), optimizer=fast_adamw)
 
 
-def published(folder: Path) -> dict[int, str]:
-    """The texts by their round, of all event files together."""
-    texts = {}
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)
-    for path in sorted(folder.rglob("events.out.tfevents*")):
-        board = EventAccumulator(str(path)).Reload()
-        for tag in board.Tags()["tensors"]:
-            if tag.startswith("consensus"):
-                for event in board.Tensors(tag):
-                    texts[event.step] = event.tensor_proto.string_val[0].decode("utf-8")
-    return texts
-
-
 def test_hostile_answers_are_shown_in_their_cells_and_do_nothing(
     toy_model: Path, tmp_path: Path
 ) -> None:
@@ -87,7 +73,7 @@ def test_hostile_answers_are_shown_in_their_cells_and_do_nothing(
     )
     data = toy_data()
     trainer.fit(consenting(toy_model), data)
-    texts = published(tmp_path)
+    texts = published(tmp_path, "consensus")
     assert list(texts) == [1, 3]
     for text in texts.values():
         assert len(text) < 20_000
@@ -124,7 +110,7 @@ def test_a_run_that_goes_on_publishes_what_was_not_and_no_more(
 
     fit(1)
     fit(3, "last")
-    assert list(published(tmp_path)) == [1, 3]
+    assert list(published(tmp_path, "consensus")) == [1, 3]
 
 
 def test_a_method_without_a_consensus_and_bad_numbers_are_refused(

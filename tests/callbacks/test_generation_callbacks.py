@@ -12,7 +12,6 @@ import pytest
 import torch
 import yaml
 from datasets import Dataset
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.text import CharErrorRate
@@ -29,6 +28,7 @@ from lit_fed.data import (
     NaturalPartitioner,
 )
 from lit_fed.methods.rewriting import NoFilter, Rewriting
+from tests.callbacks.published_texts import published
 from tests.federation.toy import toy_data, toy_module, toy_trainer, without_times
 from tests.methods.toy_methods import continue_text, lm_data, lm_rows, save_toy_lm
 
@@ -72,19 +72,11 @@ def personal(lm: Path) -> FederatedModule:
     return continue_text(FedSDR, lm, rewriting=rewriting, private_steps=1, shared_steps=1)
 
 
-def texts_of(root: Path) -> dict[int, str]:
-    events = EventAccumulator(str(root), {"tensors": 0}).Reload()
-    return {
-        event.step: event.tensor_proto.string_val[0].decode()
-        for event in events.Tensors("generations/text_summary")
-    }
-
-
 def test_answers_of_validation_rows_stand_in_tensorboard(lm: Path, tmp_path: Path) -> None:
     module = continue_text(FedAvg, lm)
     trainer = trainer_with(tmp_path, SampleGenerations(rows=2, **SETTINGS), loggers=True)
     trainer.fit(module, lm_data())
-    shown = texts_of(trainer.log_dir)
+    shown = published(trainer.log_dir, "generations")
     assert list(shown) == [1, 2]
     rows = lm_rows(8, 1)
     trainer.act_as_server()
@@ -102,7 +94,7 @@ def test_prompts_of_ones_own_every_second_round(lm: Path, tmp_path: Path) -> Non
     )
     trainer = trainer_with(tmp_path, callback, loggers=True, max_rounds=3)
     trainer.fit(continue_text(FedAvg, lm), lm_data())
-    shown = texts_of(trainer.log_dir)
+    shown = published(trainer.log_dir, "generations")
     assert list(shown) == [2, 3]  # and the last one
     assert "**prompt**\n\n    bad and\n\n**answer**\n\n" in shown[3]
     assert "expected" not in shown[3]
@@ -234,7 +226,9 @@ def test_a_run_that_goes_on_equals_one_that_went_through(lm: Path, tmp_path: Pat
     resumed.fit(continue_text(FedAvg, lm), lm_data(), ckpt_path="last")
     assert without_times(resumed.federation.history) == without_times(whole.federation.history)
     assert all("test/cer" in row for row in resumed.federation.history)
-    assert texts_of(tmp_path / "parts") == texts_of(tmp_path / "whole")
+    assert published(tmp_path / "parts", "generations") == published(
+        tmp_path / "whole", "generations"
+    )
 
 
 @pytest.mark.parametrize(
@@ -396,7 +390,7 @@ def test_both_are_named_in_yaml(lm: Path, tmp_path: Path, monkeypatch: pytest.Mo
     (row,) = csv.DictReader(Path("run/metrics.csv").read_text().splitlines())
     assert 0 <= float(row["test/chrf"]) <= 1
     assert float(row["test/cer"]) > 0
-    assert list(texts_of(tmp_path / "run")) == [1]
+    assert list(published(tmp_path / "run", "generations")) == [1]
     # what it has saved makes the same callbacks again
     main(["fit", "--config=run/config.yaml", "--trainer.default_root_dir=again"])
     (again,) = csv.DictReader(Path("again/metrics.csv").read_text().splitlines())
@@ -437,7 +431,7 @@ def test_chats_are_answered_from_their_last_turn(lm: Path, tmp_path: Path) -> No
     assert told.seen[0]["source"] == rows["text"][:]
     expected = CharErrorRate()(told.seen[0]["preds"], rows["answer"][:])
     assert row["test/cer"] == pytest.approx(float(expected))
-    (shown,) = texts_of(trainer.log_dir).values()
+    (shown,) = published(trainer.log_dir, "generations").values()
     assert f"**prompt**\n\n    {lm_rows(4, 1)['text'][0]}\n\n**answer**" in shown
     assert shown.endswith(f"**expected**\n\n    {lm_rows(4, 1)['answer'][0]}")
 

@@ -167,6 +167,7 @@ def test_privacy_comes_over_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyP
     [
         ("fairness", "lora_fedavg", "fairness/accuracy/worst"),
         ("prototypes", "prototype_defense", "drift/threshold"),
+        ("rewriting_samples", "fedsdr", "clients/rewriting/replaced/mean"),
     ],
 )
 def test_an_evaluation_comes_beside_the_callbacks_that_are_there(
@@ -178,11 +179,20 @@ def test_an_evaluation_comes_beside_the_callbacks_that_are_there(
     smaller = ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false"]
     if name == "prototypes":
         smaller += FEW_REFERENCES
+    if name == "rewriting_samples":
+        smaller += [
+            "--data.train.init_args.size=60",
+            "--model.rewriting.init_args.max_new_tokens=4",
+        ]
     timer = "--trainer.callbacks+=lightning.pytorch.callbacks.Timer"
     cli = LitFedCLI(["fit", *(f"--config={path}" for path in configs), timer, *smaller])
     assert 0 <= cli.trainer.federation.history[-1][logged] <= 1
     kinds = {type(one).__name__ for one in cli.trainer.callbacks}
-    own = {"fairness": {"FairnessEvaluation"}, "prototypes": {"PrototypeAudit", "DriftAlarm"}}
+    own = {
+        "fairness": {"FairnessEvaluation"},
+        "prototypes": {"PrototypeAudit", "DriftAlarm"},
+        "rewriting_samples": {"RewritingSamples", "GenerationEvaluation"},
+    }
     assert {"Timer", *own[name]} <= kinds
 
 

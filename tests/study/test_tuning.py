@@ -81,6 +81,7 @@ def test_a_study_runs_with_what_was_chosen(
         "seeds": [100],
         "metric": "val/loss",
         "mode": "min",
+        "set": ["--trainer.limit_test_batches=0"],
     }
     given = {"configs": [str(config)], "seeds": [1], "root": str(root), "tune": tune}
     (tmp_path / "study.yaml").write_text(json.dumps(given))
@@ -92,3 +93,9 @@ def test_a_study_runs_with_what_was_chosen(
     assert "lr=0.02" in (root / "results.tuned.md").read_text()
     told = json.loads((root / "config" / "seed_1" / "study.json").read_text())
     assert told["settings"] == [RATES[1]]
+    tried, run = (
+        json.loads((root / "config" / name / "summary.json").read_text())["metrics"]
+        for name in ("tuning/1/seed_100", "seed_1")
+    )
+    assert "test/loss" in run
+    assert not [name for name in tried if "test" in name]

@@ -10,7 +10,7 @@ from lit_fed.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from lit_fed.methods.rewriting.filters import LeakFilter, NoFilter, RewritingFilter
-    from lit_fed.methods.rewriting.rewriting import Rewriting
+    from lit_fed.methods.rewriting.rewriting import Rewriting, Rewritten
     from lit_fed.methods.rewriting.self_distillation import SelfDistillation
     from lit_fed.methods.rewriting.soft_targets import SoftTargets
 else:
@@ -21,6 +21,7 @@ __all__ = [
     "NoFilter",
     "Rewriting",
     "RewritingFilter",
+    "Rewritten",
     "SelfDistillation",
     "SoftTargets",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -39,6 +40,23 @@ _OF = "of"
 
 _EMPTY, _LONG, _TEMPLATE = "empty", "long", "template"
 _LEAST_TOKENS, _MOST_TOKENS = 32, 512
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """What has become of a row's response.
+
+    Args:
+        prompt: The prompt that the response answers.
+        reference: The response that the row had.
+        response: The one that is trained on.
+        reason: Why that is the reference, such as ``leak``; None where it is what the model has written.
+    """
+
+    prompt: str
+    reference: str
+    response: str
+    reason: str | None
 
 
 class Rewriting(SelfDistillation):
@@ -237,6 +255,29 @@ class Rewriting(SelfDistillation):
             text, of = known[row]
             texts.append(text if _digest(own) == of else own)
         return encoding.with_responses(rows, texts)
+
+    def rewritten(
+        self, module: FederatedModule, rows: Dataset, prepared: Payload
+    ) -> list[Rewritten]:
+        """Client: what has become of its rows, one beside the other, to look at.
+
+        Args:
+            module: The method as the client.
+            rows: The client's rows, or some of them.
+            prepared: What :meth:`prepare` gave.
+        """
+        encoding = module.data.encoding
+        prompts = encoding.prompts(encoding.with_hints(rows, [""] * len(rows))) or []
+        responses = encoding.responses(self.rows(module, rows, prepared))
+        reasons = dict(
+            zip(prepared.tensors[_ROWS].tolist(), prepared.strings[_REASONS], strict=True)
+        )
+        return [
+            Rewritten(prompt, reference, response, reasons[row] or None)
+            for prompt, reference, response, row in zip(
+                prompts, encoding.responses(rows), responses, row_ids(rows).tolist(), strict=True
+            )
+        ]
 
     def metrics(self, prepared: Payload) -> dict[str, float]:
         """Client: tokens written, and the share of responses that are references; see the class."""
