@@ -98,8 +98,8 @@ def test_every_arm_takes_its_settings(
                 LitFedCLI(["fit", *words, *settings.set, *candidate, "--print_config"])
             assert ended.value.code == 0
             printed = yaml.safe_load(capsys.readouterr().out)
-            for setting in (*settings.set, *candidate):
-                name, _, value = setting.removeprefix("--").partition("=")
+            given = [one.removeprefix("--").split("=", 1) for one in (*settings.set, *candidate)]
+            for name, value in dict(given).items():  # the last of a name counts
                 found = printed
                 for key in name.split("."):
                     found = found[-1] if isinstance(found, list) else found
