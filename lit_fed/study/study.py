@@ -189,16 +189,19 @@ def _tuned(
     records: Path | None,
 ) -> dict[str, list[str]]:
     """The settings that are chosen for each arm."""
-    trials = {arm: tune.trials(arm, root, settings) for arm in compared}
+    trials = {arm: tune.trials(arm, root, settings) for arm in tune.tuned(compared)}
     runs = [run for tried in trials.values() for candidate in tried for run in candidate]
     for run in runs:
         run.check()
     execute(runs, jobs, console, _keeping(records, runs, root))
-    chosen = {arm.name: tune.best(arm, tried) for arm, tried in trials.items()}
-    table = tuned_table(chosen, tune.metric)
+    chosen = {arm: tune.best(arm, tried) for arm, tried in trials.items()}
+    table = tuned_table({arm.name: best for arm, best in chosen.items()}, tune.metric)
     write_file(results.with_suffix(".tuned.md"), table + "\n")
     console.print(table, soft_wrap=True, markup=False, highlight=False)
-    return {name: candidate for name, (candidate, _) in chosen.items()}
+    if tune.on is None:
+        return {arm.name: candidate for arm, (candidate, _) in chosen.items()}
+    by_row = {arm.row: candidate for arm, (candidate, _) in chosen.items()}
+    return {arm.name: by_row[arm.row] for arm in compared}
 
 
 def _keeping(records: Path | None, runs: Sequence[Run], root: Path) -> Callable[[], None] | None:

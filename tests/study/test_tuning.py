@@ -66,6 +66,17 @@ def test_what_cannot_tune_is_named(tmp_path: Path) -> None:
     config = save_toy_config(tmp_path)
     with pytest.raises(ValueError, match=r"`tune\.seeds` .* none of the study's `seeds`.* holds 3"):
         study([config], seeds=(3,), root=tmp_path / "root", tune=Tuning([["--a=1"]], seeds=[3]))
+    for variants, there in (
+        ({"hot": [], "cold": []}, "cold, hot"),
+        (None, "of which there are none"),
+    ):
+        with pytest.raises(ValueError, match=rf"`tune\.on` .* variants, {there}, but is 'warm'"):
+            study(
+                [config],
+                root=tmp_path / "root",
+                variants=variants,
+                tune=Tuning([["--a=1"]], on="warm"),
+            )
     tune = Tuning([["--a=1"]])
     with pytest.raises(ValueError, match=r"none that has ended has it"):
         tune.best(Arm("config", config), tune.trials(Arm("config", config), tmp_path / "root", ()))
@@ -82,20 +93,28 @@ def test_a_study_runs_with_what_was_chosen(
         "metric": "val/loss",
         "mode": "min",
         "set": ["--trainer.limit_test_batches=0"],
+        "on": "plain",
     }
+    (tmp_path / "seeded.yaml").write_text("seed_everything: 7\n")
     given = {"configs": [str(config)], "seeds": [1], "root": str(root), "tune": tune}
+    given["variants"] = {"plain": [], "other": [str(tmp_path / "seeded.yaml")]}
     (tmp_path / "study.yaml").write_text(json.dumps(given))
     monkeypatch.setattr(
         sys, "argv", ["lit-fed-study", "--config", str(tmp_path / "study.yaml"), "--jobs=2"]
     )
     main()
-    assert "| config | `--model.optimizer.init_args.lr=0.02` | " in capsys.readouterr().out
-    assert "lr=0.02" in (root / "results.tuned.md").read_text()
-    told = json.loads((root / "config" / "seed_1" / "study.json").read_text())
-    assert told["settings"] == [RATES[1]]
-    tried, run = (
-        json.loads((root / "config" / name / "summary.json").read_text())["metrics"]
-        for name in ("tuning/1/seed_100", "seed_1")
+    assert (
+        "| config/variant=plain | `--model.optimizer.init_args.lr=0.02` | "
+        in capsys.readouterr().out
     )
-    assert "test/loss" in run
-    assert not [name for name in tried if "test" in name]
+    table = (root / "results.tuned.md").read_text()
+    assert "lr=0.02" in table
+    assert "other" not in table
+    assert not (root / "config" / "variant=other" / "tuning").exists()
+    for variant in ("plain", "other"):
+        run = root / "config" / f"variant={variant}" / "seed_1"
+        assert json.loads((run / "study.json").read_text())["settings"] == [RATES[1]]
+        assert "test/loss" in json.loads((run / "summary.json").read_text())["metrics"]
+    tried = root / "config" / "variant=plain" / "tuning" / "1" / "seed_100"
+    metrics = json.loads((tried / "summary.json").read_text())["metrics"]
+    assert not [name for name in metrics if "test" in name]
