@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
-from weakref import WeakKeyDictionary
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -21,11 +18,9 @@ from lit_fed.data.columns import number_rows, require_column, row_ids
 from lit_fed.data.division import Division, divide
 from lit_fed.data.embedded.generator import Split
 from lit_fed.data.embedded_mistakes import EmbeddedMistakes
+from lit_fed.data.encoded_tables import EncodedTables
 from lit_fed.data.encodings import ClassificationEncoding, Encoding
-from lit_fed.data.feature_cache import FeatureCache
 from lit_fed.data.features import Features, collated
-from lit_fed.data.known_ids import require_known_ids
-from lit_fed.data.packed import packed
 from lit_fed.data.partition_table import partition_table
 from lit_fed.data.partitioners import IIDPartitioner, Partitioner
 from lit_fed.data.reader import PlainReader, Reader
@@ -37,7 +32,6 @@ from lit_fed.data.tables import (
     Tables,
     is_of_clients,
     load_tables,
-    naming,
     place_in,
     rows_of_tasks,
 )
@@ -56,8 +50,6 @@ else:
 
 _EMBEDDED_TESTS: tuple[Split, ...] = ("test", "unseen_names")
 _SPARE_CAPACITY = 256
-# The positions of the usual encoders; 97 % of Dolly's instructions with their answers have no more.
-_MAX_LENGTH = 512
 
 Batch = dict[str, Tensor]
 
@@ -188,8 +180,7 @@ class FederatedDataModule(LightningDataModule):
         self._division: Division | None = None
         self._unanswered: Mapping[str, frozenset[int]] = {}
         self._said: set[str] = set()
-        self._known: tuple[list[str], str] | None = None
-        self._packed: WeakKeyDictionary[Features, Features] = WeakKeyDictionary()
+        self._encoded = EncodedTables(self.encoding, max_length, pad_to_multiple_of, self._say_once)
 
     @classmethod
     def from_datasets(
@@ -250,8 +241,7 @@ class FederatedDataModule(LightningDataModule):
             return
         self._seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
         tables = self._load(answered)
-        if self._known is not None:
-            self.encoding.order_labels(*self._known)
+        self._encoded.order_labels()
         for line in tables.left_out:
             self._say_once(line)
         named, count = tables.clients, self.num_clients
@@ -281,8 +271,7 @@ class FederatedDataModule(LightningDataModule):
         self.num_clients = len(division.clients)
         # The federation's own tables stay; what methods make of them comes and goes.
         held = 2 * self.num_clients + len(tables.tests)
-        self._capacity = held * (1 + len(self.tasks or ())) + _SPARE_CAPACITY
-        self._cache = FeatureCache(self.encoding, self.max_length or _MAX_LENGTH, self._capacity)
+        self._encoded.renew(held * (1 + len(self.tasks or ())) + _SPARE_CAPACITY)
         self._clients_in: dict[str, list[ClientData]] = {}
         self._division = division
 
@@ -405,7 +394,7 @@ class FederatedDataModule(LightningDataModule):
     def longest_row(self) -> int:
         """Tokens that a row may have; what is longer is cut. After :meth:`check` as many as the models read."""
         self._ready()
-        return self._cache.max_length
+        return self._encoded.longest_row
 
     def partition_table(self) -> RichTable:
         """Who holds what: clients, rows and rows of each label, to print."""
@@ -470,12 +459,7 @@ class FederatedDataModule(LightningDataModule):
             raise ValueError(
                 "`rows` of dataloader are expected to be one or more, but there are none"
             )
-        features = self._cache.get(rows, tokenizer)
-        if packing and self.encoding.packing:
-            features = self._in_sequences(features)
-        features.pad_to_multiple_of = self.pad_to_multiple_of or 1
-        features.padding_side = tokenizer.padding_side
-        return features
+        return self._encoded.get(rows, tokenizer, packing)
 
     def encodable(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[bool]:
         """Which rows can be encoded and have something to learn; where all can, they are kept as by :meth:`dataloader`.
@@ -485,27 +469,7 @@ class FederatedDataModule(LightningDataModule):
             tokenizer: The tokenizer.
         """
         self._ready()
-
-        def reads(encode: Callable[[], Features]) -> bool:
-            try:
-                self.encoding.check(encode(), None)
-            except ValueError:
-                return False
-            return True
-
-        if not len(rows) or reads(lambda: self._cache.get(rows, tokenizer)):
-            return [True] * len(rows)
-        parts = (rows.select([i]) for i in range(len(rows)))
-        return [
-            reads(partial(self.encoding.encode, part, tokenizer, self._cache.max_length))
-            for part in parts
-        ]
-
-    def _in_sequences(self, features: Features) -> Features:
-        """Rows packed into sequences, once."""
-        if features not in self._packed:
-            self._packed[features] = packed(features, self._cache.max_length)
-        return self._packed[features]
+        return self._encoded.encodable(rows, tokenizer)
 
     def check(self, backbones: Mapping[str, Reader]) -> None:
         """Find everything that can be wrong before training: encodes all rows for all models, and keeps them.
@@ -519,35 +483,7 @@ class FederatedDataModule(LightningDataModule):
         """
         if self._division is None:
             self.setup()
-        self._fit_to(backbones)
-        self._cache.capacity = self._capacity * max(1, len(backbones))
-        for name, backbone in backbones.items():
-            self._check_kind(name, backbone)
-            if self.encoding.packing and not backbone.packs:
-                raise ValueError(
-                    f"`data.encoding.packing` is expected to be false, since `model.{name}`, a "
-                    f"{type(backbone).__name__}, cannot read several rows in one sequence as if each were alone, but "
-                    f"got true"
-                )
-            backbone.end_with(self.encoding.stop_ids(backbone.tokenizer))
-            if (template := self.encoding.chat_template(backbone.tokenizer)) is not None:
-                backbone.write_with(template)
-        cut: Counter[str] = Counter()
-        total: Counter[str] = Counter()
-        for where, rows in self._parts():
-            for name, backbone in backbones.items():
-                whose = f", read by model.{name}" if len(backbones) > 1 else ""
-                with naming(f"{where}{whose}"):
-                    features = self._check_rows(rows, name, backbone)
-                table = where.partition(" (")[0] if where.startswith("data.train") else where
-                cut[f"{table}{whose}"] += features.cut
-                total[f"{table}{whose}"] += len(rows)
-        for table, count in cut.items():
-            if count:
-                self._say_once(
-                    f"{table}: {count:,} of {total[table]:,} rows have more than {self._cache.max_length} "
-                    f"tokens and are cut (`data.max_length`)"
-                )
+        self._encoded.check(self._parts(), backbones)
 
     def check_labels(self, backbones: Mapping[str, Reader]) -> None:
         """Find out whether other models than those of :meth:`check` are for these rows, and change nothing.
@@ -558,99 +494,12 @@ class FederatedDataModule(LightningDataModule):
         Raises:
             ValueError: If a model is of another kind, or for other labels.
         """
-        names = self.encoding.names
-        for name, reader in backbones.items():
-            self._check_kind(name, reader)
-            if not reader.classifies:
-                continue
-            own = list(reader.label_names or names or [])
-            if not set(names or []) <= set(own) or (own and names is None):
-                raise ValueError(
-                    f"`{name}` is expected to have the labels of the data, "
-                    f"{names or 'which are numbers'}, but has {own}"
-                )
-            if len(names or []) > (reader.num_labels or 0):
-                raise ValueError(
-                    f"`{name}.num_labels` is expected to be at least {len(names or [])}, but is {reader.num_labels}"
-                )
-
-    def _fit_to(self, backbones: Mapping[str, Reader]) -> None:
-        """Let rows have the labels and the length that the models know."""
-        self._agree_on_labels(backbones)
-        if self.max_length is None:
-            multiple = self.pad_to_multiple_of or 1
-            most = [b.max_tokens for b in backbones.values() if b.max_tokens is not None]
-            room = [tokens // multiple * multiple or tokens for tokens in most]
-            self._cache.max_length = min([_MAX_LENGTH, *room])
-
-    def _agree_on_labels(self, backbones: Mapping[str, Reader]) -> None:
-        """Number labels as the models that know them by name, and give their names to those that do not."""
-        readers = {name: b for name, b in backbones.items() if b.classifies and b.trains}
-        known = {name: list(names) for name, b in readers.items() if (names := b.label_names)}
-        for name, names in known.items():
-            first, wanted = next(iter(known.items()))
-            if names != wanted:
-                raise ValueError(
-                    f"`model.{name}` is expected to know the labels by the names of `model.{first}`, {wanted}, "
-                    f"but knows {names}"
-                )
-        before = self.encoding.names
-        if known:
-            first, wanted = next(iter(known.items()))
-            self._known = (wanted, f"model.{first}")
-            self.encoding.order_labels(*self._known)
-        if self.encoding.names != before:
-            # what was encoded until now has other numbers
-            self._cache = FeatureCache(self.encoding, self._cache.max_length, self._cache.capacity)
-        for name, reader in readers.items():
-            names, count = self.encoding.names, reader.num_labels or 0
-            if names is None:
-                continue
-            if len(names) > count:
-                raise ValueError(
-                    f"`model.{name}.num_labels` is expected to be at least {len(names)}, the labels of the data, "
-                    f"{names}, but is {count}"
-                )
-            if len(names) < count:
-                self._say_once(
-                    f"`model.{name}` has {count} labels, but the data only {len(names)}, {names}: "
-                    f"the others are never right"
-                )
-            reader.name_labels(names)
+        self._encoded.check_labels(backbones)
 
     def _say_once(self, message: str) -> None:
         if message not in self._said:
             self._said.add(message)
             rank_zero_info(message)
-
-    def _check_kind(self, name: str, backbone: Reader) -> None:
-        gives, takes = self.encoding.classifies, backbone.classifies
-        if None not in (gives, takes) and gives != takes:
-            kinds = {True: "one label a row", False: "one label a token"}
-            right = "ClassificationEncoding" if takes else "CausalLMEncoding"
-            raise ValueError(
-                f"`data.encoding` is expected to be a {right}, since `model.{name}` is a "
-                f"{type(backbone).__name__}, which learns {kinds[bool(takes)]}, but got a "
-                f"{type(self.encoding).__name__}"
-            )
-
-    def _check_rows(self, rows: Dataset, name: str, backbone: Reader) -> Features:
-        features = self._cache.get(rows, backbone.tokenizer)
-        self.encoding.check(features, backbone.num_labels)
-        require_known_ids(features.tokens, backbone, f"model.{name}")
-        longest, most = int(features.lengths.max()), backbone.max_tokens
-        multiple = self.pad_to_multiple_of or 1
-        if most is not None and longest <= most < -(-longest // multiple) * multiple:
-            raise ValueError(
-                f"`data.pad_to_multiple_of` is expected to leave rows within {most}, the tokens that `model.{name}` "
-                f"has positions for, but got {multiple}, and a row has {longest} tokens"
-            )
-        if most is not None and longest > most:
-            raise ValueError(
-                f"`data.max_length` is expected to be at most {most}, the tokens that `model.{name}` has "
-                f"positions for, but is {self.max_length}, and a row has {longest} tokens"
-            )
-        return features
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """All clients' rows together, for a stock Trainer."""
@@ -661,12 +510,12 @@ class FederatedDataModule(LightningDataModule):
         """The validation rows, for a stock Trainer."""
         if self.validation is None:
             return []
-        self._fit_to(self._stock_readers())
+        self._encoded.fit_to(self._stock_readers())
         return self.dataloader(self.validation, self._tokenizer())
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:
         """The tests in their order, for a stock Trainer."""
-        self._fit_to(self._stock_readers())
+        self._encoded.fit_to(self._stock_readers())
         return [self.dataloader(rows, self._tokenizer()) for rows in self.tests.values()]
 
     def predict_dataloader(self) -> list[DataLoader[Batch]]:

@@ -188,9 +188,9 @@ def test_every_tokenizer_reads_all_rows(
     both = read_by(wordpiece, 2) | {"teacher.backbone": PlainReader(bpe)}
     data.check(both)
     tables = 2 * len(list(data._parts()))
-    assert len(data._cache) == tables
+    assert len(data._encoded) == tables
     data.check(both)  # all is kept
-    assert len(data._cache) == tables
+    assert len(data._encoded) == tables
     with pytest.raises(
         ValueError,
         match=r"^data.train \(client-\d\), read by model.teacher.backbone: `data.max_length` is expected "
@@ -217,9 +217,9 @@ def test_rows_that_are_cut_are_told_once_a_set(
     # by default a row is as long as the model allows
     data = module()
     data.check(read_by(wordpiece, 2, 8))
-    assert max(data._cache.get(c.rows, wordpiece).lengths.max() for c in data.clients) == 8
+    assert max(data.features(c.rows, wordpiece).lengths.max() for c in data.clients) == 8
     data.check(read_by(wordpiece, 2))
-    assert max(data._cache.get(c.rows, wordpiece).lengths.max() for c in data.clients) == 9
+    assert max(data.features(c.rows, wordpiece).lengths.max() for c in data.clients) == 9
 
 
 def test_partition_table_counts_labels_or_the_partitioned_column() -> None:
