@@ -33,7 +33,7 @@ def machine() -> dict[str, Any]:
         else os.cpu_count(),
         "threads": torch.get_num_threads(),
         "accelerator": _accelerator(),
-        "system": platform.platform(terse=True),
+        "system": f"{platform.system()} {platform.machine()}",
     }
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class FedSDR(AveragingMixin):
     r"""Federated self-distillation with rectification: two LoRA adapters are active at once.
 
-    .. math:: h = W_0 h + s_r B_r A_r h + s_s B_s A_s h
+    .. math:: h = W_0 x + s_r B_r A_r x + s_s B_s A_s x
 
     In a round a client downloads the global R, takes its own S, and trains in two stages:
 

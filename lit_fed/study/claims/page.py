@@ -21,13 +21,13 @@ from lit_fed.study.run import Run
 from lit_fed.study.table import results_table
 
 _HOW = """\
-A comparison is a difference for each seed, above 0 where the paper's claim has it so. It *holds* if the mean over the
-seeds is above 0, and *fails* if it is below, by a two-sided paired t-test at 0.05 after Holm's correction over all
-comparisons of this page; otherwise it is *undecided*. The interval is that of the mean at 95 %, without the
-correction. "Without effect" is the share of simulated studies of the same seeds and points, in which nothing has an
-effect, that the test alone, uncorrected, would call *holds*; it should be 0.025, and a comparison above 0.05 decides
-nothing. Curves are told by their rank correlation with the rounds or values. A claim holds if all of its comparisons
-do, and fails if one fails."""
+A comparison is one difference for each seed, with its sign so that above 0 it supports the claim. It *holds* if the
+mean over the seeds is above 0, and *fails* if it is below, by a two-sided paired t-test at 0.05 after Holm's
+correction over all comparisons of this page; otherwise it is *undecided*. The interval is that of the mean at 95 %,
+without the correction. "Without effect" is the share of simulated studies of the same seeds and points, in which
+nothing has an effect, that the test alone, uncorrected, would call *holds*; it should be 0.025, and a comparison
+above 0.05 decides nothing. Curves are told by their rank correlation with the rounds or values. A claim holds if all
+of its comparisons do, and fails if one fails."""
 
 _HEAD = (
     "| comparison | mean | 95 % interval | seeds for it | p | p, Holm | without effect | verdict |\n"
