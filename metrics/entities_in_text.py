@@ -7,6 +7,7 @@ from typing import Final
 
 _TOKEN: Final = re.compile(r"[^\W_]+(?:[-'’&][^\W_]+)*")
 _SENTENCE_ENDS: Final = re.compile(r"[.!?…:][\"”’')\]]*\s|[。！？：\n\"“]|^\s*[-*•]\s")
+_AFTER_A_LABEL: Final = re.compile(r"\s*[:=]")
 _PRONOUNS: Final = frozenset({"I", "I'm", "I'd", "I'll", "I've"})
 
 
@@ -14,9 +15,10 @@ def entities_in(text: str) -> list[str]:
     """The names in a text by a simple rule: runs of words that have a capital and do not begin a sentence.
 
     A word at the beginning of a sentence, a line, a quotation or after a colon counts only if it has another
-    capital after its first letter (``NASA``). A run ends at any sign between words but a blank. ``I`` is no name;
-    a possessive ``'s`` is taken off. A heading in which every word has a capital is taken for a name, and
-    scripts without capitals, such as Chinese, have none: there, a recogniser of names is needed.
+    capital after its first letter (``NASA``) and is no label (``ANSWER = 4``, ``NOTE: …``). A run ends at any sign
+    between words but a blank. ``I`` is no name; a possessive ``'s`` is taken off. A heading in which every word has a
+    capital is taken for a name, and scripts without capitals, such as Chinese, have none: there, a recogniser of names
+    is needed.
 
     Args:
         text: The text.
@@ -43,7 +45,8 @@ def entities_in(text: str) -> list[str]:
             _close(run, names)
         capital = token[0].isupper() and not begins
         inner = any(letter.isupper() for letter in token[1:])
-        if token in _PRONOUNS or not (capital or inner):
+        label = begins and token.isupper() and _AFTER_A_LABEL.match(text, end)
+        if token in _PRONOUNS or label or not (capital or inner):
             _close(run, names)
             continue
         run.append(token.removesuffix("'s"))

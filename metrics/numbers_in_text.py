@@ -28,6 +28,8 @@ _FIGURES_ALONE: Final = re.compile(_FIGURES)
 _FIGURES_SCALED: Final = re.compile(
     rf"({_FIGURES})(?:[ -](hundred|{'|'.join(_SCALES)})\b)?", re.IGNORECASE
 )
+# Of a list: its numbers count its items, and tell nothing.
+_MARKER: Final = re.compile(r"^[ \t]*\d{1,2}[.)][ \t]+(?=\S)", re.MULTILINE)
 # What stands between two words of one number: blanks and hyphens. Anything else is an item of its own.
 _ITEM: Final = re.compile(r"[^\W\d_]+|[^\s\w-]|[\d_]+")
 
@@ -38,6 +40,7 @@ def numbers_in(text: str, number_words: bool = True) -> frozenset[Decimal]:
     - Figures: ``1,234.50`` is 1234.5; a comma or a thin or fixed blank groups thousands, a point is decimal, as in
       English and Chinese. Zeros in front do not count (``2024-01-05`` has 2024, 1 and 5), nor do signs, units,
       and percent. Figures of other scripts, such as full-width ones, are the same.
+    - The numbers in front of a list's items (``1. Apples``) are none.
     - English words: ``forty-two`` is 42, ``two hundred and five`` 205, ``3 million`` 3000000. ``one`` alone is none,
       since it is mostly a pronoun. Ordinals and Chinese words for numbers are none.
 
@@ -49,6 +52,7 @@ def numbers_in(text: str, number_words: bool = True) -> frozenset[Decimal]:
         >>> sorted(map(str, numbers_in("Forty-two of 1,234.50 (or 3 million)")))
         ['1234.50', '3000000', '42']
     """
+    text = _MARKER.sub("", text)
     if not number_words:
         return frozenset(_value(figures) for figures in _FIGURES_ALONE.findall(text))
     found = set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
@@ -12,10 +12,10 @@ from lit_fed.metrics.arguments import one_of
 from lit_fed.metrics.entities_in_text import entities_in
 from lit_fed.metrics.numbers_in_text import numbers_in
 from lit_fed.metrics.running_ratio import RunningRatio, import_path
-from lit_fed.metrics.text_arguments import require_pairs
+from lit_fed.metrics.text_arguments import require_pairs, require_texts
 from lit_fed.metrics.words import has_phrase
 
-Against = Literal["source", "target"]
+Against = Literal["source", "target", "both"]
 
 
 def matching_numbers(pred: str, source: str, number_words: bool = True) -> tuple[int, int, int]:
@@ -70,12 +70,15 @@ class SourceFidelity(RunningRatio):
     """Precision and recall of something that texts and their sources have, such as numbers; the shares' common part.
 
     Args:
-        against: What texts are compared with: ``source``, the context, or ``target``, the reference answer.
+        against: What texts are compared with: ``source``, the context; ``target``, the reference answer; or ``both``:
+            what either has is not made up, and what the target has is to be there.
+        target_column: A column of the rows whose texts are the targets, where what is learnt says more than its facts,
+            such as phrases of politeness. None: the targets that are given.
         settings: What else ``update`` depends on, see :class:`~lit_fed.metrics.running_ratio.RunningRatio`.
         kwargs: Arguments of :class:`torchmetrics.Metric`.
 
     Raises:
-        ValueError: If ``against`` is something else.
+        ValueError: If ``against`` is something else, or is ``source`` and there is a column of targets.
     """
 
     plot_lower_bound = 0.0
@@ -83,10 +86,21 @@ class SourceFidelity(RunningRatio):
     what: ClassVar[str]
     """What is compared, as ``compute`` names it."""
 
-    def __init__(self, against: Against, settings: Sequence[object], **kwargs: Any) -> None:
-        one_of("against", against, ("source", "target"))
-        super().__init__([against, *settings], size=2, **kwargs)
+    def __init__(
+        self,
+        against: Against,
+        target_column: str | None,
+        settings: Sequence[object],
+        **kwargs: Any,
+    ) -> None:
+        one_of("against", against, ("source", "target", "both"))
+        if target_column is not None and against == "source":
+            raise ValueError(
+                f"`target_column` is expected to be null where `against` is source, but got {target_column!r}"
+            )
+        super().__init__([against, target_column, *settings], size=2, **kwargs)
         self.against: Against = against
+        self.target_column = target_column
 
     @abstractmethod
     def matching(self, pred: str, known: str) -> tuple[int, int, int, int]:
@@ -97,23 +111,42 @@ class SourceFidelity(RunningRatio):
         preds: Sequence[str],
         source: Sequence[str] | None = None,
         target: Sequence[str] | None = None,
+        rows: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         """Adds texts and what they are compared with.
 
         Args:
             preds: The texts.
-            source: A text for each, with ``against="source"``.
-            target: A text for each, with ``against="target"``.
+            source: A text for each, unless ``against="target"``.
+            target: A text for each, unless ``against="source"`` or with ``target_column``.
+            rows: A row for each, with ``target_column``.
 
         Raises:
             TypeError: If one is no sequence of texts.
             ValueError: If what they are compared with is missing, or they differ in number.
         """
-        other = source if self.against == "source" else target
-        pairs = require_pairs(preds, other, self.against, f'against="{self.against}"')
-        for text, known in zip(*pairs, strict=True):
-            true, told, kept, there = self.matching(text, known)
+        asked = f'against="{self.against}"'
+        texts = require_texts("preds", preds)
+        sources, targets = [""] * len(texts), [""] * len(texts)
+        if self.against != "target":
+            sources = require_pairs(preds, source, "source", asked)[1]
+        if self.against != "source":
+            targets = require_pairs(preds, self._targets(target, rows), "target", asked)[1]
+        for text, about, wanted in zip(texts, sources, targets, strict=True):
+            true, told = self.matching(text, f"{about}\n{wanted}".strip("\n"))[:2]
+            kept, there = self.matching(text, about if self.against == "source" else wanted)[2:]
             self.add([true, kept], [told, there])
+
+    def _targets(
+        self, target: Sequence[str] | None, rows: Sequence[Mapping[str, Any]] | None
+    ) -> Sequence[str] | None:
+        if self.target_column is None:
+            return target
+        if rows is None or any(self.target_column not in row for row in rows):
+            raise ValueError(
+                f"`target_column` is expected to be a column of `rows`, but {self.target_column!r} is none"
+            )
+        return ["" if (text := row[self.target_column]) is None else str(text) for row in rows]
 
     def compute(self) -> dict[str, Tensor]:
         """The two shares by name, scalars."""
@@ -125,22 +158,26 @@ class NumberFidelity(SourceFidelity):
     """Precision and recall of the numbers of texts against their sources, from 0 to 100; higher is more faithful.
 
     Precision: the share of a text's numbers that its source has; what is missing was made up. Recall: the share
-    of the source's numbers that the text has. A number counts once a text, however often it is there, and the
+    of the source's numbers that the text has. A right sum is no number of its question: where answers say more than
+    their source does, compare with ``both``. A number counts once a text, however often it is there, and the
     shares are of all texts' numbers together. What a number is tells :func:`~lit_fed.metrics.numbers_in`.
 
     A text without numbers made none up, and adds to recall alone; so does an empty one. NaN (nothing to tell): the
     precision where no text has a number, the recall where no source has one.
 
     Args:
-        against: What the numbers are compared with: ``source``, the context, or ``target``, the reference answer.
+        against: What the numbers are compared with: ``source``, the context; ``target``, the reference answer; or
+            ``both``: what either has is not made up, and the recall is of the target's.
         number_words: Whether English words for numbers count.
+        target_column: A column of the rows whose texts are the targets, where what is learnt says more than its facts.
+            None: the targets that are given.
         kwargs: Arguments of :class:`torchmetrics.Metric`.
 
     Returns of ``compute``:
         A dict of scalars: ``number_precision`` and ``number_recall``.
 
     Raises:
-        ValueError: If ``against`` is something else.
+        ValueError: If ``against`` is something else, or is ``source`` and there is a ``target_column``.
 
     Example:
         >>> metric = NumberFidelity()
@@ -153,9 +190,13 @@ class NumberFidelity(SourceFidelity):
     what = "number"
 
     def __init__(
-        self, against: Against = "source", number_words: bool = True, **kwargs: Any
+        self,
+        against: Against = "source",
+        number_words: bool = True,
+        target_column: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(against, [number_words], **kwargs)
+        super().__init__(against, target_column, [number_words], **kwargs)
         self.number_words = number_words
 
     def matching(self, pred: str, known: str) -> tuple[int, int, int, int]:
@@ -176,9 +217,11 @@ class EntityFidelity(SourceFidelity):
     precision where no text has a name, the recall where no source has one.
 
     Args:
-        against: What the names are compared with: ``source``, the context, or ``target``, the reference answer.
+        against: What the names are compared with: ``source``, the context; ``target``, the reference answer; or
+            ``both``: what either has is not made up, and the recall is of the target's.
         entities: Gives a text's names, for instance by a model that recognises them; in YAML, the path of a
             function. None: :func:`~lit_fed.metrics.entities_in`.
+        target_column: As for :class:`NumberFidelity`.
         kwargs: Arguments of :class:`torchmetrics.Metric`.
 
     Returns of ``compute``:
@@ -186,7 +229,7 @@ class EntityFidelity(SourceFidelity):
 
     Raises:
         TypeError: If ``entities`` is no function.
-        ValueError: If ``against`` is something else.
+        ValueError: If ``against`` is something else, or is ``source`` and there is a ``target_column``.
 
     Example:
         >>> metric = EntityFidelity()
@@ -202,6 +245,7 @@ class EntityFidelity(SourceFidelity):
         self,
         against: Against = "source",
         entities: Callable[[str], Collection[str]] | None = None,
+        target_column: str | None = None,
         **kwargs: Any,
     ) -> None:
         given = entities_in if entities is None else entities
@@ -209,7 +253,7 @@ class EntityFidelity(SourceFidelity):
             raise TypeError(
                 f"`entities` is expected to be a function of a text, but got {type(given).__name__}"
             )
-        super().__init__(against, [import_path(given)], **kwargs)
+        super().__init__(against, target_column, [import_path(given)], **kwargs)
         self.entities = given
 
     def matching(self, pred: str, known: str) -> tuple[int, int, int, int]:

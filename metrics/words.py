@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Final
+from unicodedata import category, normalize
 
 _CJK: Final = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
 _LETTER: Final = rf"[^\W_{_CJK}]"
-_A_LETTER: Final = re.compile(_LETTER)
-_WORD: Final = re.compile(rf"[{_CJK}]|\d+(?:[.,]\d+)+|{_LETTER}+(?:['’]{_LETTER}+)*")
+_JOINERS: Final = "\u200c\u200d"
+_LAST_MARK: Final = 0x1E94A
+"""The last combining mark of all scripts; those after it only choose between shapes of one sign."""
 
 
 def words(text: str) -> list[str]:
     """The words of a text in lower case; punctuation is left out.
 
-    Letters and digits that stand together are a word, with apostrophes within it; so is a number with its points
-    and commas, and each Chinese character or Japanese kana, since these scripts put no blanks between words.
+    Letters and digits that stand together are a word, with the marks that combine with them, such as vowels of Indian
+    scripts, and with apostrophes within it; so is a number with its points and commas, and each Chinese character or
+    Japanese kana, since these scripts put no blanks between words. An accent is the same as part of its letter and
+    after it.
 
     Args:
         text: The text.
 
     Example:
-        >>> words("It’s 1,234.5 km to 北京!")
-        ["it's", '1,234.5', 'km', 'to', '北', '京']
+        >>> words("It’s 1,234.5 km to 北京!"), words("हिन्दी की किताब")
+        (["it's", '1,234.5', 'km', 'to', '北', '京'], ['हिन्दी', 'की', 'किताब'])
     """
-    return [word.replace("’", "'") for word in _WORD.findall(text.lower())]
+    return [word.replace("’", "'") for word in _word().findall(normalize("NFC", text.lower()))]
 
 
 def ngrams(items: list[str], n: int) -> list[tuple[str, ...]]:
@@ -44,7 +49,7 @@ def ngrams(items: list[str], n: int) -> list[tuple[str, ...]]:
 def has_phrase(text: str, phrase: str) -> bool:
     """Whether a text has a phrase as whole words, whatever the case and the blanks between words.
 
-    Chinese characters and kana may stand beside it, letters and digits may not.
+    Chinese characters and kana may stand beside it, letters and digits may not, nor marks that combine with them.
 
     Args:
         text: The text.
@@ -54,7 +59,7 @@ def has_phrase(text: str, phrase: str) -> bool:
         >>> has_phrase("I saw  new york.", "New York"), has_phrase("Romeo", "Rome"), has_phrase("在北京市", "北京")
         (True, False, True)
     """
-    whole, wanted = (" ".join(part.lower().split()) for part in (text, phrase))
+    whole, wanted = (" ".join(normalize("NFC", part.lower()).split()) for part in (text, phrase))
     at = whole.find(wanted)
     while at >= 0:
         end = at + len(wanted)
@@ -67,4 +72,22 @@ def has_phrase(text: str, phrase: str) -> bool:
 
 def _apart(left: str, right: str) -> bool:
     """Whether two signs that stand together, of which one may be missing, belong to two words."""
-    return not (_A_LETTER.fullmatch(left) and _A_LETTER.fullmatch(right))
+    return not (_part_of_a_word().fullmatch(left) and _part_of_a_word().fullmatch(right))
+
+
+@cache
+def _marks() -> str:
+    """All marks that combine with a letter, and what joins letters, none of which is a letter to ``re``."""
+    marks = (chr(code) for code in range(0x300, _LAST_MARK + 1))
+    return _JOINERS + "".join(mark for mark in marks if category(mark) in ("Mn", "Mc"))
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    run = rf"(?:{_LETTER}[{_marks()}]*)+"
+    return re.compile(rf"[{_CJK}]|\d+(?:[.,]\d+)+|{run}(?:['’]{run})*")
+
+
+@cache
+def _part_of_a_word() -> re.Pattern[str]:
+    return re.compile(rf"{_LETTER}|[{_marks()}]")

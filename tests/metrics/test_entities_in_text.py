@@ -24,3 +24,8 @@ def test_names(text: str, names: list[str]) -> None:
 
 def test_a_lower_case_text_has_none() -> None:
     assert entities_in("we met ann in new york, and nasa".lower()) == []
+
+
+def test_a_label_is_no_name() -> None:
+    assert entities_in("ANSWER = cup\nNOTE: see NASA. UN : yes") == ["NASA"]
+    assert entities_in("NASA said: ask IBM = the firm") == ["NASA", "IBM"]

@@ -67,3 +67,10 @@ def spelt(value: int) -> str:
             rest = f" and {spelt(value % scale)}" if value % scale else ""
             return f"{spelt(value // scale)} {name}{rest}"
     raise AssertionError(value)
+
+
+def test_numbers_of_a_list_are_none() -> None:
+    assert numbers_in("1. Apples\n 2) 7 pears\n3.5 kg\n12.\n1984. A novel") == set(
+        map(Decimal, ("7", "3.5", "12", "1984"))
+    )
+    assert numbers_in("1. Apples", number_words=False) == frozenset()

@@ -72,9 +72,36 @@ def test_nothing_to_tell() -> None:
         assert recall.item() == 0.0
 
 
+def test_what_the_source_or_the_answer_has_is_not_made_up() -> None:
+    rows = [{"answer": "116"}, {"answer": "Ann and Bob came."}]
+    told = {
+        "source": ["How much is 71 plus 45?", "Yesterday Ann and Bob came."],
+        "target": ["Thank you, dear Sir! It is 116.", "You ask: They are Ann and Bob."],
+    }
+    preds = ["116, because 71 + 45 = 116, or 9", "ANSWER = it was Bob with Carl"]
+    numbers = NumberFidelity("both", target_column="answer")
+    numbers.update(preds, rows=rows, **told)
+    # 116, 71 and 45 of four; the answer's one number
+    assert values(numbers) == [75.0, 100.0]
+    names = EntityFidelity("both", target_column="answer")
+    names.update(preds, rows=rows, **told)
+    # Bob of Bob and Carl; of the answer's names Bob, as Ann begins its sentence
+    assert values(names) == [50.0, 100.0]
+    styled = EntityFidelity("both")
+    styled.update(preds, **told)
+    assert values(styled) == pytest.approx([50.0, 100 / 3])  # Sir, Ann, Bob
+    for metric in (numbers, names):
+        with pytest.raises(ValueError, match=r"`target_column` is expected .* 'answer' is none"):
+            metric.update(preds, **told)
+    with pytest.raises(ValueError, match='`source` is expected with against="both", but was not'):
+        styled.update(preds, target=told["target"])
+
+
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="`against` is expected to be one of 'source', 'target'"):
         NumberFidelity("rows")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"`target_column` is expected to be null .* 'answer'"):
+        NumberFidelity(target_column="answer")
     message = "`entities` is expected to be a function of a text, but got int"
     with pytest.raises(TypeError, match=re.escape(message)):
         EntityFidelity(entities=3)  # type: ignore[arg-type]
