@@ -16,6 +16,7 @@ from lit_fed.backbones.backbone import Backbone
 from lit_fed.backbones.generation.answer_cache import AnswerCache
 from lit_fed.backbones.generation.batches import batches
 from lit_fed.backbones.generation.content import content_digest, tokenizer_content
+from lit_fed.backbones.generation.continuation import Continuation
 from lit_fed.backbones.generation.prompt import Prompt
 from lit_fed.backbones.generation.sampling import Sampling
 from lit_fed.backbones.generation.settings import (
@@ -217,6 +218,55 @@ class CausalLM(Backbone, TextGenerator):
             ValueError: If a prompt and its continuation are longer than the model allows, the model has no token that
                 ends a text, or a setting is out of range.
         """
+        told = self.continuations(
+            prompts,
+            max_new_tokens,
+            batch_size,
+            sampling,
+            stop,
+            keys,
+            None,
+            cache,
+            progress,
+            **settings,
+        )
+        return [one.text for one in told]
+
+    def continuations(
+        self,
+        prompts: Sequence[str | Sequence[int]],
+        max_new_tokens: int | None = 128,
+        batch_size: int = 16,
+        sampling: Sampling | None = None,
+        stop: Sequence[str] = (),
+        keys: Sequence[str] | None = None,
+        blanks: Sequence[str] | None = None,
+        cache: str | Path | None = None,
+        progress: bool = False,
+        **settings: Any,
+    ) -> list[Continuation]:
+        """Continue texts as :meth:`generate` does, and tell how many tokens each has and whether it has come to an end.
+
+        Args:
+            prompts: As there.
+            max_new_tokens: As there.
+            batch_size: As there.
+            sampling: As there.
+            stop: As there.
+            keys: As there.
+            blanks: What each continuation begins with that belongs to its prompt, as where a template writes it: taken
+                off, and no stop string is looked for in it. None: of a text the blanks at its end, of tokens nothing.
+            cache: As there.
+            progress: As there.
+            **settings: As there.
+
+        Returns:
+            A continuation for each prompt.
+
+        Raises:
+            TypeError: As there.
+            ValueError: As there, or if there are not as many ``blanks`` as prompts.
+        """
         from transformers import GenerationConfig
 
         from lit_fed.backbones.generation.continuing import continued, settled
@@ -225,7 +275,7 @@ class CausalLM(Backbone, TextGenerator):
         require_at_least("batch_size", batch_size, 1)
         sampling, settings = chosen_sampling(sampling, settings)
         stop = require_stop_strings(stop)
-        asked = self._asked(prompts, None if sampling.greedy else keys)
+        asked = self._asked(prompts, None if sampling.greedy else keys, blanks)
         given = self._settings(asked, max_new_tokens, sampling.greedy, settings)
         kept = None
         if cache is not None:
@@ -293,23 +343,31 @@ class CausalLM(Backbone, TextGenerator):
         }
 
     def _asked(
-        self, prompts: Sequence[str | Sequence[int]], keys: Sequence[str] | None
+        self,
+        prompts: Sequence[str | Sequence[int]],
+        keys: Sequence[str] | None,
+        blanks: Sequence[str] | None = None,
     ) -> list[Prompt]:
         """The prompts' tokens, and the blanks at the end of each text, which belong to what follows."""
         if isinstance(prompts, str):
             raise TypeError(
                 f"`prompts` is expected to be a list of texts, but got a text: {prompts!r:.80}"
             )
-        if keys is not None and len(keys) != len(prompts):
-            raise ValueError(
-                f"`keys` is expected to have one for each of {len(prompts)} prompts, but has {len(keys)}"
-            )
+        for name, given in (("keys", keys), ("blanks", blanks)):
+            if given is not None and len(given) != len(prompts):
+                raise ValueError(
+                    f"`{name}` is expected to have one for each of {len(prompts)} prompts, but has {len(given)}"
+                )
         split = [border(prompt if isinstance(prompt, str) else "") for prompt in prompts]
         found = prompt_tokens(self.tokenizer, [text for text, _ in split]) if split else []
         return [
-            Prompt(tuple(own if isinstance(prompt, str) else prompt), blanks, key)
-            for prompt, own, (_, blanks), key in zip(
-                prompts, found, split, keys or [""] * len(prompts), strict=True
+            Prompt(tuple(own if isinstance(prompt, str) else prompt), before, key)
+            for prompt, own, before, key in zip(
+                prompts,
+                found,
+                [before for _, before in split] if blanks is None else blanks,
+                keys or [""] * len(prompts),
+                strict=True,
             )
         ]
 

@@ -10,7 +10,6 @@ from lightning.fabric.utilities.rank_zero import rank_zero_warn
 
 from lit_fed.backbones import CausalLM, Sampling, TextGenerator
 from lit_fed.backbones.generation.settings import require_stop_strings
-from lit_fed.data.encodings.prompt_tokens import border
 from lit_fed.federation.client.evaluation_loop import EvaluationLoop
 from lit_fed.limits import require_at_least
 
@@ -68,22 +67,17 @@ def generated_texts(
         if not isinstance(backbone, CausalLM):
             answers = _with_empty_ones(backbone, backbone.generate(prompts))
             return [cut_at(answer, settings.stop) for answer in answers]
-        texts = backbone.generate(
+        told = backbone.continuations(
             tokens,
             max_new_tokens=settings.max_new_tokens,
             batch_size=evaluation.data.eval_batch_size,
             sampling=settings.sampling,
             stop=settings.stop,
+            blanks=_blanks(evaluation, rows),
             cache=settings.cache,
             progress=settings.progress and bool(evaluation.fabric.is_global_zero),
         )
-    # the blanks between a prompt and its answer are the model's to write
-    if hasattr(rows, "column_names"):
-        tokenizer = evaluation.resident.module.tokenizer
-        blanks = evaluation.data.encoding.blanks(rows, tokenizer)
-    else:
-        blanks = [border(prompt)[1] for prompt in prompts]
-    return [text.removeprefix(own) for text, own in zip(texts, blanks, strict=True)]
+    return [one.text for one in told]
 
 
 def check_generation(
@@ -130,6 +124,13 @@ def _generator(evaluation: EvaluationLoop, settings: GenerationSettings) -> Text
             f"{type(backbone).__name__}, which answers in its own way"
         )
     return backbone
+
+
+def _blanks(evaluation: EvaluationLoop, rows: Dataset | Sequence[str]) -> list[str] | None:
+    """The blanks between a row's prompt and its answer, which are the model's to write; those of a text it finds."""
+    if not hasattr(rows, "column_names"):
+        return None
+    return evaluation.data.encoding.blanks(rows, evaluation.resident.module.tokenizer)
 
 
 def _prompts(

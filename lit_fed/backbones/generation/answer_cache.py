@@ -11,6 +11,7 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_fed.atomic_files import flush
+from lit_fed.backbones.generation.continuation import Continuation
 from lit_fed.backbones.generation.prompt import Prompt
 
 
@@ -32,15 +33,15 @@ class AnswerCache:
     Example:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
-        >>> AnswerCache(folder, "model-a").add({Prompt((5, 6)): "yes"})
+        >>> AnswerCache(folder, "model-a").add({Prompt((5, 6)): Continuation("yes", 2, True)})
         >>> [AnswerCache(folder, model).get(Prompt((5, 6))) for model in ("model-a", "model-b")]
-        ['yes', None]
+        [Continuation(text='yes', tokens=2, ended=True), None]
     """
 
     def __init__(self, folder: Path, subject: str) -> None:
         self.path = folder / f"{subject}.jsonl"
         self._subject = subject
-        self._answers: dict[str, str] = {}
+        self._answers: dict[str, Continuation] = {}
         folder.mkdir(parents=True, exist_ok=True)
         content = self.path.read_bytes() if self.path.is_file() else b""
         lines = content.split(b"\n")
@@ -62,15 +63,15 @@ class AnswerCache:
     def __len__(self) -> int:
         return len(self._answers)
 
-    def get(self, prompt: Prompt) -> str | None:
+    def get(self, prompt: Prompt) -> Continuation | None:
         """The answer to a prompt; None where there is none yet."""
         return self._answers.get(self._digest(prompt))
 
-    def add(self, answers: Mapping[Prompt, str]) -> None:
+    def add(self, answers: Mapping[Prompt, Continuation]) -> None:
         """Keep answers, on disk when this returns."""
         told = {self._digest(prompt): answer for prompt, answer in answers.items()}
         lines = [
-            json.dumps({"prompt": name, "answer": answer, "check": _check(name, answer)}) + "\n"
+            json.dumps({"prompt": name, **answer._asdict(), "check": _check(name, answer)}) + "\n"
             for name, answer in told.items()
         ]
         new = not self.path.exists()
@@ -89,18 +90,16 @@ class AnswerCache:
         return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
-def _read(line: bytes) -> tuple[str, str] | None:
+def _read(line: bytes) -> tuple[str, Continuation] | None:
     """What a line holds; None if it is damaged."""
     try:
         row = json.loads(line)
-        name, answer, check = row["prompt"], row["answer"], row["check"]
+        name, answer = row["prompt"], Continuation(*(row[field] for field in Continuation._fields))
+        return (name, answer) if row["check"] == _check(name, answer) else None
     except (ValueError, TypeError, KeyError):
         return None
-    if not isinstance(name, str) or not isinstance(answer, str) or check != _check(name, answer):
-        return None
-    return name, answer
 
 
-def _check(name: str, answer: str) -> str:
-    content = f"{name} {answer}".encode(errors="surrogatepass")
+def _check(name: str, answer: Continuation) -> str:
+    content = json.dumps([name, *answer]).encode()
     return hashlib.blake2b(content, digest_size=4).hexdigest()

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteriaList
 
-from lit_fed.backbones.generation.progress import GenerationProgress, Watch, answer_lengths
+from lit_fed.backbones.generation.continuation import Continuation
+from lit_fed.backbones.generation.progress import GenerationProgress, Watch
 from lit_fed.backbones.generation.prompt import Prompt
 from lit_fed.backbones.generation.sampling import Sampling
 from lit_fed.backbones.generation.seeded_choice import choice
@@ -26,7 +27,7 @@ def continued(
     sampling: Sampling,
     stop: Sequence[str],
     progress: GenerationProgress,
-) -> Iterator[dict[Prompt, str]]:
+) -> Iterator[dict[Prompt, Continuation]]:
     """Continue prompts, padded on the left, with the keys and values of the tokens before kept.
 
     Args:
@@ -58,12 +59,31 @@ def continued(
             stopping_criteria=criteria,
         )
         new = output[:, start:]
-        texts = tokenizer.batch_decode(new, skip_special_tokens=True)
-        progress.add(len(prompts), sum(answer_lengths(new, ends, pad)))
-        yield {
-            prompt: cut_at(text.removeprefix(prompt.blanks), stop)
-            for prompt, text in zip(prompts, texts, strict=True)
+        answers = {
+            prompt: _answer(tokenizer, tokens, ends, pad, prompt.blanks, stop)
+            for prompt, tokens in zip(prompts, new.tolist(), strict=True)
         }
+        progress.add(len(prompts), sum(one.tokens for one in answers.values()))
+        yield answers
+
+
+def _answer(
+    tokenizer: PreTrainedTokenizerBase,
+    tokens: list[int],
+    ends: Sequence[int],
+    pad: int,
+    blanks: str,
+    stop: Sequence[str],
+) -> Continuation:
+    """What the tokens of an answer say; one that ends it is no part of the text, also where it is no special one."""
+    end = next((place for place, token in enumerate(tokens) if token in ends), None)
+    if end is None:
+        while tokens and tokens[-1] == pad:
+            tokens = tokens[:-1]
+    whole = str(tokenizer.decode(tokens[:end], skip_special_tokens=True)).removeprefix(blanks)
+    text = cut_at(whole, stop)
+    count = len(tokens) if end is None else end + 1
+    return Continuation(text, count, end is not None or text != whole)
 
 
 @contextmanager

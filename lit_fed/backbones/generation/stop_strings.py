@@ -53,8 +53,10 @@ class StopStrings(StoppingCriteria):
             if any(stop in text for stop in self._stop):
                 # it may be in blanks of the prompt, or in an end alone, which may be decoded in another way
                 (answer,) = self._texts(tokens[row : row + 1])
-                answer = answer.removeprefix(self._blanks[row])
-                done[row] = any(stop in answer for stop in self._stop)
+                blanks = self._blanks[row]
+                # which may take several tokens
+                own = "" if blanks.startswith(answer) else answer.removeprefix(blanks)
+                done[row] = any(stop in own for stop in self._stop)
         return done.to(input_ids.device)
 
     def _texts(self, tokens: Tensor) -> list[str]:

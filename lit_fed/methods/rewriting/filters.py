@@ -49,6 +49,7 @@ class Candidate:
         row: The row, all its columns by name.
         prompt: What the row asks for, as the encoding words it.
         request: What the model was asked beside that, without the reference.
+        ended: Whether the model has come to an end; else the rewriting is broken off at ``max_new_tokens``.
     """
 
     text: str
@@ -56,6 +57,7 @@ class Candidate:
     row: Mapping[str, Any]
     prompt: str
     request: str
+    ended: bool = True
 
 
 class RewritingFilter(ABC):
@@ -77,7 +79,7 @@ class RewritingFilter(ABC):
 
 
 class NoFilter(RewritingFilter):
-    """Every rewriting is trained on, whatever it says: the arm in which the Rewrite Paradox is measured.
+    """Every rewriting is trained on, whatever it says and also where it is broken off: the Rewrite Paradox's arm.
 
     Example:
         >>> NoFilter().reason(Candidate("Reference answer: 4", "4", {}, "2 + 2?", "")) is None
@@ -90,11 +92,12 @@ class NoFilter(RewritingFilter):
 
 
 class LeakFilter(RewritingFilter):
-    """Back to the reference where a rewriting shows that it is one, or has lost the answer.
+    """Back to the reference where a rewriting is broken off, shows that it is one, or has lost the answer.
 
     The filter of Yang et al., "Self-Distillation Bridges Distribution Gap in Language Model Fine-Tuning", 2024,
     https://arxiv.org/abs/2402.13669, whose code looks for a few phrases and for lost numbers and code. Reasons:
 
+    - ``cut``: the model was broken off at ``max_new_tokens``: who learns that would end in mid-sentence.
     - ``leak``: the rewriting speaks of the rewriting (“reference answer”, “my own words”, …), where neither the
       reference nor the row's prompt does.
     - ``repeats``: it repeats four words or more, or Chinese characters, of what the model was asked beside the row's
@@ -122,7 +125,7 @@ class LeakFilter(RewritingFilter):
         ('answer', None)
     """
 
-    reasons: ClassVar[tuple[str, ...]] = ("leak", "repeats", "answer")
+    reasons: ClassVar[tuple[str, ...]] = ("cut", "leak", "repeats", "answer")
 
     def __init__(self, judge: Judge | None = None) -> None:
         if judge is not None and not callable(judge):
@@ -134,6 +137,8 @@ class LeakFilter(RewritingFilter):
 
     def reason(self, candidate: Candidate) -> str | None:
         """Why a rewriting is not to be trained on; see the class."""
+        if not candidate.ended:
+            return "cut"
         known = f"{candidate.prompt}\n{candidate.reference}"
         if any(
             told.search(candidate.text) and not excused.search(known)

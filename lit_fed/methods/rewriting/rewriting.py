@@ -13,11 +13,12 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lit_fed.backbones import CausalLM
 from lit_fed.backbones.anatomy import context_length
+from lit_fed.backbones.generation.continuation import Continuation
 from lit_fed.backbones.generation.sampling import Sampling
 from lit_fed.configuration_error import ConfigurationError
 from lit_fed.data.braces import columns_in
 from lit_fed.data.columns import require_column, row_ids, written_values
-from lit_fed.data.encodings.prompt_tokens import border
+from lit_fed.data.encodings.prompt_tokens import border, prompt_tokens
 from lit_fed.limits import require_at_least, require_instance, require_path, require_positive
 from lit_fed.methods.rewriting.filters import Candidate, LeakFilter, RewritingFilter
 from lit_fed.methods.rewriting.self_distillation import SelfDistillation
@@ -189,16 +190,19 @@ class Rewriting(SelfDistillation):
         if prompts is None:
             raise ConfigurationError("`data.encoding` is expected to have prompts")
         hinted = encoding.with_hints(rows, self._hints(rows, references))
-        texts, fits = self._written(module, hinted, references)
+        written = self._written(module, hinted, references)
         requests = self._hints(rows, [""] * len(rows))
         responses, reasons = [], []
-        for i, text in enumerate(texts):
-            if not fits[i]:
+        for i, one in enumerate(written):
+            text = "" if one is None else one.text
+            if one is None:
                 reason: str | None = _LONG
-            elif not text.strip():
+            elif not text:
                 reason = _EMPTY
             else:
-                candidate = Candidate(text, references[i], rows[i], prompts[i], requests[i])
+                candidate = Candidate(
+                    text, references[i], rows[i], prompts[i], requests[i], one.ended
+                )
                 reason = self.filter.reason(candidate)
             responses.append(text if reason is None else references[i])
             reasons.append(reason or "")
@@ -206,7 +210,7 @@ class Rewriting(SelfDistillation):
         for i, reads in enumerate(module.data.encodable(rewritten, module.tokenizer)):
             if not reads and not reasons[i]:
                 responses[i], reasons[i] = references[i], _TEMPLATE
-        tokens = sum(len(ids) for ids in _tokenised(module, texts))
+        tokens = sum(one.tokens for one in written if one is not None)
         prepared = Payload(
             {_ROWS: torch.from_numpy(row_ids(rows).copy()), _TOKENS: torch.tensor(tokens)},
             {_RESPONSES: responses, _REASONS: reasons, _OF: [_digest(one) for one in references]},
@@ -317,13 +321,13 @@ class Rewriting(SelfDistillation):
 
     def _written(
         self, module: FederatedModule, rows: Dataset, references: Sequence[str]
-    ) -> tuple[list[str], list[bool]]:
-        """What the model answers to each row, and whether there was room for it."""
+    ) -> list[Continuation | None]:
+        """What the model answers to each row; None where there is no room for it."""
         backbone, encoding = module.backbone, module.data.encoding
         prompts = encoding.prompts(rows) or []
         ids = encoding.prompt_ids(rows, module.tokenizer)
         if ids is None:
-            ids = _tokenised(module, [border(prompt)[0] for prompt in prompts])
+            ids = prompt_tokens(module.tokenizer, [border(prompt)[0] for prompt in prompts])
         room = context_length(backbone.model)
         limits = [
             self._limit(
@@ -333,19 +337,16 @@ class Rewriting(SelfDistillation):
         ]
         keys = [str(row) for row in row_ids(rows).tolist()]
         sampling = self._sampling()
-        answers = [""] * len(ids)
+        answers: list[Continuation | None] = [None] * len(ids)
         for limit in sorted(set(limits) - {0}):
             asked = [i for i, own in enumerate(limits) if own == limit]
             found = self._generated(
                 backbone, [ids[i] for i in asked], [keys[i] for i in asked], limit, sampling
             )
-            for i, text in zip(asked, found, strict=True):
-                answers[i] = text
-        texts = [
-            answer.removeprefix(border(prompt)[1]).strip()
-            for prompt, answer in zip(prompts, answers, strict=True)
-        ]
-        return texts, [limit > 0 for limit in limits]
+            for i, one in zip(asked, found, strict=True):
+                text = one.text.removeprefix(border(prompts[i])[1]).strip()
+                answers[i] = one._replace(text=text)
+        return answers
 
     def _limit(self, reference: int, left: int | None) -> int:
         """Tokens of a rewriting at most, by those of its reference and of the room that its prompt leaves; 0 for long.
@@ -374,9 +375,9 @@ class Rewriting(SelfDistillation):
         keys: Sequence[str],
         limit: int,
         sampling: Sampling,
-    ) -> list[str]:
+    ) -> list[Continuation]:
         """The model's continuations of prompts, each drawn by the sampling's seed and the row's id."""
-        texts: list[str] = backbone.generate(
+        found: list[Continuation] = backbone.continuations(
             prompts,
             max_new_tokens=limit,
             batch_size=self.batch_size,
@@ -384,7 +385,7 @@ class Rewriting(SelfDistillation):
             keys=keys,
             cache=self._kept_in,
         )
-        return texts
+        return found
 
     def _said(self, prepared: Mapping[str, Payload]) -> str:
         """How many rows have been rewritten and how many are references, in words."""
@@ -406,7 +407,9 @@ def _digest(text: str) -> str:
 def _tokenised(module: FederatedModule, texts: Sequence[str]) -> list[list[int]]:
     if not texts:
         return []
-    ids: list[list[int]] = module.tokenizer(list(texts), verbose=False)["input_ids"]
+    ids: list[list[int]] = module.tokenizer(list(texts), add_special_tokens=False, verbose=False)[
+        "input_ids"
+    ]
     return ids
 
 

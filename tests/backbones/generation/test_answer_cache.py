@@ -16,6 +16,7 @@ import torch
 
 from lit_fed.backbones import CausalLM, Sampling
 from lit_fed.backbones.generation.answer_cache import AnswerCache
+from lit_fed.backbones.generation.continuation import Continuation
 from lit_fed.backbones.generation.prompt import Prompt
 from tests.backbones.batches import change
 from tests.backbones.generation.killed_generation import PROMPTS
@@ -109,7 +110,7 @@ def test_another_model_or_setting_has_answers_of_its_own(
 
 
 def test_a_file_of_another_name_is_nobody_elses(tmp_path: Path) -> None:
-    AnswerCache(tmp_path, "one").add({Prompt((5,)): "mine"})
+    AnswerCache(tmp_path, "one").add({Prompt((5,)): Continuation("mine", 2, True)})
     (tmp_path / "one.jsonl").rename(tmp_path / "two.jsonl")
     assert AnswerCache(tmp_path, "two").get(Prompt((5,))) is None
 
@@ -118,17 +119,19 @@ def test_a_file_of_another_name_is_nobody_elses(tmp_path: Path) -> None:
 def test_damaged_lines_are_said_and_cost_their_answers_alone(tmp_path: Path) -> None:
     prompts = [Prompt((i,), key=str(i)) for i in range(4)]
     cache = AnswerCache(tmp_path, "one")
-    cache.add({prompt: f"答 {prompt.key}\n\ud800" for prompt in prompts})
+    told = [Continuation(f"答 {prompt.key}\n\ud800", 7, prompt.key < "2") for prompt in prompts]
+    cache.add(dict(zip(prompts, told, strict=True)))
     first, second, third, fourth, _ = cache.path.read_bytes().split(b"\n")
     cache.path.write_bytes(
         b"\n".join([first.replace(b" 0", b" 9"), second, b"[]", b"\xff{", third, fourth[:-9]])
     )
     with pytest.warns(UserWarning, match=r"4 of 6 lines of .*one.jsonl are damaged"):
         cache = AnswerCache(tmp_path, "one")
-    assert [cache.get(prompt) for prompt in prompts] == [None, "答 1\n\ud800", "答 2\n\ud800", None]
-    cache.add({prompts[3]: "new"})  # not behind half a line
+    assert [cache.get(prompt) for prompt in prompts] == [None, *told[1:3], None]
+    new = Continuation("new", 1, True)
+    cache.add({prompts[3]: new})  # not behind half a line
     with pytest.warns(UserWarning, match="4 of 7 lines"):
-        assert AnswerCache(tmp_path, "one").get(prompts[3]) == "new"
+        assert AnswerCache(tmp_path, "one").get(prompts[3]) == new
 
 
 @pytest.mark.slow
@@ -155,7 +158,7 @@ def test_a_killed_process_loses_a_batch_at_most(
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     (path,) = files(tmp_path)
-    kept = [json.loads(line)["answer"] for line in path.read_text().splitlines()]
+    kept = [json.loads(line)["text"] for line in path.read_text().splitlines()]
     assert len(kept) == 6
     torch.manual_seed(0)
     backbone, sizes = CausalLM(tiny_model("llama")), []

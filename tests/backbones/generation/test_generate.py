@@ -10,6 +10,7 @@ import torch
 
 from lit_fed.backbones import CausalLM, Sampling
 from lit_fed.backbones.generation.progress import GenerationProgress, answer_lengths
+from tests.backbones.batches import change
 
 Models = Callable[..., str]
 
@@ -122,3 +123,34 @@ def test_tokens_after_the_end_are_not_counted() -> None:
     with shown:
         shown.add(0, 0)
     assert shown.tokens == 0
+
+
+def test_what_ends_a_continuation_is_told_and_is_no_part_of_it(tiny_model: Models) -> None:
+    backbone = CausalLM(tiny_model("llama"))
+    change(backbone)
+    never = backbone.tokenizer.unk_token_id
+    (free,) = backbone.continuations(["a b"], max_new_tokens=12, eos_token_id=never)
+    words = free.text.split()
+    assert (free.tokens, free.ended) == (12, False)
+    # a word that the tokenizer does not hold for a special token ends the text
+    last = next(word for i, word in enumerate(words) if i > 1 and word not in words[:i])
+    number = backbone.tokenizer.convert_tokens_to_ids(last)
+    place = words.index(last)
+    for pad in (backbone.tokenizer.pad_token_id, number):
+        (ended,) = backbone.continuations(
+            ["a b"], max_new_tokens=12, eos_token_id=number, pad_token_id=pad
+        )
+        assert ended == (" ".join(words[:place]), place + 1, True)
+    (stopped,) = backbone.continuations(["a b"], max_new_tokens=12, stop=[last], eos_token_id=never)
+    assert stopped == (" ".join(words[:place]) + " ", place + 1, True)
+    # blanks of a prompt of tokens are no answer, and hide no stop string
+    tokens = backbone.tokenizer("a b")["input_ids"]
+    begins = f"{words[0]} "
+    (behind,) = backbone.continuations(
+        [tokens], max_new_tokens=12, blanks=[begins], stop=[words[0]], eos_token_id=never
+    )
+    rest = free.text.removeprefix(begins)
+    assert words[0] in rest
+    assert behind.text == rest[: rest.find(words[0])]
+    with pytest.raises(ValueError, match="`blanks` is expected to have one for each of 1 prompts"):
+        backbone.continuations([tokens], blanks=[])

@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from lit_fed import DDG, FedAvg, FederatedModule, FedProx, FedSD, Payload
 from lit_fed.backbones import CausalLM
+from lit_fed.backbones.generation.continuation import Continuation
 from lit_fed.callbacks import ClientMetrics
 from lit_fed.configuration_error import ConfigurationError
 from lit_fed.data import (
@@ -26,7 +27,7 @@ from lit_fed.data import (
 from lit_fed.data.columns import row_ids
 from lit_fed.federation.run.identity import identity_of
 from lit_fed.methods.averaging import REWRITING
-from lit_fed.methods.rewriting import NoFilter, Rewriting, SoftTargets
+from lit_fed.methods.rewriting import LeakFilter, NoFilter, Rewriting, SoftTargets
 from tests.federation.toy import save_toy_model, toy_backbone, toy_data, toy_trainer
 from tests.methods.rewriting.rewriting_cases import HINT, fedavg, fedsd, fit, rewriting
 from tests.methods.toy_chats import chat_rows, save_chat_lm
@@ -153,8 +154,9 @@ def test_the_share_that_is_replaced_is_told_of_each_client(model: Path, tmp_path
     class Half(Rewriting):
         """Whose every second text is empty."""
 
-        def _generated(self, *args: Any) -> list[str]:
-            return [text * (i % 2) for i, text in enumerate(super()._generated(*args))]
+        def _generated(self, *args: Any) -> list[Continuation]:
+            found = super()._generated(*args)
+            return [one._replace(text=one.text * (i % 2)) for i, one in enumerate(found)]
 
     module = continue_text(FedSD, model, rewriting=Half(hint=" {reference}", max_new_tokens=6))
     trainer = fit(module, tmp_path, callbacks=[ClientMetrics()])
@@ -178,6 +180,35 @@ def test_the_share_that_is_replaced_is_told_of_each_client(model: Path, tmp_path
         strict=True,
     ):
         assert (text == references[id]) or not reason
+
+
+@pytest.mark.parametrize("filter", [LeakFilter(judge=lambda row, text: True), NoFilter()])
+def test_a_rewriting_that_is_broken_off(model: Path, tmp_path: Path, filter: Any) -> None:
+    class Noted(Rewriting):
+        def _generated(self, *args: Any) -> list[Continuation]:
+            self.found = super()._generated(*args)
+            # the toy never ends by itself
+            self.found = [one._replace(ended=i % 2 == 0) for i, one in enumerate(self.found)]
+            return self.found
+
+    made = Noted(filter=filter, hint=" {reference}", max_new_tokens=6)
+    trainer = fit(
+        continue_text(FedSD, model, rewriting=made),
+        tmp_path,
+        lm_data(num_clients=1),
+        clients_per_round=1,
+    )
+    prepared = own(trainer, "client-0")
+    broken = "cut" if isinstance(filter, LeakFilter) else ""
+    for one, text, reason in zip(
+        made.found, prepared.strings["responses"], prepared.strings["reasons"], strict=True
+    ):
+        if one.text.strip():
+            assert reason == ("" if one.ended else broken)
+            assert (text == one.text.strip()) or reason
+    # as many as were generated, whatever has become of them
+    assert prepared.tensors["tokens"] == sum(one.tokens for one in made.found)
+    assert max(one.tokens for one in made.found) == 6
 
 
 def told(rows: Dataset) -> list[tuple[int, str]]:
@@ -327,8 +358,11 @@ def chat_data(rows: Dataset, template: ChatTemplate | None = None) -> FederatedD
 
 def test_a_rewriting_that_the_template_changes_goes_back_to_its_reference(tmp_path: Path) -> None:
     class Thinks(Rewriting):
-        def _generated(self, backbone: Any, prompts: Any, keys: Any, *args: Any) -> list[str]:
-            return [f"{'<think>so</think>' * (int(key) % 2)}It is {key}." for key in keys]
+        def _generated(
+            self, backbone: Any, prompts: Any, keys: Any, *args: Any
+        ) -> list[Continuation]:
+            texts = [f"{'<think>so</think>' * (int(key) % 2)}It is {key}." for key in keys]
+            return [Continuation(text, 4, True) for text in texts]
 
     backbone = CausalLM(str(save_chat_lm(tmp_path / "model")))
     module = FedSD(backbone, rewriting=Thinks(filter=NoFilter()))

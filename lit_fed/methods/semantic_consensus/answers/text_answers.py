@@ -82,13 +82,13 @@ class TextAnswers(PublicAnswers):
         asked: Sequence[Any] = encoding.prompts(rows) or []
         if (ids := encoding.prompt_ids(rows, module.tokenizer)) is not None:
             asked = ids
-        found = generator.generate(
-            asked, max_new_tokens=self.max_new_tokens, batch_size=self.batch_size
+        found = generator.continuations(
+            asked,
+            max_new_tokens=self.max_new_tokens,
+            batch_size=self.batch_size,
+            blanks=encoding.blanks(rows, module.tokenizer),
         )
-        blanks = encoding.blanks(rows, module.tokenizer)
-        texts = tuple(
-            self.cut(text.removeprefix(blank)) for text, blank in zip(found, blanks, strict=True)
-        )
+        texts = tuple(self.cut(one.text) for one in found)
         return Answers(texts, self._sure(module, rows, texts) if with_confidence else None)
 
     def cut(self, text: str) -> str | None:
