@@ -179,5 +179,6 @@ class ClientSimilarity(FederatedCallback):
 def _learnt_texts(trainer: FederationView, rows: Dataset) -> list[str]:
     """The texts that are learnt of rows; the last ones of chats; none where they are labels."""
     encoding = trainer.datamodule.encoding
-    answers = None if encoding.prompts(rows) is None else encoding.answers(rows)
-    return [text or "" for text in answers or ()]
+    if encoding.prompts(rows) is None or encoding.answers(rows) is None:
+        return []
+    return encoding.responses(rows)

@@ -189,7 +189,11 @@ class GenerationEvaluation(PeriodicEvaluation):
     def _sets(self, trainer: FederationView, client: int | None = None) -> dict[str, Dataset]:
         """The rows by the name of their set, of all or of a client; a set may have none."""
         tables = self._tables(trainer, client)
-        chosen = {name: self._some(trainer, rows) for name, rows in tables.items()}
+        encoding = trainer.datamodule.encoding
+        chosen = {
+            name: _up_to_the_answer(encoding, self._some(trainer, rows))
+            for name, rows in tables.items()
+        }
         if client is None or self.own_column is None:
             return chosen
         return {n: rows.select(self._places(trainer, rows, client)) for n, rows in chosen.items()}
@@ -197,7 +201,12 @@ class GenerationEvaluation(PeriodicEvaluation):
     def _places(self, trainer: FederationView, rows: Dataset, client: int) -> list[int]:
         """Where a client's rows are."""
         own = trainer.datamodule.clients[client].id
-        return [i for i, value in enumerate(rows[self.own_column]) if str(value) == own]
+        return [i for i, value in enumerate(self._owners(rows)) if value == own]
+
+    def _owners(self, rows: Dataset) -> list[str]:
+        """Whose each row is, as a partitioner by that column names clients."""
+        setting = f"{type(self).__name__}.own_column"
+        return [value or "" for value in written_values(rows, str(self.own_column), setting)]
 
     def _some(self, trainer: FederationView, rows: Dataset) -> Dataset:
         """As many as are asked for, evenly spread."""
@@ -207,8 +216,7 @@ class GenerationEvaluation(PeriodicEvaluation):
         order = list(range(len(rows)))
         if self.own_column is not None:
             # clients may take turns, of whom even steps would leave some out
-            values = list(map(str, rows[self.own_column]))
-            order.sort(key=values.__getitem__)
+            order.sort(key=self._owners(rows).__getitem__)
         return rows.select(sorted(order[i * len(rows) // count] for i in range(count)))
 
     def _answers(
@@ -288,6 +296,12 @@ class GenerationEvaluation(PeriodicEvaluation):
             return encoding.prompts(rows) or []
         texts = [written_values(rows, column, "data.encoding") for column in columns]
         return ["\n".join(filter(None, (text[i] for text in texts))) for i in range(len(rows))]
+
+
+def _up_to_the_answer(encoding: Encoding, rows: Dataset) -> Dataset:
+    """Chats without what follows the turn that is learnt, whose answer is asked for and compared."""
+    more = encoding.goes_on(rows)
+    return rows if more is None or not more.any() else encoding.with_hints(rows, [""] * len(rows))
 
 
 def _spread(rows: Sequence[Mapping[str, float]], prefix: str) -> dict[str, float]:

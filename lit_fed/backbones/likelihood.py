@@ -11,7 +11,12 @@ from torch import Tensor
 from lit_fed.backbones.anatomy import context_length
 from lit_fed.backbones.padding import Side, padded, undisturbed
 from lit_fed.data.encodings.encoding import padding_id
-from lit_fed.data.encodings.prompt_tokens import border, following_tokens, prompt_tokens
+from lit_fed.data.encodings.prompt_tokens import (
+    border,
+    following_tokens,
+    prompt_tokens,
+    tokens_before,
+)
 from lit_fed.data.features import IGNORED
 from lit_fed.data.known_ids import require_known_ids
 
@@ -43,15 +48,21 @@ def prompt_and_rest(
     ids = [token for head, tail in pairs for token in (*head, *tail)]
     require_known_ids({"input_ids": ids}, backbone, "model.backbone")
     room = context_length(backbone.model)
+    begins = len(tokens_before(backbone.tokenizer))
+    longest: dict[str, int] = {}
+    for prompt, (_, tail) in zip(prompts, pairs, strict=True):
+        longest[prompt] = max(longest.get(prompt, 0), len(tail))
     for prompt, rest, (head, tail) in zip(prompts, rests, pairs, strict=True):
         if not tail:
             raise ValueError(
                 f"the text after each prompt is expected to have a token, but after {prompt!r:.60} there is {rest!r}"
             )
-        over = 0 if room is None else len(head) + len(tail) + backbone.virtual_tokens - room
+        # all that follow one prompt see the same of it
+        length = len(head) + (longest[prompt] if cut else len(tail)) + backbone.virtual_tokens
+        over = 0 if room is None else length - room
         # a model predicts from the second token on
-        if cut and 0 < over < len(head):
-            del head[:over]
+        if cut and 0 < over < len(head) - begins:
+            del head[begins : begins + over]
         elif over > 0:
             raise ValueError(
                 f"a prompt and the text after it are expected to have at most {room} tokens, which the model allows, "

@@ -96,6 +96,8 @@ class QuestionForm:
         """The position of the right choice."""
         if labels and answer in labels:
             return int(labels.index(answer))
+        if not labels and isinstance(answer, str) and answer.strip().isdecimal():
+            answer = int(answer)  # as files have it whose columns are all text
         if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(texts):
             return answer
         known = f"one of {labels}" if labels else f"a position from 0 to {len(texts) - 1}"

@@ -58,8 +58,17 @@ def predicted_rows(
         columns = [c for c in dict.fromkeys(encoding.columns.values()) if c not in hidden]
         held = {f"{c}_" if c in _FIELDS else c: column_values(rows, c) for c in columns}
         untold = evaluation.data.unanswered.get(name, frozenset())
+        ids = row_ids(rows).tolist()
+        # of a chat that waits for an answer the last turn is what stands in for it
+        held = {
+            c: [
+                v[:-1] if i in untold and isinstance(v, list) else v
+                for i, v in zip(ids, own, strict=True)
+            ]
+            for c, own in held.items()
+        }
         expected = _expected(evaluation, rows)
-        for i, row in enumerate(row_ids(rows).tolist()):
+        for i, row in enumerate(ids):
             yield {
                 "set": name,
                 "row": row,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lit_fed.backbones import CausalLM
@@ -55,6 +56,24 @@ def test_the_model_is_left_as_it_was(backbone: CausalLM) -> None:
     assert backbone.training
     assert torch.equal(torch.get_rng_state(), state)
     assert log_likelihoods(backbone, prompt_and_rest(backbone, [], [])).shape == (0,)
+
+
+def test_a_prompt_is_cut_alike_for_all_that_follow_it(backbone: CausalLM, tmp_path: Path) -> None:
+    prompt, rests = "a" * (ROOM - 2) + "bcd", ["yes", "y"]
+    (long, _), (short, _) = prompt_and_rest(backbone, [prompt] * 2, rests, cut=True)
+    assert long == short
+    assert len(long) == ROOM - 3
+    (alone, _), *_ = prompt_and_rest(backbone, [prompt], rests[1:], cut=True)
+    assert alone[-len(long) :] == long
+    # what a text begins with stays
+    folder = save_language_model(tmp_path / "begins")
+    other = CausalLM(str(folder))
+    begin = other.tokenizer.eos_token_id
+    other.tokenizer._tokenizer.post_processor = TemplateProcessing(
+        single="[EOS] $A", special_tokens=[("[EOS]", begin)]
+    )
+    ((kept, _),) = prompt_and_rest(other, [prompt], ["yes"], cut=True)
+    assert kept == [begin, *long[1:]]
 
 
 def test_refusals(backbone: CausalLM) -> None:

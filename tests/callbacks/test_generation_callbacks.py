@@ -18,18 +18,21 @@ from torchmetrics.text import CharErrorRate
 
 from lit_fed import FedAvg, FederatedModule, FedSD, FedSDR
 from lit_fed.aggregation import LocalOnly
-from lit_fed.backbones import Sampling
-from lit_fed.callbacks import GenerationEvaluation, SampleGenerations
+from lit_fed.backbones import CausalLM, Sampling
+from lit_fed.callbacks import ClientSimilarity, GenerationEvaluation, SampleGenerations
 from lit_fed.cli import main
 from lit_fed.data import (
     ChatRecords,
     DialogueTemplate,
+    FederatedDataModule,
     InstructionEncoding,
     NaturalPartitioner,
 )
 from lit_fed.methods.rewriting import NoFilter, Rewriting
+from lit_fed.metrics import LengthRatio
 from tests.callbacks.published_texts import published
 from tests.federation.toy import toy_data, toy_module, toy_trainer, without_times
+from tests.methods.toy_chats import save_chat_lm
 from tests.methods.toy_methods import continue_text, lm_data, lm_rows, save_toy_lm
 
 # what no answer of a random model is without
@@ -151,6 +154,40 @@ def test_clients_own_models_answer_their_own_rows(lm: Path, tmp_path: Path) -> N
         trainer.act_as_client(index)
         prompts = [f"text : {one['text']} is : " for one in seen["rows"]]
         assert seen["preds"] == module.backbone.generate(prompts, **SETTINGS)
+
+
+def test_a_chat_that_goes_on_is_asked_for_the_turn_that_is_learnt(tmp_path: Path) -> None:
+    def table(count: int) -> Dataset:
+        first = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b c"}]
+        after = [*first, {"role": "user", "content": "what else?"}]
+        return Dataset.from_dict(
+            {"messages": [after] * count, "right": [True, False] * (count // 2)}
+        )
+
+    told, ratio = Told(), LengthRatio()
+    callbacks = [
+        GenerationEvaluation({"count": told, "length": ratio}, own_column="right", **SETTINGS),
+        ClientSimilarity(),
+    ]
+    data = FederatedDataModule(
+        table(8),
+        test=table(4),
+        encoding=InstructionEncoding(ChatRecords()),
+        partitioner=NaturalPartitioner("right"),
+        batch_size=4,
+        max_length=128,
+        validation_fraction=0,
+    )
+    trainer = trainer_with(tmp_path / "run", *callbacks, max_rounds=1, local_steps=1)
+    module = FedAvg(CausalLM(str(save_chat_lm(tmp_path / "model"))))
+    trainer.fit(module, data)
+    (row,) = trainer.federation.history
+    assert [client.id for client in trainer.datamodule.clients] == ["false", "true"]
+    assert [len(turns) for seen in told.seen for turns in (seen["rows"][0]["messages"],)] == [2] * 3
+    # of two words each; without them there would be nothing to compare with
+    assert 0 <= row["test/length"] < float("inf")
+    assert row["groups/test/count/min"] == 2
+    assert row["similarity/jensen_shannon"] == 0
 
 
 def test_global_and_personalised_beside_each_other(lm: Path, tmp_path: Path) -> None:

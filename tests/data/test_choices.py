@@ -40,6 +40,14 @@ def test_questions_are_instructions_and_the_right_choice_is_the_response(tmp_pat
     assert encoding.responses(encoding.with_responses(table, ["3", "Ben"])) == ["3", "Ben"]
 
 
+def test_a_position_may_be_written_as_text(tmp_path: Path) -> None:
+    # as the hub has HellaSwag
+    rows = [{"query": "They", "choices": ["ran", "sat"], "gold": "1"}]
+    assert ChoiceQuestions(source(tmp_path, rows)).load()["response"][:] == ["sat"]
+    with pytest.raises(ValueError, match="a position from 0 to 1, but row 0 has 2"):
+        ChoiceQuestions(source(tmp_path, [rows[0] | {"gold": "2"}])).load()
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

@@ -8,7 +8,15 @@ from datasets import ClassLabel, Dataset
 
 from lit_fed import FedAvg
 from lit_fed.aggregation import LocalOnly
-from lit_fed.data import CausalLMEncoding, ClassificationEncoding, CSVSource
+from lit_fed.backbones import CausalLM
+from lit_fed.data import (
+    CausalLMEncoding,
+    ChatRecords,
+    ClassificationEncoding,
+    CSVSource,
+    FederatedDataModule,
+    InstructionEncoding,
+)
 from tests.federation.toy import (
     fast_adamw,
     toy_backbone,
@@ -17,6 +25,7 @@ from tests.federation.toy import (
     toy_rows,
     toy_trainer,
 )
+from tests.methods.toy_chats import save_chat_lm
 from tests.methods.toy_methods import continue_text, lm_data, lm_rows, save_toy_lm
 
 
@@ -94,6 +103,32 @@ def test_a_question_to_be_answered_needs_no_answer(tmp_path: Path) -> None:
     assert list(trainer.predictions(module, untold, max_new_tokens=3)) == [
         {name: value for name, value in row.items() if name != "expected"} for row in told
     ]
+
+
+def test_a_chat_that_waits_for_an_answer_is_told_as_it_is(tmp_path: Path) -> None:
+    def turns(*texts: str) -> list[dict[str, str]]:
+        roles = ("user", "assistant")
+        return [{"role": roles[i % 2], "content": text} for i, text in enumerate(texts)]
+
+    train = Dataset.from_dict({"messages": [turns(f"What is {i}?", "It is so.") for i in range(8)]})
+    chats = [turns("Who?", "Ann.", "Why?"), turns("Where?"), turns("When?", "Now.")]
+    data = FederatedDataModule(
+        train,
+        test=Dataset.from_dict({"messages": chats}),
+        encoding=InstructionEncoding(ChatRecords()),
+        num_clients=2,
+        batch_size=4,
+        max_length=128,
+        validation_fraction=0,
+    )
+    module = FedAvg(CausalLM(str(save_chat_lm(tmp_path / "model"))))
+    said = list(
+        toy_trainer(tmp_path / "run", clients_per_round=2).predictions(
+            module, data, max_new_tokens=2
+        )
+    )
+    assert [row["messages"] for row in said] == chats
+    assert [row.get("expected") for row in said] == [None, None, "Now."]
 
 
 def test_without_a_global_model_a_client_is_named(toy_model: Path, tmp_path: Path) -> None:

@@ -161,6 +161,10 @@ class Rendering:
                     )
                 start = len(prompt.rstrip(" "))
                 before = turns[-1].end if turns else 0
+                if number != numbers[-1] and prompt.startswith(text[:begin]):
+                    # an earlier turn without what is generated before it, such as an empty thought
+                    start = min(start, begin)
+                    prompt = text[:start]
                 if not text.startswith(prompt.rstrip(" ")) or not before <= start <= begin:
                     raise TemplateError(
                         "`data.encoding.template` is expected to write a conversation as it writes the beginning "

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lit_fed.module import FederatedModule
 
 _ROWS: Final = "rows"
-_TARGETS: Final = "targets"
+_PREDICTIONS: Final = "predictions"
 
 
 class SoftTargets(SelfDistillation):
@@ -72,28 +72,24 @@ class SoftTargets(SelfDistillation):
 
     @torch.no_grad()
     def prepare(self, module: FederatedModule, rows: Dataset) -> Payload:
-        """Client: mix its labels with the model's predictions; see the base class.
+        """Client: predict its rows; see the base class.
 
         Returns:
-            ``rows`` [N], their ids in order, and ``targets`` [N, C], float32.
+            ``rows`` [N], their ids in order, and ``predictions`` [N, C], float32.
         """
-        ids, targets = [], []
+        ids, predictions = [], []
         for batch in module.batches(rows):
             prediction = module(batch)
-            labels = batch["labels"].clamp(min=0)
-            predicted = soft_predictions(prediction.logits, self.temperature).exp()
-            known = F.one_hot(labels, predicted.shape[-1]).to(predicted)
-            mixed = (1 - self.kappa) * known + self.kappa * predicted
             ids.append(batch["index"])
-            targets.append(mixed.float())
+            predictions.append(soft_predictions(prediction.logits, self.temperature).exp().float())
         in_order, order = torch.cat(ids).sort()
-        return Payload({_ROWS: in_order, _TARGETS: torch.cat(targets)[order]})
+        return Payload({_ROWS: in_order, _PREDICTIONS: torch.cat(predictions)[order]})
 
     def soft_targets(self, batch: Mapping[str, Tensor], prepared: Payload) -> Tensor | None:
-        """Client: ỹ of a batch's rows, [B, C]; see the base class.
+        """Client: ỹ of a batch's rows by the labels that they have now, [B, C]; see the base class.
 
         Raises:
-            RuntimeError: If a row has none.
+            RuntimeError: If a row has no prediction.
         """
         wanted = batch["index"].cpu()
         ids = prepared.tensors[_ROWS]
@@ -103,4 +99,6 @@ class SoftTargets(SelfDistillation):
             raise RuntimeError(
                 f"all rows of a client are expected to have soft targets, but row {row} has none"
             )
-        return prepared.tensors[_TARGETS][places].to(batch["index"].device)
+        predicted = prepared.tensors[_PREDICTIONS][places].to(batch["index"].device)
+        known = F.one_hot(batch["labels"].clamp(min=0), predicted.shape[-1]).to(predicted)
+        return (1 - self.kappa) * known + self.kappa * predicted

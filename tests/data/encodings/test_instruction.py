@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import lit_fed.backbones.embedded
 from lit_fed.backbones import CausalLM
+from lit_fed.backbones.generation.continuation import Continuation
 from lit_fed.data import (
     AlpacaTemplate,
     ChatMLTemplate,
@@ -160,8 +161,10 @@ class Says(CausalLM):
         torch.nn.Module.__init__(self)
         self.said = said
 
-    def generate(self, prompts: Any, *_: Any, **__: Any) -> list[str]:
-        return [self.said for _ in prompts]
+    def continuations(
+        self, prompts: Any, *_: Any, blanks: Any = None, **__: Any
+    ) -> list[Continuation]:
+        return [Continuation(self.said.removeprefix(before), 1, True) for before in blanks]
 
 
 def test_blanks_that_a_template_writes_before_an_answer_are_not_the_answers() -> None:
@@ -285,6 +288,27 @@ def test_templates_by_name_text_and_file(tmp_path: Path) -> None:
         ValueError, match=r"ChatMLTemplate needs the special token '<\|im_start\|>'"
     ):
         InstructionEncoding(ChatRecords(), ChatMLTemplate()).stop_ids(KINDS["gpt2"])
+
+
+THINKING = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}"
+    "{% if m.role == 'assistant' and loop.last %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}"
+    "{{ m.content + '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n<think>\\n\\n</think>\\n\\n' }}{% endif %}"
+)
+"""As Qwen3's with `enable_thinking` false: an empty thought stands in the prompt and before the last turn alone."""
+
+
+def test_an_earlier_turn_may_lack_what_is_generated_before_it() -> None:
+    tokenizer = KINDS["smollm"]
+    encoding = InstructionEncoding(ChatRecords(), ChatTemplate(THINKING))
+    assert encoding.stop_ids(tokenizer) == [tokenizer.convert_tokens_to_ids("<|im_end|>")]
+    ids, labels = encoded(tokenizer, chat("a", "b", "c", "d"), encoding)
+    assert tokenizer.decode(learnt(ids, labels)) == "b<|im_end|>d<|im_end|>"
+    # the last turn begins where it is generated from
+    (prompt,) = encoding.prompt_ids(rows_of(chat("a", "b", "c", "d")), tokenizer)
+    assert ids[: len(prompt)] == prompt
+    assert tokenizer.decode(prompt).endswith("</think>\n\n")
 
 
 def test_variables_of_a_template() -> None:

@@ -145,7 +145,8 @@ class Plain:
             targets = torch.nn.functional.one_hot(batch["labels"], 2).double()
             if initial is not None:
                 with torch.no_grad():
-                    targets = (targets + initial.logits(batch).softmax(-1)).div(2).float().double()
+                    predicted = initial.logits(batch).softmax(-1).float()
+                    targets = (targets.float() + predicted).div(2).double()
             logits = self.logits(batch)
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(logits, targets).backward()
@@ -297,7 +298,7 @@ def test_clients_rewrite_by_the_global_model_without_their_own_adapter(
         made = trainer.federation.clients[client.id].prepared.parts["rewriting"]
         with torch.no_grad():
             logits = torch.cat([module(batch).logits for batch in module.batches(client.rows)])
-        torch.testing.assert_close(made.tensors["targets"], logits.softmax(-1))
+        torch.testing.assert_close(made.tensors["predictions"], logits.softmax(-1))
 
 
 def test_what_is_rewritten_reaches_the_private_adapter_alone(tmp_path: Path) -> None:

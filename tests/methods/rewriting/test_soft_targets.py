@@ -41,7 +41,18 @@ def test_they_are_labels_mixed_with_what_the_initial_model_predicts(
         labels = np.eye(2)[client.rows["label"][:]]
         expected = 0.75 * labels + 0.25 * e / e.sum(-1, keepdims=True)
         assert prepared.tensors["rows"].tolist() == row_ids(client.rows).tolist()
-        np.testing.assert_allclose(prepared.tensors["targets"].numpy(), expected, atol=1e-5)
+        batch = {
+            "index": prepared.tensors["rows"],
+            "labels": torch.tensor(client.rows["label"][:]),
+        }
+        found = module.rewriting.soft_targets(batch, prepared)
+        np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+        # a label that has changed since counts as it is now
+        batch["labels"] = 1 - batch["labels"]
+        turned = module.rewriting.soft_targets(batch, prepared)
+        np.testing.assert_allclose(
+            turned.numpy(), expected + 0.75 * (labels[:, ::-1] - labels), atol=1e-5
+        )
 
 
 def test_they_are_found_by_the_rows_ids_in_whatever_order_the_rows_come(
@@ -50,7 +61,8 @@ def test_they_are_found_by_the_rows_ids_in_whatever_order_the_rows_come(
     module = classify(FedSD, toy_model, rewriting=SoftTargets())
     rows = fit(module, tmp_path).datamodule.clients[0].rows
     soft, turned = SoftTargets(), rows.select(range(len(rows) - 1, -1, -1))
-    batch = {"index": torch.from_numpy(row_ids(rows)[::2].copy())}
+    labels = torch.tensor(rows["label"][:])[::2]
+    batch = {"index": torch.from_numpy(row_ids(rows)[::2].copy()), "labels": labels}
     module.eval()
     found = [soft.soft_targets(batch, soft.prepare(module, one)) for one in (rows, turned)]
     torch.testing.assert_close(found[1], found[0])
