@@ -64,3 +64,18 @@ class LengthBucketSampler(Sampler[int]):
         # Stable, so that equal lengths stay shuffled.
         batches = order[np.lexsort((self.lengths[order], bucket))].reshape(-1, self.batch_size)
         return np.concatenate([rng.permutation(batches).ravel(), rest])
+
+
+def longest_first(lengths: npt.NDArray[np.int64], bucketing: bool = True) -> list[int]:
+    """Rows by their length, the longest first, so that a batch that does not fit is the first one.
+
+    Args:
+        lengths: Tokens of each row, [N].
+        bucketing: False: in order.
+
+    >>> longest_first(np.array([1, 3, 2, 3]))
+    [1, 3, 2, 0]
+    """
+    order = np.argsort(-lengths, kind="stable") if bucketing else np.arange(len(lengths))
+    found: list[int] = order.tolist()
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import torch
@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lit_fed.data.bucketing import LengthBucketSampler
+from lit_fed.data.bucketing import LengthBucketSampler, longest_first
 from lit_fed.data.client_data import ClientData
 from lit_fed.data.columns import number_rows, require_column, row_ids
 from lit_fed.data.division import Division, divide
@@ -410,6 +410,7 @@ class FederatedDataModule(LightningDataModule):
         seed: int | None = None,
         batch_size: int | None = None,
         packing: bool = False,
+        longest_of: int | None = None,
     ) -> DataLoader[Batch]:
         """Batches of rows; they are tokenised once and kept.
 
@@ -422,15 +423,19 @@ class FederatedDataModule(LightningDataModule):
                 `eval_batch_size`.
             packing: Whether the rows are a client's training rows, several of which may be in one sequence where
                 `encoding` packs them. Such batches have no ``index``.
+            longest_of: Of the first so many rows the longest first, so that little is padding; in order without
+                `bucketing`. None: all rows in order.
 
         Raises:
             ValueError: If there are no rows, or they cannot be encoded.
         """
         features = self.features(rows, tokenizer, packing)
         size = batch_size or (self.eval_batch_size if seed is None else self.batch_size)
-        sampler = None
+        sampler: Iterable[int] | None = None
         if seed is not None:
             sampler = LengthBucketSampler(features.lengths, size, seed, self.bucketing)
+        elif longest_of is not None:
+            sampler = longest_first(features.lengths[:longest_of], self.bucketing)
         return DataLoader(
             features,
             batch_size=size,

@@ -25,7 +25,7 @@ _LOGGED: Final = {"validation": "val", "test": "test"}
 
 
 class EvaluationLoop:
-    """Runs a module's ``validation_step``, ``test_step`` or ``predict_step`` over rows in order.
+    """Runs a module's ``validation_step``, ``test_step`` or ``predict_step`` over rows.
 
     Args:
         resident: The module.
@@ -120,16 +120,24 @@ class EvaluationLoop:
 
     def _limited(self, rows: Dataset, limit: int | float) -> Dataset:
         """The rows of the batches that are evaluated."""
+        return rows.select(range(self._count(rows, limit)))
+
+    def _count(self, rows: Dataset, limit: int | float) -> int:
         size = self.data.eval_batch_size
-        return rows.select(range(min(len(rows), size * limited(-(-len(rows) // size), limit))))
+        return min(len(rows), size * limited(-(-len(rows) // size), limit))
 
     def _batches(
         self, rows: Dataset, split: Split, limit: int | float
     ) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
-        """The batches in order, on the device."""
-        module, data = self.resident.module, self.data
-        loader = data.dataloader(rows, module.tokenizer, batch_size=data.eval_batch_size)
-        for index, batch in enumerate(islice(loader, limited(len(loader), limit))):
+        """The batches on the device, in order where something is said of each row, else the longest rows first."""
+        module, data, count = self.resident.module, self.data, self._count(rows, limit)
+        loader = data.dataloader(
+            rows,
+            module.tokenizer,
+            batch_size=data.eval_batch_size,
+            longest_of=None if split == "predict" else count,
+        )
+        for index, batch in enumerate(islice(loader, -(-count // data.eval_batch_size))):
             batch = move_data_to_device(batch, self.fabric.device)
             self.events.report(module, f"on_{split}_batch_start", batch, index)
             yield index, batch
