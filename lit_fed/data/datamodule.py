@@ -87,7 +87,7 @@ class FederatedDataModule(LightningDataModule):
             prompts alone, such as :class:`~lit_fed.SemanticConsensus`.
         client_validation_fraction: Part of its own rows that each client holds out.
         pad_to_multiple_of: Pad the length of batches to a multiple of this.
-        bucketing: Whether rows of a training batch are of similar length.
+        bucketing: Whether rows of a batch are of similar length, in training and evaluations.
         num_workers: Processes that load batches. Batches take microseconds, so 0 is mostly best.
         seed: Of carving, partition and the stock Trainer's shuffling. None: that of Lightning's
             ``seed_everything``, else 0.
