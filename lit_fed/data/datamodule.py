@@ -93,6 +93,7 @@ class FederatedDataModule(LightningDataModule):
             ``seed_everything``, else 0.
         tasks: Only rows with these values of the column ``task``, in all tables. None: all. Where
             the trainer has ``rounds_per_task``, the clients learn them in this order.
+        pool_clients: One client has the rows that all of these clients would have: what they could learn in one place.
 
     Raises:
         TypeError: If the encoding or the partitioner is a class, or something else than one.
@@ -133,6 +134,7 @@ class FederatedDataModule(LightningDataModule):
         num_workers: int = 0,
         seed: int | None = None,
         tasks: list[str] | None = None,
+        pool_clients: bool = False,
     ) -> None:
         super().__init__()
         for setting, value, least in (
@@ -177,6 +179,8 @@ class FederatedDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.tasks = tasks
+        self.pool_clients = pool_clients
+        self._num_parts = num_clients
         self._division: Division | None = None
         self._unanswered: Mapping[str, frozenset[int]] = {}
         self._said: set[str] = set()
@@ -244,7 +248,7 @@ class FederatedDataModule(LightningDataModule):
         self._encoded.order_labels()
         for line in tables.left_out:
             self._say_once(line)
-        named, count = tables.clients, self.num_clients
+        named, count = tables.clients, self._num_parts
         if named is not None and count not in (None, len(named)):
             raise ValueError(
                 f"`data.num_clients` is expected to be null where `data.train` names its clients, which are "
@@ -259,6 +263,7 @@ class FederatedDataModule(LightningDataModule):
                 self.public_size if tables.public is None else 0,
                 self.client_validation_fraction,
                 self._seed,
+                self.pool_clients,
             )
         self._validation = division.validation if tables.validation is None else tables.validation
         public = division.public if tables.public is None else tables.public

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Each purpose has its own stream of random numbers, so that changing one leaves the others as they
 # are.
 _VALIDATION, _PUBLIC, _CLIENTS, _CLIENT_VALIDATION, _KEPT = range(5)
+_EVERYONE = "all-clients"
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def divide(
     public_size: int,
     client_validation_fraction: float,
     seed: int,
+    pool_clients: bool = False,
 ) -> Division:
     """Divide a training table.
 
@@ -59,6 +61,7 @@ def divide(
         public_size: Rows carved off for the public set.
         client_validation_fraction: Part of each client's rows that it holds out.
         seed: The same seed gives the same division.
+        pool_clients: One client has what all of them would have.
 
     Raises:
         ValueError: If there are too few rows, or a client is left without.
@@ -95,18 +98,25 @@ def divide(
         }
     else:
         held = {name: np.intersect1d(part, left) for name, part in partitioner.items()}
-    clients, trained = [], []
+    parts_of = {}
     for i, (name, own) in enumerate(held.items()):
         held_out, own = _carve(
             own,
             min(_share(len(own), client_validation_fraction), len(own) - 1),
             [seed, _CLIENT_VALIDATION, i],
         )
-        clients.append(ClientData(name, select_rows(rows, own), _rows_or_none(rows, held_out)))
-        trained.append(own)
+        parts_of[name] = (own, held_out)
+    everything, kept_apart = (
+        np.sort(concatenated(list(one))) for one in zip(*parts_of.values(), strict=True)
+    )
+    if pool_clients:
+        parts_of = {_EVERYONE: (everything, kept_apart)}
     return Division(
-        clients,
-        select_rows(rows, np.sort(concatenated(trained))),
+        [
+            ClientData(name, select_rows(rows, own), _rows_or_none(rows, held_out))
+            for name, (own, held_out) in parts_of.items()
+        ],
+        select_rows(rows, everything),
         _rows_or_none(rows, validation),
         _rows_or_none(rows, public),
     )

@@ -24,7 +24,8 @@ BLACK_BOXES = sorted((CONFIGS / "black_boxes").glob("*.yaml"))
 CONSENSUS = sorted((CONFIGS / "consensus").glob("*.yaml"))
 CLIENTS = sorted((CONFIGS / "clients").glob("*.yaml"))
 THREE_MODELS = CONFIGS / "clients" / "three_models.yaml"
-POOLED_FILES = CONFIGS / "clients" / "pooled_files.yaml"
+POOLED = CONFIGS / "clients" / "pooled.yaml"
+FEW_OF_FILES = CONFIGS / "clients" / "few_rows_of_files.yaml"
 BACKDOORS = sorted((CONFIGS / "backdoors").glob("*.yaml"))
 OTHERWISE = sorted(
     path

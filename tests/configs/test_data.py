@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from lit_fed.cli import LitFedCLI
+from lit_fed.data.columns import ROW_ID
 from tests.configs.data_files import (
     instruction_files,
     sst2_files,
@@ -17,12 +18,13 @@ from tests.configs.listed import (
     CLASSIFIERS,
     CLIENTS,
     CONFIGS,
+    FEW_OF_FILES,
     GENERATING,
     INSTRUCTIONS,
     METHOD,
     OVERLAY_NAMES,
     OVERLAYS,
-    POOLED_FILES,
+    POOLED,
     QUICK,
     THREE_MODELS,
     read_with,
@@ -74,7 +76,7 @@ def test_an_overlay_changes_the_data_of_a_method(
         } == labels
 
 
-FEW_ROWS = [path for path in CLIENTS if path not in (THREE_MODELS, POOLED_FILES)]
+FEW_ROWS = [path for path in CLIENTS if path not in (THREE_MODELS, FEW_OF_FILES, POOLED)]
 
 
 @pytest.mark.parametrize("path", FEW_ROWS, ids=[path.stem for path in FEW_ROWS])
@@ -84,30 +86,43 @@ def test_clients_with_few_rows_come_over_data(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["lit-fed"])
     sst2_files(tmp_path)
-    method = "centralized" if path.stem.startswith("pooled") else METHOD.stem
     smaller = ["--data.public_size=8", "--data.partitioner.init_args.max_rows=2"]
-    configs = [f"--config={one}" for one in read_with(path, method)]
+    configs = [f"--config={one}" for one in read_with(path, METHOD.stem)]
     cli = LitFedCLI(["fit", *configs, *smaller, "--trainer.fast_dev_run=true"])
     told = yaml.safe_load(path.read_text(encoding="utf-8"))["data"]
     assert len(cli.datamodule.clients) == told["num_clients"]
     assert max(len(client.rows) for client in cli.datamodule.clients) <= 2
 
 
-def test_the_rows_of_all_files_are_in_one_place(
+def test_the_rows_of_all_clients_are_in_one_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["lit-fed"])
+    sst2_files(tmp_path)
+    *configs, pooled = [f"--config={one}" for one in read_with(POOLED, "centralized")]
+    smaller = ["--data.public_size=8", "--data.partitioner.init_args.max_rows=2"]
+    smaller += ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false"]
+    apart = LitFedCLI(["fit", *configs, *smaller]).datamodule
+    together = LitFedCLI(["fit", *configs, pooled, *smaller]).datamodule
+    assert [len(client.rows) for client in apart.clients] == [2] * 4
+    (client,) = together.clients
+    assert client.rows[ROW_ID][:] == apart.pooled[ROW_ID][:]
+
+
+def test_few_rows_of_files_are_their_clients(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["lit-fed"])
     instruction_files(tmp_path)
-    configs = [f"--config={path}" for path in read_with(POOLED_FILES, "centralized")]
-    smaller = ["--trainer.enable_progress_bar=false", "--data.validation_fraction=0.25"]
-    cli = LitFedCLI(["fit", *configs, *smaller, "--trainer.fast_dev_run=true"])
-    data = cli.datamodule
-    (client,) = data.clients
-    assert len(data.validation) == 12
-    held = {name: data.pooled["client"].count(name) for name in ("local_training_0",)}
-    assert 0 < held["local_training_0"] < len(data.pooled) == 36
-    assert client.id == "client-0"
+    configs = [f"--config={path}" for path in read_with(FEW_OF_FILES, GENERATING.stem)]
+    smaller = ["--data.partitioner.init_args.max_rows=3", "--trainer.clients_per_round=1.0"]
+    smaller += ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false"]
+    data = LitFedCLI(["fit", *configs, *smaller]).datamodule
+    for client in data.clients:
+        assert client.rows["client"][:] == [client.id] * 3
+    assert len(data.clients) > 1
 
 
 def test_clients_with_three_models_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

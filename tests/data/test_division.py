@@ -118,3 +118,13 @@ def test_more_clients_than_rows() -> None:
         division(10, num_clients=8, public_size=1)
     with pytest.raises(ValueError, match=r"`data.public_size` is 9, but only 8 of the 10 rows"):
         division(10, public_size=9)
+
+
+def test_the_rows_of_all_clients_may_be_those_of_one() -> None:
+    apart, together = division(), division(pool_clients=True)
+    (client,) = together.clients
+    assert client.id == "all-clients"
+    assert ids(client.rows) == sorted(i for one in apart.clients for i in ids(one.rows))
+    assert ids(together.pooled) == ids(apart.pooled)
+    for name in ("validation", "public"):
+        assert ids(getattr(together, name)) == ids(getattr(apart, name))

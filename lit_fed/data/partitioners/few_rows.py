@@ -55,11 +55,11 @@ class FewRowsPartitioner(Partitioner):
         """Divide the rows, see :class:`Partitioner`."""
         parts = self.partitioner(rows, num_clients, seed)
         numbers = self.max_rows if isinstance(self.max_rows, list) else [self.max_rows]
-        rng = np.random.default_rng([seed, *numbers])
         limits = [*numbers, *[numbers[-1]] * len(parts)]
+        # with a lower limit a client keeps some of what it would have, and no other client keeps anything else
         return [
-            np.sort(rng.permutation(part)[:most]).tolist()
-            for part, most in zip(parts, limits, strict=False)
+            np.sort(np.random.default_rng([seed, i]).permutation(part)[: limits[i]]).tolist()
+            for i, part in enumerate(parts)
         ]
 
     def default_num_clients(self, rows: Dataset) -> int:

@@ -33,6 +33,13 @@ def test_the_last_number_holds_for_all_further_clients() -> None:
     assert [len(part) for part in FewRowsPartitioner([4, 9, 2])(ROWS, 2, 0)] == [4, 9]
 
 
+def test_a_lower_limit_of_one_client_takes_some_of_its_rows_and_nobody_elses() -> None:
+    all_alike = FewRowsPartitioner(40)(ROWS, 4, 3)
+    first_few = FewRowsPartitioner([10, 40])(ROWS, 4, 3)
+    assert set(first_few[0]) < set(all_alike[0])
+    assert first_few[1:] == all_alike[1:]
+
+
 def test_clients_are_who_they_were() -> None:
     few = FewRowsPartitioner(7, NaturalPartitioner("author"))
     assert few.default_num_clients(ROWS) == 2
