@@ -49,8 +49,27 @@ class BlackBox(nn.Module, TextGenerator):
         return self
 
     def generate(self, prompts: Sequence[str]) -> Sequence[str | None]:
-        """What it answers; see :class:`TextGenerator`."""
-        return self.generator.generate(prompts)
+        """What it answers; see :class:`TextGenerator`.
+
+        Raises:
+            TypeError: If it gives something else than a text for each prompt, or None.
+            ValueError: If it gives more or fewer.
+        """
+        said = self.generator.generate(prompts)
+        if isinstance(said, str) or not isinstance(said, Sequence):
+            raise TypeError(
+                f"{self.generator!r} is expected to give a list of texts, but gave {type(said).__name__}"
+            )
+        if len(said) != len(prompts):
+            raise ValueError(
+                f"{self.generator!r} is expected to give an answer, or None, for each of {len(prompts)} prompts, but "
+                f"gave {len(said)}"
+            )
+        if odd := [one for one in said if not isinstance(one, str | None)]:
+            raise TypeError(
+                f"{self.generator!r} is expected to give texts, or None, but gave {odd[0]!r:.60}"
+            )
+        return said
 
     @property
     def failures(self) -> Counter[str]:

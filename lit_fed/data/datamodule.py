@@ -180,7 +180,6 @@ class FederatedDataModule(LightningDataModule):
         self.seed = seed
         self.tasks = tasks
         self.pool_clients = pool_clients
-        self._num_parts = num_clients
         self._division: Division | None = None
         self._unanswered: Mapping[str, frozenset[int]] = {}
         self._said: set[str] = set()
@@ -248,7 +247,9 @@ class FederatedDataModule(LightningDataModule):
         self._encoded.order_labels()
         for line in tables.left_out:
             self._say_once(line)
-        named, count = tables.clients, self._num_parts
+        if self._division is None:
+            self._asked_clients = self.num_clients
+        named, count = tables.clients, self._asked_clients
         if named is not None and count not in (None, len(named)):
             raise ValueError(
                 f"`data.num_clients` is expected to be null where `data.train` names its clients, which are "

@@ -116,6 +116,8 @@ class ConsensusClient:
         if places is None:
             return Payload()
         answers = self._answers(module, places)
+        if not isinstance(module.backbone, BlackBox):
+            answers = self.answers.sent(module, answers)
         count = len(public_rows(module.data))
         held = list(self._sent or (None,) * count)
         before = tuple(held[place] for place in places)

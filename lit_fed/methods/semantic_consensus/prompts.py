@@ -27,11 +27,13 @@ class _Prompts:
     Attributes:
         public: The public set of which it is made.
         rows: The rows as they are asked and learnt.
-        digest: Of their prompts.
+        names: Of the labels, where rows have such.
+        digest: Of their prompts and these names.
     """
 
     public: Dataset
     rows: Dataset
+    names: list[str] | None
     digest: str
 
 
@@ -50,7 +52,7 @@ def public_rows(data: FederatedDataModule) -> Dataset:
 
 
 def prompt_digest(data: FederatedDataModule) -> str:
-    """A digest of the public prompts in their order, without what the rows say about their answers.
+    """A digest of the public prompts in their order and of the labels' names, not of what the rows say themselves.
 
     Returns:
         16 hexadecimal digits.
@@ -86,13 +88,14 @@ def _prompts(data: FederatedDataModule) -> _Prompts:
             "public set"
         )
     known = _KNOWN.get(data)
-    if known is None or known.public is not public:
+    names = data.encoding.names
+    if known is None or known.public is not public or known.names != names:
         encoding, rows = data.encoding, public
         more = encoding.goes_on(public)
         if more is not None and more.any():
             # a prompt with nothing more in it, since what follows the turn is left out of those
             rows = encoding.with_hints(public, [""] * len(public))
-        asked = json.dumps(encoding.inputs(rows)).encode()
+        asked = json.dumps([encoding.inputs(rows), names]).encode()
         digest = hashlib.blake2b(asked, digest_size=8).hexdigest()
-        known = _KNOWN[data] = _Prompts(public, rows, digest)
+        known = _KNOWN[data] = _Prompts(public, rows, names, digest)
     return known

@@ -6,10 +6,9 @@ import unicodedata
 from functools import lru_cache
 from typing import Final
 
-_BEFORE: Final = " \"'`“”‘’«»()[]*_;:!?。，；：！？"
-_AFTER: Final = _BEFORE + ".,-–—"
-
-
+_MEANT: Final = frozenset("%‰‱٪&#@/\\")
+"""Punctuation by Unicode's categories that says something of an answer."""
+_MEANT_BEFORE: Final = frozenset(".,-‐‑‒–—−")
 _LONGEST: Final = 1000  # characters of an answer that is remembered
 
 
@@ -33,4 +32,14 @@ def normalised(text: str) -> str:
 @lru_cache(maxsize=1 << 14)
 def _normalised(text: str) -> str:
     folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return folded.lstrip(_BEFORE).rstrip(_AFTER) or folded
+    first, last = 0, len(folded)
+    while first < last and _is_around(folded[first]) and folded[first] not in _MEANT_BEFORE:
+        first += 1
+    while first < last and _is_around(folded[last - 1]):
+        last -= 1
+    return folded[first:last] or folded
+
+
+def _is_around(sign: str) -> bool:
+    """Whether a sign may stand around an answer without being a part of it, in any script."""
+    return sign in " `" or (unicodedata.category(sign)[0] == "P" and sign not in _MEANT)

@@ -257,7 +257,8 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
         if places is not None and not self.self_training:
             labels, received = self._voted(updates, places), set()
         trained = [update for update in updates if self.models.trains(update.client_id)]
-        response = self.answers.response(self)
+        # what a client learns from its own answers does not leave it
+        response = None if self.self_training else self.answers.response(self)
         epsilon = None if response is None else response.epsilon
         self.server.advance(trained, None if places is None else len(places), epsilon)
         if places and response is not None:

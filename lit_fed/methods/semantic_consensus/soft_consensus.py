@@ -23,7 +23,12 @@ from lit_fed.losses import (
 from lit_fed.methods.semantic_consensus.client_group import ClientGroup
 from lit_fed.methods.semantic_consensus.own_models import OwnModelsMixin
 from lit_fed.methods.semantic_consensus.progress import Progress
-from lit_fed.methods.semantic_consensus.prompts import public_rows
+from lit_fed.methods.semantic_consensus.prompts import (
+    DIGEST,
+    is_of_others,
+    prompt_digest,
+    public_rows,
+)
 from lit_fed.methods.semantic_consensus.schedule import ConsensusSchedule
 from lit_fed.methods.teachers import silent
 from lit_fed.payload import Payload
@@ -32,6 +37,8 @@ from lit_fed.update import Update
 
 _PROBS: Final = "probs"
 _ASKED: Final = "asked"
+_RECEIVED: Final = "received"
+"""The ids of clients that have the mean predictions."""
 
 
 class SoftConsensus(OwnModelsMixin):
@@ -82,6 +89,7 @@ class SoftConsensus(OwnModelsMixin):
 
     def _forget(self) -> None:
         self._progress, self._broadcast = Progress(), Payload()
+        self._probs: Tensor | None = None
         self._public: Iterator[dict[str, Tensor]] | None = None
 
     def setup(self, stage: str) -> None:
@@ -113,8 +121,30 @@ class SoftConsensus(OwnModelsMixin):
         self._forget()
 
     def download(self, broadcast: Payload) -> None:
-        """Client: the mean predictions, and whether it is to send its own."""
+        """Client: the mean predictions, if it has not got them, and whether it is to send its own."""
         self._broadcast = broadcast
+        self._probs = broadcast.tensors.get(_PROBS, self._probs)
+
+    def private_state(self) -> Payload:
+        """Client: what it trains, and the mean predictions that it has got."""
+        state = super().private_state()
+        if self._probs is None:
+            return state
+        about = {} if self._digest is None else {DIGEST: [self._digest]}
+        return state.with_parts({_PROBS: Payload({_PROBS: self._probs}, about)})
+
+    def load_private_state(self, state: Payload) -> None:
+        """Client: take them back, but for predictions about other public rows."""
+        super().load_private_state(state)
+        held = state.parts.get(_PROBS)
+        if held is not None and not is_of_others(held, self._digest):
+            self._probs = held.tensors[_PROBS]
+
+    @property
+    def _digest(self) -> str | None:
+        """Of the public rows; None where there is no data, or no public set."""
+        data = self.datamodule
+        return None if data is None or data.public is None else prompt_digest(data)
 
     def start_stage(self, stage: str) -> None:
         """Client: begin with the public rows anew."""
@@ -123,7 +153,7 @@ class SoftConsensus(OwnModelsMixin):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """L = CE(x, y) + η · CE(u, P̄)."""
         student, loss = self(batch), torch.zeros(())
-        if self.eta and (probs := self._broadcast.tensors.get(_PROBS)) is not None:
+        if self.eta and (probs := self._probs) is not None:
             if self._public is None:
                 self._public = self._batches()
             public = next(self._public)
@@ -157,24 +187,40 @@ class SoftConsensus(OwnModelsMixin):
 
     def initial_broadcast(self) -> Payload:
         """Server: whether clients send predictions in round 0 already."""
-        return self._next({})
+        return self._next({}, ())
+
+    def broadcast_to(self, client: Client, broadcast: Payload) -> Payload:
+        """Server: what the client has not got yet."""
+        tensors = dict(broadcast.tensors)
+        if client.id in broadcast.strings.get(_RECEIVED, ()) or is_of_others(
+            broadcast, self._digest
+        ):
+            tensors.pop(_PROBS, None)
+        return Payload(tensors)
 
     def aggregate(self, updates: Sequence[Update]) -> Payload:
         """Server: P̄ = Σ w_k softmax(z_k), where clients have sent predictions."""
-        kept = {n: t for n, t in self._broadcast.tensors.items() if n == _PROBS}
+        before = {} if is_of_others(self._broadcast, self._digest) else self._broadcast.tensors
+        kept = {n: t for n, t in before.items() if n == _PROBS}
+        received = {*self._broadcast.strings.get(_RECEIVED, ())} if kept else set()
+        received |= {update.client_id for update in updates} if kept else set()
         asked = _ASKED in self._broadcast.tensors
         if asked:
             sent = [update.payload.tensors[_PROBS].float().log() for update in updates]
             sizes = torch.tensor([float(update.num_samples) for update in updates])
             kept = {_PROBS: mixture(torch.stack(sent), sizes / sizes.sum()).exp().half()}
+            received = set()
         answered = len(kept[_PROBS]) if asked else None
         self._progress = self._progress.after(updates, self.schedule.needs_losses, answered)
-        return self._next(kept)
+        return self._next(kept, sorted(received))
 
-    def _next(self, kept: dict[str, Tensor]) -> Payload:
+    def _next(self, kept: dict[str, Tensor], received: Sequence[str]) -> Payload:
         done = self._progress
         due = self.schedule.is_due(done.rounds, done.first, done.made, done.losses)
-        return Payload({**kept, **({_ASKED: torch.tensor([True])} if due else {})})
+        strings = {DIGEST: [self._digest]} if kept and self._digest is not None else {}
+        if received:
+            strings[_RECEIVED] = list(received)
+        return Payload({**kept, **({_ASKED: torch.tensor([True])} if due else {})}, strings)
 
     def server_state(self) -> Payload:
         """Server: how far it is."""

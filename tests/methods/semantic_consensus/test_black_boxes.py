@@ -14,7 +14,7 @@ import torch
 
 from lit_fed import Payload, SemanticConsensus
 from lit_fed.attachment import Attachment
-from lit_fed.backbones import CallableGenerator, HTTPGenerator, TextGenerator
+from lit_fed.backbones import BlackBox, CallableGenerator, HTTPGenerator, TextGenerator
 from lit_fed.data import ClassificationEncoding
 from lit_fed.federation import VectorizedClients
 from lit_fed.federation.generation import GenerationSettings
@@ -41,6 +41,7 @@ from tests.backbones.endpoint.misbehaving_server import (
 from tests.federation.toy import (
     GOOD,
     fast_adamw,
+    toy_backbone,
     toy_rows,
     toy_trainer,
     without_times,
@@ -354,3 +355,39 @@ def test_what_is_wrong_shows_before_training(
         consenting(sober, clients=[ClientGroup(box, ["client-1"], fast_adamw)])
     with pytest.raises(TypeError, match=r"`model\.clients\.0\.backbone` is expected"):
         consenting(sober, clients=[ClientGroup(knows, ["client-1"])])  # type: ignore[arg-type]
+
+
+class Odd(TextGenerator):
+    """Gives what it is told to."""
+
+    def __init__(self, said: Any) -> None:
+        self.said = said
+
+    def generate(self, prompts: Sequence[str]) -> Any:
+        if isinstance(self.said, Exception):
+            raise self.said
+        return self.said
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("good", "is expected to give a list of texts, but gave str"),
+        (["good"], "an answer, or None, for each of 2 prompts, but gave 1"),
+        (["good", 3], "is expected to give texts, or None, but gave 3"),
+    ],
+)
+def test_what_is_no_list_of_answers_is_named(said: Any, message: str, toy_model: Path) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"Odd object .* {message}"):
+        BlackBox(Odd(said), toy_backbone(toy_model)).generate(["a", "b"])
+
+
+def test_a_box_that_fails_in_an_evaluation_has_answered_nothing(
+    sober: Path, tmp_path: Path
+) -> None:
+    groups = [ClientGroup(Odd(ConnectionError("service is down")), ids=["client-1"])]
+    module = consenting(sober, clients=groups)
+    with pytest.warns(UserWarning, match="counts as having answered nothing: ConnectionError"):
+        trainer = fitted(tmp_path, module, max_rounds=1)
+    assert trainer.final_metrics["clients/test/unanswered/max"] == 1
+    assert trainer.federation.failures["client-1"] == 1

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 
 from lit_fed.data import (
     CausalLMEncoding,
@@ -40,14 +40,19 @@ SETS = {
 def test_the_digest_is_of_the_prompts_and_not_of_what_the_rows_answer(kind: str) -> None:
     encoding, table = SETS[kind]
 
-    def digest(question: str, answer: str) -> str:
-        rows = Dataset.from_dict(table(question, answer))
+    def digest(question: str, answer: str, other: str) -> str:
+        # the names of labels are those of all rows
+        parts = [Dataset.from_dict(table(*one)) for one in ((question, answer), ("Who?", other))]
+        rows = concatenate_datasets(parts)
         public = FederatedDataModule(rows, public=rows, encoding=encoding, validation_fraction=0)
         public.num_clients = 1
         public.setup()
         return prompt_digest(public)
 
-    assert digest("Where?", "here") == digest("Where?", "there") != digest("When?", "here")
+    known = digest("Where?", "here", "there")
+    assert digest("Where?", "there", "here") == known != digest("When?", "here", "there")
+    # of labels, which answers are written by, it is of the names as well
+    assert (digest("Where?", "here", "nowhere") == known) == (kind != "labels")
 
 
 def test_a_prompt_of_a_chat_that_goes_on_asks_for_the_turn_that_is_learnt() -> None:

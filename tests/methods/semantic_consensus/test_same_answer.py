@@ -20,6 +20,11 @@ def test_long_answers_are_not_remembered() -> None:
         ("１２", "12"),
         ("STRASSE", "straße"),
         ("是。", "是"),
+        ("「はい」", "はい"),
+        ("हाँ।", "हाँ"),
+        ("نعم؟", "نعم"),
+        ("¿Sí?", "sí"),
+        ("《是》、", "是"),
     ],
 )
 def test_the_same(one: str, other: str) -> None:
@@ -37,6 +42,9 @@ def test_the_same(one: str, other: str) -> None:
         ("?", "!"),
         ("-5", "5"),
         (".5", "5"),
+        ("50%", "50"),
+        ("#3", "3"),
+        ("−5", "5"),
     ],
 )
 def test_not_the_same(one: str, other: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import ClassLabel
 
 from lit_fed import FedAvg, Payload
 from lit_fed.aggregation import LocalOnly
@@ -413,6 +414,40 @@ def test_a_first_round_that_nobody_finishes_is_none(sober: Path, tmp_path: Path)
             )
         assert trainer.federation.failures == {"client-0": 1}
         assert [bool(row["bytes/up"]) for row in trainer.federation.history][1]
+
+
+def test_own_labels_are_what_the_model_says_also_under_privacy(sober: Path, tmp_path: Path) -> None:
+    """They do not leave the client: no noise, and nothing is spent."""
+    labels = []
+    for epsilon in (None, 0.1):
+        module = consenting(
+            sober,
+            self_training=True,
+            answers=LabelAnswers(epsilon),
+            selector=MajorityVote(),
+            vote_weight=EqualWeight(),
+        )
+        trainer = fitted(tmp_path / str(epsilon), module, max_rounds=2)
+        assert "server/epsilon" not in trainer.federation.history[-1]
+        labels.append(trainer.act_as_client(0).own.labels.texts)
+    assert labels[0] == labels[1]
+
+
+def test_labels_by_other_names_are_forgotten(sober: Path, tmp_path: Path) -> None:
+    def named(*names: str) -> Any:
+        def of(rows: Any) -> Any:
+            return rows.cast_column("label", ClassLabel(names=list(names)))
+
+        tables = {
+            "train": of(toy_rows(96, 0)),
+            "public": of(toy_rows(20, 3)),
+            "test": of(toy_rows(10, 4)),
+        }
+        return small_data(**tables, validation=None)
+
+    fitted(tmp_path, consenting(sober), named("bad", "good"), max_rounds=2)
+    trainer = resumed(tmp_path, consenting(sober), named("boese", "gut"), max_rounds=3)
+    assert not trainer.federation.failures
 
 
 def resumed(root: Path, module: Any, data: Any, **settings: Any) -> Any:

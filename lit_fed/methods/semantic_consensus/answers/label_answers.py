@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lit_fed.configuration_error import ConfigurationError
@@ -69,10 +71,14 @@ class LabelAnswers(PublicAnswers):
             logits = torch.cat([module(batch).logits for batch in module.batches(rows)])
         sure, labels = soft_predictions(logits)[:, : len(names)].max(-1)
         texts: Texts = tuple(names[label] for label in labels.tolist())
-        if (response := self.response(module)) is not None:
-            noise = np.random.default_rng(int(torch.randint(2**31, ())))
-            texts = tuple(response(texts, noise))
         return Answers(texts, sure.exp().clamp(max=1).cpu() if with_confidence else None)
+
+    def sent(self, module: FederatedModule, answers: Answers) -> Answers:
+        """The labels by the response, under local differential privacy; see the base class."""
+        if (response := self.response(module)) is None:
+            return answers
+        noise = np.random.default_rng(int(torch.randint(2**31, ())))
+        return replace(answers, texts=tuple(response(answers.texts, noise)))
 
     def meant(self, module: FederatedModule, texts: Texts) -> Texts:
         """The label that each text means, by :func:`label_in_text`; see the base class."""
@@ -86,7 +92,15 @@ class LabelAnswers(PublicAnswers):
         """
         if not len(rows):
             return {}
-        said, right = self.asked(module, rows).texts, self.references(module, rows)
+        try:
+            said = self.asked(module, rows).texts
+        except Exception as error:  # of a program of somebody else's, which may raise what it likes
+            rank_zero_warn(
+                f"{module.backbone!r} has failed in an evaluation, and counts as having answered nothing: "
+                f"{type(error).__name__}: {error}"
+            )
+            said = (None,) * len(rows)
+        right = self.references(module, rows)
         hits = sum(one is not None and one == other for one, other in zip(said, right, strict=True))
         return {"accuracy": hits / len(rows), "unanswered": said.count(None) / len(rows)}
 

@@ -50,6 +50,15 @@ class PublicAnswers(ABC):
             with_confidence: Whether it says how sure it is.
         """
 
+    def sent(self, module: FederatedModule, answers: Answers) -> Answers:
+        """Client: the answers of its model as they leave it. Default: as they are.
+
+        Args:
+            module: The method, which acts as the client.
+            answers: What :meth:`answer` gave.
+        """
+        return answers
+
     def asked(self, module: FederatedModule, rows: Dataset) -> Answers:
         """Client: what a black box answers to rows, which cannot say how sure it is.
 

@@ -52,13 +52,12 @@ def _vote(prompt: PromptBallots, response: RandomizedResponse | None) -> PromptC
     shares = votes.weights / votes.weights.sum()
     share = float(shares[winner])
     tied = np.count_nonzero(np.isclose(shares, share)) > 1
-    if response is not None:
-        share = float(response.unbiased(np.array(share)))
-    share = min(max(share, 0.0), 1.0)
-    wins = is_strict_majority(share) and not tied
+    sure = share if response is None else float(response.unbiased(np.array(share)))
+    sure = min(max(sure, 0.0), 1.0)
+    wins = is_strict_majority(sure) and not tied
     return PromptConsensus(
         label=votes.answers[winner] if wins else None,
-        confidence=share if wins else 0.0,
+        confidence=sure if wins else 0.0,
         share=share,
         agreement=votes.agreement,
         clusters=len(votes.answers),

@@ -91,6 +91,8 @@ def test_an_estimate_beyond_all_is_cut() -> None:
     response = RandomizedResponse(["yes", "no"], epsilon=0.1)
     found = MajorityVote(response)(ballots([["yes"], ["yes"], ["no"]]), seed=0)
     assert found.confidence.tolist() == [1]
+    # the share of the votes is what it is
+    assert found.metrics["winner_share"] == pytest.approx(2 / 3)
 
 
 def test_of_two_labels_that_both_seem_to_have_more_than_half_none_wins() -> None:
