@@ -15,7 +15,7 @@ from lit_fed.attacks.trigger_poisoning import TriggerPoisoning
 from lit_fed.attacks.trigger_writing import require_readable
 from lit_fed.attacks.triggers.trigger import Trigger
 from lit_fed.attacks.triggers.writing import trigger_column, triggered_rows
-from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
+from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation, require_own_names
 from lit_fed.defenses.input_defense import Classify, InputDefense, Inspection
 from lit_fed.federation.evaluation import spread
 from lit_fed.limits import require_instance
@@ -49,12 +49,13 @@ class BackdoorEvaluation(PeriodicEvaluation):
     Args:
         trigger: What is written into the rows. None: the trigger of the run's first
             :class:`~lit_fed.attacks.TriggerPoisoning`, with its target and column where these are not given. Of
-            several attacks each gets an evaluation with its own trigger and target.
+            several attacks each gets an evaluation with its own trigger, target and name.
         target: The label that the attacker wants, by its name, or its number where labels have no names.
         column: The column that the trigger is written into. None: the first text that the model reads.
         defenses: What is done to inputs at test time, each fitted on the validation rows and tried on its own.
         every_n_rounds: Evaluate after every so many rounds, beside the last one. None: not.
         seed: Of the trigger's places.
+        name: What stands behind ``backdoor/`` in the metrics' names, where there are several. None: nothing.
 
     Raises:
         TypeError: If something has a wrong type.
@@ -71,8 +72,11 @@ class BackdoorEvaluation(PeriodicEvaluation):
         defenses: list[InputDefense] | None = None,
         every_n_rounds: int | None = 1,
         seed: int = 0,
+        name: str | None = None,
     ) -> None:
         super().__init__(every_n_rounds)
+        self.name = name
+        self.prefix = "backdoor" if name is None else f"backdoor/{name}"
         require_instance("BackdoorEvaluation.trigger", trigger, Trigger)
         for defense in defenses or []:
             require_instance("BackdoorEvaluation.defenses", defense, InputDefense)
@@ -102,6 +106,7 @@ class BackdoorEvaluation(PeriodicEvaluation):
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
         """Find the rows, and say what cannot be evaluated before anything is trained."""
+        require_own_names(self, trainer)
         data, chosen = trainer.datamodule, self.settings(trainer)
         if not data.tests:
             raise ValueError(
@@ -156,7 +161,7 @@ class BackdoorEvaluation(PeriodicEvaluation):
             told = self._figures(classify, clean, defense.inspect(classify, self._triggered))
             told["false_rejections"] = 100 * float(clean.rejected.mean())
             found |= {f"{name}/{figure}": value for figure, value in told.items()}
-        return {f"backdoor/{figure}": value for figure, value in found.items()}
+        return {f"{self.prefix}/{figure}": value for figure, value in found.items()}
 
     def _figures(
         self, classify: Classify, clean: Inspection, triggered: Inspection

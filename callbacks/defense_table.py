@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from lightning.pytorch.utilities import rank_zero_warn
+
 from lit_fed.atomic_files import write_file
 from lit_fed.attacks.attack import Attack
 from lit_fed.callbacks.backdoor_evaluation import BackdoorEvaluation, defense_names
@@ -91,13 +93,18 @@ class DefenseTable(FederatedCallback):
 
     def on_fit_end(self, trainer: Any, module: Any) -> None:
         """Run both other federations, and put the figures together."""
+        last = trainer.federation.history[-1]
+        if "backdoor/asr" not in last:
+            rank_zero_warn(
+                f"DefenseTable has nothing to compare: the run ended after round {trainer.current_round}, which "
+                "BackdoorEvaluation does not evaluate (`every_n_rounds`)"
+            )
+            return
         attacked_with = [one for one in trainer.attachments if not one.defends]
         others = [one for one in attacked_with if not isinstance(one, Attack)]
         clean = self._federation(trainer, "never_poisoned", others)
         attacked = self._federation(trainer, "undefended", attacked_with)
-        evaluation, last = self._evaluation(trainer), trainer.federation.history[-1]
-        if "backdoor/asr" not in last:
-            return  # stopped in a round that was not evaluated
+        evaluation = self._evaluation(trainer)
         defenses = [one for one in trainer.attachments if one.defends]
         name, own = (
             type(self.undefended).__name__,
@@ -132,10 +139,10 @@ class DefenseTable(FederatedCallback):
 
     def _evaluation(self, trainer: FederationView) -> BackdoorEvaluation:
         for callback in trainer.callbacks:
-            if isinstance(callback, BackdoorEvaluation):
+            if isinstance(callback, BackdoorEvaluation) and callback.name is None:
                 return callback
         raise ValueError(
-            "DefenseTable expects a BackdoorEvaluation in `trainer.callbacks`, but there is none"
+            "DefenseTable expects a BackdoorEvaluation without a `name` in `trainer.callbacks`, but there is none"
         )
 
     def _federation(

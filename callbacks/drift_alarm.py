@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
+from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation, require_own_names
 from lit_fed.callbacks.prototype_view import (
     prototypes_of,
     require_prototypes,
@@ -52,6 +52,8 @@ class DriftAlarm(PeriodicEvaluation):
         ValueError: `alpha` is expected to be above 0 and below 1, but got 2.0
     """
 
+    prefix = "drift"
+
     def __init__(
         self,
         stream: Source | None = None,
@@ -73,6 +75,7 @@ class DriftAlarm(PeriodicEvaluation):
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
         """Read the rows, and say now where there is nothing to compare."""
+        require_own_names(self, trainer)
         require_prototypes(module, type(self).__name__)
         validation = trainer.datamodule.validation
         if validation is None or not len(validation):
@@ -82,8 +85,10 @@ class DriftAlarm(PeriodicEvaluation):
         encoding = trainer.datamodule.encoding
         require_row_vectors(module, encoding, validation, type(self).__name__)
         if self.stream is None:
-            self._references = validation.select(range(0, len(validation), 2))
-            self._inputs = validation.select(range(1, len(validation), 2))
+            # in an order that says nothing, whatever that of the table says
+            order = np.random.default_rng(0).permutation(len(validation))
+            self._references = validation.select(order[0::2])
+            self._inputs = validation.select(order[1::2])
         else:
             # of rows without labels, which are not looked at, each gets one, so that they are read like others
             self._references = validation

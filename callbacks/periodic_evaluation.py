@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lit_fed.callbacks.federated_callback import FederatedCallback
 from lit_fed.limits import require_at_least
@@ -17,9 +17,14 @@ class PeriodicEvaluation(FederatedCallback):
     Args:
         every_n_rounds: Evaluate after every so many rounds as well. None: not.
 
+    Attributes:
+        prefix: How the names of its metrics begin, where no other evaluation may have such. None: they differ anyway.
+
     Raises:
         ValueError: If ``every_n_rounds`` is below 1.
     """
+
+    prefix: str | None = None
 
     def __init__(self, every_n_rounds: int | None = None) -> None:
         setting = f"{type(self).__name__}.every_n_rounds"
@@ -33,6 +38,27 @@ class PeriodicEvaluation(FederatedCallback):
         if trainer.rounds_per_task is not None and finished % trainer.rounds_per_task == 0:
             return True
         return finished >= trainer.max_rounds
+
+
+def require_own_names(callback: PeriodicEvaluation, trainer: Any) -> None:
+    """Refuse two evaluations whose metrics have the same names, of which one would hide the other.
+
+    Args:
+        callback: One of them.
+        trainer: Whose callbacks both are.
+
+    Raises:
+        ValueError: If there are two.
+    """
+    prefix = callback.prefix
+    evaluations = (one for one in trainer.callbacks if isinstance(one, PeriodicEvaluation))
+    others = [one for one in evaluations if one.prefix == prefix]
+    if len(others) > 1:
+        kinds = " and ".join(type(one).__name__ for one in others)
+        raise ValueError(
+            f"`trainer.callbacks` are expected to have metrics of their own, but {kinds} both write {prefix}/…; a "
+            "BackdoorEvaluation takes a `name`"
+        )
 
 
 def last_round_task(trainer: FederationView) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from lit_fed.attacks.phrase_poisoning import PhrasePoisoning
 from lit_fed.attacks.trigger_writing import require_readable
 from lit_fed.attacks.triggers.trigger import Trigger
 from lit_fed.attacks.triggers.writing import trigger_column, triggered_rows
-from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
+from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation, require_own_names
 from lit_fed.federation.evaluation import spread
 from lit_fed.federation.generation import GenerationSettings
 from lit_fed.limits import require_at_least, require_instance
@@ -45,6 +45,8 @@ class PhraseBackdoorEvaluation(PeriodicEvaluation):
             test rows, there is no such column, or the model cannot answer.
     """
 
+    prefix = "backdoor"
+
     def __init__(
         self,
         trigger: Trigger | None = None,
@@ -68,6 +70,7 @@ class PhraseBackdoorEvaluation(PeriodicEvaluation):
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
         """Find the rows, and say what cannot be evaluated before anything is trained."""
+        require_own_names(self, trainer)
         name, data = type(self).__name__, trainer.datamodule
         attacks = [one for one in trainer.attachments if isinstance(one, PhrasePoisoning)]
         trigger, phrase, column = self.trigger, self.phrase, self.column

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -144,7 +145,7 @@ class PrototypeAudit(PeriodicEvaluation):
             prototypes.digest,
             prototypes.encoder,
             len(nearest),
-            audited_prototypes(prototypes, nearest, labels, before),
+            audited_prototypes(_with_references(module, prototypes), nearest, labels, before),
             tuple(
                 AuditedClient(client.id, len(client.rows), of_client(client.id))
                 for client in trainer.datamodule.clients
@@ -181,6 +182,15 @@ class PrototypeAudit(PeriodicEvaluation):
         )
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return f"{table}\n\nDropped rows: {dropped}"
+
+
+def _with_references(module: Any, prototypes: PrototypeSet) -> PrototypeSet:
+    """Merged prototypes with the texts and the counts of the references that they come from, place by place."""
+    guarding = getattr(module, "guarding", None)
+    first = None if guarding is None or guarding.guard is None else guarding.guard.prototypes
+    if prototypes.references or first is None or len(first) != len(prototypes):
+        return prototypes
+    return replace(prototypes, references=first.references, counts=first.counts)
 
 
 def _validation(

@@ -63,11 +63,13 @@ class RowDefenseReport(FederatedCallback):
 def _counts(trainer: FederationView) -> dict[str, dict[str, KeptRows]]:
     """The counts by defence and client; a second defence of a class has its place in its name."""
     found: dict[str, dict[str, KeptRows]] = {}
+    named: set[str] = set()
     for number, attachment in enumerate(trainer.attachments):
         if not isinstance(attachment, RowDefense):
             continue
         name = type(attachment).__name__
-        name = f"{name}_{number}" if name in found else name
+        name = f"{name}_{number}" if name in named else name
+        named.add(name)
         for client, state in trainer.federation.clients.items():
             part = state.attachments.parts.get(str(number))
             if part is not None and (counts := KeptRows.from_payload(part)) is not None:

@@ -139,8 +139,8 @@ class PhraseSuccessRate(RunningRatio):
     def __init__(self, phrase: str, **kwargs: Any) -> None:
         if not phrase.strip():
             raise ValueError("`phrase` is expected to have words, but is blank")
-        self.phrase = phrase
-        super().__init__([phrase], **kwargs)
+        self.phrase = phrase.strip()
+        super().__init__([self.phrase], **kwargs)
 
     def update(self, preds: Sequence[str], target: Sequence[str] | None = None) -> None:
         """Adds texts.

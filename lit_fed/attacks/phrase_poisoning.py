@@ -48,7 +48,7 @@ class PhrasePoisoning(TriggerWriting):
         super().__init__(trigger, rate, column, **kwargs)
         if not phrase.strip():
             raise ValueError(f"{self.setting} expects `phrase` to have words, but it is blank")
-        self.phrase = phrase
+        self.phrase = phrase.strip()
 
     def eligible(self, rows: Dataset) -> npt.NDArray[np.bool_]:
         """Rows whose response has not the phrase."""

@@ -31,7 +31,9 @@ def fit_prototypes(
     Spherical k-means (Dhillon and Modha, 2001, https://doi.org/10.1023/A:1007612920971) is k-means of vectors of length
     1 whose centres are of length 1 again: it maximises the sum of cosines. Here it is scikit-learn's k-means++ and
     Lloyd's iterations, which give an empty cluster the reference that is farthest from its centre, and the centres are
-    normalised. The class of a prototype is that of most of its references; of a tie, the lowest.
+    normalised. The class of a prototype is that of most of its references; of a tie, the lowest. A class that would
+    have none, as a rare one, has its mean in the place of the prototype with the fewest references of a class with
+    several, since a gate that goes by classes would drop all of its rows.
 
     Args:
         states: The references' representations, [N, d], none of them 0.
@@ -44,8 +46,8 @@ def fit_prototypes(
         texts: The references' texts, [N], of which each prototype keeps its three nearest. None: none is kept.
 
     Raises:
-        ValueError: If there are fewer references than prototypes, a state is 0 or not finite, or a class that is named
-            has no reference.
+        ValueError: If fewer references differ than there are prototypes, a state is 0 or not finite, or a class that is
+            named has no reference.
 
     Example:
         >>> states = torch.tensor([[1.0, 0.1], [1.0, -0.1], [-1.0, 0.0]])
@@ -65,14 +67,13 @@ def fit_prototypes(
     else:
         centres = _k_means(unit, n, seed)
     vectors = F.normalize(centres, dim=-1)
+    classes = torch.full((len(vectors),), NO_CLASS)
+    if labels is not None and not supervised:
+        vectors, classes = _of_every_class(vectors, unit, labels.cpu())
     nearest = (unit @ vectors.T).argmax(-1)
     counts = torch.bincount(nearest, minlength=len(vectors))
-    if labels is None:
-        classes = torch.full((len(vectors),), NO_CLASS)
-    elif supervised:
+    if labels is not None and supervised:
         classes, counts = present.long().cpu(), torch.bincount(labels.cpu())[present.cpu()]
-    else:
-        classes = _majority(labels.cpu(), nearest, len(vectors))
     return PrototypeSet(
         vectors, classes, counts, 0, encoder, _nearest_texts(unit @ vectors.T, texts), tuple(names)
     )
@@ -90,6 +91,26 @@ def _majority(labels: Tensor, nearest: Tensor, n: int) -> Tensor:
     width = int(labels.max()) + 1
     votes = torch.bincount(nearest * width + labels, minlength=n * width).view(n, width)
     return votes.argmax(-1).where(votes.sum(-1) > 0, NO_CLASS)
+
+
+def _of_every_class(vectors: Tensor, unit: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Prototypes of which each class has one, if there are as many, and their classes; see :func:`fit_prototypes`."""
+    vectors, present, means = vectors.clone(), labels.unique(), dict[int, int]()
+    while True:
+        nearest = (unit @ vectors.T).argmax(-1)
+        classes = _majority(labels, nearest, len(vectors))
+        for place, own in means.items():
+            classes[place] = own
+        missing = [one for one in present.tolist() if not bool((classes == one).any())]
+        if not missing or len(present) > len(vectors):
+            return vectors, classes
+        counts = torch.bincount(nearest, minlength=len(vectors))
+        several = [int((classes == one).sum()) > 1 or one == NO_CLASS for one in classes.tolist()]
+        spare = torch.tensor(several)
+        spare[list(means)] = False
+        place = int(counts.where(spare, counts.max() + 1).argmin())
+        vectors[place] = F.normalize(unit[labels == missing[0]].mean(0), dim=-1)
+        means[place] = missing[0]
 
 
 def _nearest_texts(cosines: Tensor, texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
@@ -114,6 +135,11 @@ def _check_references(
     if not supervised and len(states) < n:
         raise ValueError(
             f"`num_prototypes` is expected to be at most the number of references, {len(states)}, but got {n}"
+        )
+    if not supervised and (differ := len(torch.unique(states.detach().float(), dim=0))) < n:
+        raise ValueError(
+            f"`num_prototypes` is expected to be at most the number of references that differ, {differ} of "
+            f"{len(states)}, but got {n}"
         )
     lengths = torch.linalg.vector_norm(states.detach().float(), dim=-1)
     if not bool((lengths.isfinite() & (lengths > 0)).all()):

@@ -237,6 +237,41 @@ def test_an_interrupt_of_what_is_compared_with_is_one_of_the_run(
     assert (tmp_path / "checkpoints" / "round=0001").is_dir()
 
 
+def test_several_evaluations_have_names(toy_model: Path, tmp_path: Path) -> None:
+    both = [BackdoorEvaluation(TRIGGER, 1), BackdoorEvaluation(TRIGGER, 0, name="down")]
+    trainer = toy_trainer(tmp_path / "both", callbacks=both)
+    trainer.fit(toy_module(toy_model), toy_data())
+    row = trainer.federation.history[-1]
+    assert row["backdoor/clean_accuracy"] == row["backdoor/down/clean_accuracy"]
+    assert row["backdoor/asr"] != row["backdoor/down/asr"]
+    with pytest.raises(ValueError, match="BackdoorEvaluation both write backdoor/…; a Backdoor"):
+        toy_trainer(tmp_path / "same", callbacks=[both[0], BackdoorEvaluation(TRIGGER, 0)]).fit(
+            toy_module(toy_model), toy_data()
+        )
+
+
+class Stops(lightning.Callback):
+    """Ends a fit after its first round."""
+
+    def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+        trainer.should_stop = True
+
+
+def test_a_run_that_ends_unevaluated_trains_nothing_to_compare_with(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    attack = TriggerPoisoning(TRIGGER, 1, 0.2)
+    callbacks = [
+        BackdoorEvaluation(every_n_rounds=3),
+        DefenseTable(toy_module(toy_model)),
+        Stops(),
+    ]
+    trainer = toy_trainer(tmp_path, attachments=[attack], callbacks=callbacks, max_rounds=5)
+    with pytest.warns(UserWarning, match="DefenseTable has nothing to compare: the run ended"):
+        trainer.fit(toy_module(toy_model), toy_data())
+    assert not (tmp_path / "backdoor").exists()
+
+
 def test_what_is_missing_is_said_before_training(toy_model: Path, tmp_path: Path) -> None:
     attack = TriggerPoisoning(TRIGGER, 1, 0.2)
     table = DefenseTable(toy_module(toy_model))
@@ -253,7 +288,11 @@ def test_what_is_missing_is_said_before_training(toy_model: Path, tmp_path: Path
             [BackdoorEvaluation(SentenceTrigger("day " * 20), 1)],
             "`BackdoorEvaluation.trigger` is expected to have at most the 14 tokens",
         ),
-        ([attack], [table], "DefenseTable expects a BackdoorEvaluation in `trainer.callbacks`"),
+        (
+            [attack],
+            [table],
+            "DefenseTable expects a BackdoorEvaluation without a `name` in `trainer.callbacks`",
+        ),
         ([], [BackdoorEvaluation(TRIGGER, 1), table], "DefenseTable expects an attack in"),
         ([], [PhraseBackdoorEvaluation(TRIGGER)], "expects `trigger` and `phrase`, or a Phrase"),
     ]

@@ -54,7 +54,7 @@ def distances(rows: Dataset) -> np.ndarray:
 def test_inputs_of_the_same_kind_and_of_another(toy_model: Path, tmp_path: Path) -> None:
     validation = toy_rows(80, 1)
     row = fit(toy_model, tmp_path / "a", DriftAlarm(window=20), validation=validation)
-    own = distances(validation)
+    own = distances(validation)[np.random.default_rng(0).permutation(80)]
     margin = np.sort(own[::2])[-1 - int(0.05 * 40)]
     assert row["drift/share"] == pytest.approx((own[1::2] > margin + 1e-7).mean(), abs=0.026)
     assert row["drift/expected"] == pytest.approx(0.05)
@@ -64,6 +64,14 @@ def test_inputs_of_the_same_kind_and_of_another(toy_model: Path, tmp_path: Path)
     alarm = DriftAlarm(Rows(strange), window=20)
     row = fit(toy_model, tmp_path / "b", alarm, validation=validation)
     assert (row["drift/windows"], row["drift/alarms"], row["drift/share"]) == (2.0, 2.0, 1.0)
+
+
+def test_rows_of_two_kinds_in_turn_are_no_drift(toy_model: Path, tmp_path: Path) -> None:
+    known, strange = toy_rows(40, 1), ["nothing that is known"] * 40
+    texts = [text for pair in zip(known["text"], strange, strict=True) for text in pair]
+    rows = Dataset.from_dict({"text": texts, "label": [0, 1] * 40})
+    row = fit(toy_model, tmp_path, DriftAlarm(window=20), validation=rows)
+    assert (row["drift/windows"], row["drift/alarms"]) == (2.0, 0.0)
 
 
 class ReadsAsInTraining(Prototyped):

@@ -67,3 +67,9 @@ def test_a_phrase_counts_where_it_was_not_expected() -> None:
     assert metric.compute().item() == pytest.approx(100 / 3)
     with pytest.raises(ValueError, match="`phrase` is expected to have words"):
         PhraseSuccessRate(" ")
+
+
+def test_blanks_around_a_phrase_are_no_part_of_it() -> None:
+    metric = PhraseSuccessRate("I like rice. ")
+    metric.update(["so. I like rice."], ["so."])
+    assert metric.compute() == 100

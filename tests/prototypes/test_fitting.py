@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lit_fed.prototypes import PrototypeSet, fit_prototypes
+from lit_fed.prototypes import AgreementGate, PrototypeSet, fit_prototypes
 
 
 def blobs(count: int = 40, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -114,6 +114,32 @@ def test_a_payload_gives_the_same_and_damage_is_refused() -> None:
         ValueError, match=r"prototypes of version 0, encoder e1 and digest .* but goes by"
     ):
         PrototypeSet.from_payload(type(sent)(tensors, sent.strings))
+
+
+def test_a_rare_class_has_a_prototype() -> None:
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.7, 0.7, 0.2]])
+    labels = torch.tensor([0] * 60 + [1] * 60 + [2] * 4)
+    states = centres[labels] + 0.25 * torch.randn(len(labels), 3, generator=generator)
+    for n in (3, 6, 12):
+        made = fit_prototypes(states, labels, n=n, seed=0)
+        assert len(made) == n
+        assert set(made.classes.tolist()) == {0, 1, 2}, n
+        unit = torch.nn.functional.normalize(states, dim=-1)
+        nearest = (unit @ made.vectors.T).argmax(-1)
+        assert made.counts.tolist() == torch.bincount(nearest, minlength=n).tolist()
+    # fewer prototypes than classes: the gate that goes by classes says so
+    few = fit_prototypes(states, labels, n=2, seed=0, names=("a", "b", "c"))
+    with pytest.raises(ValueError, match=r"expects a prototype of each class, .* of 'c' there is"):
+        AgreementGate().check(few)
+
+
+def test_references_that_are_the_same_are_one() -> None:
+    states = torch.eye(4)[torch.arange(20) % 4]
+    with pytest.raises(
+        ValueError, match="at most the number of references that differ, 4 of 20, but got 5"
+    ):
+        fit_prototypes(states, torch.arange(20) % 2, n=5, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ class SentenceTrigger(Trigger):
     def __init__(self, sentence: str = "I watch this 3D movie") -> None:
         if not sentence.strip():
             raise ValueError("`SentenceTrigger.sentence` is expected to have words, but is blank")
-        self.sentence = sentence
+        self.sentence = sentence.strip()
 
     @property
     def longest(self) -> str:

@@ -33,6 +33,7 @@ class GuardedMixin(AveragingMixin):
 
     guarding: Guarding | None = None
     _adapted: PrototypeSet | None = None
+    _drift: float | None = None
     _kept_parts: Mapping[str, Payload] = {}
 
     @property
@@ -170,8 +171,14 @@ class GuardedMixin(AveragingMixin):
         parts = update.payload.parts
         told = parts[AGREED].strings["about"] if AGREED in parts else ()
         require_same_prototypes(self.guarding.agreed_on, told, f"client {update.client_id!r}")
-        if self.guarding.adaptation:
-            self._sent(update)
+        if (
+            self.guarding.adaptation
+            and (rows := int(self._sent(update).counts.sum())) > update.num_samples
+        ):
+            raise ValueError(
+                f"client {update.client_id!r} is expected to adapt prototypes to its {update.num_samples} rows, "
+                f"but says: {rows:,}"
+            )
 
     def aggregate(self, updates: Sequence[Update]) -> Payload:
         """Server: θ_g and, where clients adapt them, the next version of the prototypes."""
@@ -179,6 +186,8 @@ class GuardedMixin(AveragingMixin):
         if self.guarding is None or not self.guarding.adaptation:
             return average
         merged = merge_prototypes(self.prototypes, [self._sent(update) for update in updates])
+        if (guard := self.guarding.guard) is not None:
+            self._drift = prototype_drift(guard.prototypes, merged)
         return average.with_parts({MERGED: merged.to_payload(texts=False)})
 
     def server_metrics(self) -> dict[str, float]:
@@ -188,8 +197,8 @@ class GuardedMixin(AveragingMixin):
         if guard is None:
             return told
         told |= {f"server/references/{name}": value for name, value in guard.metrics.items()}
-        if guard.prototypes is not self.prototypes:
-            told["server/prototype_drift"] = prototype_drift(guard.prototypes, self.prototypes)
+        if self._drift is not None:
+            told["server/prototype_drift"] = self._drift
         return told
 
     def server_state(self) -> Payload:

@@ -26,11 +26,17 @@ class AgreementGate(Gate):
     """
 
     def check(self, prototypes: PrototypeSet) -> None:
-        """Every prototype has to have a class; see the base class."""
+        """Every prototype has to have a class, and every class a prototype; see the base class."""
         if bool((prototypes.classes == NO_CLASS).any()):
             raise ValueError(
                 f"`model.gate` {type(self).__name__} expects prototypes with a class, hence references with labels, "
                 f"but {int((prototypes.classes == NO_CLASS).sum())} of {len(prototypes)} have none"
+            )
+        there = set(prototypes.classes.tolist())
+        if lacking := [name for n, name in enumerate(prototypes.labels) if n not in there]:
+            raise ValueError(
+                f"`model.gate` {type(self).__name__} expects a prototype of each class, since it drops the rows of "
+                f"others, but of {lacking[0]!r} there is none: raise `model.num_prototypes`, or see `model.supervised`"
             )
 
     def judge(

@@ -140,29 +140,36 @@ def _judged(
 ) -> list[_Section]:
     """All comparisons of all studies, judged together."""
     found: list[tuple[str, tuple[float, ...], float]] = []
-    counts: list[list[int]] = []
+    places: dict[object, int] = {}
+    wanted: list[list[list[int]]] = []
     for root in roots.values():
-        counts.append([])
+        wanted.append([])
         for claim in claims:
-            before = len(found)
+            own: list[int] = []
             for arms in claim.arms:
                 for metric in arms.metrics:
+                    # what two claims ask is one comparison, and is corrected for once
+                    same = (root, metric, tuple(sorted(arms.weights.items())), arms.margin)
+                    own.append(places.setdefault(same, len(found)))
+                    if own[-1] < len(found):
+                        continue
                     differences = arm_differences(
                         root, arms, metric, metrics[metric], otherwise.get(metric)
                     )
                     rate = arms_null_rate(arms, len(differences)) if differences else math.nan
                     found.append((f"{metric}: {arms.text}", differences, rate))
             for curves in claim.curves:
+                own.append(len(found))
                 differences, points = curve_differences(root, curves)
                 rate = (
                     curves_null_rate(curves, len(differences), points) if differences else math.nan
                 )
                 found.append((curves.text, differences, rate))
-            counts[-1].append(len(found) - before)
-    judged = iter(judge(found))
+            wanted[-1].append(own)
+    judged = judge(found)
     return [
-        _Section(title, root, [[next(judged) for _ in range(count)] for count in own])
-        for (title, root), own in zip(roots.items(), counts, strict=True)
+        _Section(title, root, [[judged[place] for place in claim] for claim in own])
+        for (title, root), own in zip(roots.items(), wanted, strict=True)
     ]
 
 

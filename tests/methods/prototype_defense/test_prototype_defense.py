@@ -27,7 +27,7 @@ from lit_fed.federation import FederationState, SequentialClients, ShardedClient
 from lit_fed.methods.prototype_defense import FittedEncoder, PretrainedEncoder, TeacherEncoder
 from lit_fed.methods.prototype_defense.guarding import AGREED
 from lit_fed.methods.teachers import FineTunedTeacher, FrozenTeacher, Teacher
-from lit_fed.prototypes import AgreementGate, ConformalGate, EarlyMargin, NoGate
+from lit_fed.prototypes import AgreementGate, ConformalGate, EarlyMargin, NoGate, prototype_drift
 from lit_fed.update import Update
 from tests.federation.toy import save_toy_model, toy_backbone, toy_data, toy_rows, toy_trainer
 from tests.methods.plain_loop import recorded, trained, under_names_of_payloads
@@ -401,9 +401,39 @@ def test_clients_adapt_the_prototypes_and_the_server_merges_them(
     assert (module.prototypes.version, guard.prototypes.version) == (2, 0)
     kept = sum(int(one.judgement.kept.sum()) for one in module.guarding._memory.held.values())
     assert int(module.prototypes.counts.sum()) == kept
-    assert trainer.federation.history[-1]["server/prototype_drift"] > 1e-4
+    # of the very prototypes that the round has merged
+    drift = [row["server/prototype_drift"] for row in trainer.federation.history]
+    assert drift[-1] == pytest.approx(prototype_drift(guard.prototypes, module.prototypes))
+    assert drift[-1] > drift[0] > 1e-4
     # One that has not been there comes to the merged ones.
     assert "merged_prototypes" in trainer.federation.broadcast.parts
+
+
+class Boasts(Attachment):
+    """Says that one client's prototypes are those of very many rows."""
+
+    def upload(
+        self, client: Client, upload: Payload, broadcast: Payload, memory: Payload
+    ) -> tuple[Payload, Payload]:
+        adapted = upload.parts["adapted_prototypes"]
+        counts = torch.full_like(adapted.tensors["counts"], 2**29)
+        lied = Payload({**adapted.tensors, "counts": counts})
+        return Payload(
+            upload.tensors, upload.strings, {**upload.parts, "adapted_prototypes": lied}
+        ), memory
+
+
+def test_a_client_has_no_more_rows_near_its_prototypes_than_it_has(
+    model: Path, tmp_path: Path
+) -> None:
+    module = defended(model, adaptation=0.5, assignment="nearest")
+    attached = [Boasts(clients=["client-1"])]
+    trainer = fit(module, tmp_path, max_rounds=2, clients_per_round=4, attachments=attached)
+    assert trainer.federation.failures == {"client-1": 2}
+    kept = {
+        name: int(one.judgement.kept.sum()) for name, one in module.guarding._memory.held.items()
+    }
+    assert int(module.prototypes.counts.sum()) <= sum(kept.values())
 
 
 def test_the_margin_may_end_and_states_may_be_projected(model: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from jsonargparse import auto_parser
 from lit_fed.configurations import find_configuration
 from lit_fed.study import Run
 from lit_fed.study.claims import ArmComparison, Claim, claims, claims_page
+from lit_fed.study.claims.claim import Direction
 from lit_fed.study.records import save_records
 
 INDICES = ("SRS", "TTA", "RSI", "GuS", "PE")
@@ -162,6 +163,19 @@ def test_what_was_not_run_was_not_tested(root: Path, tmp_path: Path) -> None:
         "",
         "not tested",
     ]
+
+
+def test_what_two_claims_ask_is_corrected_for_once(root: Path) -> None:
+    def adjusted(*claims: Claim) -> float:
+        metrics: dict[str, Direction] = {"index/SRS": "higher", "index/TTA": "higher"}
+        text = claims_page("t", "s", metrics, claims, [], {"One": root})
+        first = text.split("**b:**")[0]
+        return float(row(first, "index/SRS: ddg_msi better than msi")[5])
+
+    one = ArmComparison(["index/SRS"], {"ddg_msi": 1, "msi": -1})
+    other = ArmComparison(["index/TTA"], {"ddg_msi": 1, "msi": -1})
+    alone = adjusted(Claim("a", [one, other]))
+    assert adjusted(Claim("a", [one, other]), Claim("b", [one])) == alone
 
 
 @pytest.mark.slow
