@@ -198,7 +198,7 @@ def _tuned(
     table = tuned_table({arm.name: best for arm, best in chosen.items()}, tune.metric)
     write_file(results.with_suffix(".tuned.md"), table + "\n")
     console.print(table, soft_wrap=True, markup=False, highlight=False)
-    if tune.on is None:
+    if tune.variant is None:
         return {arm.name: candidate for arm, (candidate, _) in chosen.items()}
     by_row = {arm.row: candidate for arm, (candidate, _) in chosen.items()}
     return {arm.name: by_row[arm.row] for arm in compared}

@@ -30,7 +30,7 @@ class Tuning:
         mode: Whether its largest or its smallest mean over the seeds is best.
         otherwise: The metric of configurations that have none of it: where clients have models of their own,
             ``clients/val/accuracy/mean``.
-        on: The variant in which each configuration is tuned, for all of a study's variants. None: in each of them. So a
+        variant: The variant in which each configuration is tuned, for all of them. None: in each. So a
             defence is tuned under one attack, and has the same settings where nobody attacks.
         set: Settings of the trials alone, over all others: since validation chooses, they can do without a test
             (``["--trainer.limit_test_batches=0", "--trainer.callbacks=null"]``).
@@ -46,7 +46,7 @@ class Tuning:
     metric: str = "val/accuracy"
     mode: Literal["max", "min"] = "max"
     otherwise: str | None = None
-    on: str | None = None
+    variant: str | None = None
     set: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -71,14 +71,14 @@ class Tuning:
             arms: All of them.
 
         Raises:
-            ValueError: If no arm is of the variant ``on``.
+            ValueError: If no arm is of :attr:`variant`.
         """
-        found = [arm for arm in arms if self.on in (None, arm.variant)]
+        found = [arm for arm in arms if self.variant in (None, arm.variant)]
         if not found:
             variants = sorted({arm.variant for arm in arms if arm.variant is not None})
             there = ", ".join(variants) or "of which there are none"
             raise ValueError(
-                f"`tune.on` is expected to be one of the study's variants, {there}, but is {self.on!r}"
+                f"`tune.variant` is expected to be one of the study's variants, {there}, but is {self.variant!r}"
             )
         return found
 

@@ -45,10 +45,16 @@ def test_there_are_configurations() -> None:
         *ANSWERED,
         "fairness",
         "prototypes",
+        "rewriting_samples",
         "short_answers",
     ]
     assert [path.stem for path in BACKBONES] == ["minilm", "smollm2"]
-    assert [path.stem for path in REWRITINGS] == ["embedded", "english", "unfiltered"]
+    assert [path.stem for path in REWRITINGS] == [
+        "embedded",
+        "english",
+        "one_pass",
+        "unfiltered",
+    ]
     updates = ["boosted_update", "neurotoxin", "random_update", "sign_flip"]
     triggers = ["", "_clean_label", "_concentrated", "_syntactic", "_word"]
     rows = ["label_flipping", "phrase", "teacher_corruption", *(f"trigger{t}" for t in triggers)]

@@ -70,12 +70,14 @@ def test_what_cannot_tune_is_named(tmp_path: Path) -> None:
         ({"hot": [], "cold": []}, "cold, hot"),
         (None, "of which there are none"),
     ):
-        with pytest.raises(ValueError, match=rf"`tune\.on` .* variants, {there}, but is 'warm'"):
+        with pytest.raises(
+            ValueError, match=rf"`tune\.variant` .* variants, {there}, but is 'warm'"
+        ):
             study(
                 [config],
                 root=tmp_path / "root",
                 variants=variants,
-                tune=Tuning([["--a=1"]], on="warm"),
+                tune=Tuning([["--a=1"]], variant="warm"),
             )
     tune = Tuning([["--a=1"]])
     with pytest.raises(ValueError, match=r"none that has ended has it"):
@@ -93,7 +95,7 @@ def test_a_study_runs_with_what_was_chosen(
         "metric": "val/loss",
         "mode": "min",
         "set": ["--trainer.limit_test_batches=0"],
-        "on": "plain",
+        "variant": "plain",
     }
     (tmp_path / "seeded.yaml").write_text("seed_everything: 7\n")
     given = {"configs": [str(config)], "seeds": [1], "root": str(root), "tune": tune}
