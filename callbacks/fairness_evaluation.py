@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +21,9 @@ class FairnessEvaluation(PeriodicEvaluation):
     As in Li et al., "Fair Resource Allocation in Federated Learning" (2020), https://arxiv.org/abs/1905.10497. A
     round's row gets ``fairness/<metric>/`` and ``mean``, ``variance``, ``std``, ``worst``, ``gap`` (best less worst)
     and ``jain``, of what :func:`~lit_fed.metrics.client_spread` and :func:`~lit_fed.metrics.jain_index` give of the K
-    clients' values; an accuracy is from 0 to 1, as elsewhere in the row. Clients without rows of their own to be
+    clients' values; an accuracy is from 0 to 1, as elsewhere in the row. Of an accuracy there is ``excess_variance`` as
+    well: the variance less what the drawing of few rows makes of it where all clients are served alike, see
+    :func:`excess_variance`. Clients without rows of their own to be
     tested on are left out. Set ``data.client_validation_fraction`` above 0.
 
     Args:
@@ -55,7 +58,7 @@ class FairnessEvaluation(PeriodicEvaluation):
         """Add the clients' spread."""
         if not self.is_due(trainer):
             return
-        scores = []
+        scores, counts = [], []
         for client in trainer.datamodule.clients:
             if not client.validation:
                 continue
@@ -65,7 +68,33 @@ class FairnessEvaluation(PeriodicEvaluation):
                     f"`FairnessEvaluation.metric` is expected to be one of {', '.join(found)}, but got {self.metric!r}"
                 )
             scores.append(found[self.metric])
+            counts.append(len(client.validation))
         values = torch.tensor(scores, dtype=torch.float64)
         name = f"fairness/{self.metric.rpartition('/')[2]}"
         for key, value in {**client_spread(values), "jain": jain_index(values)}.items():
             metrics[f"{name}/{key}"] = float(value)
+        if name.endswith("/accuracy"):
+            metrics[f"{name}/excess_variance"] = excess_variance(scores, counts)
+
+
+def excess_variance(accuracies: Sequence[float], counts: Sequence[int]) -> float:
+    r"""The variance of K clients' accuracies less that of their rows' drawing, whose mean is 0 where all are equal.
+
+    .. math:: \frac{1}{K} \sum_k (a_k - \bar a)^2 - \frac{K - 1}{K^2} \sum_k \frac{a_k (1 - a_k)}{n_k - 1}
+
+    A client with n rows of which each is right with probability p has an accuracy of variance p(1 − p)/n, which is
+    estimated without bias by a(1 − a)/(n − 1): a mean over few rows differs between clients that are served alike.
+
+    Args:
+        accuracies: a, from 0 to 1.
+        counts: n, of how many rows. Of a single one nothing can be said, and nothing is taken off.
+
+    Example:
+        >>> round(excess_variance([0.5, 0.7], [101, 101]), 5)
+        0.00885
+    """
+    clients = len(accuracies)
+    mean = sum(accuracies) / clients
+    variance = sum((one - mean) ** 2 for one in accuracies) / clients
+    drawn = sum(a * (1 - a) / (n - 1) for a, n in zip(accuracies, counts, strict=True) if n > 1)
+    return variance - (clients - 1) / clients**2 * drawn

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lit_fed.callbacks import FairnessEvaluation
+from lit_fed.callbacks.fairness_evaluation import excess_variance
 from tests.federation.toy import save_toy_model, toy_data, toy_module, toy_trainer
 
 
@@ -28,8 +29,22 @@ def test_the_spread_is_that_of_the_clients_own_rows(tmp_path: Path) -> None:
         "gap": accuracies.max() - accuracies.min(),
         "jain": accuracies.sum() ** 2 / len(own) / (accuracies**2).sum(),
     }
+    expected["excess_variance"] = excess_variance(accuracies, [len(rows) for rows in own])
     for name, value in expected.items():
         assert last[f"fairness/accuracy/{name}"] == pytest.approx(value)
+
+
+def test_nothing_is_in_excess_where_all_clients_are_served_alike() -> None:
+    rng = np.random.default_rng(0)
+    counts, p = [40, 80, 25, 60], 0.8
+    drawn = rng.binomial(counts, p, (20_000, 4)) / counts
+    found = np.array([excess_variance(row, counts) for row in drawn])
+    variances = drawn.var(axis=1)
+    # without it a sample's variance is far from 0
+    assert abs(found.mean()) < 4 * found.std() / np.sqrt(len(found)) < 0.03 * variances.mean()
+    apart = rng.binomial(counts, [0.6, 0.9, 0.8, 0.7], (20_000, 4)) / counts
+    own = np.mean([excess_variance(row, counts) for row in apart])
+    assert own == pytest.approx(np.var([0.6, 0.9, 0.8, 0.7]), rel=0.03)
 
 
 def test_clients_without_rows_of_their_own_are_refused(tmp_path: Path) -> None:
