@@ -57,7 +57,8 @@ class RewritingSamples(PublishedText):
         self, trainer: FederationView, module: FederatedModule, clients: Sequence[Client]
     ) -> None:
         """Take the table of the first round, and of every one in which clients rewrite again."""
-        done, every = trainer.current_round, getattr(module, "rewriting").refresh_every  # noqa: B009
+        method: Any = module
+        done, every = trainer.current_round, method.rewriting.refresh_every
         if done != 0 and (every is None or done % every != 0):
             return
         shown: list[tuple[str, Rewritten]] = []
