@@ -225,9 +225,8 @@ class CausalLM(Backbone, TextGenerator):
             sampling,
             stop,
             keys,
-            None,
-            cache,
-            progress,
+            cache=cache,
+            progress=progress,
             **settings,
         )
         return [one.text for one in told]

@@ -66,7 +66,7 @@ def prompt_and_rest(
         elif over > 0:
             raise ValueError(
                 f"a prompt and the text after it are expected to have at most {room} tokens, which the model allows, "
-                f"but have {len(head) + len(tail) + backbone.virtual_tokens}: {prompt!r:.60}"
+                f"but have {length}: {prompt!r:.60}"
             )
     return pairs
 

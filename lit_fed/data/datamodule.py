@@ -183,7 +183,7 @@ class FederatedDataModule(LightningDataModule):
         self._division: Division | None = None
         self._unanswered: Mapping[str, frozenset[int]] = {}
         self._said: set[str] = set()
-        self._encoded = EncodedTables(self.encoding, max_length, pad_to_multiple_of, self._say_once)
+        self._encoded: EncodedTables
 
     @classmethod
     def from_datasets(
@@ -244,7 +244,9 @@ class FederatedDataModule(LightningDataModule):
             return
         self._seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
         tables = self._load(answered)
-        self._encoded.order_labels()
+        known = None if self._division is None else self._encoded.known
+        if known is not None:
+            self.encoding.order_labels(*known)
         for line in tables.left_out:
             self._say_once(line)
         if self._division is None:
@@ -277,7 +279,14 @@ class FederatedDataModule(LightningDataModule):
         self.num_clients = len(division.clients)
         # The federation's own tables stay; what methods make of them comes and goes.
         held = 2 * self.num_clients + len(tables.tests)
-        self._encoded.renew(held * (1 + len(self.tasks or ())) + _SPARE_CAPACITY)
+        self._encoded = EncodedTables(
+            self.encoding,
+            self.max_length,
+            self.pad_to_multiple_of,
+            held * (1 + len(self.tasks or ())) + _SPARE_CAPACITY,
+            self._say_once,
+            known,
+        )
         self._clients_in: dict[str, list[ClientData]] = {}
         self._division = division
 

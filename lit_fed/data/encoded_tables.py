@@ -32,7 +32,9 @@ class EncodedTables:
         encoding: How rows are written.
         max_length: Tokens of a row; longer ones are cut. None: as many as all models read, 512 at most.
         pad_to_multiple_of: Pad the length of batches to a multiple of this.
+        capacity: How many tables are kept for each model, those used last.
         say: Tells a line, once.
+        known: The labels' names in their order, and which model knows them by these. None: no model has been seen.
     """
 
     def __init__(
@@ -40,24 +42,18 @@ class EncodedTables:
         encoding: Encoding,
         max_length: int | None,
         pad_to_multiple_of: int | None,
+        capacity: int,
         say: Callable[[str], None],
+        known: tuple[list[str], str] | None = None,
     ) -> None:
         self.encoding = encoding
         self.max_length = max_length
         self.multiple = pad_to_multiple_of or 1
+        self.known = known
         self._say = say
-        self._known: tuple[list[str], str] | None = None
-        self._packed: WeakKeyDictionary[Features, Features] = WeakKeyDictionary()
-        self.renew(1)
-
-    def renew(self, capacity: int) -> None:
-        """Begin anew, where there are other tables; what models have said of the labels is kept.
-
-        Args:
-            capacity: How many tables are kept for each model, those used last.
-        """
         self._capacity = capacity
-        self._cache = FeatureCache(self.encoding, self.max_length or _MAX_LENGTH, capacity)
+        self._packed: WeakKeyDictionary[Features, Features] = WeakKeyDictionary()
+        self._cache = FeatureCache(encoding, max_length or _MAX_LENGTH, capacity)
 
     @property
     def longest_row(self) -> int:
@@ -193,11 +189,6 @@ class EncodedTables:
             room = [tokens // self.multiple * self.multiple or tokens for tokens in most]
             self._cache.max_length = min([_MAX_LENGTH, *room])
 
-    def order_labels(self) -> None:
-        """Number labels as the models do that know them by name, once they have been seen."""
-        if self._known is not None:
-            self.encoding.order_labels(*self._known)
-
     def _agree_on_labels(self, backbones: Mapping[str, Reader]) -> None:
         """Number labels as the models that know them by name, and give their names to those that do not."""
         readers = {name: b for name, b in backbones.items() if b.classifies and b.trains}
@@ -212,8 +203,8 @@ class EncodedTables:
         before = self.encoding.names
         if known:
             first, wanted = next(iter(known.items()))
-            self._known = (wanted, f"model.{first}")
-            self.order_labels()
+            self.known = (wanted, f"model.{first}")
+            self.encoding.order_labels(*self.known)
         if self.encoding.names != before:
             # what was encoded until now has other numbers
             self._cache = FeatureCache(self.encoding, self.longest_row, self._cache.capacity)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -56,17 +56,9 @@ def predicted_rows(
             answers = [{"generated": text} for text in texts]
         hidden = {encoding.answer_column, encoding.weight}
         columns = [c for c in dict.fromkeys(encoding.columns.values()) if c not in hidden]
-        held = {f"{c}_" if c in _FIELDS else c: column_values(rows, c) for c in columns}
         untold = evaluation.data.unanswered.get(name, frozenset())
         ids = row_ids(rows).tolist()
-        # of a chat that waits for an answer the last turn is what stands in for it
-        held = {
-            c: [
-                v[:-1] if i in untold and isinstance(v, list) else v
-                for i, v in zip(ids, own, strict=True)
-            ]
-            for c, own in held.items()
-        }
+        held = {f"{c}_" if c in _FIELDS else c: _given(rows, c, untold) for c in columns}
         expected = _expected(evaluation, rows)
         for i, row in enumerate(ids):
             yield {
@@ -76,6 +68,14 @@ def predicted_rows(
                 **({} if row in untold else {"expected": expected[i]}),
                 **answers[i],
             }
+
+
+def _given(rows: Dataset, column: str, untold: Set[int]) -> list[Any]:
+    """A column's values; of chats that wait for an answer without the turn that stands in for it."""
+    return [
+        value[:-1] if row in untold and isinstance(value, list) else value
+        for row, value in zip(row_ids(rows).tolist(), column_values(rows, column), strict=True)
+    ]
 
 
 def _count(evaluation: EvaluationLoop, rows: Dataset, limit: int | float) -> int:

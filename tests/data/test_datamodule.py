@@ -587,3 +587,13 @@ def test_an_empty_file_is_named(tmp_path: Path, ending: str, content: str) -> No
     with pytest.raises((ValueError, OSError), match=r"data\.train\.a") as error:
         FederatedDataModule(ClientFiles(f"{tmp_path}/*"), encoding=TEXT).setup()
     assert "\n" not in str(error.value)
+
+
+def test_settings_count_as_they_are_when_the_tables_are_read(
+    wordpiece: PreTrainedTokenizerFast,
+) -> None:
+    data = FederatedDataModule(ROWS, encoding=TEXT, num_clients=4, seed=0, max_length=128)
+    data.max_length, data.pad_to_multiple_of = 6, 4
+    data.check(read_by(wordpiece, 2))
+    assert data.longest_row == 6
+    assert data.features(data.clients[0].rows, wordpiece).pad_to_multiple_of == 4

@@ -94,10 +94,12 @@ def _read(line: bytes) -> tuple[str, Continuation] | None:
     """What a line holds; None if it is damaged."""
     try:
         row = json.loads(line)
-        name, answer = row["prompt"], Continuation(*(row[field] for field in Continuation._fields))
-        return (name, answer) if row["check"] == _check(name, answer) else None
+        name, answer = row["prompt"], Continuation(row["text"], row["tokens"], row["ended"])
+        intact = row["check"] == _check(name, answer)
     except (ValueError, TypeError, KeyError):
         return None
+    kinds = zip((name, *answer), (str, str, int, bool), strict=True)
+    return (name, answer) if intact and all(type(one) is kind for one, kind in kinds) else None
 
 
 def _check(name: str, answer: Continuation) -> str:

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteriaList
 
 from lit_fed.backbones.generation.continuation import Continuation
-from lit_fed.backbones.generation.progress import GenerationProgress, Watch
+from lit_fed.backbones.generation.progress import GenerationProgress, Watch, answer_length
 from lit_fed.backbones.generation.prompt import Prompt
 from lit_fed.backbones.generation.sampling import Sampling
 from lit_fed.backbones.generation.seeded_choice import choice
@@ -76,14 +76,12 @@ def _answer(
     stop: Sequence[str],
 ) -> Continuation:
     """What the tokens of an answer say; one that ends it is no part of the text, also where it is no special one."""
-    end = next((place for place, token in enumerate(tokens) if token in ends), None)
-    if end is None:
-        while tokens and tokens[-1] == pad:
-            tokens = tokens[:-1]
-    whole = str(tokenizer.decode(tokens[:end], skip_special_tokens=True)).removeprefix(blanks)
+    count = answer_length(tokens, ends, pad)
+    over = count > 0 and tokens[count - 1] in ends
+    said = str(tokenizer.decode(tokens[: count - over], skip_special_tokens=True))
+    whole = said.removeprefix(blanks)
     text = cut_at(whole, stop)
-    count = len(tokens) if end is None else end + 1
-    return Continuation(text, count, end is not None or text != whole)
+    return Continuation(text, count, over or text != whole)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -129,26 +129,31 @@ class Watch(StoppingCriteria):
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
         """Whether each row is to end [B]: none."""
         self._progress.look(
-            lambda: answer_lengths(input_ids[:, self._start :], self._ends, self._pad)
+            lambda: [
+                answer_length(row, self._ends, self._pad)
+                for row in input_ids[:, self._start :].tolist()
+            ]
         )
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
-def answer_lengths(tokens: Tensor, ends: list[int], pad: int) -> list[int]:
-    """Tokens of each answer, the one that ends it among them.
+def answer_length(tokens: Sequence[int], ends: Collection[int], pad: int) -> int:
+    """Tokens of an answer, the one that ends it among them.
 
     Args:
-        tokens: Answers [B, L], padded on the right.
+        tokens: The answer's, padded on the right.
         ends: Tokens that end an answer.
         pad: The token after that.
 
     Example:
-        >>> answer_lengths(torch.tensor([[5, 6, 3, 0], [5, 3, 0, 0], [5, 6, 0, 0], [5, 6, 7, 8]]), ends=[3], pad=0)
+        >>> rows = [5, 6, 3, 0], [5, 3, 0, 0], [5, 6, 0, 0], [5, 6, 7, 8]
+        >>> [answer_length(row, ends=[3], pad=0) for row in rows]
         [3, 2, 2, 4]
     """
-    end = torch.isin(tokens, torch.tensor(ends, device=tokens.device))
-    over = end.cumsum(-1) - end.long()
-    if pad not in ends:
-        over = over + (tokens == pad).cumsum(-1)
-    lengths: list[int] = (over == 0).sum(-1).tolist()
-    return lengths
+    for place, token in enumerate(tokens):
+        if token in ends:
+            return place + 1
+    length = len(tokens)
+    while length and tokens[length - 1] == pad:
+        length -= 1
+    return length

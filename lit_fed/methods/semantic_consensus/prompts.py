@@ -63,6 +63,15 @@ def prompt_digest(data: FederatedDataModule) -> str:
     return _prompts(data).digest
 
 
+def digest_of(data: FederatedDataModule | None) -> str | None:
+    """The digest of the public prompts; None where there is no data, or no public set.
+
+    Args:
+        data: The data, if there is any yet.
+    """
+    return None if data is None or data.public is None else prompt_digest(data)
+
+
 def is_of_others(payload: Payload, digest: str | None) -> bool:
     """Whether a payload says that it is about other prompts than those of a digest.
 

@@ -29,7 +29,7 @@ from lit_fed.methods.semantic_consensus.exchange import (
 from lit_fed.methods.semantic_consensus.own_models import OwnModelsMixin
 from lit_fed.methods.semantic_consensus.progress import Progress
 from lit_fed.methods.semantic_consensus.prompt_choice import EveryPrompt, PromptChoice
-from lit_fed.methods.semantic_consensus.prompts import prompt_digest, public_rows
+from lit_fed.methods.semantic_consensus.prompts import digest_of, prompt_digest, public_rows
 from lit_fed.methods.semantic_consensus.schedule import ConsensusSchedule
 from lit_fed.methods.semantic_consensus.selectors.cluster_medoid import ClusterMedoid
 from lit_fed.methods.semantic_consensus.selectors.majority_vote import MajorityVote
@@ -164,8 +164,7 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
     @property
     def _digest(self) -> str | None:
         """Of the public prompts; None where there is no data, or no public set."""
-        data = self.datamodule
-        return None if data is None or data.public is None else prompt_digest(data)
+        return digest_of(self.datamodule)
 
     # ---------------------------------------------------------------- a client's round
 

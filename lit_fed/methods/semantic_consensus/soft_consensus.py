@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 import torch
@@ -25,6 +25,7 @@ from lit_fed.methods.semantic_consensus.own_models import OwnModelsMixin
 from lit_fed.methods.semantic_consensus.progress import Progress
 from lit_fed.methods.semantic_consensus.prompts import (
     DIGEST,
+    digest_of,
     is_of_others,
     prompt_digest,
     public_rows,
@@ -143,8 +144,7 @@ class SoftConsensus(OwnModelsMixin):
     @property
     def _digest(self) -> str | None:
         """Of the public rows; None where there is no data, or no public set."""
-        data = self.datamodule
-        return None if data is None or data.public is None else prompt_digest(data)
+        return digest_of(self.datamodule)
 
     def start_stage(self, stage: str) -> None:
         """Client: begin with the public rows anew."""
@@ -187,7 +187,7 @@ class SoftConsensus(OwnModelsMixin):
 
     def initial_broadcast(self) -> Payload:
         """Server: whether clients send predictions in round 0 already."""
-        return self._next({}, ())
+        return self._next(None)
 
     def broadcast_to(self, client: Client, broadcast: Payload) -> Payload:
         """Server: what the client has not got yet."""
@@ -200,27 +200,27 @@ class SoftConsensus(OwnModelsMixin):
 
     def aggregate(self, updates: Sequence[Update]) -> Payload:
         """Server: P̄ = Σ w_k softmax(z_k), where clients have sent predictions."""
-        before = {} if is_of_others(self._broadcast, self._digest) else self._broadcast.tensors
-        kept = {n: t for n, t in before.items() if n == _PROBS}
-        received = {*self._broadcast.strings.get(_RECEIVED, ())} if kept else set()
-        received |= {update.client_id for update in updates} if kept else set()
-        asked = _ASKED in self._broadcast.tensors
+        asked, before = _ASKED in self._broadcast.tensors, self._broadcast
         if asked:
             sent = [update.payload.tensors[_PROBS].float().log() for update in updates]
             sizes = torch.tensor([float(update.num_samples) for update in updates])
-            kept = {_PROBS: mixture(torch.stack(sent), sizes / sizes.sum()).exp().half()}
-            received = set()
-        answered = len(kept[_PROBS]) if asked else None
+            probs: Tensor | None = mixture(torch.stack(sent), sizes / sizes.sum()).exp().half()
+            received: set[str] = set()
+        else:
+            probs = None if is_of_others(before, self._digest) else before.tensors.get(_PROBS)
+            received = {*before.strings.get(_RECEIVED, ()), *(one.client_id for one in updates)}
+        answered = len(probs) if asked and probs is not None else None
         self._progress = self._progress.after(updates, self.schedule.needs_losses, answered)
-        return self._next(kept, sorted(received))
+        return self._next(probs, received)
 
-    def _next(self, kept: dict[str, Tensor], received: Sequence[str]) -> Payload:
-        done = self._progress
-        due = self.schedule.is_due(done.rounds, done.first, done.made, done.losses)
-        strings = {DIGEST: [self._digest]} if kept and self._digest is not None else {}
-        if received:
-            strings[_RECEIVED] = list(received)
-        return Payload({**kept, **({_ASKED: torch.tensor([True])} if due else {})}, strings)
+    def _next(self, probs: Tensor | None, received: Collection[str] = ()) -> Payload:
+        done, tensors, strings = self._progress, dict[str, Tensor](), dict[str, list[str]]()
+        if self.schedule.is_due(done.rounds, done.first, done.made, done.losses):
+            tensors[_ASKED] = torch.tensor([True])
+        if probs is not None:
+            tensors[_PROBS] = probs
+            strings = {DIGEST: [prompt_digest(self.data)], _RECEIVED: sorted(received)}
+        return Payload(tensors, strings)
 
     def server_state(self) -> Payload:
         """Server: how far it is."""
