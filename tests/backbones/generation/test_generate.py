@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
 from lit_fed.backbones import CausalLM, Sampling
 from lit_fed.backbones.generation.progress import GenerationProgress, answer_length
