@@ -597,3 +597,20 @@ def test_settings_count_as_they_are_when_the_tables_are_read(
     data.check(read_by(wordpiece, 2))
     assert data.longest_row == 6
     assert data.features(data.clients[0].rows, wordpiece).pad_to_multiple_of == 4
+
+
+def test_of_the_first_rows_the_longest_come_first(wordpiece: PreTrainedTokenizerFast) -> None:
+    for bucketing in (True, False):
+        data = module(bucketing=bucketing)
+        rows = data.clients[0].rows
+        lengths = data.features(rows, wordpiece).lengths
+        count = 7
+        # there are longer rows behind them
+        assert lengths[count:].max() > lengths[:count].min()
+        loader = data.dataloader(rows, wordpiece, batch_size=3, longest_of=count)
+        seen = torch.cat([batch["index"] for batch in loader]).tolist()
+        first = rows.select(range(count))[ROW_ID][:]
+        assert len(loader) == 3
+        assert sorted(seen) == sorted(first)
+        by_length = sorted(range(count), key=lambda i: (-lengths[i], i))
+        assert seen == [first[i] for i in (by_length if bucketing else range(count))]
