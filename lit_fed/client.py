@@ -21,6 +21,7 @@ class Client:
         stage_steps: The same for each stage by its name.
         task: The task under way, where the trainer goes through a sequence of them: its rows and
             `num_samples` are of this task alone.
+        group: With which other clients its figures are reported, see ``data.client_groups``.
 
     Example:
         >>> Client("hospital", index=0, num_samples=120, round=3, rounds=2, steps=40).num_samples
@@ -35,3 +36,4 @@ class Client:
     steps: int
     stage_steps: dict[str, int] = field(default_factory=dict)
     task: str | None = None
+    group: str | None = None

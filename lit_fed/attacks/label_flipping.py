@@ -30,11 +30,13 @@ class LabelFlipping(RowPoisoning):
         source: The label of the rows, by its name, or its number where labels have no names. None: any but the target.
         target: What they are called. None: each another label than its own, drawn by the seed.
         rate: The share of those rows *of the malicious clients* that are flipped, above 0 and at most 1.
+        consistent: In place of a drawn one, every row has the label that comes next after its own in number, and the
+            last the first: whoever learns them is sure of what is wrong. For no ``target``.
         **kwargs: Which clients and rows, and until when; see :class:`RowPoisoning`.
 
     Raises:
-        ValueError: If a number is out of range, or ``source`` is ``target``; before a fit, if there is no such label,
-            rows have one label alone, or the rate gives no row.
+        ValueError: If a number is out of range, ``source`` is ``target``, or ``consistent`` has one; before a fit, if
+            there is no such label, rows have one label alone, or the rate gives no row.
 
     Example:
         >>> from datasets import Dataset
@@ -56,6 +58,7 @@ class LabelFlipping(RowPoisoning):
         source: str | int | None = None,
         target: str | int | None = None,
         rate: float = 1.0,
+        consistent: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(rate, **kwargs)
@@ -63,8 +66,13 @@ class LabelFlipping(RowPoisoning):
             raise ValueError(
                 f"{self.setting} expects `source` and `target` to differ, but both are {target!r}"
             )
+        if consistent and target is not None:
+            raise ValueError(
+                f"{self.setting} expects no `target` where `consistent` is true, but got {target!r}"
+            )
         self.source = source
         self.target = target
+        self.consistent = consistent
         self._labels: KnownLabels | None = None
 
     def attach(self, module: FederatedModule, data: FederatedDataModule) -> None:
@@ -112,7 +120,9 @@ class LabelFlipping(RowPoisoning):
         known, own, ids = sorted(labels.values), labels.of_rows(rows), row_ids(rows)
         for i in positions:
             flipped = self._target
-            if flipped is None:
+            if self.consistent:
+                flipped = known[(known.index(own[i]) + 1) % len(known)]
+            elif flipped is None:
                 others = [number for number in known if number != own[i]]
                 draw = np.random.default_rng([self.seed, client.index, int(ids[i])])
                 flipped = others[int(draw.integers(len(others)))]

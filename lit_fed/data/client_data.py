@@ -19,11 +19,13 @@ class ClientData:
         id: Name of the client, unique in the federation.
         rows: Its training rows, at least one; of a single task there may be none.
         validation: Its own held-out rows, if it has any.
+        group: With which others it is reported, by ``data.client_groups``; None where there are no groups.
     """
 
     id: str
     rows: Dataset
     validation: Dataset | None = None
+    group: str | None = None
 
     def of_task(self, task: str) -> ClientData:
         """What it holds of one task, by the column ``task``."""

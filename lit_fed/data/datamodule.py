@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import torch
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from lit_fed.data.bucketing import LengthBucketSampler, longest_first
 from lit_fed.data.client_data import ClientData
+from lit_fed.data.client_groups import grouped, require_groups
 from lit_fed.data.columns import number_rows, require_column, row_ids
 from lit_fed.data.division import Division, divide
 from lit_fed.data.embedded.generator import Split
@@ -94,6 +96,9 @@ class FederatedDataModule(LightningDataModule):
         tasks: Only rows with these values of the column ``task``, in all tables. None: all. Where
             the trainer has ``rounds_per_task``, the clients learn them in this order.
         pool_clients: One client has the rows that all of these clients would have: what they could learn in one place.
+        client_groups: Names of clients by a name for them, such as ``{weak: [client-0]}``. The clients' figures are
+            then reported of each group as well, as in ``clients/weak/test/accuracy/mean``; who is in none is in
+            ``others``. A single client that has all rows is in no group.
 
     Raises:
         TypeError: If the encoding or the partitioner is a class, or something else than one.
@@ -135,6 +140,7 @@ class FederatedDataModule(LightningDataModule):
         seed: int | None = None,
         tasks: list[str] | None = None,
         pool_clients: bool = False,
+        client_groups: dict[str, list[str]] | None = None,
     ) -> None:
         super().__init__()
         for setting, value, least in (
@@ -180,6 +186,7 @@ class FederatedDataModule(LightningDataModule):
         self.seed = seed
         self.tasks = tasks
         self.pool_clients = pool_clients
+        self.client_groups = require_groups(client_groups or {})
         self._division: Division | None = None
         self._unanswered: Mapping[str, frozenset[int]] = {}
         self._said: set[str] = set()
@@ -288,7 +295,8 @@ class FederatedDataModule(LightningDataModule):
             known,
         )
         self._clients_in: dict[str, list[ClientData]] = {}
-        self._division = division
+        groups = {} if self.pool_clients else self.client_groups
+        self._division = replace(division, clients=grouped(division.clients, groups))
 
     def _load(self, answered: bool) -> Tables:
         train, validation, public, test = self._tables

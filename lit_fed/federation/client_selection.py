@@ -60,6 +60,7 @@ class ClientSelection:
             steps=past.steps,
             stage_steps=dict(past.stage_steps),
             task=self.task(state),
+            group=data.group,
         )
 
     def everyone(self, state: FederationState) -> list[Client]:

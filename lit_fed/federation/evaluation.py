@@ -51,6 +51,25 @@ def spread(rows: Sequence[Mapping[str, float]], prefix: str = "clients/") -> dic
     return summary
 
 
+def spread_of_clients(found: Sequence[tuple[Client, Mapping[str, float]]]) -> dict[str, float]:
+    """The :func:`spread` of the clients' metrics over all of them, and where they have groups over each of these.
+
+    Args:
+        found: Clients and what each reports.
+
+    Example:
+        >>> clients = [Client(name, 0, 1, 0, 0, 0, group=name) for name in ("weak", "others")]
+        >>> found = spread_of_clients([(client, {"loss": 1.0 + i}) for i, client in enumerate(clients)])
+        >>> {name: value for name, value in found.items() if name.endswith("mean")}
+        {'clients/loss/mean': 1.5, 'clients/weak/loss/mean': 1.0, 'clients/others/loss/mean': 2.0}
+    """
+    summary = spread([metrics for _, metrics in found])
+    for group in dict.fromkeys(client.group for client, _ in found if client.group):
+        own = [metrics for client, metrics in found if client.group == group]
+        summary |= spread(own, f"clients/{group}/")
+    return summary
+
+
 def evaluate_federation(
     evaluation: EvaluationLoop,
     state: FederationState,
@@ -70,7 +89,7 @@ def evaluate_federation(
         limit: Batches of each set, as a count or a fraction.
 
     Returns:
-        Metrics by name of the global model, if there is one; of the clients' own their :func:`spread`.
+        Metrics by name of the global model, if there is one; of the clients' own their :func:`spread_of_clients`.
     """
 
     def over_sets() -> dict[str, float]:
@@ -91,6 +110,6 @@ def evaluate_federation(
     per_client = []
     for client in clients:
         act_as_client(resident, state, client)
-        per_client.append(over_sets())
+        per_client.append((client, over_sets()))
     act_as_server(resident, state)
-    return common | spread(per_client)
+    return common | spread_of_clients(per_client)

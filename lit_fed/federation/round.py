@@ -19,7 +19,7 @@ from lit_fed.federation.client.private_training import epsilon_of
 from lit_fed.federation.client.received import received
 from lit_fed.federation.client.results import ClientRound, Failed, Finished
 from lit_fed.federation.client_selection import ClientSelection
-from lit_fed.federation.evaluation import act_as_server, spread
+from lit_fed.federation.evaluation import act_as_server, spread_of_clients
 from lit_fed.federation.execution import ClientExecution
 from lit_fed.federation.heap import HeapTrimmer
 from lit_fed.federation.ledger import Ledger
@@ -149,7 +149,8 @@ class FederationRound:
         )
         with timers("evaluation"):
             metrics = {"round": float(state.round + 1), **self._validated(state)}
-        metrics |= said | spread([u.metrics for u in updates]) | _traffic(ledger)
+        reported = spread_of_clients([(start.client, update.metrics) for start, update in finished])
+        metrics |= said | reported | _traffic(ledger)
         metrics |= {"clients/sampled": len(clients), "clients/failed": len(errors)}
         if norms:
             median = statistics.median_low(norms.values())

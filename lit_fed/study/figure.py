@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Literal
 
 from lit_fed.study.run import Run
 from lit_fed.study.table import groups
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["bars", "rounds", "sweep"]
 
+_INCHES_PER_BAR: Final = 0.16
+
 
 def draw(runs: Sequence[Run], metrics: Sequence[str], kind: Kind, label: str = "value") -> Figure:
     """One panel for each metric; lines and bars are means over the seeds, bands and whiskers ± one spread.
@@ -22,30 +24,51 @@ def draw(runs: Sequence[Run], metrics: Sequence[str], kind: Kind, label: str = "
     Args:
         runs: The runs; those that have not ended are left out.
         metrics: Names as :meth:`Run.figure` takes them (``bars``, ``sweep``) or in the rounds' rows (``rounds``).
-        kind: ``bars``: one for each arm. ``rounds``: against the rounds. ``sweep``: against the
-            values of the swept setting.
+        kind: ``bars``: one for each configuration, beside each other for each variant. ``rounds``: against the
+            rounds. ``sweep``: against the values of the swept setting.
         label: Name of that setting.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(3.4 * len(metrics), 3.2), layout="constrained")
-    axes = figure.subplots(1, len(metrics), squeeze=False)[0]
     ended = [run for run in runs if run.summary is not None]
+    bars = len(groups(ended)) if kind == "bars" else 0
+    width = max(3.4, _INCHES_PER_BAR * bars)
+    figure = Figure(figsize=(width * len(metrics), 3.2), layout="constrained")
+    axes = figure.subplots(1, len(metrics), squeeze=False)[0]
     for axis, metric in zip(axes, metrics, strict=True):
         {"bars": _bars, "rounds": _rounds, "sweep": _sweep}[kind](axis, ended, metric)
         axis.set_title(metric)
         axis.set_xlabel({"bars": "", "rounds": "round", "sweep": label}[kind])
-    if kind != "bars" and axes[0].get_legend_handles_labels()[0]:
+    if axes[0].get_legend_handles_labels()[0]:
         axes[0].legend(fontsize="small")
     return figure
 
 
 def _bars(axis: Axes, runs: Sequence[Run], metric: str) -> None:
-    columns = {_told(*arm): _values(group, metric) for arm, group in groups(runs).items()}
-    columns = {name: values for name, values in columns.items() if values}
-    means = [statistics.fmean(values) for values in columns.values()]
-    axis.bar(list(columns), means, yerr=[_spread(values) for values in columns.values()], capsize=3)
+    arms = {arm: _values(group, metric) for arm, group in groups(runs).items()}
+    variants = list(dict.fromkeys(variant for _, variant in arms))
+    if variants == [None]:
+        _bar(axis, {name: values for (name, _), values in arms.items() if values}, "")
+    else:
+        names = list(dict.fromkeys(name for name, _ in arms))
+        for place, name in enumerate(names):
+            own = {str(v): arms.get((name, v), []) for v in variants}
+            _bar(axis, own, name, (place - (len(names) - 1) / 2) / (len(names) + 1), len(names) + 1)
+        axis.set_xticks(range(len(variants)), [str(variant) for variant in variants])
     axis.tick_params("x", labelrotation=45)
+
+
+def _bar(
+    axis: Axes, columns: Mapping[str, Sequence[float]], label: str, shift: float = 0, parts: int = 1
+) -> None:
+    """Bars at whole numbers, moved by a shift, each one part of so many of a whole wide."""
+    places = [place + shift for place, values in enumerate(columns.values()) if values]
+    found = [values for values in columns.values() if values]
+    means = [statistics.fmean(values) for values in found]
+    width = 0.8 if parts == 1 else 1 / parts
+    axis.bar(places, means, width, yerr=[_spread(v) for v in found], capsize=2, label=label)
+    if parts == 1:
+        axis.set_xticks(range(len(columns)), list(columns))
 
 
 def _rounds(axis: Axes, runs: Sequence[Run], metric: str) -> None:

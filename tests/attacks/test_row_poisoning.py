@@ -176,6 +176,20 @@ def test_labels_are_flipped(source: int | None, target: int | None, module: FedA
         assert new["label"] == names[1] or (names[1] is None and new["label"] != old["label"])
 
 
+def test_labels_may_be_wrong_all_in_one_way(module: FedAvg) -> None:
+    rows = Dataset.from_dict({"text": ["good"] * 60, "label": list("xyz" * 20)})
+    data = FederatedDataModule(
+        rows, encoding=ClassificationEncoding("text", None), num_clients=2, validation_fraction=0
+    )
+    data.setup()
+    found = changed(LabelFlipping(consistent=True, clients=["client-0"]), module, data)
+    assert len(found) == len(data.clients[0].rows)
+    pairs = {(old["label"], new["label"]) for old, new in found.values()}
+    assert pairs == {("x", "y"), ("y", "z"), ("z", "x")}
+    with pytest.raises(ValueError, match="expects no `target` where `consistent` is true"):
+        LabelFlipping(target="x", consistent=True)
+
+
 def test_a_phrase_stands_behind_responses(tmp_path: Path) -> None:
     module = FedAvg(CausalLM(str(save_toy_lm(tmp_path / "lm"))))
     data = lm_data()

@@ -115,6 +115,7 @@ def test_every_arm_takes_its_settings(
 
 
 ON_SMALL_FILES = {
+    "abourayya2026/embedded": {},
     "abourayya2026/sst2": {},
     "aggregation/rules": {},
     "bergman/sst2": {"public_size": 24},
@@ -127,6 +128,7 @@ ON_SMALL_FILES = {
     "wang2026/dolly": {},
     "wang2026/dolly_rewritten": {},
     "wang2026/paradox": {},
+    "weak_client/embedded": {},
     "weak_client/sst2": {},
 }
 """Studies of data that a test can write, with what few rows ask for."""
