@@ -26,15 +26,18 @@ from tests.configs.listed import (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", BACKDOORS, ids=[path.stem for path in BACKDOORS])
-def test_a_backdoor_is_planted_in_real_data(
+def test_a_backdoor_is_planted_in_data(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["lit-fed"])
     data, _, kind = path.stem.partition("_")
-    {"sst2": sst2_files, "trec": trec_files}[data](tmp_path)
-    smaller = ["--data.public_size=12", "--trainer.fast_dev_run=true"]
-    if kind == "data":
+    if data != "embedded":
+        {"sst2": sst2_files, "trec": trec_files}[data](tmp_path)
+    size = 60 if data == "embedded" else 12
+    smaller = [f"--data.public_size={size}", "--trainer.fast_dev_run=true"]
+    poisons = not kind.startswith("never")
+    if poisons:
         smaller.append("--trainer.attachments.init_args.rate=0.5")
     configs = [f"--config={one}" for one in read_with(path, METHOD.stem)]
     if kind == "teacher":
@@ -43,7 +46,7 @@ def test_a_backdoor_is_planted_in_real_data(
         return
     cli = LitFedCLI(["fit", *configs, *smaller])
     attacks = [type(one).__name__ for one in cli.trainer.attachments]
-    assert attacks == (["TriggerPoisoning"] if kind == "data" else [])
+    assert attacks == (["TriggerPoisoning"] if poisons else [])
     assert 0 <= cli.trainer.federation.history[-1]["backdoor/asr"] <= 100
 
 

@@ -39,7 +39,8 @@ def test_there_are_configurations() -> None:
     methods = ["adversarial_distillation", "distillation", "dp_distillation"]
     assert [f"{name}.yaml" for name in methods] == [n for n in NAMES if "distillation" in n]
     instructions = ["alpaca", "chats", "dolly_clients", "embedded_instructions"]
-    names = [*instructions, "embedded_tasks", "questions", "sst2", "sst2_trec", "tatoeba", "trec"]
+    names = [*instructions, "embedded_references", "embedded_tasks", "questions"]
+    names += ["sst2", "sst2_trec", "tatoeba", "trec"]
     assert [f"data/{name}.yaml" for name in names] == OVERLAY_NAMES
     assert [path.stem for path in EVALUATIONS] == [
         *ANSWERED,
@@ -74,12 +75,13 @@ def test_there_are_configurations() -> None:
     zou = ["figure4", "figure5", "table1", "table2"]
     wang = ["aggregators", "dolly", "dolly_rewritten", "paradox", "table"]
     bergman = ["sst2", "sst2_taught", "trec", "trec_taught"]
-    data, weak = ["sst2", "trec"], ["sst2"]
+    data, weak = ["embedded", "sst2", "trec"], ["embedded", "sst2"]
+    attacks = ["after", "rates", "triggers"]
     rules, robust = ["pooled", "rules"], ["one", "three"]
     selectors = ["embedded", "length"]
     models, texts = ["sst2"], ["questions"]
     others = [*models, *robust, *selectors, *texts]
-    studies = [*data, *rules, *bergman, *others, *wang, *weak, *zou]
+    studies = [*data, *rules, *attacks, *bergman, *others, *wang, *weak, *zou]
     assert [path.stem for path in STUDIES] == studies
     assert "gpu/llama_7b_fsdp.yaml" in NAMES
     # a new kind of them has a test as well

@@ -20,7 +20,7 @@ SECTIONS = {
     "backbones": "Other models, over data",
     "attacks": "Attacks, over a method or a rule",
     "defenses": "Defences, over a method and an attack",
-    "backdoors": "Backdoors in real data, over a method and data",
+    "backdoors": "Backdoors, over a method and data",
     "prototypes": "Variants of the prototype defence",
     "teachers": "Teachers of real data, over distillation",
     "ranks": "Ranks of adapters",
@@ -42,6 +42,7 @@ SECTIONS = {
     "studies/selectors": "Study: selectors of a consensus",
     "studies/weak_client": "Study: a weak client in a consensus",
     "studies/bergman": "Study: Bergman et al.",
+    "studies/attacks": "Study: kinds of attacks",
     "studies/aggregation": "Study: aggregation rules",
     "studies/robust": "Study: robust aggregation rules",
 }
