@@ -17,7 +17,7 @@ from lit_fed.attacks.triggers.trigger import Trigger
 from lit_fed.attacks.triggers.writing import trigger_column, triggered_rows
 from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation, require_own_names
 from lit_fed.defenses.input_defense import Classify, InputDefense, Inspection
-from lit_fed.federation.evaluation import spread
+from lit_fed.federation.evaluation import spread_of_clients
 from lit_fed.limits import require_instance
 from lit_fed.metrics import attack_successes
 
@@ -145,9 +145,12 @@ class BackdoorEvaluation(PeriodicEvaluation):
         if module.has_global_model:
             metrics |= self._evaluated(trainer, trainer.classify)
         if not module.has_global_model or module.has_client_models:
-            clients = range(len(trainer.datamodule.clients))
-            own = [self._evaluated(trainer, partial(trainer.classify, client=i)) for i in clients]
-            metrics |= spread(own)
+            metrics |= spread_of_clients(
+                [
+                    (own, self._evaluated(trainer, partial(trainer.classify, client=index)))
+                    for index, own in enumerate(trainer.datamodule.clients)
+                ]
+            )
 
     def _evaluated(self, trainer: FederationView, classify: Classify) -> dict[str, float]:
         """All figures of one model."""

@@ -164,7 +164,7 @@ class DefenseTable(FederatedCallback):
             num_sanity_val_steps=0,
             test_at_end=False,
         )
-        begun = folder is not None and (folder / "checkpoints").is_dir()
+        begun = folder is not None and folder.is_dir()  # also where its first round was broken off
         model = copy.deepcopy(self.undefended)
         other.fit(model, trainer.datamodule, "last" if begun else None)
         if other.interrupted:

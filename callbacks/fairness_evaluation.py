@@ -63,11 +63,12 @@ class FairnessEvaluation(PeriodicEvaluation):
             if not client.validation:
                 continue
             found = trainer.evaluate(client.validation)
-            if self.metric not in found:
+            score = found.get(self.metric, found.get(f"clients/{self.metric}/mean"))
+            if score is None:
                 raise ValueError(
                     f"`FairnessEvaluation.metric` is expected to be one of {', '.join(found)}, but got {self.metric!r}"
                 )
-            scores.append(found[self.metric])
+            scores.append(score)
             counts.append(len(client.validation))
         values = torch.tensor(scores, dtype=torch.float64)
         name = f"fairness/{self.metric.rpartition('/')[2]}"

@@ -11,7 +11,7 @@ from torchmetrics import Metric, MetricCollection
 from lit_fed.backbones import Sampling
 from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
 from lit_fed.data.columns import ROW_ID, require_column, written_values
-from lit_fed.federation.evaluation import spread
+from lit_fed.federation.evaluation import spread, spread_of_clients
 from lit_fed.federation.generation import GenerationSettings
 from lit_fed.limits import require_at_least
 from lit_fed.metric_averager import of_this_process
@@ -135,14 +135,14 @@ class GenerationEvaluation(PeriodicEvaluation):
             found = self._evaluated(trainer, sets, answers)
             if self.own_column is not None:
                 groups = [self._of_client(trainer, sets, answers, index) for index in clients]
-                found |= _spread(groups, "groups/")
+                found |= spread([_told(one) for one in groups], "groups/")
         if self._asks_clients(module):
             own = []
             for index in clients:
                 sets = self._sets(trainer, index)
                 answers = self._answers(trainer, sets, index)
-                own.append(self._evaluated(trainer, sets, answers))
-            found |= _spread(own, "clients/")
+                own.append(_told(self._evaluated(trainer, sets, answers)))
+            found |= spread_of_clients(list(zip(trainer.datamodule.clients, own, strict=True)))
         self._require_free(found.keys() & metrics.keys())
         metrics |= found
 
@@ -304,7 +304,6 @@ def _up_to_the_answer(encoding: Encoding, rows: Dataset) -> Dataset:
     return rows if more is None or not more.any() else encoding.with_hints(rows, [""] * len(rows))
 
 
-def _spread(rows: Sequence[Mapping[str, float]], prefix: str) -> dict[str, float]:
-    """Of each metric over the clients of which it has something to tell."""
-    told = [{name: value for name, value in one.items() if not isnan(value)} for one in rows]
-    return spread(told, prefix)
+def _told(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Those that have something to tell of a client."""
+    return {name: value for name, value in metrics.items() if not isnan(value)}

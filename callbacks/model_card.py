@@ -73,15 +73,17 @@ def _peft_tag(peft_type: str | None) -> list[str]:
 
 def _results(trainer: FederationView, task: str) -> list[EvalResult] | None:
     """Those of the test, as the hub's pages list them."""
-    tables = trainer.datamodule.table_names
+    tables, tests = trainer.datamodule.table_names, trainer.datamodule.tests
     found: list[Any] = []
     for name, value in trainer.final_metrics.items():
         split, _, rest = name.partition("/")
         metric, _, rows = rest.partition("/")
         if split != "test" or not math.isfinite(value) or metric == "error":
             continue
-        table = tables.get(rows or "test") or next(iter(tables.values()))
-        label = f"{table.name}, {rows or 'test'}"
+        rows = rows or next(iter(tests), "test")  # metrics of the first set have no name of it
+        table = tables.get(rows) or next(iter(tables.values()))
         kind = table.name if table.on_hub else "own"
-        found.append(EvalResult(task, kind, label, metric, value, dataset_split=rows or "test"))
+        found.append(
+            EvalResult(task, kind, f"{table.name}, {rows}", metric, value, dataset_split=rows)
+        )
     return found or None

@@ -12,7 +12,7 @@ from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
 from lit_fed.data.choices import Question, QuestionForm
 from lit_fed.data.row_error import located
 from lit_fed.data.sources import Source
-from lit_fed.federation.evaluation import spread
+from lit_fed.federation.evaluation import spread_of_clients
 from lit_fed.limits import require_at_least, require_instance
 from lit_fed.metrics import MultipleChoiceAccuracy
 
@@ -110,8 +110,10 @@ class MultipleChoice(PeriodicEvaluation):
         if module.has_global_model:
             metrics |= self._ask(trainer, trainer.act_as_server())
         if module.has_client_models or not module.has_global_model:
-            clients = range(len(trainer.datamodule.clients))
-            metrics |= spread([self._ask(trainer, trainer.act_as_client(k)) for k in clients])
+            clients = enumerate(trainer.datamodule.clients)
+            metrics |= spread_of_clients(
+                [(own, self._ask(trainer, trainer.act_as_client(k))) for k, own in clients]
+            )
             trainer.act_as_server()
 
     def _ask(self, trainer: FederationView, module: FederatedModule) -> dict[str, float]:

@@ -9,9 +9,10 @@ from lit_fed.attacks.trigger_writing import require_readable
 from lit_fed.attacks.triggers.trigger import Trigger
 from lit_fed.attacks.triggers.writing import trigger_column, triggered_rows
 from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation, require_own_names
-from lit_fed.federation.evaluation import spread
+from lit_fed.federation.evaluation import spread_of_clients
 from lit_fed.federation.generation import GenerationSettings
 from lit_fed.limits import require_at_least, require_instance
+from lit_fed.metric_averager import of_this_process
 from lit_fed.metrics import PhraseSuccessRate
 
 if TYPE_CHECKING:
@@ -108,14 +109,15 @@ class PhraseBackdoorEvaluation(PeriodicEvaluation):
         if module.has_global_model:
             metrics |= self._evaluated(trainer, None)
         if not module.has_global_model or module.has_client_models:
-            clients = range(len(trainer.datamodule.clients))
-            metrics |= spread([self._evaluated(trainer, client) for client in clients])
+            clients = enumerate(trainer.datamodule.clients)
+            metrics |= spread_of_clients([(own, self._evaluated(trainer, k)) for k, own in clients])
 
     def _evaluated(self, trainer: FederationView, client: int | None) -> dict[str, float]:
         """Both shares of one model."""
         found = {}
         for name, rows in self._sets.items():
             self._metric.reset()
-            self._metric.update(trainer.generate(rows, self._settings, client), self._expected)
-            found[f"backdoor/{name}"] = float(self._metric.compute())
+            with of_this_process([self._metric]):  # each generates all texts
+                self._metric.update(trainer.generate(rows, self._settings, client), self._expected)
+                found[f"backdoor/{name}"] = float(self._metric.compute())
         return found

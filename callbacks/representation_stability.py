@@ -92,16 +92,15 @@ class RepresentationStability(PeriodicEvaluation):
         task, rounds = last_round_task(trainer)
         present = self._states(trainer, module)
         earlier = {after: states for after, states in self._after.items() if after < task}
+        # all processes compare alike
+        index = RepresentationStabilityIndex(sync_on_compute=False)
         if earlier:
-            index = RepresentationStabilityIndex(
-                sync_on_compute=False
-            )  # all processes compare alike
             for after, states in earlier.items():
                 for layer, (then, now) in enumerate(zip(states, present, strict=True)):
                     index.update(then, now, group=after, layer=layer)
             report_index(metrics, "RSI", index.compute(), index.standard_error())
         if self.drop_rate:
-            index = RepresentationStabilityIndex()
+            index.reset()
             perturbed = self._states(trainer, module, DropBlock(self.drop_rate))
             for layer, (clean, other) in enumerate(zip(present, perturbed, strict=True)):
                 index.update(other, clean, layer=layer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +32,28 @@ def require_at_least(setting: str, value: Count, least: int) -> Count:
     if value is not None and value < least:
         raise ValueError(f"`{setting}` is expected to be at least {least}, but got {value!r}")
     return value
+
+
+def require_distinct(setting: str, values: Sequence[Any]) -> None:
+    """Values of which each is there once.
+
+    Args:
+        setting: The setting, as in YAML.
+        values: What it gives.
+
+    Raises:
+        ValueError: If one is there again.
+
+    Example:
+        >>> require_distinct("seeds", [0, 1, 1])
+        Traceback (most recent call last):
+        ValueError: `seeds` is expected to have each value once, but has 1 several times
+    """
+    for place, value in enumerate(values):
+        if value in values[:place]:
+            raise ValueError(
+                f"`{setting}` is expected to have each value once, but has {value!r} several times"
+            )
 
 
 def require_non_negative(setting: str, value: float) -> float:

@@ -307,6 +307,10 @@ class FederatedTrainer(LightningCompatibility):
         """Run the federation in a folder that is its own until it ends."""
         claim = partial(claim_run_folder, ckpt_path, self.default_root_dir, self.run_name(model))
         loop, found = self._attach("fit", model, datamodule, None, claim=claim)
+        # how an earlier fit of this trainer has ended says nothing of this one
+        self.should_stop = self.interrupted = False
+        self.final_metrics = {}
+        self.callback_metrics.clear()
         if found:
             loop.load(found, with_changes=self.resume_with_changes)
         else:

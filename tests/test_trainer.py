@@ -437,3 +437,23 @@ def test_mixed_precision_is_that_of_training_and_evaluation(
     trainer.fit(module, toy_data())
     assert seen == {"train": {torch.bfloat16}, "eval": {torch.bfloat16}}
     assert all(t.dtype == torch.float32 for t in trainer.federation.broadcast.tensors.values())
+
+
+def test_how_a_fit_has_ended_says_nothing_of_the_next(toy_model: Path, tmp_path: Path) -> None:
+    class StopsOnce(Callback):
+        stopped = False
+
+        def on_round_end(self, trainer: Any, module: Any, metrics: Any) -> None:
+            trainer.should_stop, self.stopped = not self.stopped, True
+
+    trainer = toy_trainer(tmp_path / "first", callbacks=[StopsOnce()])
+    trainer.fit(toy_module(toy_model), toy_data())
+    assert trainer.current_round == 1
+    assert "test/accuracy" in trainer.final_metrics
+    trainer.interrupted = True  # as Ctrl-C leaves it
+    trainer.default_root_dir = tmp_path / "second"
+    trainer.fit(toy_module(toy_model), toy_data(test=None))
+    assert trainer.current_round == 3
+    summary = json.loads((tmp_path / "second" / "summary.json").read_text())
+    assert not summary["interrupted"]
+    assert not [name for name in summary["metrics"] if name.startswith("test/")]

@@ -163,7 +163,7 @@ class LitFedCLI(LightningCLI):
         if self._get(self.config, "ckpt_path") in ("last", "best"):
             self._stay_in_the_run()
         output = self._get(self.config, "output")
-        if self.subcommand == "predict" and output is not None and Path(output).exists():
+        if self.subcommand == "predict" and output and Path(output).expanduser().exists():
             raise FileExistsError(
                 f"`output` is expected to be a new file, but {output!r} exists: remove it, or name another"
             )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lit_fed.data.braces import PLAIN, columns_in
-from lit_fed.data.columns import column_values, require_column, row_ids
+from lit_fed.data.columns import column_values, require_column, row_ids, written_values
 from lit_fed.data.row_error import RowError
 
 if TYPE_CHECKING:
@@ -67,12 +67,18 @@ class QuestionForm:
             raise ValueError(f"`{self.owner}.source` is expected to have questions, but has none")
         read = {*self.columns, *several, self.answer}
         table = {column: column_values(rows, column) for column in read}
+        # as they are written elsewhere: nothing for what is missing, names of classes
+        written = {c: written_values(rows, c, f"{self.owner}.template") for c in self.columns}
         return [
-            self._question({column: values[position] for column, values in table.items()}, int(row))
+            self._question(
+                self.template.format(**{c: texts[position] or "" for c, texts in written.items()}),
+                {column: values[position] for column, values in table.items()},
+                int(row),
+            )
             for position, row in enumerate(row_ids(rows))
         ]
 
-    def _question(self, record: dict[str, Any], row: int) -> Question:
+    def _question(self, prompt: str, record: dict[str, Any], row: int) -> Question:
         if isinstance(self.choices, str):
             held = record[self.choices]
             texts, labels = (
@@ -89,16 +95,17 @@ class QuestionForm:
                 f"`{self.owner}.choices` is expected to give a list of texts, but row {row} has {texts!r:.60}",
                 row,
             )
-        prompt = self.template.format(**{column: record[column] for column in self.columns})
         return Question(prompt, texts, self._right(record[self.answer], texts, labels, row))
 
     def _right(self, answer: Any, texts: Sequence[str], labels: Any, row: int) -> int:
         """The position of the right choice."""
-        if labels and answer in labels:
-            return int(labels.index(answer))
+        told = [str(label) for label in labels or ()]
+        if str(answer) in told:  # also where one of them is a number and the other a text
+            return told.index(str(answer))
         if not labels and isinstance(answer, str) and answer.strip().isdecimal():
             answer = int(answer)  # as files have it whose columns are all text
-        if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(texts):
+        places = range(0 if any(label.strip().isdecimal() for label in told) else len(texts))
+        if isinstance(answer, int) and not isinstance(answer, bool) and answer in places:
             return answer
         known = f"one of {labels}" if labels else f"a position from 0 to {len(texts) - 1}"
         raise RowError(

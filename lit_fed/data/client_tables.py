@@ -99,12 +99,34 @@ def _common(column: str, tables: Mapping[str, Dataset]) -> Any:
     if not kinds:
         return Value("null")
     first, kind = kinds[0]
-    other = next(((n, k) for n, k in kinds if k != kind), None)
-    if other is None:
-        return kind
     if all(type(k) is Value and k.dtype.startswith(_WRITTEN) for _, k in kinds):
-        return Value("string")
-    raise ValueError(
-        f"`data.train`: column {column!r} is expected to be of one type for all clients, but is {kind} in "
-        f"{first!r} and {other[1]} in {other[0]!r}"
-    )
+        return kind if all(k == kind for _, k in kinds) else Value("string")
+    common = kind
+    for name, other in kinds[1:]:
+        if (found := _nested(common, other)) is None:
+            raise ValueError(
+                f"`data.train`: column {column!r} is expected to be of one type for all clients, but is {kind} in "
+                f"{first!r} and {other} in {name!r}"
+            )
+        common = found
+    return common
+
+
+def _nested(one: Any, other: Any) -> Any | None:
+    """The type of values of both types, where one lacks keys, or has no value that would say of what type it is."""
+    from datasets import List, Value
+
+    if one == other or other == Value("null"):
+        return one
+    if one == Value("null"):
+        return other
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = {**one, **other}
+        found = {
+            key: _nested(one.get(key, kind), other.get(key, kind)) for key, kind in keys.items()
+        }
+        return None if None in found.values() else found
+    if type(one) is List and type(other) is List and one.length == other.length:
+        inner = _nested(one.feature, other.feature)
+        return None if inner is None else List(inner, one.length)
+    return None

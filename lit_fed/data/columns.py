@@ -252,9 +252,17 @@ def with_values(rows: Dataset, column: str, values: Sequence[Any]) -> Dataset:
 
 def _replaced(rows: Dataset, column: str, values: Sequence[Any], feature: Any) -> Dataset:
     beside = f"{column} as text"
-    added = rows.add_column(beside, list(values), feature=feature)
+    added = rows.add_column(beside, _arrow_column(values, feature), feature=feature)
     order = rows.column_names
     return added.remove_columns(column).rename_column(beside, column).select_columns(order)
+
+
+def _arrow_column(values: Sequence[Any], feature: Any) -> Any:
+    """Values as Arrow has them: datasets encodes what Arrow alone does not know, such as free-form JSON."""
+    from datasets import Dataset, Features
+
+    column = Dataset.from_dict({"": list(values)}, Features({"": feature}))
+    return column.with_format("arrow")[:][""]
 
 
 def in_memory_with_texts(rows: Dataset, column: str, texts: Sequence[str]) -> Dataset:
@@ -290,9 +298,8 @@ def _replaced_in_memory(rows: Dataset, column: str, values: Sequence[Any], featu
     features = rows.features.copy()
     features[column] = feature
     table: pa.Table = rows.with_format("arrow")[:]
-    kind = features.arrow_schema.field(column).type
     place = table.column_names.index(column)
-    table = table.set_column(place, column, pa.array(list(values), kind))
+    table = table.set_column(place, column, _arrow_column(values, feature))
     key = hashlib.blake2b(f"{rows._fingerprint}{column}".encode(), digest_size=16)
     for value in values:
         key.update(hashlib.blake2b(repr(value).encode(), digest_size=16).digest())

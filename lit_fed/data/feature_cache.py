@@ -57,8 +57,11 @@ class FeatureCache:
         """A hash of all that decides how the tokenizer encodes."""
         # What may change in a tokenizer's life, and is cheap to look at.
         state = (
+            type(tokenizer).__name__,
             len(tokenizer),
+            tuple(tokenizer.model_input_names),
             tokenizer.pad_token_id,
+            tokenizer.pad_token_type_id,
             tokenizer.eos_token_id,
             tokenizer.bos_token_id,
             tokenizer.truncation_side,

@@ -83,6 +83,11 @@ def load_tables(
         TypeError: If something else than a table is given.
         ValueError: If a table cannot be read, has no rows, or lacks a column.
     """
+    if is_splits(test):
+        raise TypeError(
+            f"`data.test` is expected to be one split, such as {_split(test, 'test')}, but got a DatasetDict of "
+            f"{', '.join(test)}; if these are several tests, give dict(…) of it, the main one first"
+        )
     tests = test if isinstance(test, Mapping) else {} if test is None else {"test": test}
 
     left_out: list[str] = []
@@ -172,16 +177,21 @@ def is_of_clients(train: object) -> TypeGuard[ClientFiles | Mapping[str, Source 
     Raises:
         TypeError: If it is a ``DatasetDict``: its splits are no clients.
     """
-    if isinstance(train, Mapping) and type(train).__name__ == "DatasetDict":
+    if is_splits(train):
         raise TypeError(
-            f"`data.train` is expected to be one split, such as {_split(train)}, but got a DatasetDict of "
+            f"`data.train` is expected to be one split, such as {_split(train, 'train')}, but got a DatasetDict of "
             f"{', '.join(train)}; if these are clients, give dict(…) of it"
         )
     return isinstance(train, ClientFiles | Mapping)
 
 
-def _split(splits: Mapping[str, object]) -> str:
-    return f"splits[{'train' if 'train' in splits else next(iter(splits), 'train')!r}]"
+def is_splits(table: object) -> TypeGuard[Mapping[str, Dataset]]:
+    """Whether it is a ``DatasetDict``, whose splits are neither clients nor several tests."""
+    return isinstance(table, Mapping) and type(table).__name__ == "DatasetDict"
+
+
+def _split(splits: Mapping[str, object], name: str) -> str:
+    return f"splits[{name if name in splits else next(iter(splits), name)!r}]"
 
 
 def _clients_rows(
@@ -255,6 +265,11 @@ def _read(where: str, source: Source | Dataset) -> Dataset:
         came = f"the class {rows.__name__}" if isinstance(rows, type) else type(rows).__name__
         raise TypeError(
             f"`{where}` is expected to be a Source or a datasets.Dataset, but got {came}"
+        )
+    if rows.format["type"] == "custom":
+        raise ValueError(
+            f"`{where}` is expected to hold rows as they are to be read, but has a transform (set_transform), which "
+            "would not be seen: apply it by `map`"
         )
     rows = rows.with_format(None)
     if not len(rows):

@@ -15,6 +15,8 @@ from lit_fed.federation.state import FederationState
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from lit_fed.data import ClientData
+
 
 def act_as_server(resident: ResidentModule, state: FederationState) -> None:
     """Let the resident module be the server as it is after the last finished round."""
@@ -51,7 +53,9 @@ def spread(rows: Sequence[Mapping[str, float]], prefix: str = "clients/") -> dic
     return summary
 
 
-def spread_of_clients(found: Sequence[tuple[Client, Mapping[str, float]]]) -> dict[str, float]:
+def spread_of_clients(
+    found: Sequence[tuple[Client | ClientData, Mapping[str, float]]],
+) -> dict[str, float]:
     """The :func:`spread` of the clients' metrics over all of them, and where they have groups over each of these.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal
@@ -88,12 +89,19 @@ def _told(name: str, value: float | str | None) -> str:
 
 
 def _sweep(axis: Axes, runs: Sequence[Run], metric: str) -> None:
+    """Lines over the values; where not all are numbers, over their order."""
+    arms = groups(runs)
+    swept = list(dict.fromkeys(value for _, value in arms))
+    numbers = all(isinstance(value, int | float) for value in swept)
+    places = {value: float(value or 0) if numbers else n for n, value in enumerate(swept)}
     lines: dict[str, dict[float, list[float]]] = {}
-    for (name, value), group in groups(runs).items():
+    for (name, value), group in arms.items():
         if values := _values(group, metric):
-            lines.setdefault(name, {})[float(value or 0)] = values
+            lines.setdefault(name, {})[places[value]] = values
     for name, points in lines.items():
         _line(axis, points, name)
+    if not numbers:
+        axis.set_xticks(list(places.values()), [str(value) for value in swept])
 
 
 def _line(axis: Axes, points: dict[float, list[float]], name: str) -> None:
@@ -107,7 +115,8 @@ def _line(axis: Axes, points: dict[float, list[float]], name: str) -> None:
 
 
 def _values(runs: Sequence[Run], metric: str) -> list[float]:
-    return [value for run in runs if (value := run.figure(metric)) is not None]
+    found = (run.figure(metric) for run in runs)
+    return [value for value in found if value is not None and math.isfinite(value)]
 
 
 def _spread(values: Sequence[float]) -> float:

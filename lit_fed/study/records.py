@@ -33,11 +33,11 @@ def save_records(path: Path, runs: Sequence[Run], root: Path) -> None:
         if run.summary is None:
             continue
         made_of = json.loads((run.folder / "study.json").read_text(encoding="utf-8"))
-        own = {_digest(text): text for text in made_of["configurations"]}
-        texts |= own
+        digests = [_digest(text) for text in made_of["configurations"]]
+        texts |= dict(zip(digests, made_of["configurations"], strict=True))
         folder = run.folder.relative_to(root).as_posix()
         contents = {name: (run.folder / name).read_text(encoding="utf-8") for name in _FILES}
-        records[folder] = {"made_of": made_of | {"configurations": list(own)}, "files": contents}
+        records[folder] = {"made_of": made_of | {"configurations": digests}, "files": contents}
     lines = [{"digest": digest, "text": text} for digest, text in sorted(texts.items())]
     lines += [{"run": folder, **record} for folder, record in sorted(records.items())]
     write_file(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
@@ -73,7 +73,10 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Mapping[str, Any]]]:
     """The texts by digest and the records by folder."""
     texts: dict[str, str] = {}
     records: dict[str, Mapping[str, Any]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    # not at what else ends a line, which texts may hold
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if not line:
+            continue
         try:
             one = json.loads(line)
             if "text" in one:

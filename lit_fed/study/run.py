@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -64,7 +65,7 @@ class Run:
             ]
 
     def figure(self, metric: str) -> float | None:
-        """What a run has of a metric when it has ended; None where it has none.
+        """What a run has of a metric when it has ended; None where it has none, NaN where that is no finite number.
 
         Args:
             metric: Its name in the summary; or, with the number of a round behind it, in that round's row, such as
@@ -74,8 +75,10 @@ class Run:
         if (summary := self.summary) is None:
             return None
         if not at:
-            found: float | None = summary["metrics"].get(name)
-            return found
+            if name not in summary["metrics"]:
+                return None
+            found: float | None = summary["metrics"][name]
+            return math.nan if found is None else found
         rows = [row for row in self.history if str(int(row["round"])) == number]
         return rows[0].get(name) if rows else None
 

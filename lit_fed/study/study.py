@@ -16,7 +16,7 @@ from rich.console import Console
 
 from lit_fed.atomic_files import whole_file, write_file
 from lit_fed.configurations import find_configuration, with_configurations
-from lit_fed.limits import require_folder_name
+from lit_fed.limits import require_distinct, require_folder_name
 from lit_fed.study.arm import Arm, arms
 from lit_fed.study.execution import execute
 from lit_fed.study.figure import Kind, draw
@@ -26,6 +26,7 @@ from lit_fed.study.table import results_csv, results_table
 from lit_fed.study.tuning import Tuning, tuned_table
 
 METRICS = ("test/accuracy", "test/loss")
+Swept = tuple[str, list[int | float | str]]
 
 
 def study(
@@ -34,7 +35,7 @@ def study(
     root: Path = Path("runs/study"),
     name: str = "results",
     overlays: tuple[Path, ...] = (),
-    sweep: dict[str, list[float | str]] | None = None,
+    sweep: dict[str, list[bool | int | float | str]] | None = None,
     jobs: int = 0,
     metrics: list[str] | None = None,
     figure: Kind | None = None,
@@ -76,11 +77,13 @@ def study(
     Raises:
         FileNotFoundError: If a configuration is missing.
         FileExistsError: If ``root`` holds a run of one of these names with other settings.
-        ValueError: If ``records`` is another file, ``name`` or a variant's is no name of a folder, more than one
-            setting is swept, one is swept in variants, or no run that has ended has one of the metrics.
+        ValueError: If ``records`` is another file, ``name`` or a variant's is no name of a folder, a seed or a swept
+            value is there twice, more than one setting is swept, one is swept in variants, no run that has ended has
+            one of the metrics, or rounds are to be drawn without any.
         SystemExit: With code 1, after the table, if a run failed.
     """
     require_folder_name("name", name)
+    require_distinct("seeds", seeds)
     own = _by_name(configs)
     overlays = tuple(find_configuration(str(overlay)) for overlay in overlays)
     if sweep is not None and len(sweep) != 1:
@@ -89,6 +92,14 @@ def study(
         raise ValueError(
             f"`sweep` is expected to be left out where there are `variants`, but sweeps {next(iter(sweep))}"
         )
+    swept = None
+    if sweep is not None:
+        ((setting, values),) = sweep.items()
+        require_distinct(f"sweep.{setting}", values)
+        # as in YAML: Python's name of a truth value is none there
+        swept = (setting, [str(one).lower() if isinstance(one, bool) else one for one in values])
+    if figure == "rounds" and not metrics:
+        raise ValueError("`metrics` is expected where `figure` is rounds, but there are none")
     found = {
         name: [find_configuration(str(overlay)) for overlay in given]
         for name, given in (variants or {}).items()
@@ -104,7 +115,7 @@ def study(
                 f"`tune.seeds` is expected to hold none of the study's `seeds`, but holds {both[0]}"
             )
         chosen = _tuned(tune, compared, root, set, jobs, console, root / name, records)
-    runs = _runs(compared, seeds, root, sweep, set, chosen)
+    runs = _runs(compared, seeds, root, swept, set, chosen)
     for run in runs:
         run.check()
     # What has ended already knows its metrics, before hours are spent on the others; an arm of which nothing has ended
@@ -115,9 +126,9 @@ def study(
     failed = execute(runs, jobs, console, _keeping(records, runs, root))
     results = root / name
     # all metrics are in this file, also where the table is refused
-    write_file(results.with_suffix(".csv"), results_csv(runs))
+    write_file(_named(results, ".csv"), results_csv(runs))
     _require_metrics(runs, metrics or [], figure)
-    _report(runs, results, metrics or list(METRICS), figure, sweep, console)
+    _report(runs, results, metrics or list(METRICS), figure, swept, console)
     for run in failed:
         console.print(
             f"failed: {run.config} with seed {run.seed}, see {run.folder / 'log.txt'}",
@@ -152,7 +163,7 @@ def _runs(
     compared: Sequence[Arm],
     seeds: tuple[int, ...],
     root: Path,
-    sweep: dict[str, list[float | str]] | None,
+    sweep: Swept | None,
     settings: tuple[str, ...],
     chosen: Mapping[str, Sequence[str]],
 ) -> list[Run]:
@@ -168,7 +179,7 @@ def _runs(
                 own = folder / f"seed_{seed}"
                 runs.append(Run(arm.config, seed, own, arm.overlays, given, arm.variant, arm.row))
                 continue
-            ((setting, values),) = sweep.items()
+            setting, values = sweep
             for value in values:
                 # a path among the values makes no folders of its own
                 told = quote(str(value), safe=" +,:=@[]", errors="surrogatepass")
@@ -193,10 +204,17 @@ def _tuned(
     runs = [run for tried in trials.values() for candidate in tried for run in candidate]
     for run in runs:
         run.check()
-    execute(runs, jobs, console, _keeping(records, runs, root))
+    for run in execute(runs, jobs, console, _keeping(records, runs, root)):
+        console.print(f"failed: {run.folder}, see {run.folder / 'log.txt'}", soft_wrap=True)
     chosen = {arm: tune.best(arm, tried) for arm, tried in trials.items()}
-    table = tuned_table({arm.name: best for arm, best in chosen.items()}, tune.metric)
-    write_file(results.with_suffix(".tuned.md"), table + "\n")
+    failed = {
+        arm.name: f"{count} of {len(tried)}"
+        for arm, tried in trials.items()
+        if (count := sum(any(run.summary is None for run in candidate) for candidate in tried))
+    }
+    metric = tune.metric if tune.otherwise is None else f"{tune.metric}, else {tune.otherwise}"
+    table = tuned_table({arm.name: best for arm, best in chosen.items()}, metric, failed)
+    write_file(_named(results, ".tuned.md"), table + "\n")
     console.print(table, soft_wrap=True, markup=False, highlight=False)
     if tune.variant is None:
         return {arm.name: candidate for arm, (candidate, _) in chosen.items()}
@@ -219,10 +237,11 @@ def _require_metrics(runs: list[Run], metrics: list[str], figure: Kind | None) -
         ValueError: Naming the nearest metrics that there are.
     """
     ended = [(run, s) for run in runs if (s := run.summary) is not None]
-    known = {name for _, summary in ended for name in summary["metrics"]}
-    if figure == "rounds":
-        known |= {name for run, _ in ended for row in run.history for name in row}
-    known |= {m for m in metrics if any(run.figure(m) is not None for run, _ in ended)}
+    if figure == "rounds":  # a line is of what rounds have
+        known = {name for run, _ in ended for row in run.history for name in row}
+    else:
+        known = {name for _, summary in ended for name in summary["metrics"]}
+        known |= {m for m in metrics if any(run.figure(m) is not None for run, _ in ended)}
     for metric in metrics:
         if ended and metric not in known:
             near = difflib.get_close_matches(metric, sorted(known), n=3) or sorted(known)
@@ -237,16 +256,21 @@ def _report(
     path: Path,
     metrics: list[str],
     figure: Kind | None,
-    sweep: dict[str, list[float | str]] | None,
+    sweep: Swept | None,
     console: Console,
 ) -> None:
     table = results_table(runs, metrics)
-    write_file(path.with_suffix(".md"), table + "\n")
+    write_file(_named(path, ".md"), table + "\n")
     kind: Kind = figure or ("bars" if sweep is None else "sweep")
-    label = next(iter(sweep)) if sweep else "value"
-    with whole_file(path.with_suffix(".png")) as writing:
+    label = sweep[0] if sweep else "value"
+    with whole_file(_named(path, ".png")) as writing:
         draw(runs, metrics, kind, label).savefig(writing, dpi=150)
     console.print(table, soft_wrap=True, markup=False, highlight=False)
+
+
+def _named(results: Path, ending: str) -> Path:
+    """A file of the results, whose name may have a dot."""
+    return results.with_name(results.name + ending)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -38,7 +39,8 @@ def results_table(runs: Sequence[Run], metrics: Sequence[str], digits: int = 4) 
 
     Args:
         runs: The runs; those without a summary are left out, and the count of seeds says so.
-        metrics: Names as :meth:`Run.figure` takes them; a run without one is left out of that column.
+        metrics: Names as :meth:`Run.figure` takes them; a run without one is left out of that column, and one whose
+            value is not finite is counted beside the mean of the others.
         digits: Decimals of the metrics.
     """
     swept = any(run.value is not None for run in runs)
@@ -48,12 +50,19 @@ def results_table(runs: Sequence[Run], metrics: Sequence[str], digits: int = 4) 
     for (name, value), group in groups(runs).items():
         done = [s for run in group if (s := run.summary) is not None]
         columns = [[run.figure(metric) for run in group] for metric in metrics]
-        cells = [mean_and_spread([v for v in c if v is not None], digits) for c in columns]
+        cells = [_cell([v for v in c if v is not None], digits) for c in columns]
         cells += [mean_and_spread([s["bytes"][way] for s in done], 0) for way in ("up", "down")]
         cells += [mean_and_spread([s["seconds"]["rounds"] for s in done], 1)]
         row = [name, *["–" if value is None else str(value)] * swept, str(len(done)), *cells]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines)
+
+
+def _cell(values: Sequence[float], digits: int) -> str:
+    """Mean and spread of the finite values, and how many they are where others are not."""
+    finite = [value for value in values if math.isfinite(value)]
+    told = mean_and_spread(finite, digits)
+    return told if len(finite) == len(values) else f"{told} ({len(finite)} of {len(values)})"
 
 
 def results_csv(runs: Sequence[Run]) -> str:

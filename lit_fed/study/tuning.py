@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from lit_fed.limits import require_distinct
 from lit_fed.study.arm import Arm
 from lit_fed.study.run import Run
 
@@ -50,6 +52,7 @@ class Tuning:
     set: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        require_distinct("tune.seeds", self.seeds)
         if not self.candidates or not self.seeds:
             raise ValueError(
                 f"`tune` is expected to have candidates and seeds, but has {len(self.candidates)} and {len(self.seeds)}"
@@ -114,7 +117,7 @@ class Tuning:
 
         Args:
             arm: The arm.
-            trials: Its runs, of which those that have not ended do not count.
+            trials: Its runs. A candidate of which one has not ended, or ended with no finite number, is left out.
 
         Raises:
             ValueError: If none has the metric.
@@ -124,23 +127,29 @@ class Tuning:
             lasts = [run.history[-1] for run in runs if run.summary is not None]
             named = [last.get(self.metric, last.get(self.otherwise or "")) for last in lasts]
             values = [value for value in named if value is not None]
-            if len(values) == len(runs):
+            # what is no number is no candidate's best
+            if len(values) == len(runs) and all(map(math.isfinite, values)):
                 found[number] = statistics.fmean(values)
         if not found:
             raise ValueError(
-                f"`tune.metric` {self.metric} is expected in the last round of a trial of {arm.name}, but none that "
-                "has ended has it"
+                f"`tune.metric` {self.metric} is expected to be a finite number in the last round of a trial of "
+                f"{arm.name}, but no candidate has one"
             )
         number = (max if self.mode == "max" else min)(found, key=lambda n: found[n])
         return self.of(arm.row)[number], found[number]
 
 
-def tuned_table(chosen: Mapping[str, tuple[Candidate, float]], metric: str) -> str:
+def tuned_table(
+    chosen: Mapping[str, tuple[Candidate, float]],
+    metric: str,
+    failed: Mapping[str, str] | None = None,
+) -> str:
     """What was chosen, as Markdown.
 
     Args:
         chosen: The candidate and its metric, by configuration.
         metric: The metric's name.
+        failed: Configurations of which candidates failed, and how many of how many.
 
     Example:
         >>> print(tuned_table({"fedavg": (["--model.lr=0.1"], 0.91)}, "val/accuracy"))
@@ -150,6 +159,8 @@ def tuned_table(chosen: Mapping[str, tuple[Candidate, float]], metric: str) -> s
     """
     lines = [f"| configuration | chosen | {metric} |", "| --- | --- | ---: |"]
     for name, (candidate, value) in chosen.items():
-        told = " ".join(candidate)
-        lines.append(f"| {name} | {f'`{told}`' if told else 'as it is'} | {value:.4f} |")
+        told = f"`{' '.join(candidate)}`" if candidate else "as it is"
+        if failed and name in failed:
+            told += f" ({failed[name]} candidates failed)"
+        lines.append(f"| {name} | {told} | {value:.4f} |")
     return "\n".join(lines)

@@ -235,6 +235,15 @@ def test_an_interrupt_of_what_is_compared_with_is_one_of_the_run(
     assert trainer.interrupted
     assert not (tmp_path / "backdoor" / "table.json").exists()
     assert (tmp_path / "checkpoints" / "round=0001").is_dir()
+    # there is no round of it yet from which it could go on, and it begins anew
+    again = toy_trainer(
+        tmp_path,
+        attachments=[TriggerPoisoning(TRIGGER, 1, 0.2)],
+        callbacks=[BackdoorEvaluation(), DefenseTable(toy_module(toy_model))],
+        max_rounds=1,
+    )
+    again.fit(toy_module(toy_model), toy_data(), "last")
+    assert (tmp_path / "backdoor" / "table.json").is_file()
 
 
 def test_several_evaluations_have_names(toy_model: Path, tmp_path: Path) -> None:
@@ -342,10 +351,12 @@ def test_what_is_missing_is_said_before_training(toy_model: Path, tmp_path: Path
     assert defense_names(two) == ["RefusesLong", "RefusesLong2"]
 
 
-def test_generated_phrases_are_counted(tmp_path: Path) -> None:
+def test_generated_phrases_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     module = FedAvg(CausalLM(str(save_toy_lm(tmp_path / "lm"))), optimizer=fast_adamw)
     trigger = WordTrigger(["place"])
+    # each process generates all texts: what is gathered would count them several times
+    monkeypatch.setattr("torchmetrics.metric.jit_distributed_available", lambda: True)
     trainer = toy_trainer(
         tmp_path / "run",
         attachments=[PhrasePoisoning(trigger, "very long", rate=0.9)],

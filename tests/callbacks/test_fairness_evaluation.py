@@ -7,9 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lit_fed import FedAvg
+from lit_fed.aggregation import LocalOnly
 from lit_fed.callbacks import FairnessEvaluation
 from lit_fed.callbacks.fairness_evaluation import excess_variance
-from tests.federation.toy import save_toy_model, toy_data, toy_module, toy_trainer
+from tests.federation.toy import (
+    fast_adamw,
+    save_toy_model,
+    toy_backbone,
+    toy_data,
+    toy_module,
+    toy_trainer,
+)
 
 
 def test_the_spread_is_that_of_the_clients_own_rows(tmp_path: Path) -> None:
@@ -54,3 +63,17 @@ def test_clients_without_rows_of_their_own_are_refused(tmp_path: Path) -> None:
     trainer = toy_trainer(tmp_path, callbacks=[FairnessEvaluation("test/f1")], max_rounds=1)
     with pytest.raises(ValueError, match=r"`FairnessEvaluation.metric` is expected to be one of "):
         trainer.fit(toy_module(model), toy_data(client_validation_fraction=0.4))
+
+
+def test_clients_with_models_of_their_own_are_served_by_all_of_these(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    module = FedAvg(toy_backbone(toy_model), aggregation=LocalOnly(), optimizer=fast_adamw)
+    trainer = toy_trainer(tmp_path, callbacks=[FairnessEvaluation()], max_rounds=1)
+    data = toy_data(client_validation_fraction=0.4)
+    trainer.fit(module, data)
+    own = [client.validation for client in data.clients if client.validation]
+    means = [trainer.evaluate(rows)["clients/test/accuracy/mean"] for rows in own]
+    found = trainer.federation.history[-1]
+    assert found["fairness/accuracy/mean"] == pytest.approx(np.mean(means))
+    assert found["fairness/accuracy/worst"] == pytest.approx(min(means))

@@ -41,7 +41,7 @@ def test_the_hub_reads_the_card(run: Any) -> None:
     assert found == {
         (metric, name): trainer.final_metrics[f"test/{metric}" + "/far" * (name == "far")]
         for metric in ("loss", "accuracy")
-        for name in ("test", "far")
+        for name in ("near", "far")
     }
     assert "license: unknown # to be filled in" in (folder / "adapter" / "README.md").read_text(
         "utf-8"

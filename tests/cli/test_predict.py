@@ -34,7 +34,7 @@ def error_of(arguments: list[str]) -> str:
 
 @pytest.mark.filterwarnings("ignore:.*this trainer has not trained")
 def test_a_new_file_with_names_of_labels_and_never_over_another(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ["--data.encoding.label_names=[schlecht, 很好]", "--output=out/predictions.jsonl"]
     main(["predict", *arguments, *names])
@@ -49,6 +49,11 @@ def test_a_new_file_with_names_of_labels_and_never_over_another(
     assert "`output` is expected to be a new file, but 'out/predictions.jsonl' exists" in error_of(
         [*arguments, *names]
     )
+    assert Path("out/predictions.jsonl").read_text(encoding="utf-8") == text
+    # a shell leaves the ~ of an option to the program
+    monkeypatch.setenv("HOME", str(Path("out").absolute()))
+    home = "--output=~/predictions.jsonl"
+    assert "`output` is expected to be a new file" in error_of([*arguments, names[0], home])
     assert Path("out/predictions.jsonl").read_text(encoding="utf-8") == text
 
 

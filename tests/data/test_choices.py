@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Features, List, Value
 
 from lit_fed.data import ChoiceQuestions, InstructionEncoding, InstructionRecords, JSONLSource
 from lit_fed.data.choices import QuestionForm
@@ -73,3 +73,48 @@ def test_settings_that_name_no_columns_are_refused(tmp_path: Path) -> None:
         ChoiceQuestions(rows, template="Who?")
     with pytest.raises(TypeError, match=r"`ChoiceQuestions.source` is expected to be"):
         ChoiceQuestions("questions.jsonl")  # type: ignore[arg-type]
+
+
+def test_nothing_is_written_for_what_is_missing_and_names_for_classes() -> None:
+    rows = Dataset.from_dict(
+        {
+            "about": [None, "Rain."],
+            "kind": [0, 1],
+            "q": ["Why", "So"],
+            "c": [["a", "b"]] * 2,
+            "y": [0, 1],
+        },
+        Features(
+            {
+                "about": Value("string"),
+                "kind": ClassLabel(names=["cause", "effect"]),
+                "q": Value("string"),
+                "c": List(Value("string")),
+                "y": Value("int64"),
+            }
+        ),
+    )
+    form = QuestionForm("{about} {q} ({kind})", "c", "y", "MultipleChoice")
+    assert [one.prompt for one in form.read(rows)] == [" Why (cause)", "Rain. So (effect)"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "answer", "right"),
+    [
+        (["1", "2", "3"], 1, 0),
+        ([1, 2, 3], "3", 2),
+        (["A", "B", "C"], "C", 2),
+        (["A", "B", "C"], 0, 0),
+    ],
+)
+def test_a_label_that_is_a_number_is_no_position(
+    labels: list[Any], answer: Any, right: int
+) -> None:
+    held = [{"text": ["x", "y", "z"], "label": labels}]
+    rows = Dataset.from_dict({"q": ["?"], "c": held, "key": [answer]})
+    form = QuestionForm("{q}", "c", "key", "MultipleChoice")
+    assert form.read(rows)[0].right == right
+    if str(labels[0]) == "1":
+        none = Dataset.from_dict({"q": ["?"], "c": held, "key": [0]})
+        with pytest.raises(ValueError, match=r"expected to give one of \[.*, but row 0 has 0"):
+            form.read(none)

@@ -64,3 +64,19 @@ def test_names_are_texts_and_there_is_one() -> None:
         require_names({1: 0})
     with pytest.raises(ValueError, match="names none"):
         require_names({})
+
+
+def test_keys_that_few_turns_have_and_empty_lists_go_together() -> None:
+    turn = {"role": "user", "content": "Why?"}
+    rows, _ = joined_tables(
+        {
+            "a": table(tags=[[]], turns=[[turn]]),
+            "b": table(tags=[["u"]], turns=[[{**turn, "name": "Bo"}]]),
+            "c": table(tags=[[]], turns=[[{"name": None, **turn}]]),
+        }
+    )
+    assert rows["tags"][:] == [[], ["u"], []]
+    assert [one[0]["name"] for one in rows["turns"][:]] == [None, "Bo", None]
+    assert {one[0]["content"] for one in rows["turns"][:]} == {"Why?"}
+    with pytest.raises(ValueError, match=r"column 'tags' is expected to be of one type .* in 'b'"):
+        joined_tables({"a": table(tags=[["u"]]), "b": table(tags=[[{"of": "u"}]])})

@@ -1,8 +1,18 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
-from datasets import Dataset
+from datasets import Dataset, Features, Json, List, Value
 
-from lit_fed.data.columns import ROW_ID, column_codes, require_column, row_ids, select_rows
+from lit_fed.data.columns import (
+    ROW_ID,
+    column_codes,
+    in_memory_with_values,
+    require_column,
+    row_ids,
+    select_rows,
+    with_values,
+)
 
 ROWS = Dataset.from_dict({"label": [5, 3, 4, 3], "author": ["d", "b", None, "a"]})
 
@@ -44,3 +54,15 @@ def test_missing_values_and_nested_columns_are_errors() -> None:
 def test_row_ids_survive_selection() -> None:
     assert row_ids(ROWS).tolist() == [0, 1, 2, 3]
     assert row_ids(select_rows(ROWS.add_column(ROW_ID, range(4)), [2, 1])).tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("change", [with_values, in_memory_with_values])
+def test_values_that_arrow_alone_does_not_know(change: Callable[..., Dataset]) -> None:
+    turn = {"role": Value("string"), "call": Json()}
+    chats = [[{"role": "user", "call": {"n": 1}}], [{"role": "user", "call": None}]]
+    rows = Dataset.from_dict({"said": chats}, Features({"said": List(turn)}))
+    other = [[{"role": "tool", "call": {"x": [1, "2"]}}], chats[0]]
+    changed = change(rows, "said", other)
+    assert changed["said"][:] == other
+    assert changed.features == rows.features
+    assert change(rows, "said", other)._fingerprint == changed._fingerprint

@@ -68,3 +68,14 @@ def test_what_is_not_used_for_longest_is_dropped(
     assert encoding.calls == 3
     cache.get(b, wordpiece)
     assert encoding.calls == 4
+
+
+def test_tokenizers_that_differ_in_what_models_read_are_not_mixed_up(
+    encoding: Counting, wordpiece: PreTrainedTokenizerFast
+) -> None:
+    few = copy.deepcopy(wordpiece)
+    few.model_input_names = ["input_ids", "attention_mask"]
+    cache = FeatureCache(encoding, 8, 10)
+    cache.get(ROWS, few)
+    cache.get(ROWS, wordpiece)
+    assert encoding.calls == 2

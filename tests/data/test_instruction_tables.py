@@ -209,3 +209,18 @@ def test_a_hinted_prompt_asks_for_the_turn_that_is_learnt(last: list[str]) -> No
     )
     # to be predicted is the answer to what comes last
     assert "user: e" in encoding.prompts(whole)[0]
+
+
+@pytest.mark.parametrize("blank", ["", " ", None])
+def test_a_chat_that_ends_with_a_blank_answer_is_to_be_predicted(blank: str | None) -> None:
+    ask, tell = {"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}
+    waiting = [ask, {**tell, "content": blank}]
+    train = Dataset.from_dict({"messages": [[ask, tell]] * 4})
+    test = Dataset.from_dict({"messages": [waiting, [ask, tell], [ask]]})
+    encoding = InstructionEncoding(ChatRecords())
+    data = FederatedDataModule(train, test=test, encoding=encoding, num_clients=2)
+    data.setup("predict")
+    assert len(data.tests["test"]) == 3
+    assert data.unanswered["test"] == {0, 2}
+    ids = encoding.prompt_ids(data.tests["test"], READER["backbone"].tokenizer)
+    assert ids[0] == ids[1] == ids[2]

@@ -73,3 +73,14 @@ def test_errors_name_the_table(tmp_path: Path) -> None:
         load_tables(
             Dataset.from_dict({"text": ["a"], "label": [[1]]}), None, None, None, ENCODING, None
         )
+
+
+def test_splits_are_no_tests_and_a_transform_is_not_read() -> None:
+    splits = DatasetDict(train=ROWS, test=ROWS.select([1]))
+    with pytest.raises(TypeError, match=r"`data.test` .* one split, such as splits\['test'\], but"):
+        load_tables(ROWS, None, None, splits, ENCODING, None)
+    both = load_tables(ROWS, None, None, dict(splits), ENCODING, None)
+    assert list(both.tests) == ["train", "test"]
+    shouting = ROWS.with_transform(lambda batch: {"text": [t.upper() for t in batch["text"]]})
+    with pytest.raises(ValueError, match=r"`data.train` .* has a transform .* apply it by `map`"):
+        load_tables(shouting, None, None, None, ENCODING, None)

@@ -292,3 +292,14 @@ def test_what_does_not_fit_is_named(
         sequence_trainer(tmp_path / "run", *given, **settings).fit(
             toy_module(toy_model), task_data(**data)
         )
+
+
+def test_no_index_is_gathered_from_processes_that_compute_alike(
+    toy_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each process has all rows: what is gathered counts them as often as there are processes."""
+    # gathering would fail, as there is no process group
+    monkeypatch.setattr("torchmetrics.metric.jit_distributed_available", lambda: True)
+    trainer = sequence_trainer(tmp_path, *indices(), max_rounds=None, local_epochs=1)
+    trainer.fit(toy_module(toy_model), task_data())
+    assert "index/RSI/perturbed" in trainer.federation.history[-1]

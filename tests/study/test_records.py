@@ -105,3 +105,15 @@ def test_another_file_is_told_by_its_line(line: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"`records` .* line 2 of .*records\.jsonl is none"):
         restore_records(file, tmp_path / "root")
     assert not (tmp_path / "root").exists()
+
+
+def test_texts_may_be_alike_and_hold_any_line_end(tmp_path: Path) -> None:
+    root, file = tmp_path / "there", tmp_path / "records.jsonl"
+    run = ended(root, "fedavg", 0, 0.5, "model: {said: 'a\u2028b\u0085c'}\n")
+    made_of = json.loads((run.folder / "study.json").read_text())
+    twice = made_of | {"configurations": made_of["configurations"] * 2}
+    (run.folder / "study.json").write_text(json.dumps(twice))
+    save_records(file, [run], root)
+    restore_records(file, tmp_path / "here")
+    again = json.loads((tmp_path / "here" / "fedavg" / "seed_0" / "study.json").read_text())
+    assert again == twice

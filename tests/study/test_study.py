@@ -2,6 +2,7 @@ import csv
 import json
 import shutil
 import statistics
+import sys
 from pathlib import Path
 
 import pytest
@@ -203,3 +204,60 @@ def test_figures_show_means_and_spreads(config: Path, ended: Path) -> None:
     swept = [Run(r.config, r.seed, r.folder, value=v) for v, r in enumerate(runs)]
     (line,) = draw(swept, ["val/loss"], "sweep").axes[0].lines
     assert line.get_ydata().tolist() == [h[-1]["val/loss"] for h in histories]
+
+
+def test_swept_values_are_written_as_they_are_given(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, tuple[str, ...]] = {}
+
+    def execute(runs: list[Run], *_: object) -> list[Run]:
+        seen.update({run.folder.parent.name: run.settings for run in runs})
+        return []
+
+    # the package has a function of the module's name
+    monkeypatch.setattr(sys.modules["lit_fed.study.study"], "execute", execute)
+    for words in (
+        ["--sweep={trainer.clients_per_round: [1, 0.5, 2]}", "--seeds=[1]"],
+        ["--sweep={data.bucketing: [true, false]}", "--seeds=[1]"],
+        ["--sweep={model.weights: [size, equal]}", "--seeds=[1]"],
+    ):
+        given = [f"--configs=[{config}]", f"--root={tmp_path / 'root'}", *words]
+        monkeypatch.setattr("sys.argv", ["lit-fed-study", *given])
+        main()
+    assert seen == {
+        "clients_per_round=1": ("--trainer.clients_per_round=1",),
+        "clients_per_round=0.5": ("--trainer.clients_per_round=0.5",),
+        "clients_per_round=2": ("--trainer.clients_per_round=2",),
+        "bucketing=true": ("--data.bucketing=true",),
+        "bucketing=false": ("--data.bucketing=false",),
+        "weights=size": ("--model.weights=size",),
+        "weights=equal": ("--model.weights=equal",),
+    }
+
+
+def test_names_with_a_dot_and_values_that_are_no_numbers(config: Path, ended: Path) -> None:
+    for name in ("alpha_0.1", "alpha_0.2"):
+        study([config], (1, 2), ended, name=name, metrics=["val/loss"])
+    assert {path.name for path in ended.iterdir() if path.is_file()} == {
+        f"alpha_{value}.{kind}" for value in ("0.1", "0.2") for kind in ("csv", "md", "png")
+    }
+    runs = [
+        Run(config, seed, ended / "config" / f"seed_{seed}", value=v)
+        for seed, v in ((1, "size"), (2, "equal"))
+    ]
+    axis = draw(runs, ["val/loss"], "sweep").axes[0]
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["size", "equal"]
+
+
+def test_what_is_there_twice_and_rounds_without_metrics_are_refused(
+    config: Path, ended: Path
+) -> None:
+    with pytest.raises(ValueError, match="`seeds` is expected to have each value once, but has 1"):
+        study([config], (0, 1, 1), ended)
+    with pytest.raises(ValueError, match=r"`sweep.a.b` is expected .* but has 0.5 several times"):
+        study([config], (1,), ended, sweep={"a.b": [0.5, 1, 0.5]})
+    with pytest.raises(ValueError, match="`metrics` is expected where `figure` is rounds"):
+        study([config], (1, 2), ended, figure="rounds")
+    with pytest.raises(ValueError, match=r"such as .*, but got test/accuracy, which none has"):
+        study([config], (1, 2), ended, figure="rounds", metrics=["test/accuracy"])

@@ -80,7 +80,9 @@ def test_what_cannot_tune_is_named(tmp_path: Path) -> None:
                 tune=Tuning([["--a=1"]], variant="warm"),
             )
     tune = Tuning([["--a=1"]])
-    with pytest.raises(ValueError, match=r"none that has ended has it"):
+    with pytest.raises(
+        ValueError, match=r"a finite number in the last round of a trial .* no candidate has one"
+    ):
         tune.best(Arm("config", config), tune.trials(Arm("config", config), tmp_path / "root", ()))
 
 
@@ -120,3 +122,38 @@ def test_a_study_runs_with_what_was_chosen(
     tried = root / "config" / "variant=plain" / "tuning" / "1" / "seed_100"
     metrics = json.loads((tried / "summary.json").read_text())["metrics"]
     assert not [name for name in metrics if "test" in name]
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_what_is_no_number_is_never_chosen(mode: str, tmp_path: Path) -> None:
+    tune = Tuning([["--a=1"], ["--a=2"], ["--a=3"]], seeds=[7], mode=mode)  # type: ignore[arg-type]
+    trials = tune.trials(Arm("own", Path("own.yaml")), tmp_path, ())
+    for runs, value in zip(trials, (float("nan"), 0.5, float("inf")), strict=True):
+        ended(runs, value)
+    assert tune.best(Arm("own", Path("own.yaml")), trials) == (["--a=2"], 0.5)
+
+
+def test_a_candidate_that_failed_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, root = save_toy_config(tmp_path), tmp_path / "root"
+    good = [RATES[1], "--trainer.max_rounds=1"]
+    tune = Tuning([good, ["--trainer.max_rounds=none"]], metric="val/loss", mode="min")
+    for run in tune.trials(Arm("config", config), root, ())[0]:
+        ended([run], 0.5)
+        (run.folder / "metrics.csv").write_text("round,val/loss\n1,0.5\n")
+        write_identity(run)
+    final = Run(config, 1, root / "config" / "seed_1", (), tuple(good))
+    ended([final], 0.5)
+    summary = {"interrupted": False, "metrics": {"test/accuracy": 0.5}}
+    summary |= {"bytes": {"up": 1, "down": 2}, "seconds": {"rounds": 3.0}}
+    (final.folder / "summary.json").write_text(json.dumps(summary))
+    write_identity(final)
+    study([config], seeds=(1,), root=root, metrics=["test/accuracy"], tune=tune)
+    assert "(1 of 2 candidates failed)" in (root / "results.tuned.md").read_text()
+    assert f"failed: {root / 'config' / 'tuning' / '1' / 'seed_1000'}" in capsys.readouterr().out
+
+
+def write_identity(run: Run) -> None:
+    made_of = {"configurations": [run.config.read_text()], "settings": list(run.settings)}
+    (run.folder / "study.json").write_text(json.dumps(made_of))

@@ -13,7 +13,7 @@ _TEXT = """\
 {{- '### Instruction:\\n' + message['content'] + '\\n\\n' -}}
 {%- else -%}
 {{- '### Response:\\n' + message['content'] + eos_token -}}
-{%- if not loop.last -%}{{- '\\n\\n' -}}{%- endif -%}
+{%- if not loop.last or add_generation_prompt -%}{{- '\\n\\n' -}}{%- endif -%}
 {%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '### Response:\\n' -}}{%- endif -%}

@@ -13,7 +13,7 @@ _TEXT = """\
 {{- 'User: ' + message['content'] + '\\n' -}}
 {%- else -%}
 {{- 'Assistant: ' + message['content'] + eos_token -}}
-{%- if not loop.last -%}{{- '\\n' -}}{%- endif -%}
+{%- if not loop.last or add_generation_prompt -%}{{- '\\n' -}}{%- endif -%}
 {%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- 'Assistant:' -}}{%- endif -%}

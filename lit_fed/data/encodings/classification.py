@@ -77,6 +77,7 @@ class ClassificationEncoding(Encoding):
         self.split_special_tokens = split_special_tokens
         self.names = label_names
         self._ids: dict[str, int] | None = None
+        self._classes: list[str] | None = None
 
     @property
     def columns(self) -> Mapping[str, str]:
@@ -106,7 +107,7 @@ class ClassificationEncoding(Encoding):
         names = self.label_names or classes
         if names is None and not whole:
             names = in_written_order(labels)
-        self.names = names
+        self.names, self._classes = names, classes
         by_name = names is not None and (labels <= set(names) or not (whole or classes))
         self._ids = {name: i for i, name in enumerate(names or [])} if by_name else None
         self.label_ids(rows)
@@ -142,8 +143,11 @@ class ClassificationEncoding(Encoding):
         labels = self._labels(rows)
         ids = self._ids
         if ids is None:
+            # numbers are the training table's; a table with the same classes in another order goes by their names
             classes = getattr(rows.features[self.label], "names", None) or []
-            ids = {name: i for i, name in enumerate(classes)}
+            named = self._classes or self.names or []
+            apart = bool(classes) and set(classes).isdisjoint(named)
+            ids = {name: i for i, name in enumerate(classes if apart else named)}
             ids |= {
                 label: int(label.removesuffix(".0"))
                 for label in set(labels) - ids.keys()

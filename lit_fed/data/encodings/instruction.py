@@ -386,7 +386,13 @@ class InstructionEncoding(Encoding):
             fits = [n for n in range(1, len(turns)) if _length(stretches[2 * n :]) <= max_length]
             first = turns[min([*fits, len(turns) - 1]) - 1] + 1
             system = [message for message in conversation[:first] if message["role"] == "system"]
-            conversation = system + conversation[first:]
+            rest = conversation[first:]
+            if (
+                rest[0]["role"] != "user"
+            ):  # several turns of the assistant's follow one of the user's
+                users = [message for message in conversation[:first] if message["role"] == "user"]
+                rest = [*users[-1:], *rest]
+            conversation = system + rest
             rendered, typed = self._rendered(one, [conversation], slice(0, 1), tokenizer)
             (stretches,) = self._stretches(rendered, typed, tokenizer)
         if _length(stretches) <= max_length or len(stretches) == 1:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_LINE_END: Final = "\n"
 
 Piece = str | int
 """A stretch of text, or the id of a special token that is meant as such."""
@@ -92,7 +94,7 @@ def following_tokens(
             if not special[i] and (b > start or a >= start > 0)
         ]
         if own and offsets[own[0]][0] < start:
-            found.append(_alone(tokenizer, rest, split_special_tokens))
+            found.append(_going_on(tokenizer, rest, split_special_tokens))
         else:
             found.append([ids[i] for i in own])
     return found
@@ -201,11 +203,26 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 
 
 def _alone(tokenizer: PreTrainedTokenizerBase, text: str, split: bool) -> list[int]:
-    """The tokens of a text within another, without a blank that the tokenizer puts before a text."""
+    """The tokens of a text within another, without a blank of its own that the tokenizer puts before a text."""
     (ids,) = _encoded(tokenizer, [text], split, add_special_tokens=False)["input_ids"]
     if ids and tokenizer.convert_ids_to_tokens(ids[0]) == "▁" and not text.startswith((" ", "▁")):
         return list(ids[1:])
     return list(ids)
+
+
+def _going_on(tokenizer: PreTrainedTokenizerBase, text: str, split: bool) -> list[int]:
+    """The tokens of a text that goes on within a word: without a blank also where it belongs to the first word."""
+    ids = _alone(tokenizer, text, split)
+    first = str(tokenizer.convert_ids_to_tokens(ids[0])) if ids else ""
+    if not first.startswith("▁") or text.startswith((" ", "▁")):
+        return ids
+    # behind the end of a line a word has none
+    settings = {"add_special_tokens": False, "return_offsets_mapping": True}
+    behind = _encoded(tokenizer, [f"{_LINE_END}{text}"], split, **settings)
+    (ids_behind,), (places,) = behind["input_ids"], behind["offset_mapping"]
+    apart = all(start >= len(_LINE_END) or end <= len(_LINE_END) for start, end in places)
+    own = [i for i, (start, _) in zip(ids_behind, places, strict=True) if start >= len(_LINE_END)]
+    return own if apart and own else ids
 
 
 def _encoded(

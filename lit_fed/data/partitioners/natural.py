@@ -84,8 +84,17 @@ class NaturalPartitioner(Partitioner):
         return [np.sort(concatenated([kept[i] for i in group])).tolist() for group in groups]
 
     def default_num_clients(self, rows: Dataset) -> int:
-        """As many as the column has values with enough rows."""
-        return len(self._kept(rows))
+        """As many as the column has values with enough rows.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        if not (kept := self._kept(rows)):
+            raise ValueError(
+                f"`data.partitioner.min_samples` is {self.min_samples}, but no value of column {self.column!r} of "
+                "`data.partitioner.column` has as many rows"
+            )
+        return len(kept)
 
     def client_names(self, rows: Dataset, parts: Sequence[Sequence[int]]) -> list[str]:
         """The column's values, see above."""

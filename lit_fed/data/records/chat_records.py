@@ -92,23 +92,26 @@ class ChatRecords(Records):
         return self._with(rows, hints, "user", lambda before, hint: before + hint, cut=True)
 
     def answered(self, rows: Dataset) -> tuple[Dataset, frozenset[int]]:
-        """Rows of which those that end with another's turn have one of the assistant, and their positions."""
+        """Rows of which those that end with another's turn or a blank one have the assistant's, and their positions."""
         if self.column not in rows.column_names:
             return rows, frozenset()
         values = column_values(rows, self.column)
         without = {
             i: turns
             for i, (turns, one) in enumerate(zip(values, self.conversations(rows), strict=True))
-            if one and one[-1]["role"] != "assistant"
+            if one and not self._answers(turns[-1])
         }
         if not without:
             return rows, frozenset()
         name = next(role for role, meant in self.roles.items() if meant == "assistant")
         added = {self.role: name, self.content: _SOMETHING}
-        filled = [
-            [*turns, {**dict.fromkeys(turns[0]), **added}] if i in without else turns
-            for i, turns in enumerate(values)
-        ]
+        filled = []
+        for i, turns in enumerate(values):
+            if i in without:
+                blank = self.roles.get(turns[-1][self.role]) == "assistant"
+                kept = turns[:-1] if blank else turns
+                turns = [*kept, {**(turns[-1] if blank else dict.fromkeys(turns[0])), **added}]
+            filled.append(turns)
         return with_values(rows, self.column, filled), frozenset(without)
 
     def _with(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lit_fed.data.sources.source import Source
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+_SPLIT: Final = "train"
 
 
 class HubSource(Source):
@@ -32,7 +34,7 @@ class HubSource(Source):
     """
 
     def __init__(
-        self, path: str, name: str | None = None, split: str = "train", revision: str | None = None
+        self, path: str, name: str | None = None, split: str = _SPLIT, revision: str | None = None
     ) -> None:
         self.path = path
         self.name = name
@@ -59,6 +61,11 @@ class HubSource(Source):
                     f"`path` {self.path!r} cannot be read as a data set: {reason:.200}"
                 ) from None
             if isinstance(found, datasets.Dataset):
+                if self.split not in (_SPLIT, str(found.split)):
+                    raise ValueError(
+                        f"`split` is expected to be left out for {self.path!r}, which holds one table, but got "
+                        f"{self.split!r}"
+                    )
                 return found
             if self.split not in found:
                 raise ValueError(

@@ -125,8 +125,10 @@ class TaskSources(Source):
     def _table(self, task: str, source: Source) -> Dataset:
         try:
             rows = source.load().with_format(None)
-        except (FileNotFoundError, ValueError) as error:
-            raise type(error)(f"tasks.{task}: {error}") from error
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"tasks.{task}: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"tasks.{task}: {error}") from error
         new = self.columns.get(task, {})
         for old in new:
             require_column(rows, old, f"columns.{task}", f"tasks.{task}")
@@ -151,8 +153,9 @@ class TaskSources(Source):
     def _labels(self, task: str, rows: Dataset) -> list[int]:
         count = self.num_labels[task]
         labels = []
+        classes = getattr(rows.features[self.label], "names", None) or []
         for row, text in enumerate(required_values(rows, self.label, "label")):
-            label = number(text)
+            label = classes.index(text) if text in classes else number(text)
             if label is None or label not in range(count):
                 raise RowError(
                     f"`label` is expected to name whole numbers from 0 to {count - 1} in "

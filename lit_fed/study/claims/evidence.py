@@ -12,6 +12,7 @@ from lit_fed.study.claims.curve_statistics import part_of, statistic_of
 from lit_fed.study.run import Run
 
 _FEWEST_POINTS = 3
+_ROUNDING = 1e-12
 
 
 def runs_of(root: Path, arm: str) -> Iterator[Run]:
@@ -41,6 +42,8 @@ def arm_differences(
 ) -> tuple[float, ...]:
     """The comparison's weighted sum and margin for each seed that all its arms have; above 0 is as claimed.
 
+    What is 0 but for rounding is 0, and NaN where a run has ended with no finite value.
+
     Args:
         root: The study's folder.
         comparison: Arms and weights.
@@ -51,10 +54,12 @@ def arm_differences(
     found = {arm: _finals(root, arm, metric, otherwise) for arm in comparison.weights}
     seeds = sorted(set.intersection(*(set(values) for values in found.values())))
     sign = 1.0 if better == "higher" else -1.0
-    return tuple(
-        comparison.margin
-        + sign * sum(weight * found[arm][seed] for arm, weight in comparison.weights.items())
+    terms = [
+        [comparison.margin, *(sign * w * found[arm][seed] for arm, w in comparison.weights.items())]
         for seed in seeds
+    ]
+    return tuple(
+        0.0 if abs(sum(own)) <= _ROUNDING * sum(map(abs, own)) else sum(own) for own in terms
     )
 
 

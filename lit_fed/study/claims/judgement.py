@@ -13,29 +13,36 @@ from scipy import stats
 Array = NDArray[np.float64]
 Verdict = Literal["holds", "fails", "undecided", "not tested"]
 LEVEL = 0.05
+_ROUNDING = 1e-12
 
 
-def p_values(differences: Array) -> Array:
+def p_values(differences: Array, alike: float | None = None) -> Array:
     """Two-sided p-values of Student's t-test that the mean difference over the seeds is 0.
 
     Args:
         differences: ``[..., seeds]``.
+        alike: That of differences that are all the same, but for rounding, and so have no spread to judge by. None:
+            their signs alone count, by the sign test 2 · 2⁻ⁿ of n seeds.
 
     Returns:
-        ``[...]``; 1 of a single seed. Differences that are all the same have no spread to judge by: 0 if they
-        are not 0, which :func:`judge` takes only where chance would not make them so often.
+        ``[...]``; 1 of a single seed, and where all are 0.
 
     Example:
         >>> float(p_values(np.array([1.0, 1.5, 2.0])).round(4))
         0.0351
+        >>> float(p_values(np.array([0.02, 0.02, 0.02]))), float(p_values(np.array([0.0, 0.0, 0.0])))
+        (0.25, 1.0)
     """
     seeds = differences.shape[-1]
     mean = differences.mean(-1)
     if seeds < 2:
         return np.ones_like(mean)
     error = differences.std(-1, ddof=1) / np.sqrt(seeds)
-    t = np.divide(np.abs(mean), error, out=np.where(np.abs(mean) > 0, np.inf, 0.0), where=error > 0)
-    p: Array = 2 * stats.t.sf(t, seeds - 1)
+    varied = error > _ROUNDING * np.abs(differences).max(-1)
+    t = np.divide(np.abs(mean), error, out=np.zeros_like(mean), where=varied)
+    same = 2.0 ** (1 - seeds) if alike is None else alike
+    without = np.where(np.abs(mean) > 0, same, 1.0)
+    p: Array = np.where(varied, 2 * stats.t.sf(t, seeds - 1), without)
     return p
 
 
@@ -104,11 +111,15 @@ class Judgement:
         return "holds" if self.mean > 0 else "fails"
 
 
-def judge(comparisons: Sequence[tuple[str, tuple[float, ...], float]]) -> list[Judgement]:
+def judge(
+    comparisons: Sequence[tuple[str, tuple[float, ...], float]],
+    alike: Sequence[float | None] | None = None,
+) -> list[Judgement]:
     """Judge all comparisons of a page together, since the more there are, the more seem to show something.
 
     Args:
         comparisons: For each its text, its differences by seed, and how often it says *holds* without effect.
+        alike: For each the p-value of differences without a spread, see :func:`p_values`. None: None of each.
 
     Example:
         >>> first, second = judge([("a > b", (1.0, 1.1, 1.2), 0.025), ("b > c", (-1.0, 3.0), 0.025)])
@@ -116,8 +127,10 @@ def judge(comparisons: Sequence[tuple[str, tuple[float, ...], float]]) -> list[J
         ('holds', 'undecided')
     """
     p = [
-        float(p_values(np.array(differences))) if differences else float("nan")
-        for _, differences, _ in comparisons
+        float(p_values(np.array(differences), same)) if differences else float("nan")
+        for (_, differences, _), same in zip(
+            comparisons, alike or [None] * len(comparisons), strict=True
+        )
     ]
     tested = [i for i, (_, differences, _) in enumerate(comparisons) if differences]
     adjusted = dict(zip(tested, holm([p[i] for i in tested]), strict=True))

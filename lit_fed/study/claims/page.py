@@ -15,7 +15,7 @@ from lit_fed.atomic_files import write_file
 from lit_fed.study.claims.claim import Claim, Direction
 from lit_fed.study.claims.evidence import arm_differences, curve_differences, runs_of
 from lit_fed.study.claims.judgement import Judgement, claim_verdict, judge
-from lit_fed.study.claims.null_rate import arms_null_rate, curves_null_rate
+from lit_fed.study.claims.null_rate import ALIKE, arms_null_rate, curves_null_rate
 from lit_fed.study.records import restore_records
 from lit_fed.study.run import Run
 from lit_fed.study.table import results_table
@@ -23,12 +23,14 @@ from lit_fed.study.table import results_table
 _HOW = """\
 A comparison is one difference for each seed, with its sign so that above 0 it supports the claim. It *holds* if the
 mean over the seeds is above 0, and *fails* if it is below, by a two-sided paired t-test at 0.05 after Holm's
-correction over all comparisons of this page; otherwise it is *undecided*. The interval is that of the mean at 95 %,
-without the correction. "Without effect" is the share of simulated studies of the same seeds and points, in which
-nothing has an effect, that the test alone, uncorrected, would call *holds*; it should be 0.025, and a comparison
-above 0.05 decides nothing. Curves are told by their rank correlation with the rounds or values. A claim holds if all
-of its comparisons do, and fails if one fails."""
+correction over all comparisons of this page; otherwise it is *undecided*. Differences of arms that are all the same
+have no spread for that test: of them the signs alone count (2 · 2⁻ⁿ of n seeds). The interval is that of the mean at
+95 %, without the correction. "Without effect" is the share of simulated studies of the same seeds and points, in
+which nothing has an effect, that the test alone, uncorrected, would call *holds*; it should be 0.025, and a
+comparison above 0.05 decides nothing. Curves are told by their rank correlation with the rounds or values. A claim
+holds if all of its comparisons do, and fails if one fails."""
 
+_NOT_FINITE = " (no finite value in some runs)"
 _HEAD = (
     "| comparison | mean | 95 % interval | seeds for it | p | p, Holm | without effect | verdict |\n"
     "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
@@ -127,7 +129,7 @@ def _page(
         parts += [f"## {section.title}", *_results(section.root, tables, list(metrics))]
         for claim, judgements in zip(claims, section.judgements, strict=True):
             parts.append(f"**{claim.text}:** {claim_verdict(judgements)}")
-            if any(one.differences for one in judgements):
+            if any(one.differences or one.text.endswith(_NOT_FINITE) for one in judgements):
                 parts.append("\n".join([_HEAD, *(_row(one) for one in judgements)]))
     return "\n\n".join(parts) + "\n"
 
@@ -140,6 +142,7 @@ def _judged(
 ) -> list[_Section]:
     """All comparisons of all studies, judged together."""
     found: list[tuple[str, tuple[float, ...], float]] = []
+    alike: list[float | None] = []
     places: dict[object, int] = {}
     wanted: list[list[list[int]]] = []
     for root in roots.values():
@@ -156,17 +159,25 @@ def _judged(
                     differences = arm_differences(
                         root, arms, metric, metrics[metric], otherwise.get(metric)
                     )
+                    said = f"{metric}: {arms.text}"
+                    if not all(map(math.isfinite, differences)):
+                        differences, said = (), said + _NOT_FINITE
                     rate = arms_null_rate(arms, len(differences)) if differences else math.nan
-                    found.append((f"{metric}: {arms.text}", differences, rate))
+                    found.append((said, differences, rate))
+                    alike.append(None)
             for curves in claim.curves:
                 own.append(len(found))
                 differences, points = curve_differences(root, curves)
+                said = curves.text
+                if not all(map(math.isfinite, differences)):
+                    differences, said = (), said + _NOT_FINITE
                 rate = (
                     curves_null_rate(curves, len(differences), points) if differences else math.nan
                 )
-                found.append((curves.text, differences, rate))
+                found.append((said, differences, rate))
+                alike.append(ALIKE)
             wanted[-1].append(own)
-    judged = judge(found)
+    judged = judge(found, alike)
     return [
         _Section(title, root, [[judged[place] for place in claim] for claim in own])
         for (title, root), own in zip(roots.items(), wanted, strict=True)
@@ -193,7 +204,7 @@ def _results(root: Path, tables: Sequence[Sequence[str]], metrics: Sequence[str]
 def _digits(runs: Sequence[Run], metrics: Sequence[str]) -> int:
     """Decimals of a table: two of percentages, four of shares and losses."""
     values = [abs(value) for run in runs for m in metrics if (value := run.figure(m)) is not None]
-    return 2 if max(values, default=0.0) >= 10 else 4
+    return 2 if any(value >= 10 for value in values) else 4
 
 
 def _machines(runs: Sequence[Run]) -> str:

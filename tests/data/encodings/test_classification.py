@@ -196,3 +196,25 @@ def test_arrays_are_compact(wordpiece: PreTrainedTokenizerFast) -> None:
     features = ONE.encode(table([0, 1, 1]), wordpiece, 8)
     assert features.tokens["input_ids"].dtype == np.int32
     assert features.nbytes < 300
+
+
+def with_classes(labels: list[int], names: list[str]) -> Dataset:
+    return table(labels).cast_column("label", ClassLabel(names=names))  # type: ignore[arg-type]
+
+
+def test_classes_of_another_table_go_by_their_names() -> None:
+    # numbers in training whose names are told
+    encoding = ClassificationEncoding("text", None, label_names=["neg", "pos"])
+    encoding.prepare(table([0, 1, 0]))
+    assert encoding.label_ids(with_classes([0, 1, 1], ["pos", "neg"])).tolist() == [1, 0, 0]
+    # told names that say what the training table's own are
+    renamed = ClassificationEncoding("text", None, label_names=["negative", "positive"])
+    renamed.prepare(with_classes([0, 1, 0], ["neg", "pos"]))
+    assert renamed.label_ids(with_classes([0, 1, 1], ["pos", "neg"])).tolist() == [1, 0, 0]
+    # of names that nobody knows, the numbers count
+    assert renamed.label_ids(with_classes([0, 1, 1], ["bad", "good"])).tolist() == [0, 1, 1]
+    # what is not told is filled with a class of the training table
+    unknown = table([0, 1]).remove_columns("label")
+    filled, without = renamed.answered(unknown, with_classes([1, 0], ["neg", "pos"]))
+    assert renamed.label_ids(filled).tolist() == [1, 1]
+    assert without == {0, 1}

@@ -405,3 +405,30 @@ def test_bad_records() -> None:
                 {"instruction": ["a", "b"], "context": ["", ""], "response": ["b", " "]}
             )
         )
+
+
+@pytest.mark.parametrize("kind", ["smollm", "gpt2", "embedded"])
+def test_a_long_chat_keeps_a_question_before_turns_that_nobody_asked_for(kind: str) -> None:
+    tokenizer = KINDS[kind]
+    told = [
+        {"role": "user", "content": "why"},
+        {"role": "assistant", "content": "so " * 40},
+        {"role": "assistant", "content": "the end"},
+    ]
+    expected, labels = encoded(tokenizer, [told[0], told[2]])
+    assert encoded(tokenizer, told, max_length=len(expected)) == (expected, labels)
+    # a blank turn of the assistant's stays behind a question
+    blank = [told[0], told[1], {"role": "assistant", "content": ""}, *chat("when", "now")]
+    ids, _ = encoded(tokenizer, blank, max_length=len(encoded(tokenizer, blank)[0]) - 1)
+    assert tokenizer.decode(ids).count("why") == 1
+
+
+@pytest.mark.parametrize("template", [AlpacaTemplate(), DialogueTemplate()])
+def test_several_turns_of_the_assistant_are_learnt_each(template: ChatTemplate) -> None:
+    tokenizer = KINDS["gpt2"]
+    several = [*chat("why", "so"), {"role": "assistant", "content": "thus"}]
+    ids, labels = encoded(tokenizer, several, InstructionEncoding(ChatRecords(), template=template))
+    said = tokenizer.decode(learnt(ids, labels))
+    assert "so" in said
+    assert "thus" in said
+    assert "why" not in said

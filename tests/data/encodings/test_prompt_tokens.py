@@ -16,7 +16,7 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast
 
 from lit_fed.data import CausalLMEncoding, ClassificationEncoding
-from lit_fed.data.encodings.prompt_tokens import border, prompt_tokens
+from lit_fed.data.encodings.prompt_tokens import border, following_tokens, prompt_tokens
 from lit_fed.data.features import IGNORED
 from tests.slow import slow_but
 
@@ -201,3 +201,22 @@ def test_rows_that_are_cut_are_counted(wordpiece: PreTrainedTokenizerFast) -> No
     rows = rows.rename_columns({"text": "question", "label": "answer"})
     assert ENCODING.encode(rows, KINDS["gpt2"], 3).cut == 3
     assert ENCODING.encode(rows, KINDS["gpt2"], 1000).cut == 0
+
+
+def test_what_follows_a_joined_border_begins_without_a_blank() -> None:
+    """By SentencePiece: `ab` joins the border of `xa` and `b…`, and alone `b…` would begin with the word `▁b`."""
+    words = ["▁xa", "▁x", "▁b", "ab", "▁", "x", "a", "b", "c"]
+    vocabulary = {word: i for i, word in enumerate([*SPECIAL, *words])}
+    merges = [("a", "b"), ("▁", "x"), ("▁x", "a"), ("▁", "b")]
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    kind = _fast(tokenizer)
+    assert kind.convert_ids_to_tokens(kind("xabc", add_special_tokens=False)["input_ids"]) == [
+        "▁x",
+        "ab",
+        "c",
+    ]
+    (tokens,) = following_tokens(kind, ["xa"], ["bc"])
+    assert kind.convert_ids_to_tokens(tokens) == ["b", "c"]

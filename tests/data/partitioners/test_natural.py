@@ -88,3 +88,10 @@ def test_there_are_as_many_clients_as_values_with_enough_rows() -> None:
     rows = Dataset.from_dict({"who": ["b", "a", "b", "c", "c"]})
     assert NaturalPartitioner("who").default_num_clients(rows) == 3
     assert NaturalPartitioner("who", min_samples=2).default_num_clients(rows) == 2
+
+
+def test_no_author_with_enough_rows_is_named() -> None:
+    with pytest.raises(
+        ValueError, match=r"min_samples` is 9, but no value of column 'author' .* has as"
+    ):
+        NaturalPartitioner(min_samples=9).default_num_clients(ROWS)

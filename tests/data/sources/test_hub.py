@@ -36,3 +36,11 @@ def test_what_is_not_there() -> None:
         match=r"`path` is expected to be a folder or a data set on the hub, but 'no/such'",
     ):
         HubSource("no/such").load()
+
+
+def test_one_saved_table_has_no_other_split(tmp_path: Path) -> None:
+    ROWS.save_to_disk(tmp_path / "one")
+    assert HubSource(str(tmp_path / "one"), split="train").load()[:] == ROWS[:]
+    for split in ("test", "train[:1]"):
+        with pytest.raises(ValueError, match=r"left out for .* holds one table, but got 't"):
+            HubSource(str(tmp_path / "one"), split=split).load()

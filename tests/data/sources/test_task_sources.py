@@ -2,8 +2,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import ClassLabel, Dataset
 
 from lit_fed.data import CSVSource, JSONLSource, LinesSource, Source, TaskSources, TSVSource
+from lit_fed.data.row_error import RowError
 
 LABELS = {"review": 2, "question": 6}
 
@@ -122,3 +124,19 @@ def test_bad_files(tasks: dict[str, Source], tmp_path: Path) -> None:
         ValueError, match=r"tasks.review .*, but 'label' has 'good' in row 0 \(line 2"
     ):
         TaskSources(words, num_labels=LABELS).load()
+
+
+def test_classes_have_numbers_and_errors_of_nested_sources_are_told(tmp_path: Path) -> None:
+    class Saved(Source):
+        def load(self) -> Dataset:
+            rows = Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]})
+            return rows.cast_column("label", ClassLabel(names=["negative", "positive"]))
+
+    class Damaged(Source):
+        def load(self) -> Dataset:
+            raise RowError("a row has no choices", 3)
+
+    two = TaskSources({"one": Saved(), "two": Saved()}, num_labels={"one": 2, "two": 2})
+    assert two.load()["label"][:] == [1, 0, 3, 2]
+    with pytest.raises(ValueError, match=r"tasks.one: a row has no choices"):
+        TaskSources({"one": Damaged()}, num_labels={"one": 2}).load()

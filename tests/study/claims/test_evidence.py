@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lit_fed.study.claims.claim import ArmComparison
+from lit_fed.study.claims.claim import ArmComparison, Claim
 from lit_fed.study.claims.evidence import arm_differences
+from lit_fed.study.claims.page import claims_page
 
 
 def test_a_global_model_stands_for_that_of_every_client(tmp_path: Path) -> None:
@@ -35,3 +36,37 @@ def test_a_global_model_stands_for_that_of_every_client(tmp_path: Path) -> None:
     assert arm_differences(tmp_path, less, name, "lower") == (0.375,)
     with pytest.raises(ValueError, match="`margin` is expected to be finite and at least 0, but"):
         ArmComparison(metrics=[], weights={"alone": 1, "own": -1}, margin=-0.25)
+
+
+def ended(root: Path, arm: str, seed: int, value: float | None) -> None:
+    folder = root / arm / f"seed_{seed}"
+    folder.mkdir(parents=True)
+    summary = {"interrupted": False, "metrics": {"test/accuracy": value}}
+    summary |= {"bytes": {"up": 1, "down": 2}, "seconds": {"rounds": 3.0}}
+    (folder / "summary.json").write_text(json.dumps(summary))
+
+
+def test_what_is_nothing_but_rounding_is_nothing(tmp_path: Path) -> None:
+    for seed, (new, old) in enumerate([(0.88, 0.9), (0.78, 0.8), (0.88, 0.9)]):
+        ended(tmp_path, "new", seed, new)
+        ended(tmp_path, "old", seed, old)
+    compared = ArmComparison(["test/accuracy"], {"new": 1, "old": -1}, margin=0.02)
+    assert arm_differences(tmp_path, compared, "test/accuracy", "higher") == (0.0,) * 3
+
+
+def test_a_run_without_a_finite_value_is_not_left_out_silently(tmp_path: Path) -> None:
+    for arm, values in {"new": [0.5, None, 0.75], "old": [0.25, 0.25, 0.5]}.items():
+        for seed, value in enumerate(values):
+            ended(tmp_path, arm, seed, value)
+    one = ArmComparison(["test/accuracy"], {"new": 1, "old": -1})
+    page = claims_page(
+        "Title",
+        "Source",
+        {"test/accuracy": "higher"},
+        [Claim("New is better", [one])],
+        [["new", "old"]],
+        {"Study": tmp_path},
+    )
+    said = "test/accuracy: new better than old (no finite value in some runs)"
+    assert f"| {said} | | | | | | | not tested |" in page
+    assert "| new | 3 | 0.6250 ± 0.1768 (2 of 3) |" in page
