@@ -457,3 +457,16 @@ def test_how_a_fit_has_ended_says_nothing_of_the_next(toy_model: Path, tmp_path:
     summary = json.loads((tmp_path / "second" / "summary.json").read_text())
     assert not summary["interrupted"]
     assert not [name for name in summary["metrics"] if name.startswith("test/")]
+
+
+def test_running_statistics_that_pass_from_client_to_client_are_refused(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    module = toy_module(toy_model)
+    body = module.backbone._base.bert
+    body.pooler.activation = torch.nn.BatchNorm1d(32)
+    said = r"`model.backbone` is expected to keep no running statistics.*pooler.activation is a BatchNorm1d"
+    with pytest.raises(ValueError, match=said):
+        toy_trainer(tmp_path).fit(module, toy_data())
+    body.pooler.activation = torch.nn.BatchNorm1d(32, track_running_stats=False)
+    toy_trainer(tmp_path, max_rounds=1).fit(module, toy_data())

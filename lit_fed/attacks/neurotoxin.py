@@ -57,7 +57,7 @@ class Neurotoxin(UpdateAttack):
         broadcast: Payload,
         memory: Payload,
     ) -> tuple[Mapping[str, Tensor], Payload]:
-        """The change where the global model has moved little, and the global model for the next round."""
+        """The change where the global model has moved little since it was sent last, and the global model now."""
         starts = {name: broadcast.tensors[name] for name in changes}
         moved = {
             name: (start.double() - memory.tensors[name].double()).abs()
@@ -67,7 +67,8 @@ class Neurotoxin(UpdateAttack):
         sent = dict(self.change(client, changes))
         for name, quiet in least_moved(moved, self.ratio).items():
             sent[name] = torch.where(quiet, sent[name], 0.0)
-        return sent, Payload(starts)
+        # what a round does not send stays remembered, as where RoLoRA's factors take turns
+        return sent, Payload({**memory.tensors, **starts})
 
     def change(self, client: Client, changes: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The change as it is, before it is projected."""

@@ -119,7 +119,10 @@ class TeacherCorruption(Attack):
         if self.margin is not None:
             changed = shifted_logits(logits, marked, self._target, self.margin)
         else:
-            true = self._true[client.id][ids].to(logits.device)
+            true = torch.full_like(ids, self._target)
+            own = marked.cpu()
+            true[own] = self._true[client.id][ids[own]]
+            true = true.to(logits.device)
             changed = swapped_logits(logits, marked, self._target, true)
         return replace(prediction, logits=changed)
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal, get_args
 
+from lightning.fabric.utilities.rank_zero import rank_zero_warn
 from torch import nn
 
 Site = Literal["embedding", "attention", "feed_forward", "norm"]
@@ -25,6 +26,7 @@ _FEED_FORWARD = re.compile(r"mlp|ffn?|feed_?forward|DenseReluDense|(\w+_)?moe", 
 _FEED_FORWARD_CLASS = re.compile(r"\w*(MLP|FeedForward|FFN|ActDense|SparseMoe)\w*")
 # the last map of a feed-forward part that has no module of its own
 _LAST_MAP = re.compile(r"fc2|lin(ear)?2|ffn_output")
+_ROUTER = re.compile(r"\b(router|gate)\b")
 _NORM_CLASS = re.compile(r"\w*Norm\w*")
 # norms of queries, keys and values see heads, not the model's hidden state
 _HEAD_NORM = re.compile(r"(q|k|v|kv|qk|query|key|value)(_a)?_?(layer)?_?norm")
@@ -328,3 +330,20 @@ def _inventory(model: nn.Module) -> str:
     )
     shown = ", ".join(list(kinds)[:40])
     return shown + (f" and {len(kinds) - 40} more" if len(kinds) > 40 else "") or "none"
+
+
+def warn_of_routers(model: nn.Module, config: Any) -> None:
+    """Say where a mixture of experts asks for a loss of its routers and trains them, since no loss here has it.
+
+    Args:
+        model: The model, in peft's wrapper where it has one.
+        config: Its configuration.
+    """
+    trained = (name for name, one in model.named_parameters() if one.requires_grad)
+    if not getattr(config, "output_router_logits", False):
+        return
+    if name := next(filter(_ROUTER.search, trained), None):
+        rank_zero_warn(
+            f"the model's configuration asks for the loss of its routers (`output_router_logits`), but {name} trains "
+            "without it: no loss here has it; a `model.backbone.peft` that leaves routers frozen needs none"
+        )

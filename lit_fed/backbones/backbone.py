@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lit_fed.backbones.adaptation import adapt, complete_config, require_saved
 from lit_fed.backbones.adapter_parameters import held_places, lora_scales
 from lit_fed.backbones.adapters import DEFAULT, Adapters, some
-from lit_fed.backbones.anatomy import table_ids, table_positions
+from lit_fed.backbones.anatomy import table_ids, table_positions, warn_of_routers
 from lit_fed.backbones.folding import Folding, WeightChange
 from lit_fed.backbones.identity import backbone_identity
 from lit_fed.backbones.master_weights import Change, widening
@@ -107,6 +107,7 @@ class Backbone(nn.Module, ABC):
                 )
             # The reentrant kind would need embeddings that require a gradient, which frozen ones do not.
             base.gradient_checkpointing_enable({"use_reentrant": False})
+        warn_of_routers(self.model, base.config.get_text_config())
         self._accepted = set(inspect.signature(base.forward).parameters) - {"labels", "return_dict"}
         # transformers loads models for evaluation, and Lightning leaves a module as it finds it.
         self.train()

@@ -165,7 +165,7 @@ def _line(error: Exception) -> str:
 def _ensure_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Give the tokenizer a padding token if it has none, and the model the tokenizer's."""
     if tokenizer.pad_token_id is None:
-        known = model.config.get_text_config().pad_token_id
+        known = getattr(model.config.get_text_config(), "pad_token_id", None)
         token = (
             tokenizer.convert_ids_to_tokens(known)
             if known is not None and 0 <= known < len(tokenizer)

@@ -30,7 +30,7 @@ def stack_changes(
         changes: Of some of these layers.
 
     Raises:
-        ValueError: If one is of another layer.
+        ValueError: If one is of another layer, or the saved adapter changes more than weights by two factors.
     """
     from peft import PeftConfig
     from safetensors.torch import load_file, save_file
@@ -41,6 +41,12 @@ def stack_changes(
         )
     path = folder / "adapter_model.safetensors"
     tensors: dict[str, Tensor] = load_file(path)
+    for name in tensors:
+        # a size of its own (DoRA), or a bias that is not scaled like a factor
+        if "lora_magnitude_vector" in name or name.endswith("lora_B.bias"):
+            raise ValueError(
+                f"`adapters` are expected to be LoRAs where they are written as one, but the first one has {name}"
+            )
     ranks: dict[str, int] = {}
     for layer, scale in scales.items():
         a, b = next((layer + a, layer + b) for a, b in LORA_FACTORS if layer + a in tensors)
@@ -79,7 +85,13 @@ def with_adapters(
     for adapter, held in adapters.items():
         left = set(held)
         for layer, scale in lora_scales(model, adapter).items():
-            a, b = next((layer + a, layer + b) for a, b in LORA_FACTORS if layer + a in held)
+            named = ((layer + a, layer + b) for a, b in LORA_FACTORS if layer + a in held)
+            if (factors := next(named, None)) is None:
+                raise ValueError(
+                    f"`adapters` are expected to be LoRAs where they are written as one, but {adapter!r} has no "
+                    f"factors of {layer}"
+                )
+            a, b = factors
             left -= {a, b}
             own = WeightChange(scale * whole(held[b].detach()), whole(held[a].detach()))
             total[layer] = total[layer].plus(own) if layer in total else own

@@ -13,6 +13,7 @@ class Ledger:
     Attributes:
         rounds: Per round (bytes up, bytes down).
         clients: Per client (bytes up, bytes down) over all rounds.
+        before: What clients have downloaded before the round that comes next, to prepare, in bytes.
 
     Example:
         >>> ledger = Ledger()
@@ -24,6 +25,7 @@ class Ledger:
 
     rounds: list[tuple[int, int]] = field(default_factory=list)
     clients: dict[str, tuple[int, int]] = field(default_factory=dict)
+    before: dict[str, int] = field(default_factory=dict)
 
     @property
     def up(self) -> int:
@@ -36,11 +38,24 @@ class Ledger:
         return sum(down for _, down in self.rounds)
 
     def open_round(self) -> None:
-        """Start the count of the next round."""
+        """Start the count of the next round, with what clients have downloaded to prepare for it."""
         self.rounds.append((0, 0))
+        for client, down in self.before.items():
+            self._add(client, 0, down)
+
+    def download_before(self, client_id: str, nbytes: int) -> None:
+        """A client downloads something to prepare for the round that comes next."""
+        self.before[client_id] = nbytes
 
     def record(self, client_id: str, up: int = 0, down: int = 0) -> None:
-        """Add one client's traffic to the open round."""
+        """Add one client's traffic to the open round; what it has downloaded before is not sent to it again."""
+        self._add(client_id, up, max(0, down - self.before.get(client_id, 0)) if down else 0)
+
+    def close_round(self) -> None:
+        """End the count of a round."""
+        self.before = {}
+
+    def _add(self, client_id: str, up: int, down: int) -> None:
         round_up, round_down = self.rounds[-1]
         self.rounds[-1] = (round_up + up, round_down + down)
         client_up, client_down = self.clients.get(client_id, (0, 0))
@@ -48,7 +63,7 @@ class Ledger:
 
     def copy(self) -> Ledger:
         """A ledger that can go on without changing this one."""
-        return Ledger(list(self.rounds), dict(self.clients))
+        return Ledger(list(self.rounds), dict(self.clients), dict(self.before))
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -112,7 +112,7 @@ class FederationLoop:
             self.act_as_server()
         except (ValueError, KeyError, RuntimeError) as error:
             raise ValueError(f"checkpoint {path} does not fit the model: {error}") from error
-        self.selection.sampler.load_state_dict(self.state.sampler)
+        self.selection.sampler.load_state_dict(copy.deepcopy(self.state.sampler))
         for callback in self.callbacks:
             if callback.state_key in self.state.callbacks:
                 callback.load_state_dict(self.state.callbacks[callback.state_key])
@@ -183,7 +183,10 @@ class FederationLoop:
 
     def checkpoint_writer(self, path: Path) -> Callable[[], None]:
         """What writes the present state to a folder when it is called, in whatever thread and however late."""
-        states = {c.state_key: _copied(own) for c in self.callbacks if (own := c.state_dict())}
+        # as they are now: callbacks go on counting
+        states = {
+            c.state_key: copy.deepcopy(own) for c in self.callbacks if (own := c.state_dict())
+        }
         history = [dict(row) for row in self.state.history]
         state = replace(self.state, callbacks=states, history=history)
         return self.run.checkpoint_writer(path, state, self.module.timers)
@@ -278,8 +281,3 @@ class FederationLoop:
             self.act_as_server()
         else:
             self.act_as_client(client)
-
-
-def _copied(state: dict[str, Any]) -> dict[str, Any]:
-    """A callback's state as it is now: tensors that it goes on counting in are copied."""
-    return {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in state.items()}

@@ -82,12 +82,15 @@ def prepare_clients(
         if client.id in results:
             before = _state(state, client)
             states[client.id] = store.kept(replace(before, prepared=results[client.id]))
+    ledger = state.ledger.copy()
+    for client in waiting:  # also those that had prepared when a fit was broken off
+        ledger.download_before(client.id, _download(module, state, client).nbytes)
     size = sum(payload.nbytes for payload in results.values())
     rank_zero_info(
         f"{len(results)} of {len(waiting)} clients prepared in {time.perf_counter() - started:.1f} s; "
         f"{size:,} bytes stay with them"
     )
-    return replace(state, clients=states)
+    return replace(state, clients=states, ledger=ledger)
 
 
 def _download(module: FederatedModule, state: FederationState, client: Client) -> Payload:

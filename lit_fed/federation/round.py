@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import statistics
 import time
@@ -143,7 +144,7 @@ class FederationRound:
         state = replace(
             state,
             clients=states,
-            sampler=self.selection.sampler.state_dict(),
+            sampler=copy.deepcopy(self.selection.sampler.state_dict()),  # it may go on counting
             ledger=ledger,
             failures=failures,
         )
@@ -151,6 +152,7 @@ class FederationRound:
             metrics = {"round": float(state.round + 1), **self._validated(state)}
         reported = spread_of_clients([(start.client, update.metrics) for start, update in finished])
         metrics |= said | reported | _traffic(ledger)
+        ledger.close_round()
         metrics |= {"clients/sampled": len(clients), "clients/failed": len(errors)}
         if norms:
             median = statistics.median_low(norms.values())

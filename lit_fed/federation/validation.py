@@ -11,6 +11,7 @@ from lightning.fabric import Fabric
 from lightning.fabric.loggers import Logger
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_warn
+from torch import nn
 
 from lit_fed.aggregation import Aggregation
 from lit_fed.attachment import Attachment, overrides
@@ -363,9 +364,17 @@ def check_method(module: FederatedModule, validate_clients: bool) -> None:
 
     Raises:
         ValueError: If the aggregation needs a validation of the clients and there is none, the method
-            steps its optimizers itself, or an optimizer refuses its settings.
+            steps its optimizers itself, an optimizer refuses its settings, or a model keeps running statistics.
     """
     _check_optimizers(module)
+    for name, backbone in module.backbones.items():
+        for place, part in backbone.model.named_modules():
+            if isinstance(part, nn.modules.batchnorm._NormBase) and part.running_mean is not None:
+                raise ValueError(
+                    f"`model.{name}` is expected to keep no running statistics, which would pass from one client to "
+                    f"the next beside all that is sent, but {place} is a {type(part).__name__}: replace it, as by a "
+                    "LayerNorm, or give it track_running_stats false"
+                )
     if not module.automatic_optimization:
         raise ValueError(
             f"`automatic_optimization` of {type(module).__name__} is expected to be true in a federation, whose "

@@ -83,8 +83,10 @@ def prototype_cosines(states: Tensor, prototypes: Tensor) -> Tensor:
             f"{states.shape[-1]}: a projector from {states.shape[-1]} to {prototypes.shape[-1]} is needed, such as "
             f"that of `model.project` true"
         )
-    unit = F.normalize(widen(states), dim=-1)
-    return unit @ F.normalize(widen(prototypes.detach()).to(unit), dim=-1).T
+    # out of autocast, which would take the product in half precision
+    with torch.autocast(states.device.type, enabled=False):
+        unit = F.normalize(widen(states), dim=-1)
+        return unit @ F.normalize(widen(prototypes.detach()).to(unit), dim=-1).T
 
 
 def require_margin(setting: str, margin: float) -> float:

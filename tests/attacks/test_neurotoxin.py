@@ -58,3 +58,24 @@ def test_which_coordinates_are_left_alone_does_not_depend_on_the_change() -> Non
 def test_a_ratio_out_of_range_is_refused(ratio: float) -> None:
     with pytest.raises(ValueError, match=r"Neurotoxin.ratio` is expected to be above 0 and below"):
         Neurotoxin(ratio, ["a"])
+
+
+def test_factors_that_take_turns_are_each_compared_with_when_they_were_sent_last() -> None:
+    """As RoLoRA sends them: B in even rounds, A in odd ones, of a model that moves what is sent."""
+    draw = np.random.default_rng(3)
+    attack, now, memory = Neurotoxin(0.3, ["a"]), payload(draw), Payload()
+    last: dict[str, torch.Tensor] = {}
+    for number in range(4):
+        name = "BA"[number % 2]
+        before = now.tensors[name]
+        trained = Payload({name: before + torch.from_numpy(draw.normal(size=before.shape)).float()})
+        sent, memory = attack.upload(CLIENT, trained, now, memory)
+        still = (sent.tensors[name] == before).numpy()
+        if number > 1:
+            moved = (before - last[name]).abs().numpy()
+            top = np.zeros(moved.size, bool)
+            top[np.argsort(-moved.ravel(), kind="stable")[: round(0.3 * moved.size)]] = True
+            assert still.ravel().tolist() == top.tolist()
+        last[name] = before
+        change = torch.from_numpy(draw.normal(size=before.shape)).float()
+        now = Payload({**now.tensors, name: before + change})

@@ -134,3 +134,19 @@ def test_settings_out_of_range_are_refused(toy_model: Path, tmp_path: Path) -> N
         trainer.fit(FedAvg(toy_backbone(toy_model)), data)
     with pytest.raises(ValueError, match=r"TeacherCorruption.target is expected to be a label of"):
         trainer.fit(DDG(toy_backbone(toy_model), optimizer=fast_adamw), data)
+
+
+def test_public_rows_with_ids_that_no_own_row_has_stay_what_they_are(toy_model: Path) -> None:
+    module, data = FedAvg(toy_backbone(toy_model)), toy_data()
+    data.setup()
+    data.check(module.backbones)
+    attack = TeacherCorruption(1, TRIGGER, None, clients=[data.clients[0].id])
+    attack.attach(module, data)
+    own = data.clients[0]
+    client = Client(own.id, 0, len(own.rows), 0, 0, 0)
+    attack.trained_on(client, own.rows)
+    beyond = int(row_ids(own.rows).max()) + torch.tensor([1, 200])
+    mask = torch.ones(2, dtype=torch.bool)
+    given = Prediction(torch.randn(2, 2), None, mask, None, mask[:, None])
+    found = attack.teacher_prediction(client, {"index": beyond}, given)
+    assert torch.equal(found.logits, given.logits)

@@ -1,5 +1,7 @@
 import re
+import warnings
 from collections import OrderedDict
+from types import SimpleNamespace
 
 import pytest
 from peft import IA3Config, LoraConfig, get_peft_model
@@ -17,6 +19,7 @@ from lit_fed.backbones.anatomy import (
     largest_layer_list,
     table_positions,
     transformer_layers,
+    warn_of_routers,
 )
 from tests.perturbations.tiny_models import MODELS, build
 
@@ -211,3 +214,18 @@ def test_sizes() -> None:
     assert hidden_size(build("llama")) == 16
     assert head_sizes(build("llama")) == {2, 8}
     assert head_sizes(build("gpt2")) == {2, 8}
+
+
+def test_a_router_that_trains_without_its_loss_is_told() -> None:
+    layer = nn.ModuleDict({"gate": nn.Linear(4, 2), "gate_proj": nn.Linear(4, 4)})
+    model = nn.ModuleDict({"mlp": layer})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_routers(model, SimpleNamespace(output_router_logits=False))
+        warn_of_routers(model, SimpleNamespace())
+    with pytest.warns(UserWarning, match=r"output_router_logits.*mlp\.gate\.weight trains without"):
+        warn_of_routers(model, SimpleNamespace(output_router_logits=True))
+    layer["gate"].requires_grad_(False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_routers(model, SimpleNamespace(output_router_logits=True))

@@ -142,3 +142,18 @@ def test_without_a_change_the_file_is_as_ever(toy_model: Path, tmp_path: Path) -
     backbone.save_pretrained(tmp_path / "after")
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         assert (tmp_path / "before" / name).read_bytes() == (tmp_path / "after" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [({"use_dora": True}, "lora_magnitude_vector"), ({"lora_bias": True}, "lora_B.bias")],
+)
+def test_what_changes_more_than_weights_is_not_written_as_one(
+    first: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    targets = ["q_proj", "v_proj"]
+    model = save_toy_lm(tmp_path / "lm")
+    backbone = CausalLM(str(model), peft=LoraConfig(r=2, target_modules=targets, **first))
+    backbone.add_adapter("other", LoraConfig(r=2, target_modules=targets))
+    with pytest.raises(ValueError, match=f"to be LoRAs where they are written as one, .*{said}"):
+        backbone.save_pretrained(tmp_path / "both", "default", "other")

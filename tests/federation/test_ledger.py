@@ -25,3 +25,19 @@ def test_survives_json_and_copies() -> None:
     other = ledger.copy()
     other.record("a", up=1)
     assert copy == ledger
+
+
+def test_what_is_downloaded_to_prepare_counts_once() -> None:
+    ledger = Ledger()
+    for client in ("a", "b"):
+        ledger.download_before(client, 10)
+    ledger.open_round()
+    ledger.record("a", down=10)
+    ledger.record("a", up=3)
+    ledger.record("c", down=10)
+    ledger.close_round()
+    assert ledger.rounds == [(3, 30)]
+    assert ledger.clients == {"a": (3, 10), "b": (0, 10), "c": (0, 10)}
+    ledger.open_round()
+    ledger.record("a", down=10)
+    assert ledger.rounds[1] == (0, 10)

@@ -135,3 +135,14 @@ def test_a_client_prepares_the_rows_of_all_tasks(toy_model: Path, tmp_path: Path
     of_first = {c.id: len(c.rows) for c in trainer.datamodule.clients_in(TASKS[0])}
     assert module.seen == rows
     assert module.seen != of_first
+
+
+def test_what_clients_outside_the_round_download_is_counted(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    trainer, _ = fit(toy_model, tmp_path, max_rounds=2)
+    state = trainer.federation
+    size = state.broadcast.nbytes
+    assert [down for _, down in state.ledger.rounds] == [CLIENTS * size, 2 * size]
+    assert sum(down for _, down in state.ledger.clients.values()) == (CLIENTS + 2) * size
+    assert [row["bytes/down"] for row in state.history] == [CLIENTS * size, 2 * size]

@@ -1,8 +1,12 @@
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from lit_fed.federation import ClientSampler, FixedOrderSampler, SizeSampler, UniformSampler
 from lit_fed.federation.sampling import clients_per_round
+from tests.federation.toy import toy_data, toy_module, toy_trainer
 
 SIZES = [10, 20, 70, 100]
 
@@ -47,3 +51,30 @@ def test_counts_and_fractions() -> None:
         clients_per_round(11, 10)
     with pytest.raises(ValueError, match=r"as a fraction is expected in \(0, 1\], but got 1.5"):
         clients_per_round(1.5, 10)
+
+
+def test_a_checkpoint_has_the_samplers_state_of_its_round(toy_model: Path, tmp_path: Path) -> None:
+    class Counts(UniformSampler):
+        """Counts in a container that it gives as its state."""
+
+        def __init__(self) -> None:
+            self.counts: dict[str, list[int]] = {"rounds": []}
+
+        def __call__(self, sizes: Any, count: int, seed: int, round: int) -> list[int]:
+            self.counts["rounds"].append(round)
+            return super().__call__(sizes, count, seed, round)
+
+        def state_dict(self) -> dict[str, Any]:
+            return self.counts
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            self.counts = state_dict
+
+    trainer = toy_trainer(tmp_path, sampler=Counts(), max_rounds=1)
+    trainer.fit(toy_module(toy_model), toy_data())
+    state = trainer.federation
+    trainer.sampler([1, 1], 1, 0, 7)
+    assert state.sampler == {"rounds": [0]}
+    again = toy_trainer(tmp_path, sampler=Counts(), max_rounds=2)
+    again.fit(toy_module(toy_model), toy_data(), "last")
+    assert again.federation.sampler == {"rounds": [0, 1]}

@@ -11,6 +11,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from torch.autograd import gradcheck
 
 from lit_fed.losses import PrototypeMarginMixin, fit_projector, prototype_margin
+from lit_fed.losses.prototype_margin import prototype_cosines
 
 
 def draw() -> tuple[torch.Tensor, torch.Tensor]:
@@ -108,3 +109,12 @@ def test_off_looks_at_nothing_and_bad_settings_are_named() -> None:
         Method(lambda_prototype=float("nan"))
     with pytest.raises(ValueError, match=r"width of the prototypes, 4, but have 6: a projector"):
         prototype_margin(torch.ones(1, 6), torch.ones(1, 4))
+
+
+def test_cosines_are_not_rounded_under_mixed_precision() -> None:
+    states, prototypes = (one.float() for one in draw())
+    expected = prototype_cosines(states, prototypes)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(prototype_cosines(states, prototypes), expected)
+        half = prototype_cosines(states.bfloat16(), prototypes)
+    assert half.dtype == torch.float32

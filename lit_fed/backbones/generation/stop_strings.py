@@ -49,11 +49,12 @@ class StopStrings(StoppingCriteria):
         # decoding all of them after each token would take a tenth of a small model's time
         looked_at = tokens if tokens.shape[1] % _ALL_EVERY == 0 else tokens[:, -self._window :]
         done = torch.zeros(len(tokens), dtype=torch.bool)
+        beams = len(tokens) // len(self._blanks)  # of each prompt, one after another
         for row, text in enumerate(self._texts(looked_at)):
             if any(stop in text for stop in self._stop):
                 # it may be in blanks of the prompt, or in an end alone, which may be decoded in another way
                 (answer,) = self._texts(tokens[row : row + 1])
-                blanks = self._blanks[row]
+                blanks = self._blanks[row // beams]
                 # which may take several tokens
                 own = "" if blanks.startswith(answer) else answer.removeprefix(blanks)
                 done[row] = any(stop in own for stop in self._stop)

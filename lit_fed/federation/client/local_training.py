@@ -53,6 +53,18 @@ if TYPE_CHECKING:
 Gradient = Callable[[int], AbstractContextManager[None]]
 
 
+def attachment_names(attachments: Sequence[Attachment]) -> list[str]:
+    """A name of each, by which its memory is kept: its class and which one of that class it is.
+
+    Example:
+        >>> from lit_fed.compression import EightBit, TopK
+        >>> attachment_names([TopK(), EightBit(), TopK()])
+        ['TopK.0', 'EightBit.0', 'TopK.1']
+    """
+    kinds = [type(attachment).__name__ for attachment in attachments]
+    return [f"{kind}.{kinds[:number].count(kind)}" for number, kind in enumerate(kinds)]
+
+
 def _the_only_one(number: int) -> AbstractContextManager[None]:
     return nullcontext()
 
@@ -90,6 +102,7 @@ class LocalTraining:
         self.settings = settings
         self.events = events or Events()
         self.attachments = attachments
+        self._first_scale: dict[str, Any] | None = None
         self.evaluation = EvaluationLoop(resident, data, fabric, self.events)
         self._accumulation = Accumulation(())
 
@@ -151,7 +164,13 @@ class LocalTraining:
         if module.prepares and before.prepared is None:
             raise RuntimeError(f"client {client.id!r} is expected to have prepared, but it has not")
         reseed(settings.seed, client.round, client.index)
-        attached = [(str(n), a) for n, a in enumerate(self.attachments) if a.acts_on(client)]
+        self._start_scaler()
+        names = attachment_names(self.attachments)
+        attached = [
+            (number, name, attachment)
+            for number, (name, attachment) in enumerate(zip(names, self.attachments, strict=True))
+            if attachment.acts_on(client)
+        ]
         with timers("download"):
             self.resident.act_as_client(client, before, broadcast)
         expected = module.expected_upload()
@@ -161,12 +180,12 @@ class LocalTraining:
         module.metric_averager = averager = MetricAverager()
         module.gradient_clipper = self._clip
         module.gradient_taker = self.gradients
-        self._attach_to_teachers(client, [attachment for _, attachment in attached])
+        self._attach_to_teachers(client, [attachment for *_, attachment in attached])
         own = self.data.client_data(client.id, client.task)
         rows = self.trained_rows(client, client.task)
-        for _, attachment in attached:
+        for *_, attachment in attached:
             rows = attachment.rows(client, rows)
-        for _, attachment in attached:
+        for *_, attachment in attached:
             attachment.trained_on(client, rows)
         # of parameters that another round trains as well
         moments = dict(before.optimizer.tensors) if settings.keep_optimizer_state else {}
@@ -192,10 +211,10 @@ class LocalTraining:
         what = f"the upload of client {id!r}"
         check_upload(upload, expected, broadcast, what)
         memories: dict[str, Payload] = {}
-        for name, attachment in attached:
+        for number, name, attachment in attached:
             memory = before.attachments.parts.get(name, Payload())
             # whatever training has drawn, which differs between executions
-            reseed(settings.seed, client.round, client.index, 0, 0, int(name))
+            reseed(settings.seed, client.round, client.index, 0, 0, number)
             sent = attachment.upload(client, upload, broadcast, memory)
             upload, memories[name] = require_payloads(
                 sent, f"upload() of {type(attachment).__name__}"
@@ -297,6 +316,15 @@ class LocalTraining:
 
         for teacher in teachers_of(self.module):
             teacher.transform = transform if acting else None
+
+    def _start_scaler(self) -> None:
+        """Let every client begin with the scale of losses that a run begins with, whoever has trained before it."""
+        scaler = getattr(self.fabric.strategy.precision, "scaler", None)
+        if scaler is None or not scaler.is_enabled():
+            return
+        if self._first_scale is None:
+            self._first_scale = scaler.state_dict()
+        scaler.load_state_dict(self._first_scale)
 
     # ---------------------------------------------------------------- a stage
 

@@ -35,7 +35,10 @@ EPSILON: Final = "privacy/epsilon"
 _NOISE: Final = "noise_multiplier"
 _EPSILON: Final = "epsilon"
 _DELTA: Final = "delta"
-_ROWS, _GRADIENTS = 1, 2  # what is drawn
+_ROWS, _GRADIENTS = (
+    1,
+    2,
+)  # what is drawn, by streams that nothing else has: see reseed() of attachments
 
 
 class PrivateTraining(LocalTraining):
@@ -115,8 +118,10 @@ class PrivateTraining(LocalTraining):
         self._require_within(client, steps)
         seed, place = self.settings.seed, (client.round, client.index, number)
         device = self.fabric.device
-        self._generator = self.privacy.generator(device, derive_seed(seed, *place, 0, _GRADIENTS))
-        draws = self.privacy.generator(torch.device("cpu"), derive_seed(seed, *place, 0, _ROWS))
+        self._generator = self.privacy.generator(
+            device, derive_seed(seed, *place, 0, 0, _GRADIENTS)
+        )
+        draws = self.privacy.generator(torch.device("cpu"), derive_seed(seed, *place, 0, 0, _ROWS))
         return self._drawn(loader.dataset, draws, steps, per_pass)
 
     def _drawn(

@@ -23,6 +23,7 @@ _CLIENT: Final[dict[str, type | UnionType]] = {
     "steps": int,
     "stage_steps": dict,
     "task": str | None,
+    "group": str | None,
 }
 _UPDATE: Final[dict[str, type | UnionType]] = {
     "client_id": str,

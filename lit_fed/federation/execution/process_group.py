@@ -54,7 +54,8 @@ class ChildWatch(threading.Thread):
 
     def run(self) -> None:
         """Watch until all have ended well, or one has not."""
-        while any(child.poll() != 0 for child in self.children):
+        # each is asked, also behind one that lives
+        while any(code != 0 for code in [child.poll() for child in self.children]):
             died = {r: c.returncode for r, c in enumerate(self.children, 1) if c.returncode}
             if died and -signal.SIGINT not in died.values() and 130 not in died.values():
                 named = " and ".join(

@@ -166,11 +166,14 @@ def differences(
         {'a.b': (1, 3), 'd': ('not set', 4)}
         >>> differences({"a.b": 1, "c": 2}, {"a.b": 3, "c": 4}, lambda name: name == "c")
         {'c': (2, 4)}
+        >>> differences({"clients_per_round": 1}, {"clients_per_round": 1.0})
+        {'clients_per_round': (1, 1.0)}
     """
     found = {}
     for name in filter(matters, dict.fromkeys(chain(before, now))):
         pair = (before.get(name, "not set"), now.get(name, "not set"))
-        if pair[0] != pair[1]:
+        # `1` and `1.0` are two things, as of trainer.clients_per_round
+        if json.dumps(pair[0], sort_keys=True) != json.dumps(pair[1], sort_keys=True):
             found[name] = pair
     return found
 

@@ -82,7 +82,7 @@ def run_folder(ckpt_path: str | None, found: Path | None, root: Path | None, nam
     """Where a fit keeps its files.
 
     A run that goes on from its last checkpoint, or from the last one that is not damaged, keeps its folder; from
-    an older one it branches off into a new folder, so that no later round is lost.
+    an older one, or from a copy elsewhere, it branches off into a new folder, so that no later round is lost.
 
     Args:
         ckpt_path: What the user gave.
@@ -92,8 +92,8 @@ def run_folder(ckpt_path: str | None, found: Path | None, root: Path | None, nam
     """
     if ckpt_path == "last":
         return last_run_folder(root, name)
-    if found is not None and _is_last_whole(found):
-        return found.parents[1]
+    if found is not None and (own := _run_of(found)) is not None and _is_last_whole(found):
+        return own
     return new_run_folder(root, name)
 
 
@@ -134,7 +134,7 @@ def claim_run_folder(ckpt_path: str | None, root: Path | None, name: str) -> Cla
     while True:
         found = find_checkpoint(ckpt_path, root, name)
         folder = run_folder(ckpt_path, found, root, name)
-        goes_on = ckpt_path == "last" or (found is not None and folder == found.parents[1])
+        goes_on = ckpt_path == "last" or (found is not None and folder == _run_of(found))
         # also where another run has made it since: that is no folder to go on in
         numbered = root is None and not goes_on
         made = tuple(one for one in (folder, *folder.parents) if not one.exists())
@@ -168,6 +168,12 @@ def _give_back(lock: RunLock, made: tuple[Path, ...]) -> None:
                 (one / name).unlink(missing_ok=True)
             one.rmdir()
     lock.release()
+
+
+def _run_of(checkpoint: Path) -> Path | None:
+    """The folder of the run that a checkpoint is part of; None of one that was copied elsewhere."""
+    beside = checkpoint.parent if checkpoint.parent.name else checkpoint.absolute().parent
+    return beside.parent if beside.name == "checkpoints" else None
 
 
 def _is_last_whole(checkpoint: Path) -> bool:

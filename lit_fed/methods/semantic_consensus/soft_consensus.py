@@ -100,7 +100,8 @@ class SoftConsensus(OwnModelsMixin):
             stage: ``fit`` where it is going to train.
 
         Raises:
-            ConfigurationError: If there is such a model, or no public set.
+            ConfigurationError: If there is such a model, models have different numbers of labels, or there is no
+                public set.
         """
         super().setup(stage)
         if stage == "fit" and self._trainer is None and self.consensus_rounds != 0:
@@ -115,6 +116,12 @@ class SoftConsensus(OwnModelsMixin):
                         f"`model` SoftConsensus expects `model.{name}` to be one that classifies, such as "
                         f"SequenceClassifier, but got {type(backbone).__name__}"
                     )
+            sizes = {name: backbone.num_labels for name, backbone in self.backbones.items()}
+            if len({*sizes.values()}) > 1:
+                told = ", ".join(f"`model.{name}` has {size}" for name, size in sizes.items())
+                raise ConfigurationError(
+                    f"`model` SoftConsensus expects backbones with as many labels as each other, but {told}"
+                )
 
     def act_as(self, client: Client | None) -> None:
         """Be a client or the server, which has nothing yet."""

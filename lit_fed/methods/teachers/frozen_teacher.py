@@ -76,9 +76,16 @@ class FrozenTeacher(Teacher, nn.Module):
                 f"`model.teacher.backbone` is expected to predict what the student, a "
                 f"{type(student).__name__}, predicts, but is a {type(teacher).__name__}"
             )
-        self.reads_itself = teacher.tokenizer.get_vocab() != student.tokenizer.get_vocab()
+        own, students = teacher.tokenizer, student.tokenizer
+        other = own.get_vocab() != students.get_vocab()
+        # a classifier may find the end of a row by the padding that it knows
+        padded = (own.pad_token_id, own.padding_side) != (
+            students.pad_token_id,
+            students.padding_side,
+        )
+        self.reads_itself = not self.language_model and (other or padded)
         if self.language_model:
-            if self.reads_itself:
+            if other:
                 raise ValueError(
                     f"`model.teacher.backbone` is expected to have the student's tokenizer, whose "
                     f"{len(student.tokenizer)} tokens a language model is to learn to predict from it, but has another "

@@ -91,3 +91,18 @@ def test_what_is_no_list_of_texts_or_empty(tiny_model: Models) -> None:
         backbone.generate(["a"], stop=["\n", ""])
     with pytest.raises(TypeError, match=r"`stop` is expected to be a list of texts, but got 'ab'"):
         backbone.generate(["a"], stop="ab")
+
+
+def test_each_beam_has_its_prompts_blanks(
+    tiny_model: Models, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    blank, word = (tokenizer.convert_tokens_to_ids(token) for token in ("\n", "7"))
+    rows = torch.tensor([[blank, word]] * 4)
+    # a line end of the second prompt's own is no part of its answers
+    seen = StopStrings(tokenizer, ["\n"], 0, ["", "\n"])(rows, None)
+    assert seen.tolist() == [True, True, False, False]
+    backbone = CausalLM(tiny_model("llama"))
+    change(backbone)
+    whole = backbone.generate(PROMPTS, max_new_tokens=8, num_beams=2)
+    ended = backbone.generate(PROMPTS, max_new_tokens=8, num_beams=2, stop=["unheard of"])
+    assert ended == whole

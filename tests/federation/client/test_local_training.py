@@ -335,7 +335,9 @@ def test_rows_and_uploads_are_changed_from_outside(
 
     whole, _ = sent("whole", attachments())
     kept = whole.federation.clients[names[2]].attachments.parts
-    assert {name: payload.tensors["rounds"].item() for name, payload in kept.items()} == {"1": 2.0}
+    assert {name: payload.tensors["rounds"].item() for name, payload in kept.items()} == {
+        "Doubled.0": 2.0
+    }
     assert not whole.federation.clients[names[1]].attachments
     sent("parts", attachments(), max_rounds=1)
     resumed, _ = sent("parts", attachments(), ckpt_path="last")
@@ -424,3 +426,56 @@ def test_a_stage_has_its_own_steps_optimizer_and_warm_up(toy_model: Path, tmp_pa
 def test_a_stage_refuses_what_makes_no_sense() -> None:
     with pytest.raises(ValueError, match=r"`stages.x.local_steps` .* at least 1, but got 0"):
         Stage("x", local_steps=0)
+
+
+class Remembers(Attachment):
+    """Adds to what it remembers, and sends what it was given."""
+
+    def upload(
+        self, client: Any, upload: Payload, broadcast: Payload, memory: Payload
+    ) -> tuple[Payload, Payload]:
+        count = memory.tensors.get("count", torch.zeros(1))
+        return upload, Payload({"count": count + 1})
+
+
+class RemembersToo(Remembers):
+    pass
+
+
+def test_a_memory_stays_with_its_attachment_where_others_come_and_go(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    def fit(attachments: list[Attachment], rounds: int, **given: Any) -> dict[str, float]:
+        trainer = toy_trainer(
+            tmp_path, attachments=attachments, max_rounds=rounds, clients_per_round=1.0, **given
+        )
+        trainer.fit(toy_module(toy_model), toy_data(), "last" if rounds > 1 else None)
+        kept = trainer.federation.clients["client-0"].attachments.parts
+        return {name: float(own.tensors["count"]) for name, own in kept.items()}
+
+    assert fit([Remembers(), RemembersToo()], 1) == {"Remembers.0": 1, "RemembersToo.0": 1}
+    others = fit([RemembersToo(), Remembers(), Remembers()], 2, resume_with_changes=True)
+    assert others == {"RemembersToo.0": 2, "Remembers.0": 2, "Remembers.1": 1}
+    assert fit([RemembersToo()], 3, resume_with_changes=True) == {"RemembersToo.0": 3}
+
+
+def test_every_client_begins_with_the_first_scale_of_losses(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    trainer, module, data = toy_trainer(tmp_path, max_rounds=1), toy_module(toy_model), toy_data()
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    seen: list[float] = []
+
+    class Overflows(Callback):
+        def on_client_start(self, trainer: Any, module: Any, client: Any) -> None:
+            seen.append(scaler.get_scale())
+
+        def on_client_end(self, trainer: Any, module: Any, update: Any) -> None:
+            scaler.update(2.0)  # as where steps were skipped
+
+    scaler.scale(torch.ones(1))  # it has a scale from here on
+    trainer.callbacks.append(Overflows())
+    # there is one on a GPU; that of a CPU scales nothing here
+    trainer.fabric.strategy.precision.scaler = scaler
+    trainer.fit(module, data)
+    assert seen == [1024.0] * 3

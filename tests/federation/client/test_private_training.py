@@ -99,7 +99,7 @@ def changes(
 
 def drawn(seed: int, rows: int, rate: float, steps: int) -> list[list[int]]:
     """Poisson sampling as it is documented, of the seed of (run, round 0, client 0, stage 0)."""
-    place = np.random.SeedSequence(entropy=seed, spawn_key=(0, 0, 0, 0, 1)).generate_state(1)[0]
+    place = np.random.SeedSequence(entropy=seed, spawn_key=(0, 0, 0, 0, 0, 1)).generate_state(1)[0]
     generator = torch.Generator().manual_seed(int(place))
     return [
         [i for i, u in enumerate(torch.rand(rows, generator=generator)) if u < rate]
@@ -198,7 +198,7 @@ def test_a_step_that_draws_no_row_is_a_step_of_noise(sober: Path, tmp_path: Path
     data = toy_data(
         train=toy_rows(40, 5), num_clients=1, batch_size=1, partitioner=IIDPartitioner()
     )
-    expected = [bool(one) for one in drawn(0, 40, 1 / 40, steps=6)]
+    expected = [bool(one) for one in drawn(0, 40, 1 / 40, steps=12)]
     assert len(set(expected)) == 2
     norms: list[float] = []
 
@@ -208,7 +208,7 @@ def test_a_step_that_draws_no_row_is_a_step_of_noise(sober: Path, tmp_path: Path
             norms.append(float(torch.cat([g.flatten() for g in grads]).norm()))
 
     silent = DPSGD(noise_multiplier=1e-9)
-    trainer(tmp_path / "a", silent, callbacks=[Norms()], local_steps=6).fit(fed_avg(sober), data)
+    trainer(tmp_path / "a", silent, callbacks=[Norms()], local_steps=12).fit(fed_avg(sober), data)
     assert [norm > 0.01 for norm in norms] == expected
     privacy = DPSGD(noise_multiplier=1.0)
     one = trainer(tmp_path / "b", privacy, local_steps=30)

@@ -80,6 +80,7 @@ CLIENT = {
     "steps": 0,
     "stage_steps": {},
     "task": None,
+    "group": None,
 }
 BEFORE = {"steps": 0, "rounds": 0, "stage_steps": {}, "prepared": False}
 

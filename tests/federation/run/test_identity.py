@@ -315,3 +315,11 @@ def test_what_a_module_is_at_the_moment_is_no_part_of_it(toy_model: Path, tmp_pa
     further = toy_trainer(tmp_path / "run", max_rounds=2)
     further.fit(module, data, ckpt_path="last")
     assert further.current_round == 2
+
+
+@pytest.mark.parametrize(
+    ("before", "now"), [(1, 1.0), (True, 1), ([1], [1.0]), ({"a": 1}, {"a": 1.0})]
+)
+def test_a_count_is_no_fraction(before: object, now: object) -> None:
+    assert differences({"x": before}, {"x": now}) == {"x": (before, now)}
+    assert differences({"x": before}, {"x": before}) == {}

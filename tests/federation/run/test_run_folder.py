@@ -150,3 +150,28 @@ def test_what_ckpt_path_may_be(tmp_path: Path) -> None:
     (tmp_path / "run" / "checkpoints" / "best.json").write_text("{")
     with pytest.raises(ValueError, match=r"best.json is expected to be whole, but is damaged"):
         find("best")
+
+
+def test_a_copy_of_a_checkpoint_is_no_part_of_a_run(
+    toy_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    toy_trainer(run, max_rounds=1).fit(toy_module(toy_model), toy_data())
+    kept = tmp_path / "home" / "keep" / "round=0001"
+    shutil.copytree(run / "checkpoints" / "round=0001", kept)
+    new = tmp_path / "new"
+    again = toy_trainer(new, max_rounds=2)
+    again.fit(toy_module(toy_model), toy_data(), ckpt_path=str(kept))
+    assert again.current_round == 2
+    assert (new / "checkpoints" / "round=0002").is_dir()
+    assert [path.name for path in kept.parent.parent.iterdir()] == ["keep"]
+    # by a name alone, beside it or in the run's own folder
+    monkeypatch.chdir(kept.parent)
+    other = tmp_path / "other"
+    toy_trainer(other, max_rounds=2).fit(toy_module(toy_model), toy_data(), ckpt_path="round=0001")
+    assert (other / "checkpoints" / "round=0002").is_dir()
+    monkeypatch.chdir(run / "checkpoints")
+    toy_trainer(tmp_path / "unused", max_rounds=2).fit(
+        toy_module(toy_model), toy_data(), ckpt_path="round=0001"
+    )
+    assert (run / "checkpoints" / "round=0002").is_dir()

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import BertModel
 
-from lit_fed.methods.semantic_consensus import SoftConsensus
-from tests.federation.toy import fast_adamw, toy_backbone, toy_rows, toy_trainer
+from lit_fed.backbones import SequenceClassifier
+from lit_fed.methods.semantic_consensus import ClientGroup, SoftConsensus
+from tests.federation.toy import fast_adamw, save_toy_model, toy_backbone, toy_rows, toy_trainer
 from tests.methods.semantic_consensus.federations import fitted, small_data
 from tests.methods.toy_methods import save_sober_model
 
@@ -80,3 +82,16 @@ def test_a_run_that_goes_on_is_the_run_in_one_go(sober: Path, tmp_path: Path) ->
         assert row["clients/train/loss/mean"] == other["clients/train/loss/mean"]
         assert row["bytes/down"] == other["bytes/down"]
     assert torch.is_tensor(trainer.act_as_client(0)._probs)
+
+
+def test_models_with_other_numbers_of_labels_are_refused_before_training(
+    sober: Path, tmp_path: Path
+) -> None:
+    headless = save_toy_model(tmp_path / "headless")
+    BertModel.from_pretrained(headless).save_pretrained(headless)
+    wide = SequenceClassifier(str(headless), num_labels=3)
+    groups = [ClientGroup(wide, ["client-0"])]
+    module = soft(sober, clients=groups)
+    said = r"as many labels as each other, but `model.backbone` has 2, `model.*` has 3"
+    with pytest.raises(ValueError, match=said):
+        fitted(tmp_path, module)

@@ -177,3 +177,14 @@ def test_every_prediction_passes_the_transform(
     assert [index.tolist() for index in seen] == [batch["index"].tolist()] * 2
     module.teacher.transform = None
     torch.testing.assert_close(module.teacher(batch).logits, plain.logits)
+
+
+@pytest.mark.parametrize("change", [{"pad_token": "[UNK]"}, {"padding_side": "left"}, {}])
+def test_a_teacher_that_pads_otherwise_reads_rows_itself(
+    change: dict[str, str], student_model: Path
+) -> None:
+    teacher = FrozenTeacher(toy_backbone(student_model))
+    for name, value in change.items():
+        setattr(teacher.backbone.tokenizer, name, value)
+    teacher.attach(toy_backbone(student_model))
+    assert teacher.reads_itself == bool(change)

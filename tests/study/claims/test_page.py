@@ -69,7 +69,9 @@ def root(tmp_path: Path) -> Path:
     shifts = (0.0, 0.01, 0.03, 0.02, 0.05, 0.04)
     for seed, shift in enumerate(shifts):
         for place, (name, values) in enumerate(ARMS.items()):
-            write_run(tmp_path / "study" / name / f"seed_{seed}", values, shift * (1 + 0.1 * place**2))
+            write_run(
+                tmp_path / "study" / name / f"seed_{seed}", values, shift * (1 + 0.1 * place**2)
+            )
         for place, (value, values) in enumerate(RANGE.items()):
             folder = tmp_path / "study" / "ddg_msi" / f"scale={value}" / f"seed_{seed}"
             write_run(folder, values, shift * (1 + place % 3))

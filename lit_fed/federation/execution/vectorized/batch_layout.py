@@ -119,12 +119,17 @@ class BatchLayout:
         return own.flatten(0, 1) if folded else own
 
 
+class NoCommonLength(ValueError):
+    """Batches of different lengths have none for all of them; those of each length can be computed together."""
+
+
 def joined(
     clients: Sequence[int],
     batches: Sequence[Mapping[str, Tensor]],
     pad_token: int,
     prefix: int,
     taken: Collection[int],
+    most: int | None = None,
 ) -> tuple[BatchLayout, dict[str, Tensor]]:
     """The batches of several clients as one.
 
@@ -135,6 +140,10 @@ def joined(
         prefix: Virtual tokens that the model puts before the others.
         taken: Sizes that dimensions other than that of the tokens have. A length that is padded is
             unlike these, so that it is known again.
+        most: Tokens that a row may have. None: any number.
+
+    Raises:
+        NoCommonLength: If lengths differ, and there is none for all of them that is not taken.
     """
     sizes = tuple(
         (int(batch["input_ids"].shape[0]), int(batch["input_ids"].shape[1])) for batch in batches
@@ -143,6 +152,10 @@ def joined(
     if any(n != tokens for _, n in sizes):
         while taken and {tokens - 1, tokens, tokens + prefix} & set(taken):
             tokens += 1
+        if most is not None and tokens > most:
+            raise NoCommonLength(
+                f"rows of {max(n for _, n in sizes)} tokens cannot be padded below {most}"
+            )
     layout = BatchLayout(tuple(clients), sizes, rows, tokens, prefix)
     masked = any("attention_mask" in batch for batch in batches)
     vectorized = {}

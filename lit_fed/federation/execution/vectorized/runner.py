@@ -19,6 +19,7 @@ from lit_fed.federation.client.process_state import ProcessState
 from lit_fed.federation.client.resident_module import ResidentModule
 from lit_fed.federation.client.results import ClientRound, Failed, Finished
 from lit_fed.federation.client.trial import trial
+from lit_fed.federation.execution.vectorized.batch_layout import NoCommonLength
 from lit_fed.federation.execution.vectorized.client_backbone import (
     BackwardRequest,
     ClientView,
@@ -293,6 +294,14 @@ class VectorizedRunner:
             return list(zip(numbers, predictions, strict=True))
         except CannotVectorize:
             raise
+        except NoCommonLength:
+            self.streams.restore(states)
+            alike: dict[int, list[int]] = {}
+            for number in numbers:
+                tokens = requests[number].batch["input_ids"].shape[1]
+                alike.setdefault(tokens, []).append(number)
+            parts = [self._together(model, own, requests) for own in alike.values()]
+            return [answer for answers in parts for answer in answers]
         except torch.OutOfMemoryError as error:  # one alone may fit
             return _alone({n: requests[n] for n in numbers}, error, "a forward pass")
         except Exception as error:

@@ -125,6 +125,7 @@ class VectorizedModel(VectorizedState):
             self.backbone.tokenizer.pad_token_id or 0,
             self.backbone.virtual_tokens,
             self._taken,
+            self.backbone.max_tokens,
         )
         self.layout = layout
         self._grads, self._cache = first.trained, {}

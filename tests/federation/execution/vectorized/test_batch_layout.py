@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lit_fed.federation.execution.vectorized.batch_layout import BatchLayout, joined
+from lit_fed.federation.execution.vectorized.batch_layout import BatchLayout, NoCommonLength, joined
 from lit_fed.federation.execution.vectorized.vectorizable import CannotVectorize
 
 
@@ -75,3 +75,12 @@ def test_what_has_no_rows_is_named() -> None:
             0,
             (),
         )
+
+
+def test_no_row_is_padded_beyond_the_models_positions() -> None:
+    batches = [batch(1, 6), batch(1, 8)]
+    assert joined([0, 1], batches, 0, 0, {8}, most=10)[0].tokens == 10
+    with pytest.raises(NoCommonLength, match="rows of 8 tokens cannot be padded below 9"):
+        joined([0, 1], batches, 0, 0, {8}, most=9)
+    # of one length nothing is padded
+    assert joined([0, 1], [batches[1]] * 2, 0, 0, {8}, most=8)[0].tokens == 8
