@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from lit_fed.attachment import attachment_names
 from lit_fed.callbacks.federated_callback import FederatedCallback
 from lit_fed.defenses import KeptRows, RowDefense
 
@@ -64,14 +65,15 @@ def _counts(trainer: FederationView) -> dict[str, dict[str, KeptRows]]:
     """The counts by defence and client; a second defence of a class has its place in its name."""
     found: dict[str, dict[str, KeptRows]] = {}
     named: set[str] = set()
-    for number, attachment in enumerate(trainer.attachments):
+    attached = zip(attachment_names(trainer.attachments), trainer.attachments, strict=True)
+    for number, (memory, attachment) in enumerate(attached):
         if not isinstance(attachment, RowDefense):
             continue
         name = type(attachment).__name__
         name = f"{name}_{number}" if name in named else name
         named.add(name)
         for client, state in trainer.federation.clients.items():
-            part = state.attachments.parts.get(str(number))
+            part = state.attachments.parts.get(memory)
             if part is not None and (counts := KeptRows.from_payload(part)) is not None:
                 found.setdefault(name, {})[client] = counts
     return found

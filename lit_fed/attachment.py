@@ -178,3 +178,15 @@ def overrides(attachment: Attachment, point: str) -> bool:
         False
     """
     return getattr(type(attachment), point) is not getattr(Attachment, point)
+
+
+def attachment_names(attachments: Sequence[Attachment]) -> list[str]:
+    """A name of each, by which its memory is kept: its class and which one of that class it is.
+
+    Example:
+        >>> from lit_fed.compression import EightBit, TopK
+        >>> attachment_names([TopK(), EightBit(), TopK()])
+        ['TopK.0', 'EightBit.0', 'TopK.1']
+    """
+    kinds = [type(attachment).__name__ for attachment in attachments]
+    return [f"{kind}.{kinds[:number].count(kind)}" for number, kind in enumerate(kinds)]

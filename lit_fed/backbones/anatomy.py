@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal, get_args
 
-from lightning.fabric.utilities.rank_zero import rank_zero_warn
 from torch import nn
 
 Site = Literal["embedding", "attention", "feed_forward", "norm"]
@@ -343,6 +342,8 @@ def warn_of_routers(model: nn.Module, config: Any) -> None:
     if not getattr(config, "output_router_logits", False):
         return
     if name := next(filter(_ROUTER.search, trained), None):
+        from lightning.fabric.utilities.rank_zero import rank_zero_warn  # which takes a second
+
         rank_zero_warn(
             f"the model's configuration asks for the loss of its routers (`output_router_logits`), but {name} trains "
             "without it: no loss here has it; a `model.backbone.peft` that leaves routers frozen needs none"

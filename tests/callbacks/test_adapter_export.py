@@ -31,7 +31,7 @@ def federation(trainer: Any) -> Any:
     )
     names = ("north/1", "south", "never sampled", "prepared alone")
     trainer.datamodule = SimpleNamespace(
-        clients=[SimpleNamespace(id=name, rows=[]) for name in names], table_names={}
+        clients=[SimpleNamespace(id=name, rows=[]) for name in names], table_names={}, tests={}
     )
     trainer.act_as_client = lambda index: setattr(backbone, "holds", f"client {index}")
     trainer.act_as_server = lambda: setattr(backbone, "holds", "server")

@@ -479,7 +479,9 @@ def test_splits_are_no_clients() -> None:
         TypeError, match=r"such as splits\['train'\], but got a DatasetDict of train, test"
     ):
         FederatedDataModule(splits)
-    data = module(test=splits)
+    with pytest.raises(TypeError, match=r"`data.test` .* such as splits\['test'\], but"):
+        module(test=splits)
+    data = module(test=dict(splits))
     assert list(data.tests) == ["train", "test"]
 
 

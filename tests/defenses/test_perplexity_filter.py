@@ -118,7 +118,7 @@ def test_rows_with_the_attackers_phrase_are_dropped_in_a_federation(
     # all of the attack's rows, and few of the others
     assert poisoned <= round((1 - kept) * rows) <= poisoned + 0.25 * rows
     for name, state in trainer.federation.clients.items():
-        dropped = state.attachments.parts["1"].tensors["dropped"].tolist()
+        dropped = state.attachments.parts["PerplexityFilter.0"].tensors["dropped"].tolist()
         assert len(dropped) >= attack.summarised()["poisoned_rows_by_client"].get(name, 0)
     assert not [key for key in trainer.federation.history[-1] if key.endswith("kept/")]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from lit_fed.attachment import Attachment, overrides
+from lit_fed.attachment import Attachment, attachment_names, overrides
 from lit_fed.backbones import BlackBox, Prediction
 from lit_fed.client import Client
 from lit_fed.data import FederatedDataModule
@@ -51,18 +51,6 @@ if TYPE_CHECKING:
 
 
 Gradient = Callable[[int], AbstractContextManager[None]]
-
-
-def attachment_names(attachments: Sequence[Attachment]) -> list[str]:
-    """A name of each, by which its memory is kept: its class and which one of that class it is.
-
-    Example:
-        >>> from lit_fed.compression import EightBit, TopK
-        >>> attachment_names([TopK(), EightBit(), TopK()])
-        ['TopK.0', 'EightBit.0', 'TopK.1']
-    """
-    kinds = [type(attachment).__name__ for attachment in attachments]
-    return [f"{kind}.{kinds[:number].count(kind)}" for number, kind in enumerate(kinds)]
 
 
 def _the_only_one(number: int) -> AbstractContextManager[None]:

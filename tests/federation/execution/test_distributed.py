@@ -162,7 +162,7 @@ def test_compressed_uploads_and_what_waits_go_between_processes(
 ) -> None:
     compressed(toy_model, tmp_path / "one")
     one, two = last_state(tmp_path / "one"), last_state(more_in_two_processes / "compressed")
-    assert all(state.attachments.parts.keys() == {"0"} for state in one.clients.values())
+    assert all(state.attachments.parts.keys() == {"TopK.0"} for state in one.clients.values())
     assert_same_state(two, one)
 
 
