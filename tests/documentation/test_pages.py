@@ -161,6 +161,7 @@ def test_measured_figures_are_those_of_the_results(page: Path) -> None:
             "claims_ddg_msi.md",
             "claims_aggregation.md",
             "claims_fedsd.md",
+            "claims_fedsd_dolly.md",
             "claims_robust.md",
             "attacks_and_defences.md",
         )
