@@ -115,15 +115,15 @@ class TeacherCorruption(Attack):
         if ids is None:  # public rows, which are nobody's own
             return prediction
         ids = ids.cpu()
-        marked = torch.isin(ids, self._marked[client.id]).to(logits.device)
+        own = torch.isin(ids, self._marked[client.id])
+        marked = own.to(logits.device)
         if self.margin is not None:
             changed = shifted_logits(logits, marked, self._target, self.margin)
         else:
+            # of its own rows alone the client knows the true class
             true = torch.full_like(ids, self._target)
-            own = marked.cpu()
             true[own] = self._true[client.id][ids[own]]
-            true = true.to(logits.device)
-            changed = swapped_logits(logits, marked, self._target, true)
+            changed = swapped_logits(logits, marked, self._target, true.to(logits.device))
         return replace(prediction, logits=changed)
 
     def _column(self, rows: Dataset) -> str:

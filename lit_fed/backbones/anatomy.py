@@ -338,9 +338,9 @@ def warn_of_routers(model: nn.Module, config: Any) -> None:
         model: The model, in peft's wrapper where it has one.
         config: Its configuration.
     """
-    trained = (name for name, one in model.named_parameters() if one.requires_grad)
     if not getattr(config, "output_router_logits", False):
         return
+    trained = (name for name, one in model.named_parameters() if one.requires_grad)
     if name := next(filter(_ROUTER.search, trained), None):
         from lightning.fabric.utilities.rank_zero import rank_zero_warn  # which takes a second
 

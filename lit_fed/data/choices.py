@@ -65,9 +65,8 @@ class QuestionForm:
             require_column(rows, column, f"{self.owner}.{setting}", "the questions")
         if not len(rows):
             raise ValueError(f"`{self.owner}.source` is expected to have questions, but has none")
-        read = {*self.columns, *several, self.answer}
-        table = {column: column_values(rows, column) for column in read}
-        # as they are written elsewhere: nothing for what is missing, names of classes
+        table = {column: column_values(rows, column) for column in {*several, self.answer}}
+        # as other encodings write them: nothing for what is missing, and the names of classes
         written = {c: written_values(rows, c, f"{self.owner}.template") for c in self.columns}
         return [
             self._question(

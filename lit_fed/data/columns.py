@@ -261,8 +261,8 @@ def _arrow_column(values: Sequence[Any], feature: Any) -> Any:
     """Values as Arrow has them: datasets encodes what Arrow alone does not know, such as free-form JSON."""
     from datasets import Dataset, Features
 
-    column = Dataset.from_dict({"": list(values)}, Features({"": feature}))
-    return column.with_format("arrow")[:][""]
+    column = Dataset.from_dict({"values": list(values)}, Features({"values": feature}))
+    return column.with_format("arrow")[:]["values"]
 
 
 def in_memory_with_texts(rows: Dataset, column: str, texts: Sequence[str]) -> Dataset:

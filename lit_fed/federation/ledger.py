@@ -49,7 +49,7 @@ class Ledger:
 
     def record(self, client_id: str, up: int = 0, down: int = 0) -> None:
         """Add one client's traffic to the open round; what it has downloaded before is not sent to it again."""
-        self._add(client_id, up, max(0, down - self.before.get(client_id, 0)) if down else 0)
+        self._add(client_id, up, max(0, down - self.before.get(client_id, 0)))
 
     def close_round(self) -> None:
         """End the count of a round."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Literal
 
 from lit_fed.study.run import Run
@@ -46,30 +46,22 @@ def draw(runs: Sequence[Run], metrics: Sequence[str], kind: Kind, label: str = "
 
 
 def _bars(axis: Axes, runs: Sequence[Run], metric: str) -> None:
-    arms = {arm: _values(group, metric) for arm, group in groups(runs).items()}
-    variants = list(dict.fromkeys(variant for _, variant in arms))
-    if variants == [None]:
-        _bar(axis, {name: values for (name, _), values in arms.items() if values}, "")
-    else:
-        names = list(dict.fromkeys(name for name, _ in arms))
-        for place, name in enumerate(names):
-            own = {str(v): arms.get((name, v), []) for v in variants}
-            _bar(axis, own, name, (place - (len(names) - 1) / 2) / (len(names) + 1), len(names) + 1)
-        axis.set_xticks(range(len(variants)), [str(variant) for variant in variants])
+    """A bar for each configuration; of variants, over each one's name a bar of every configuration."""
+    arms = {arm: _values(own, metric) for arm, own in groups(runs).items()}
+    series: dict[str, dict[str, list[float]]] = {}
+    for (name, variant), values in arms.items():
+        label, place = ("", name) if variant is None else (name, str(variant))
+        series.setdefault(label, {})[place] = values
+    places = list(dict.fromkeys(place for own in series.values() for place in own if own[place]))
+    width = 0.8 / max(1, len(series))
+    for number, (label, own) in enumerate(series.items()):
+        shift = (number - (len(series) - 1) / 2) * width
+        found = {places.index(place) + shift: values for place, values in own.items() if values}
+        means = [statistics.fmean(values) for values in found.values()]
+        spreads = [_spread(values) for values in found.values()]
+        axis.bar(list(found), means, width, yerr=spreads, capsize=2, label=label)
+    axis.set_xticks(range(len(places)), places)
     axis.tick_params("x", labelrotation=45)
-
-
-def _bar(
-    axis: Axes, columns: Mapping[str, Sequence[float]], label: str, shift: float = 0, parts: int = 1
-) -> None:
-    """Bars at whole numbers, moved by a shift, each one part of so many of a whole wide."""
-    places = [place + shift for place, values in enumerate(columns.values()) if values]
-    found = [values for values in columns.values() if values]
-    means = [statistics.fmean(values) for values in found]
-    width = 0.8 if parts == 1 else 1 / parts
-    axis.bar(places, means, width, yerr=[_spread(v) for v in found], capsize=2, label=label)
-    if parts == 1:
-        axis.set_xticks(range(len(columns)), list(columns))
 
 
 def _rounds(axis: Axes, runs: Sequence[Run], metric: str) -> None:

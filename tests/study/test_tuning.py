@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -125,8 +126,8 @@ def test_a_study_runs_with_what_was_chosen(
 
 
 @pytest.mark.parametrize("mode", ["min", "max"])
-def test_what_is_no_number_is_never_chosen(mode: str, tmp_path: Path) -> None:
-    tune = Tuning([["--a=1"], ["--a=2"], ["--a=3"]], seeds=[7], mode=mode)  # type: ignore[arg-type]
+def test_what_is_no_number_is_never_chosen(mode: Literal["min", "max"], tmp_path: Path) -> None:
+    tune = Tuning([["--a=1"], ["--a=2"], ["--a=3"]], seeds=[7], mode=mode)
     trials = tune.trials(Arm("own", Path("own.yaml")), tmp_path, ())
     for runs, value in zip(trials, (float("nan"), 0.5, float("inf")), strict=True):
         ended(runs, value)

@@ -387,9 +387,8 @@ class InstructionEncoding(Encoding):
             first = turns[min([*fits, len(turns) - 1]) - 1] + 1
             system = [message for message in conversation[:first] if message["role"] == "system"]
             rest = conversation[first:]
-            if (
-                rest[0]["role"] != "user"
-            ):  # several turns of the assistant's follow one of the user's
+            if rest[0]["role"] != "user":
+                # several turns of the assistant's follow one of the user's, which stays
                 users = [message for message in conversation[:first] if message["role"] == "user"]
                 rest = [*users[-1:], *rest]
             conversation = system + rest

@@ -35,10 +35,8 @@ EPSILON: Final = "privacy/epsilon"
 _NOISE: Final = "noise_multiplier"
 _EPSILON: Final = "epsilon"
 _DELTA: Final = "delta"
-_ROWS, _GRADIENTS = (
-    1,
-    2,
-)  # what is drawn, by streams that nothing else has: see reseed() of attachments
+# What is drawn, each by a stream that nothing else has, such as an attachment.
+_ROWS, _GRADIENTS = 1, 2
 
 
 class PrivateTraining(LocalTraining):

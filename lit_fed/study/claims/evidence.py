@@ -9,10 +9,10 @@ import numpy as np
 
 from lit_fed.study.claims.claim import ArmComparison, CurveComparison, Direction
 from lit_fed.study.claims.curve_statistics import part_of, statistic_of
+from lit_fed.study.claims.judgement import ROUNDING
 from lit_fed.study.run import Run
 
 _FEWEST_POINTS = 3
-_ROUNDING = 1e-12
 
 
 def runs_of(root: Path, arm: str) -> Iterator[Run]:
@@ -59,7 +59,7 @@ def arm_differences(
         for seed in seeds
     ]
     return tuple(
-        0.0 if abs(sum(own)) <= _ROUNDING * sum(map(abs, own)) else sum(own) for own in terms
+        0.0 if abs(sum(own)) <= ROUNDING * sum(map(abs, own)) else sum(own) for own in terms
     )
 
 

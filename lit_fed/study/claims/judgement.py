@@ -13,7 +13,8 @@ from scipy import stats
 Array = NDArray[np.float64]
 Verdict = Literal["holds", "fails", "undecided", "not tested"]
 LEVEL = 0.05
-_ROUNDING = 1e-12
+ROUNDING = 1e-12
+"""What is smaller, of what it was made of, is nothing but rounding."""
 
 
 def p_values(differences: Array, alike: float | None = None) -> Array:
@@ -38,7 +39,7 @@ def p_values(differences: Array, alike: float | None = None) -> Array:
     if seeds < 2:
         return np.ones_like(mean)
     error = differences.std(-1, ddof=1) / np.sqrt(seeds)
-    varied = error > _ROUNDING * np.abs(differences).max(-1)
+    varied = error > ROUNDING * np.abs(differences).max(-1)
     t = np.divide(np.abs(mean), error, out=np.zeros_like(mean), where=varied)
     same = 2.0 ** (1 - seeds) if alike is None else alike
     without = np.where(np.abs(mean) > 0, same, 1.0)
@@ -64,13 +65,18 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def tested(differences: Sequence[float]) -> bool:
+    """Whether there are differences to judge by: one at least, and a finite value in each run."""
+    return len(differences) > 0 and bool(np.isfinite(differences).all())
+
+
 @dataclass(frozen=True)
 class Judgement:
     """A comparison and what it shows.
 
     Attributes:
         text: What is compared.
-        differences: One for each seed; above 0 as claimed. Empty: not tested.
+        differences: One for each seed; above 0 as claimed. Empty, or of a run without a finite value: not tested.
         p: Two-sided, of the paired t-test; NaN where nothing was tested.
         adjusted: The same after Holm's correction over the page.
         null_rate: How often the comparison, uncorrected, would say *holds* in runs without any effect. By its
@@ -82,6 +88,11 @@ class Judgement:
     p: float
     adjusted: float
     null_rate: float
+
+    @property
+    def tested(self) -> bool:
+        """Whether there are differences, all of them finite."""
+        return tested(self.differences)
 
     @property
     def mean(self) -> float:
@@ -104,7 +115,7 @@ class Judgement:
 
         A comparison that says *holds* too often without effect decides nothing.
         """
-        if not self.differences:
+        if not self.tested:
             return "not tested"
         if self.adjusted > LEVEL or self.null_rate > LEVEL:
             return "undecided"
@@ -127,13 +138,13 @@ def judge(
         ('holds', 'undecided')
     """
     p = [
-        float(p_values(np.array(differences), same)) if differences else float("nan")
+        float(p_values(np.array(differences), same)) if tested(differences) else float("nan")
         for (_, differences, _), same in zip(
             comparisons, alike or [None] * len(comparisons), strict=True
         )
     ]
-    tested = [i for i, (_, differences, _) in enumerate(comparisons) if differences]
-    adjusted = dict(zip(tested, holm([p[i] for i in tested]), strict=True))
+    told = [i for i, (_, differences, _) in enumerate(comparisons) if tested(differences)]
+    adjusted = dict(zip(told, holm([p[i] for i in told]), strict=True))
     return [
         Judgement(text, differences, p[i], adjusted.get(i, float("nan")), rate)
         for i, (text, differences, rate) in enumerate(comparisons)

@@ -30,7 +30,6 @@ which nothing has an effect, that the test alone, uncorrected, would call *holds
 comparison above 0.05 decides nothing. Curves are told by their rank correlation with the rounds or values. A claim
 holds if all of its comparisons do, and fails if one fails."""
 
-_NOT_FINITE = " (no finite value in some runs)"
 _HEAD = (
     "| comparison | mean | 95 % interval | seeds for it | p | p, Holm | without effect | verdict |\n"
     "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
@@ -129,7 +128,7 @@ def _page(
         parts += [f"## {section.title}", *_results(section.root, tables, list(metrics))]
         for claim, judgements in zip(claims, section.judgements, strict=True):
             parts.append(f"**{claim.text}:** {claim_verdict(judgements)}")
-            if any(one.differences or one.text.endswith(_NOT_FINITE) for one in judgements):
+            if any(one.differences for one in judgements):
                 parts.append("\n".join([_HEAD, *(_row(one) for one in judgements)]))
     return "\n\n".join(parts) + "\n"
 
@@ -159,22 +158,16 @@ def _judged(
                     differences = arm_differences(
                         root, arms, metric, metrics[metric], otherwise.get(metric)
                     )
-                    said = f"{metric}: {arms.text}"
-                    if not all(map(math.isfinite, differences)):
-                        differences, said = (), said + _NOT_FINITE
                     rate = arms_null_rate(arms, len(differences)) if differences else math.nan
-                    found.append((said, differences, rate))
+                    found.append((f"{metric}: {arms.text}", differences, rate))
                     alike.append(None)
             for curves in claim.curves:
                 own.append(len(found))
                 differences, points = curve_differences(root, curves)
-                said = curves.text
-                if not all(map(math.isfinite, differences)):
-                    differences, said = (), said + _NOT_FINITE
                 rate = (
                     curves_null_rate(curves, len(differences), points) if differences else math.nan
                 )
-                found.append((said, differences, rate))
+                found.append((curves.text, differences, rate))
                 alike.append(ALIKE)
             wanted[-1].append(own)
     judged = judge(found, alike)
@@ -222,8 +215,9 @@ def _machines(runs: Sequence[Run]) -> str:
 
 def _row(one: Judgement) -> str:
     """The comparison as a row of a Markdown table."""
-    if not one.differences:
-        return f"| {one.text} | | | | | | | not tested |"
+    if not one.tested:
+        why = ": no finite value in some runs" if one.differences else ""
+        return f"| {one.text} | | | | | | | not tested{why} |"
     low, high = one.interval
     seeds = f"{sum(d > 0 for d in one.differences)} of {len(one.differences)}"
     # three decimals, or as many as leave two digits of what is small

@@ -3,22 +3,25 @@
 import subprocess
 import sys
 import time
-from typing import Any
+from collections.abc import Callable
 
+from lit_fed.federation.execution.liveness import Loss
 from lit_fed.federation.execution.process_group import ChildWatch
 
 
 def test_a_death_behind_a_process_that_lives_is_seen() -> None:
     told: list[str] = []
 
-    class Loss:
-        def tell(self, what: str, end: Any) -> None:
-            told.append(what)
+    class Heard(Loss):
+        """Ends nobody: this process goes on."""
+
+        def tell(self, named: str, last: Callable[[], None] = lambda: None) -> None:
+            told.append(named)
 
     commands = ["import time; time.sleep(60)", "raise SystemExit(3)"]
     children = [subprocess.Popen([sys.executable, "-c", command]) for command in commands]
     try:
-        watch = ChildWatch(children, Loss())  # type: ignore[arg-type]
+        watch = ChildWatch(children, Heard())
         watch.start()
         ends = time.monotonic() + 20
         while not told and time.monotonic() < ends:

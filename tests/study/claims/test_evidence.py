@@ -67,6 +67,7 @@ def test_a_run_without_a_finite_value_is_not_left_out_silently(tmp_path: Path) -
         [["new", "old"]],
         {"Study": tmp_path},
     )
-    said = "test/accuracy: new better than old (no finite value in some runs)"
-    assert f"| {said} | | | | | | | not tested |" in page
+    said = "not tested: no finite value in some runs"
+    assert f"| test/accuracy: new better than old | | | | | | | {said} |" in page
+    assert "**New is better:** not tested" in page
     assert "| new | 3 | 0.6250 ± 0.1768 (2 of 3) |" in page
