@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from lightning.pytorch import Callback
 from peft import LoraConfig
 from torch import Tensor
+from transformers.models.bert.modeling_bert import BertEmbeddings
 
 from lit_fed import MSI, FedAvg, Payload
 from lit_fed.backbones import SequenceClassifier
@@ -62,6 +64,34 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def test_settings(name: str, model: Path, tmp_path: Path) -> None:
     settings = {"max_rounds": 1} | SETTINGS[name]
     assert_same_federation(lambda: fedavg(model, warmup_steps=4), data, tmp_path, **settings)
+
+
+def test_rows_at_the_models_limit_are_not_padded_beyond_it(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 32 positions, which is the size of a table as well: two clients' rows fill them, one's are short."""
+    word, label = "film day book", [0, 1] * 3
+    tables = {
+        name: Dataset.from_dict({"text": [f"good {' '.join([word] * times)}"] * 6, "label": label})
+        for name, times in (("a", 20), ("b", 20), ("c", 2))
+    }
+    seen: list[tuple[int, ...]] = []
+    embed = BertEmbeddings.forward
+
+    def forward(self: Any, input_ids: Tensor, **given: Any) -> Any:
+        seen.append(tuple(input_ids.shape))
+        return embed(self, input_ids, **given)
+
+    monkeypatch.setattr(BertEmbeddings, "forward", forward)
+
+    def three() -> Any:
+        given = {"train": tables, "partitioner": None, "num_clients": None, "max_length": None}
+        return data(**given, batch_size=2)
+
+    assert_same_federation(lambda: fedavg(model), three, tmp_path, 3, max_rounds=1)
+    assert max(length for _, length in seen) == 32
+    # what is as long is computed together
+    assert (4, 32) in seen
 
 
 @pytest.mark.parametrize("at_once", slow_but(2, of=[1, 2, 9]))
