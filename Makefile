@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 quickstart: install  ## install, then each client alone, the federation, and all data in one place
 	$(BIN)/lit-fed quickstart
 
-test: install  ## install, then the tests and the documentation's examples
+test: install  ## install, then the tests and the pages' doctests
 	$(BIN)/pytest -n 2 -m "not slow and not benchmark" $(PYTEST_ARGS)
 
 test-all: install  ## the same with the slow tests

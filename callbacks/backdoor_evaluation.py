@@ -18,7 +18,7 @@ from lit_fed.attacks.triggers.writing import trigger_column, triggered_rows
 from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation, require_own_names
 from lit_fed.defenses.input_defense import Classify, InputDefense, Inspection
 from lit_fed.federation.evaluation import spread_of_clients
-from lit_fed.limits import require_instance
+from lit_fed.limits import require_at_least, require_instance
 from lit_fed.metrics import attack_successes
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class BackdoorEvaluation(PeriodicEvaluation):
         self.target = target
         self.column = column
         self.defenses = list(defenses or [])
-        self.seed = seed
+        self.seed = require_at_least("BackdoorEvaluation.seed", seed, 0)
 
     def settings(self, trainer: FederationView) -> dict[str, Any]:
         """The trigger, the target and the column: those that were given, else those of the run's attack.

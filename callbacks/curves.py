@@ -131,7 +131,7 @@ def drift(updates: Sequence[Update]) -> list[float]:
 
 
 class FederationCurves(FederatedCallback):
-    """Opens TensorBoard on the federation's curves, and adds how the clients spread.
+    """Lays the federation's curves out in TensorBoard's tab *Custom Scalars*, and adds how the clients spread.
 
     The trainer logs each round's metrics itself; this callback lays them out under the tab *Custom Scalars*
     (global metrics; per client mean, least and most; bytes up and down; participation; time) and

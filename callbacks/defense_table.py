@@ -17,6 +17,7 @@ from lit_fed.callbacks.partition_table import PartitionTable
 from lit_fed.callbacks.run_summary import RunSummary
 from lit_fed.federation.validation import require_teacher
 from lit_fed.limits import require_instance
+from lit_fed.methods.fedavg import FedAvg
 from lit_fed.module import FederatedModule
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ LEAST_ASR: Final = 90.0
 """The least success rate of an attack that works, without any defence."""
 MOST_DROP: Final = 3.0
 """The most points of clean accuracy that an attack which works may cost."""
+LEAST_RISE: Final = 10.0
+"""The least number of points by which the success rate of an attack which works is above its floor."""
 
 
 class DefenseTable(FederatedCallback):
@@ -46,12 +49,15 @@ class DefenseTable(FederatedCallback):
     in the run's summary as well.
 
     An attack that does not work cannot be defended against: if it succeeds in less than 90 % of the rows without a
-    defence, or costs more than 3 points of clean accuracy, the table says that there is none.
+    defence, by less than 10 points more than the trigger does with the clean model, as where either of them calls
+    everything the target, or costs more than 3 points of clean accuracy, the table says that there is none.
 
     Needs a :class:`~lit_fed.callbacks.BackdoorEvaluation` among the callbacks, which says what the trigger is.
 
     Args:
         undefended: The method without a defence, a whole one with its backbone, such as a :class:`~lit_fed.FedAvg`.
+            None: a :class:`~lit_fed.FedAvg` that trains a copy of the run's own model as it was before the fit, with
+            the run's optimizer and warm-up, so that the defence is the only difference.
 
     Raises:
         TypeError: If it is no method.
@@ -60,10 +66,28 @@ class DefenseTable(FederatedCallback):
             processes.
     """
 
-    def __init__(self, undefended: FederatedModule) -> None:
+    def __init__(self, undefended: FederatedModule | None = None) -> None:
         require_instance("DefenseTable.undefended", undefended, FederatedModule)
         self.undefended = undefended
         self._rows: dict[str, Figures] = {}
+        self._method: FederatedModule
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Copy the run's model, before a checkpoint is loaded into it."""
+        if stage != "fit":
+            return
+        if self.undefended is not None:
+            self._method = self.undefended
+            return
+        own = getattr(pl_module, "make_optimizer", None)
+        if own is None:
+            raise ValueError(
+                f"`DefenseTable.undefended` is expected to be a method, since {type(pl_module).__name__} has no "
+                "optimizer that it could have, but got null"
+            )
+        self._method = FedAvg(
+            copy.deepcopy(pl_module.backbone), optimizer=own, warmup_steps=pl_module.warmup_steps
+        )
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
         """Say what is missing before anything trains."""
@@ -74,14 +98,14 @@ class DefenseTable(FederatedCallback):
             raise ValueError(
                 "DefenseTable expects an attack in `trainer.attachments`, but there is none"
             )
-        for setting, one in (("model", module), ("DefenseTable.undefended", self.undefended)):
+        for setting, one in (("model", module), ("DefenseTable.undefended", self._method)):
             if not one.has_global_model:
                 raise ValueError(
                     f"DefenseTable expects `{setting}` to have a global model, but {type(one).__name__} has none"
                 )
         try:
-            trainer.datamodule.check_labels(self.undefended.backbones)
-            require_teacher(attacks, self.undefended)
+            trainer.datamodule.check_labels(self._method.backbones)
+            require_teacher(attacks, self._method)
         except ValueError as error:
             raise ValueError(
                 f"`DefenseTable.undefended` is expected to be a method for the run's data and attacks, but: {error}"
@@ -107,7 +131,7 @@ class DefenseTable(FederatedCallback):
         evaluation = self._evaluation(trainer)
         defenses = [one for one in trainer.attachments if one.defends]
         name, own = (
-            type(self.undefended).__name__,
+            type(self._method).__name__,
             [type(one).__name__ for one in (module, *defenses)],
         )
         self._rows = {
@@ -165,7 +189,7 @@ class DefenseTable(FederatedCallback):
             test_at_end=False,
         )
         begun = folder is not None and folder.is_dir()  # also where its first round was broken off
-        model = copy.deepcopy(self.undefended)
+        model = copy.deepcopy(self._method)
         other.fit(model, trainer.datamodule, "last" if begun else None)
         if other.interrupted:
             # the command goes on there when it is given again
@@ -186,9 +210,13 @@ def attack_works(attacked: Figures, clean: Figures) -> bool:
         True
         >>> attack_works({"clean_accuracy": 88.0, "asr": 98.0}, clean)
         False
+        >>> collapsed = {"clean_accuracy": 50.0, "asr": 100.0}
+        >>> attack_works(collapsed, collapsed)
+        False
     """
     drop = clean["clean_accuracy"] - attacked["clean_accuracy"]
-    return attacked["asr"] >= LEAST_ASR and drop <= MOST_DROP
+    rise = attacked["asr"] - clean["asr"]
+    return attacked["asr"] >= LEAST_ASR and rise >= LEAST_RISE and drop <= MOST_DROP
 
 
 def defense_table(rows: Mapping[str, Figures], works: bool) -> Table:
@@ -209,8 +237,8 @@ def defense_table(rows: Mapping[str, Figures], works: bool) -> Table:
     said = (
         None
         if works
-        else f"no attack: it works where it succeeds in {LEAST_ASR:g} % without a defence, and costs at most "
-        f"{MOST_DROP:g} points of clean accuracy"
+        else f"no attack: it works where it succeeds in {LEAST_ASR:g} % without a defence, {LEAST_RISE:g} points more "
+        f"than the floor, and costs at most {MOST_DROP:g} points of clean accuracy"
     )
     table = Table(title="Backdoor, in percent", title_justify="left", caption=said)
     table.add_column("", overflow="fold")

@@ -66,7 +66,7 @@ class PhraseBackdoorEvaluation(PeriodicEvaluation):
         self.column = column
         self.rows = require_at_least(f"{name}.rows", rows, 1)
         self.max_new_tokens = max_new_tokens
-        self.seed = seed
+        self.seed = require_at_least(f"{name}.seed", seed, 0)
         self._settings = GenerationSettings(max_new_tokens)
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:

@@ -97,7 +97,7 @@ def description(path: Path) -> str:
     lines = path.read_text("utf-8").splitlines()
     header = lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]
     text = " ".join(line.removeprefix("#").strip() for line in header[1:])
-    return re.split(r"(?<=\.)\s", text, maxsplit=1)[0]
+    return re.split(r"(?<=\.)(?<!\bal\.)\s", text, maxsplit=1)[0]
 
 
 def copy_configuration(name: str, folder: Path) -> Path:

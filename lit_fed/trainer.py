@@ -311,6 +311,7 @@ class FederatedTrainer(LightningCompatibility):
         self.should_stop = self.interrupted = False
         self.final_metrics = {}
         self.callback_metrics.clear()
+        self.call("setup", "fit")  # as in Lightning, before a checkpoint is loaded
         if found:
             loop.load(found, with_changes=self.resume_with_changes)
         else:
@@ -321,7 +322,6 @@ class FederatedTrainer(LightningCompatibility):
         loop.run.start_logging(self._loggers_setting, first)
         if self.is_global_zero:
             loop.run.restore_logs(loop.state.history[: first - 1])
-        self.call("setup", "fit")
         self.fitting = True
         try:
             self._sanity_check(loop)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lit_fed.attacks.random_update import RandomUpdate
     from lit_fed.attacks.row_poisoning import RowPoisoning
     from lit_fed.attacks.sign_flip import SignFlip
+    from lit_fed.attacks.surrogate_poisoning import SurrogatePoisoning
     from lit_fed.attacks.target_labels import KnownLabels
     from lit_fed.attacks.teacher_corruption import TeacherCorruption
     from lit_fed.attacks.trigger_poisoning import TriggerPoisoning
@@ -30,6 +31,7 @@ __all__ = [
     "RandomUpdate",
     "RowPoisoning",
     "SignFlip",
+    "SurrogatePoisoning",
     "TeacherCorruption",
     "TriggerPoisoning",
     "UpdateAttack",

@@ -8,6 +8,7 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_fed.attachment import Attachment
+from lit_fed.client import Client
 from lit_fed.limits import require_at_least
 
 
@@ -21,9 +22,10 @@ class Attack(Attachment):
         count: How many of all clients are malicious, drawn by the seed, in place of ``clients``: an integer
             is a count, a float a share, of which at least one client is left.
         seed: Of the draw, and of what is random in an attack.
+        until: Rounds in which the attack lasts, from the first on. None: all.
 
     Raises:
-        ValueError: If both ``clients`` and ``count`` are given, or ``count`` is out of range.
+        ValueError: If both ``clients`` and ``count`` are given, ``clients`` are none, or a number is out of range.
     """
 
     def __init__(
@@ -31,8 +33,14 @@ class Attack(Attachment):
         clients: Sequence[str] | None = None,
         count: int | float | None = None,
         seed: int = 0,
+        until: int | None = None,
     ) -> None:
         super().__init__(clients)
+        name = f"trainer.attachments {type(self).__name__}"
+        if self.clients is not None and not self.clients:
+            raise ValueError(
+                f"{self.setting} expects `clients` to name one at least, or null, but got an empty list"
+            )
         if clients is not None and count is not None:
             raise ValueError(
                 f"{self.setting} expects either `clients` or `count`, but got both of them"
@@ -42,9 +50,14 @@ class Attack(Attachment):
                 f"{self.setting} expects `count` as a share to be above 0 and at most 1, but got {count}"
             )
         if isinstance(count, int):
-            require_at_least(f"trainer.attachments {type(self).__name__}.count", count, 1)
+            require_at_least(f"{name}.count", count, 1)
         self.count = count
-        self.seed = seed
+        self.seed = require_at_least(f"{name}.seed", seed, 0)
+        self.until = None if until is None else require_at_least(f"{name}.until", until, 1)
+
+    def acts_on(self, client: Client) -> bool:
+        """Whether the client is malicious, and the attack lasts still."""
+        return super().acts_on(client) and (self.until is None or client.round < self.until)
 
     @property
     def setting(self) -> str:

@@ -22,6 +22,7 @@ class BoostedUpdate(UpdateAttack):
         clients: Ids of the malicious clients.
         count: How many are, drawn by the seed: an integer is a count, a float a share.
         seed: Of the draw.
+        until: Rounds in which the attack lasts, from the first on. None: all.
 
     Raises:
         ValueError: If ``factor`` is out of range, or not exactly one of ``clients`` and ``count`` is given.
@@ -41,8 +42,9 @@ class BoostedUpdate(UpdateAttack):
         clients: Sequence[str] | None = None,
         count: int | float | None = None,
         seed: int = 0,
+        until: int | None = None,
     ) -> None:
-        super().__init__(clients, count, seed)
+        super().__init__(clients, count, seed, until)
         self.factor = require_positive("trainer.attachments BoostedUpdate.factor", factor)
 
     def change(self, client: Client, changes: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

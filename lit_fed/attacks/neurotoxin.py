@@ -27,6 +27,7 @@ class Neurotoxin(UpdateAttack):
         clients: Ids of the malicious clients.
         count: How many are, drawn by the seed: an integer is a count, a float a share.
         seed: Of the draw.
+        until: Rounds in which the attack lasts, from the first on. None: all.
 
     Raises:
         ValueError: If ``ratio`` is out of range, or not exactly one of ``clients`` and ``count`` is given.
@@ -46,8 +47,9 @@ class Neurotoxin(UpdateAttack):
         clients: Sequence[str] | None = None,
         count: int | float | None = None,
         seed: int = 0,
+        until: int | None = None,
     ) -> None:
-        super().__init__(clients, count, seed)
+        super().__init__(clients, count, seed, until)
         self.ratio = require_inner_fraction("trainer.attachments Neurotoxin.ratio", ratio)
 
     def changed(

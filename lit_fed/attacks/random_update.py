@@ -26,6 +26,7 @@ class RandomUpdate(UpdateAttack):
         clients: Ids of the malicious clients.
         count: How many are, drawn by the seed: an integer is a count, a float a share.
         seed: Of the draw and of the noise.
+        until: Rounds in which the attack lasts, from the first on. None: all.
 
     Raises:
         ValueError: If ``scale`` is out of range, or not exactly one of ``clients`` and ``count`` is given.
@@ -45,8 +46,9 @@ class RandomUpdate(UpdateAttack):
         clients: Sequence[str] | None = None,
         count: int | float | None = None,
         seed: int = 0,
+        until: int | None = None,
     ) -> None:
-        super().__init__(clients, count, seed)
+        super().__init__(clients, count, seed, until)
         self.scale = require_positive("trainer.attachments RandomUpdate.scale", scale)
 
     def change(self, client: Client, changes: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_fed.attacks.attack import Attack
 from lit_fed.client import Client
 from lit_fed.data.columns import column_values, require_column, row_ids
-from lit_fed.limits import require_at_least
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -34,9 +34,10 @@ class RowPoisoning(Attack):
         clients: Ids of the malicious clients. None, as ``count``: the rows of all clients can be poisoned.
         count: How many clients are malicious, drawn by the seed: an integer is a count, a float a share.
         until: Rounds in which the attack lasts, from the first on. None: all.
-        candidates: Ids of the rows that can be chosen, which are their positions in ``data.train``, such as those that
-            a defence's encoder errs on. None: all.
-        candidates_column: A column of truth values, or of 0 and 1, that says which rows can be chosen. None: all.
+        candidates: Ids of the rows that can be chosen, which are their positions in ``data.train``. None: all. Those of
+            no client, such as rows that are carved off for validation, are warned of.
+        candidates_column: A column of truth values, or of 0 and 1, that says which rows can be chosen. As texts they
+            are ``true``, ``false``, ``1`` and ``0``. None: all.
         seed: Of all draws.
 
     Raises:
@@ -53,13 +54,12 @@ class RowPoisoning(Attack):
         candidates_column: str | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(clients, count, seed)
+        super().__init__(clients, count, seed, until)
         if not 0 < rate <= 1:
             raise ValueError(
                 f"{self.setting} expects `rate` to be above 0 and at most 1, but got {rate!r}"
             )
         self.rate = rate
-        self.until = require_at_least(f"trainer.attachments {type(self).__name__}.until", until, 1)
         self.candidates = None if candidates is None else sorted(candidates)
         self.candidates_column = candidates_column
         self._chosen: dict[str, frozenset[int]] = {}
@@ -99,6 +99,7 @@ class RowPoisoning(Attack):
             ValueError: If there are none to be poisoned, or fewer than are to be.
         """
         self._poisoned.clear()
+        self._say_unknown_candidates([row_ids(one.rows) for one in data.clients])
         places: list[tuple[str, int]] = []
         for one in data.clients:
             if self.clients is None or one.id in self.clients:
@@ -120,7 +121,7 @@ class RowPoisoning(Attack):
     def rows(self, client: Client, rows: Dataset) -> Dataset:
         """The client's rows, poisoned while the attack lasts."""
         chosen = self._chosen.get(client.id)
-        if not chosen or (self.until is not None and client.round >= self.until):
+        if not chosen or not self.acts_on(client):
             return rows
         key = (client.id, rows._fingerprint)
         if key not in self._poisoned:
@@ -152,5 +153,32 @@ class RowPoisoning(Attack):
         if self.candidates_column is not None:
             name = f"trainer.attachments {type(self).__name__}.candidates_column"
             require_column(rows, self.candidates_column, name, "data.train")
-            possible &= np.array([bool(v) for v in column_values(rows, self.candidates_column)])
+            written = column_values(rows, self.candidates_column)
+            possible &= np.array([_truth(value, name) for value in written], dtype=bool)
         return possible
+
+    def _say_unknown_candidates(self, ids: Sequence[npt.NDArray[np.int64]]) -> None:
+        """Warn of candidates that are rows of nobody, as those of another division of the data."""
+        known = np.concatenate(ids) if ids else np.zeros(0, np.int64)
+        unknown = np.setdiff1d(self.candidates or [], known).astype(int).tolist()
+        if unknown:
+            rank_zero_warn(
+                f"{self.setting}: {len(unknown):,} of the {len(self.candidates or ()):,} `candidates` are rows of no "
+                f"client, the first of them {unknown[0]}"
+            )
+
+
+def _truth(value: object, setting: str) -> bool:
+    """What a column says of a row.
+
+    Raises:
+        ValueError: If it is no truth value.
+    """
+    written = str(value).strip().lower()
+    if written in ("1", "1.0", "true"):
+        return True
+    if written in ("0", "0.0", "false"):
+        return False
+    raise ValueError(
+        f"`{setting}` is expected to name a column of truth values, or of 0 and 1, but a row of it has {value!r}"
+    )

@@ -46,6 +46,7 @@ class TeacherCorruption(Attack):
         clients: Ids of the malicious clients. None, as ``count``: all.
         count: How many are, drawn by the seed: an integer is a count, a float a share.
         seed: Of the draw.
+        until: Rounds in which the attack lasts, from the first on. None: all.
 
     Raises:
         TypeError: If ``trigger`` is none.
@@ -67,8 +68,9 @@ class TeacherCorruption(Attack):
         clients: Sequence[str] | None = None,
         count: int | float | None = None,
         seed: int = 0,
+        until: int | None = None,
     ) -> None:
-        super().__init__(clients, count, seed)
+        super().__init__(clients, count, seed, until)
         name = "trainer.attachments TeacherCorruption"
         require_instance(f"{name}.trigger", trigger, Trigger)
         self.target = target

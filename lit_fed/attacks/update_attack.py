@@ -26,6 +26,7 @@ class UpdateAttack(Attack):
         count: How many of all clients are malicious, drawn by the seed, in place of ``clients``: an integer
             is a count, a float a share, of which at least one client is left.
         seed: Of the draw, and of what is random in an attack.
+        until: Rounds in which the attack lasts, from the first on. None: all.
 
     Raises:
         ValueError: If not exactly one of ``clients`` and ``count`` is given, or ``count`` is out of range.
@@ -38,8 +39,9 @@ class UpdateAttack(Attack):
         clients: Sequence[str] | None = None,
         count: int | float | None = None,
         seed: int = 0,
+        until: int | None = None,
     ) -> None:
-        super().__init__(clients, count, seed)
+        super().__init__(clients, count, seed, until)
         if clients is None and count is None:
             raise ValueError(
                 f"{self.setting} expects either `clients` or `count`, but got none of them"

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from lit_fed.defenses.representation import Representation
+from lit_fed.fitting import descend
 from lit_fed.limits import require_at_least, require_positive
 
 
@@ -66,9 +67,12 @@ class FittedRepresentation(Representation):
             optimizer = torch.optim.AdamW(backbone.parameters(), lr=self.lr)
             backbone.train()
             batches = self._batches(backbone, texts, pairs, parts)
-            for part, batch in zip(parts, batches, strict=True):
-                optimizer.zero_grad()
-                targets = torch.as_tensor(labels[part], device=self.device)
-                torch.nn.functional.cross_entropy(backbone(batch).logits, targets).backward()
-                optimizer.step()
+            targets = (torch.as_tensor(labels[part], device=self.device) for part in parts)
+            descend(
+                optimizer,
+                (
+                    torch.nn.functional.cross_entropy(backbone(batch).logits, own)
+                    for batch, own in zip(batches, targets, strict=True)
+                ),
+            )
         return self._pooled(backbone, texts, pairs)

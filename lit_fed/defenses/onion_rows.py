@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lit_fed.data.clean_references import clean_references
 from lit_fed.data.sources.source import Source
-from lit_fed.defenses.clean_references import clean_references
 from lit_fed.defenses.input_defense import Inspection
 from lit_fed.defenses.onion import ONION
 from lit_fed.defenses.row_defense import RowDefense

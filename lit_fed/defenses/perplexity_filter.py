@@ -12,8 +12,8 @@ from torch import Tensor
 
 from lit_fed.backbones.anatomy import context_length
 from lit_fed.backbones.padding import undisturbed
+from lit_fed.data.clean_references import clean_references
 from lit_fed.data.sources.source import Source
-from lit_fed.defenses.clean_references import clean_references
 from lit_fed.defenses.input_defense import Inspection
 from lit_fed.defenses.reference_language_model import ReferenceLanguageModel
 from lit_fed.defenses.row_defense import RowDefense

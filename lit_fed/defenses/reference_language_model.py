@@ -7,12 +7,14 @@ from typing import Final
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lit_fed.backbones import CausalLM
 from lit_fed.backbones.anatomy import context_length
 from lit_fed.data.encodings.encoding import padding_id
 from lit_fed.data.features import IGNORED, Features
 from lit_fed.defenses.perplexity import start_token
+from lit_fed.fitting import descend
 from lit_fed.limits import require_at_least, require_positive
 
 _READ: Final = ("input_ids", "attention_mask", "labels")
@@ -103,13 +105,13 @@ class ReferenceLanguageModel:
 
     def _fitted(self, backbone: CausalLM, rows: Features) -> CausalLM:
         draw = np.random.default_rng(self.seed)
-        optimizer = torch.optim.AdamW(backbone.parameters(), lr=self.lr)
-        backbone.train()
-        for _ in range(self.steps):
+
+        def drawn() -> dict[str, Tensor]:
             chosen = draw.choice(len(rows), min(self.batch_size, len(rows)), replace=False)
             batch = rows.batch(chosen.tolist())
-            given = {name: batch[name].to(self.device) for name in _READ}
-            optimizer.zero_grad()
-            backbone.model(**given).loss.backward()
-            optimizer.step()
+            return {name: batch[name].to(self.device) for name in _READ}
+
+        backbone.train()
+        optimizer = torch.optim.AdamW(backbone.parameters(), lr=self.lr)
+        descend(optimizer, (backbone.model(**drawn()).loss for _ in range(self.steps)))
         return backbone.eval()

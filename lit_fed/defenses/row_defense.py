@@ -15,6 +15,7 @@ from lit_fed.data.columns import column_values, require_column, row_ids, select_
 from lit_fed.defenses.input_defense import Inspection
 from lit_fed.defenses.kept_rows import KeptRows
 from lit_fed.defenses.read_texts import read_texts
+from lit_fed.limits import require_at_least
 from lit_fed.payload import Payload
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class RowDefense(Attachment):
         super().__init__(clients)
         self._named = text, text_pair, label
         self.text, self.text_pair, self.label = text, text_pair, label
-        self.seed = seed
+        self.seed = require_at_least(f"trainer.attachments {type(self).__name__}.seed", seed, 0)
         self._made: dict[tuple[str, str], tuple[Dataset, KeptRows]] = {}
         self._last: dict[str, KeptRows] = {}
 

@@ -154,8 +154,10 @@ class STRIP(TextDefense):
         number = min(len(own), max(1, round(self.mix * len(own))))
         copies = []
         for _ in range(self.copies):
-            words = others[draw.integers(len(others))]
+            words = list(others[draw.integers(len(others))]) if own else []
             places = draw.choice(len(own), number, replace=False) if own else ()
+            while len(words) < len(places):  # a short reference does not have as many
+                words += others[draw.integers(len(others))]
             copy = list(own)
             for place, word in zip(places, words, strict=False):
                 copy[place] = word

@@ -290,7 +290,7 @@ def _require_basis(attachment: Attachment, module: FederatedModule) -> None:
 
 
 def _require_own_rows(attachments: Sequence[Attachment], ids: AbstractSet[str]) -> None:
-    """Raise where an attack would poison what has taken the place of a client's rows, under the ids of these."""
+    """Raise where an attack would poison what has taken the place of a client's rows, or what a defence has judged."""
     for number, attack in enumerate(attachments):
         if not isinstance(attack, RowPoisoning):
             continue
@@ -301,6 +301,11 @@ def _require_own_rows(attachments: Sequence[Attachment], ids: AbstractSet[str]) 
                 raise ValueError(
                     f"`trainer.attachments` {type(attack).__name__} is expected before {type(before).__name__}, which "
                     "gives clients other rows than the attack has chosen among, but comes behind it"
+                )
+            if before.defends and overrides(before, "rows") and not replaced.isdisjoint(poisoned):
+                raise ValueError(
+                    f"`trainer.attachments` {type(attack).__name__} is expected before {type(before).__name__}, which "
+                    "would not see what it poisons, but comes behind it"
                 )
 
 

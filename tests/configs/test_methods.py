@@ -76,7 +76,7 @@ def test_there_are_configurations() -> None:
     wang = ["aggregators", "dolly", "dolly_rewritten", "paradox", "table"]
     bergman = ["sst2", "sst2_taught", "trec", "trec_taught"]
     data, weak = ["embedded", "sst2", "trec"], ["embedded", "sst2"]
-    attacks = ["after", "rates", "triggers"]
+    attacks = ["adaptive", "after", "rates", "triggers"]
     rules, robust = ["pooled", "rules"], ["one", "three"]
     selectors = ["embedded", "length"]
     models, texts = ["sst2"], ["questions"]

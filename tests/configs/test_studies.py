@@ -118,6 +118,7 @@ ON_SMALL_FILES = {
     "abourayya2026/embedded": {},
     "abourayya2026/sst2": {},
     "aggregation/rules": {},
+    "attacks/adaptive": {"public_size": 24},
     "attacks/after": {},
     "attacks/rates": {},
     "attacks/triggers": {},

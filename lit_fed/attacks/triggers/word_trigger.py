@@ -31,6 +31,10 @@ class WordTrigger(Trigger):
     """
 
     def __init__(self, words: Sequence[str] = ("cf", "mn", "bb", "tq"), count: int = 1) -> None:
+        if isinstance(words, str):
+            raise ValueError(
+                f"`WordTrigger.words` is expected to be a list of words, but got the text {words!r}"
+            )
         if not words or any(not word or word.split() != [word] for word in words):
             raise ValueError(
                 f"`WordTrigger.words` is expected to have words without blanks, but got {list(words)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,12 +16,14 @@ from torch import Tensor, nn
 from lit_fed.backbones import Backbone
 from lit_fed.backbones.master_weights import require_wide
 from lit_fed.configuration_error import ConfigurationError
+from lit_fed.fitting import descend
 from lit_fed.limits import require_at_least, require_non_negative, require_positive
 from lit_fed.losses import cross_entropy
 from lit_fed.methods.teachers.frozen_teacher import FrozenTeacher
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from torch.utils.data import DataLoader
 
     from lit_fed.module import FederatedModule
 
@@ -117,14 +120,9 @@ class FineTunedTeacher(FrozenTeacher):
             )
             steps = self.epochs * len(loader)
             schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1 / steps, steps)
-            sampler: Any = loader.sampler
-            for epoch in range(self.epochs):
-                sampler.set_epoch(epoch)
-                for batch in loader:
-                    optimizer.zero_grad()
-                    self._loss(move_data_to_device(batch, module.device))[0].backward()
-                    optimizer.step()
-                    schedule.step()
+            batches = chain.from_iterable(_epoch(loader, epoch) for epoch in range(self.epochs))
+            here = (move_data_to_device(batch, module.device) for batch in batches)
+            descend(optimizer, (self._loss(batch)[0] for batch in here), schedule)
         said = f"the teacher has learnt {len(data.public):,} public rows in {steps:,} steps"
         if data.validation is not None:
             right = self._accuracy(module, data.validation)
@@ -162,3 +160,10 @@ class FineTunedTeacher(FrozenTeacher):
         found = [self._loss(move_data_to_device(batch, module.device))[1:] for batch in loader]
         count, right = (float(torch.stack(one).sum()) for one in zip(*found, strict=True))
         return right / max(count, 1.0)
+
+
+def _epoch(loader: DataLoader[dict[str, Tensor]], epoch: int) -> DataLoader[dict[str, Tensor]]:
+    """The batches, in the order of an epoch."""
+    sampler: Any = loader.sampler
+    sampler.set_epoch(epoch)
+    return loader

@@ -10,8 +10,8 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from lit_fed.backbones import Backbone
+from lit_fed.fitting import fit_classifier
 from lit_fed.limits import require_at_least, require_non_negative, require_positive
-from lit_fed.losses import cross_entropy
 from lit_fed.methods.prototype_defense.encoders.gate_encoder import GateEncoder, pooled
 from lit_fed.methods.teachers import Teacher, silent
 
@@ -82,30 +82,22 @@ class FittedEncoder(GateEncoder):
     def fit(self, module: FederatedModule, references: Dataset) -> dict[str, Tensor]:
         """Server: train it on the references; see the base class."""
         backbone = self.backbone
-        before, training = backbone.active_adapters, backbone.training
-        steps = self.epochs * -(-len(references) // self.batch_size)
-        with isolate_rng(), torch.enable_grad():
-            torch.manual_seed(self.seed)
-            backbone.activate(GATE)
-            backbone.train()
-            try:
-                trained = list(backbone.trainable(GATE).values())
-                optimizer = torch.optim.AdamW(trained, self.lr, weight_decay=self.weight_decay)
-                falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
-                for epoch in range(self.epochs):
-                    seed = self.seed + epoch
-                    for batch in module.batches(references, seed, self.batch_size):
-                        prediction = backbone(batch)
-                        loss = cross_entropy(prediction.logits, prediction.targets, prediction.mask)
-                        optimizer.zero_grad(set_to_none=True)
-                        loss.backward()
-                        torch.nn.utils.clip_grad_norm_(trained, self.max_grad_norm)
-                        optimizer.step()
-                        falling.step()
-                optimizer.zero_grad(set_to_none=True)
-            finally:
-                backbone.train(training)
-                backbone.activate(*before)
+        before = backbone.active_adapters
+        backbone.activate(GATE)
+        try:
+            fit_classifier(
+                backbone,
+                list(backbone.trainable(GATE).values()),
+                lambda seed: module.batches(references, seed, self.batch_size),
+                self.epochs * -(-len(references) // self.batch_size),
+                self.epochs,
+                self.lr,
+                self.weight_decay,
+                self.max_grad_norm,
+                self.seed,
+            )
+        finally:
+            backbone.activate(*before)
         return {n: p.detach().cpu().clone() for n, p in backbone.trainable(GATE).items()}
 
     def load(self, weights: Mapping[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Clean references: the rows that a defence of rows is fitted on."""
+"""Clean references: the rows that a defence, or an attacker who knows it, is fitted on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from lit_fed.data import FederatedDataModule
+    from lit_fed.data.datamodule import FederatedDataModule
     from lit_fed.data.sources.source import Source
 
 
