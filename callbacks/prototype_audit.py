@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from lit_fed.atomic_files import write_file
@@ -23,12 +24,16 @@ from lit_fed.callbacks.prototype_view import (
     row_vectors,
 )
 from lit_fed.limits import require_at_least
+from lit_fed.metrics import class_purity, dead_share, usage_entropy, within_margin
 
 if TYPE_CHECKING:
     from lit_fed.federation.federation_view import FederationView
     from lit_fed.methods.prototype_defense import Dropped
     from lit_fed.module import FederatedModule
     from lit_fed.prototypes import PrototypeSet
+
+_MARGIN: Final = 0.3
+"""The distance within which a row counts as covered, where the method has no margin of its own."""
 
 
 class PrototypeAudit(PeriodicEvaluation):
@@ -39,6 +44,11 @@ class PrototypeAudit(PeriodicEvaluation):
     since the version before; and each client's rows that the gate has dropped, with the reason. **It shows clients'
     texts** where the method tells them, which a simulation on one machine can: keep it where they may be read. Of a run
     in several processes, the dropped rows are those that the first process has judged.
+
+    Where there are validation rows, a round's row of the history gets of them, from 0 to 100: ``prototypes/coverage``,
+    the share within the margin of a prototype (:class:`~lit_fed.metrics.PrototypeCoverage`, by the method's margin,
+    else 0.3), ``prototypes/usage_entropy`` and ``prototypes/dead`` (:class:`~lit_fed.metrics.PrototypeUsage`), and
+    ``prototypes/purity`` (:class:`~lit_fed.metrics.PrototypePurity`), where rows have classes.
 
     Args:
         every_n_rounds: Write after every so many rounds, beside the last. None: not.
@@ -92,9 +102,14 @@ class PrototypeAudit(PeriodicEvaluation):
         if prototypes is None:
             return
         self._keep_version(prototypes)
-        if not self.is_due(trainer) or not trainer.is_global_zero:
+        if not self.is_due(trainer):
             return
-        audit = self._audit(trainer, module, prototypes)
+        similarities, labels = _validation(trainer, module, prototypes)
+        metrics |= _figures(similarities, labels, getattr(module, "margin", _MARGIN))
+        if not trainer.is_global_zero:
+            return
+        nearest = similarities.argmax(-1).numpy().astype(np.int64)
+        audit = self._audit(trainer, module, prototypes, nearest, labels)
         self._kept |= {
             "round": trainer.current_round,
             "page": audit_page(audit, self.max_characters, self.max_rows),
@@ -128,9 +143,13 @@ class PrototypeAudit(PeriodicEvaluation):
         }
 
     def _audit(
-        self, trainer: FederationView, module: FederatedModule, prototypes: PrototypeSet
+        self,
+        trainer: FederationView,
+        module: FederatedModule,
+        prototypes: PrototypeSet,
+        nearest: npt.NDArray[np.int64],
+        labels: npt.NDArray[np.int64],
     ) -> Audit:
-        nearest, labels = _validation(trainer, module, prototypes)
         before: Tensor | None = self._kept.get("before")
         judged, dropped = (getattr(module, name, None) for name in ("judged", "dropped"))
 
@@ -195,13 +214,33 @@ def _with_references(module: Any, prototypes: PrototypeSet) -> PrototypeSet:
 
 def _validation(
     trainer: FederationView, module: FederatedModule, prototypes: PrototypeSet
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Of each validation row its nearest prototype and its class, −1 where it is not known; none without such rows."""
+) -> tuple[Tensor, npt.NDArray[np.int64]]:
+    """Of each validation row its cosines with all prototypes, [n, P], and its class, −1 where it is not known."""
     rows, encoding = trainer.datamodule.validation, trainer.datamodule.encoding
     if rows is None or not len(rows):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    found = prototypes.similarities(row_vectors(module, encoding, rows)).argmax(-1)
-    nearest = found.cpu().numpy().astype(np.int64)
+        return torch.zeros(0, len(prototypes)), np.zeros(0, np.int64)
+    similarities = prototypes.similarities(row_vectors(module, encoding, rows)).cpu()
     label_ids = getattr(encoding, "label_ids", None)
     labels = np.full(len(rows), -1, np.int64) if label_ids is None else label_ids(rows)
-    return nearest, labels
+    return similarities, labels
+
+
+def _figures(
+    similarities: Tensor, labels: npt.NDArray[np.int64], margin: float
+) -> dict[str, float]:
+    """How rows lie among prototypes; nothing without rows."""
+    rows, count = similarities.shape
+    if not rows:
+        return {}
+    nearest, classes = similarities.argmax(-1), torch.from_numpy(labels)
+    used = torch.bincount(nearest, minlength=count).double()
+    told = {
+        "coverage": within_margin(similarities, margin).double().mean(),
+        "usage_entropy": usage_entropy(used),
+        "dead": dead_share(used),
+    }
+    if bool((classes >= 0).all()):
+        kinds = int(classes.max()) + 1
+        pairs = torch.bincount(nearest * kinds + classes, minlength=count * kinds)
+        told["purity"] = class_purity(pairs.view(count, kinds).double())
+    return {f"prototypes/{name}": 100 * float(value) for name, value in told.items()}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lit_fed.attachment import attachment_names
+from lit_fed.attacks import RowPoisoning
 from lit_fed.callbacks.federated_callback import FederatedCallback
 from lit_fed.defenses import KeptRows, RowDefense
 
@@ -15,19 +17,26 @@ if TYPE_CHECKING:
 
 
 class RowDefenseReport(FederatedCallback):
-    """Reports what each :class:`~lit_fed.defenses.RowDefense` keeps of the rows of all clients that have trained.
+    """Reports what defences keep of the rows of all clients that have trained.
 
-    A round's row gets ``defense/<class of the defence>/kept``, the share of rows that are kept,
-    ``…/kept/<label>``, that of each label where rows have one, and ``…/changed``, the share of the kept whose text is
-    another one; they are curves in TensorBoard. The summary has the counts by client and label, and the ids of dropped
-    rows, under ``defenses``. Without such an attachment it does nothing.
+    Of each :class:`~lit_fed.defenses.RowDefense` a round's row gets ``defense/<class of the defence>/kept``, the share
+    of rows that are kept, ``…/kept/<label>``, that of each label where rows have one, and ``…/changed``, the share of
+    the kept whose text is another one; they are curves in TensorBoard. Where an attack has poisoned rows,
+    which is known in a trial of one's own, there are ``…/clean_rows_lost``, the share of the clean rows that is dropped
+    (:class:`~lit_fed.metrics.CleanRowsLost`, as a share), and ``…/poisoned_rows_kept``, that of the poisoned ones that
+    is not.
+
+    The summary has the counts by client and label, and the ids of dropped rows, under ``defenses``: of attachments, and
+    of a method with a gate such as :class:`~lit_fed.PrototypeDefense`, of the clients that this process has judged.
+    Without a defence of rows it does nothing.
     """
 
     def on_round_evaluation(
         self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
     ) -> None:
         """Add the shares."""
-        for name, clients in _counts(trainer).items():
+        counts = _counts(trainer)
+        for name, clients in counts.items():
             total: Counter[str] = Counter()
             kept: Counter[str] = Counter()
             changed = 0
@@ -39,10 +48,12 @@ class RowDefenseReport(FederatedCallback):
             metrics[f"defense/{name}/changed"] = changed / max(1, kept.total())
             for label in sorted(total) if set(total) != {""} else ():
                 metrics[f"defense/{name}/kept/{label}"] = kept[label] / total[label]
+            for what, share in _by_attack(trainer, clients, _before(counts, name)).items():
+                metrics[f"defense/{name}/{what}"] = share
 
     def summarised(self, trainer: FederationView) -> dict[str, Any]:
         """The counts, by defence and client."""
-        counts = _counts(trainer)
+        counts = _counts(trainer) | _of_method(trainer)
         if not counts:
             return {}
         return {
@@ -53,6 +64,7 @@ class RowDefenseReport(FederatedCallback):
                         "kept": dict(zip(one.classes, one.kept, strict=True)),
                         "changed": dict(zip(one.classes, one.changed, strict=True)),
                         "dropped_rows": list(one.dropped),
+                        **_by_attack(trainer, {client: one}, _before(counts, name)),
                     }
                     for client, one in clients.items()
                 }
@@ -77,3 +89,46 @@ def _counts(trainer: FederationView) -> dict[str, dict[str, KeptRows]]:
             if part is not None and (counts := KeptRows.from_payload(part)) is not None:
                 found.setdefault(name, {})[client] = counts
     return found
+
+
+def _of_method(trainer: FederationView) -> dict[str, dict[str, KeptRows]]:
+    """The counts of the method's own gate, by client; none where it has no gate."""
+    module = trainer.lightning_module
+    told = getattr(module, "kept_rows", None)
+    if told is None:
+        return {}
+    found = {client.id: told(client.id) for client in trainer.datamodule.clients}
+    known = {client: one for client, one in found.items() if one is not None}
+    return {type(module).__name__: known} if known else {}
+
+
+def _before(counts: Mapping[str, Mapping[str, KeptRows]], name: str) -> dict[str, set[int]]:
+    """What defences before one have dropped already, by client."""
+    gone: dict[str, set[int]] = {}
+    for other, clients in counts.items():
+        if other == name:
+            break
+        for client, one in clients.items():
+            gone.setdefault(client, set()).update(one.dropped)
+    return gone
+
+
+def _by_attack(
+    trainer: FederationView, clients: Mapping[str, KeptRows], gone: Mapping[str, set[int]]
+) -> dict[str, float]:
+    """The share of clean rows that is lost, and that of poisoned ones that is kept; none where nothing is poisoned."""
+    attacks = [one for one in trainer.attachments if isinstance(one, RowPoisoning)]
+    round = max(0, trainer.current_round - 1)
+    lost = clean = kept = poisoned = 0
+    for client, counts in clients.items():
+        bad = set().union(*(one.chosen_rows(client, round) for one in attacks))
+        bad -= gone.get(client, set())
+        caught = len(bad.intersection(counts.dropped))
+        lost += len(counts.dropped) - caught
+        clean += sum(counts.total) - len(bad)
+        kept += len(bad) - caught
+        poisoned += len(bad)
+    if not poisoned:
+        return {}
+    told = {"poisoned_rows_kept": kept / poisoned}
+    return {"clean_rows_lost": lost / clean, **told} if clean else told

@@ -35,6 +35,7 @@ DTYPES: Final = frozenset(
 _ALIGNMENT: Final = 64  # bytes, a cache line
 _MAIN: Final = ""  # in a file, the name of the main part among those of the others
 _SEPARATOR: Final = "::"  # in a file, between a part's name and those of its tensors
+_NO_TEXT: Final = torch.empty(0, dtype=torch.uint8)
 
 
 class Payload:
@@ -223,24 +224,33 @@ class Payload:
     def to_bytes(self) -> bytes:
         """The payload in the safetensors format.
 
-        The strings and the names of the parts travel in its header. A part's tensor is ``<part>::<name>``. Equal
-        payloads are equal bytes.
+        The names of the strings and of the parts travel in its header, which may have no more than 100 MB. Each list of
+        texts is two tensors: the texts in UTF-8, one after the other, and how many bytes each of them has. A part's
+        tensor is ``<part>::<name>``. Equal payloads are equal bytes.
         """
-        tensors, strings = dict(self.tensors), dict(self.strings)
+        tensors = dict(self.tensors)
         for name, part in self.parts.items():
             tensors |= {f"{name}{_SEPARATOR}{key}": tensor for key, tensor in part.tensors.items()}
+        numbers: dict[str, dict[str, int]] = {}
+        count = 0
+        for name, one in {_MAIN: self, **self.parts}.items():
+            numbers[name] = {}
+            for key, texts in one.strings.items():
+                tensors |= zip(_text_tensors(count), _written(texts), strict=True)
+                numbers[name][key] = count
+                count += 1
         # one text alone, since safetensors writes several in an order that differs each time
-        metadata = {"strings": json.dumps(strings)}
+        metadata = {"strings": json.dumps(numbers[_MAIN])}
         if self.parts:
-            inside = {name: dict(part.strings) for name, part in self.parts.items()}
-            metadata = {"parts": json.dumps({_MAIN: strings, **inside})}
+            metadata = {"parts": json.dumps(numbers)}
         return safetensors.torch.save(tensors, metadata=metadata)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Payload:
         """Read what :meth:`to_bytes` wrote.
 
-        Whatever the bytes hold is in the payload, or they are refused.
+        Whatever the bytes hold is in the payload, or they are refused. Those of earlier versions, which have the texts
+        themselves in the header, are read as well.
 
         Raises:
             ValueError: If ``data`` is not a safetensors file of ours, or holds what a payload may not.
@@ -261,6 +271,8 @@ class Payload:
                 f"payload bytes are expected to name strings and parts alone in the header, but it has "
                 f"{_names(sorted(metadata))} as well"
             )
+        strings = _with_texts(strings, stored)
+        inside = {name: _with_texts(texts, stored) for name, texts in inside.items()}
         tensors: dict[str, Tensor] = {}
         held: dict[str, dict[str, Tensor]] = {name: {} for name in inside}
         for key, tensor in stored.items():
@@ -367,6 +379,62 @@ def _json_object(text: str, what: str) -> dict[str, Any]:
             f"the {what} of payload bytes are expected to be a JSON object, but got {text!r:.80}"
         )
     return read
+
+
+def _text_tensors(number: int) -> tuple[str, str]:
+    """What the two tensors of a list of texts are called; no tensor of a payload or of its parts has such a name."""
+    return f"{_SEPARATOR}{number}", f"{_SEPARATOR}{number}{_SEPARATOR}lengths"
+
+
+def _written(texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Texts in UTF-8, one after the other, in uint8, and the bytes of each, in int64."""
+    encoded = [text.encode() for text in texts]
+    lengths = torch.tensor([len(text) for text in encoded], dtype=torch.int64)
+    joined = bytearray().join(encoded)
+    return torch.frombuffer(joined, dtype=torch.uint8) if joined else _NO_TEXT, lengths
+
+
+def _with_texts(strings: Any, stored: dict[str, Tensor]) -> Any:
+    """What a header says of strings, with the texts that it gives the numbers of; their tensors are taken out.
+
+    Args:
+        strings: Lists of texts, or the numbers of such, by name; in a forged header anything.
+        stored: The tensors of the file.
+
+    Raises:
+        ValueError: If texts are not there, or are no texts.
+    """
+    if not isinstance(strings, dict):
+        return strings
+    return {
+        name: _read(name, stored, given) if type(given) is int else given
+        for name, given in strings.items()
+    }
+
+
+def _read(name: str, stored: dict[str, Tensor], number: int) -> list[str]:
+    joined, lengths = (stored.pop(key, None) for key in _text_tensors(number))
+    if joined is None or lengths is None:
+        raise ValueError(
+            f"payload bytes are expected to hold the texts of {name!r} once, as number {number}, but do not"
+        )
+    sizes = lengths.tolist() if lengths.dtype == torch.int64 and lengths.dim() == 1 else [-1]
+    fits = joined.dtype == torch.uint8 and joined.dim() == 1 and sum(sizes) == len(joined)
+    if not fits or min(sizes, default=0) < 0:
+        raise ValueError(
+            f"payload bytes are expected to hold the texts of {name!r} in uint8 and the length of each in int64, but "
+            f"have {joined.dtype} {list(joined.shape)} and {lengths.dtype} {list(lengths.shape)} that do not fit"
+        )
+    data = joined.numpy().tobytes()
+    try:
+        return [
+            data[end - size : end].decode()
+            for size, end in zip(sizes, accumulate(sizes), strict=True)
+        ]
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"payload bytes are expected to hold the texts of {name!r} in UTF-8, but: {error.reason}"
+        ) from error
 
 
 def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -129,6 +129,17 @@ class RowPoisoning(Attack):
             self._poisoned[key] = self.poisoned(client, rows, positions) if positions else rows
         return self._poisoned[key]
 
+    def chosen_rows(self, client: str, round: int = 0) -> frozenset[int]:
+        """Ids of a client's rows that are poisoned in a round, once the attack is attached.
+
+        Args:
+            client: The client's id.
+            round: The round, from 0.
+        """
+        if self.until is not None and round >= self.until:
+            return frozenset()
+        return self._chosen.get(client, frozenset())
+
     def shared_rows(self, other: RowPoisoning) -> int:
         """How many rows another attack has chosen as well, once both are attached.
 

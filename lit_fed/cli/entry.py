@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument(
         "--config", default="lora_fedavg", metavar="NAME", help="Which one (default: lora_fedavg)."
     )
-    line = "List methods, aggregations, attacks, defences, all else that has a class path, and configurations."
+    line = "List methods, rules, attacks, defences and the other parts that a YAML names, and configurations."
     commands.add_parser("list", description=line, **_told("list", line))
     line = "Print a script by which a shell completes commands and settings; it needs shtab."
     completion = commands.add_parser("completion", description=line, **_told("completion", line))

@@ -38,6 +38,7 @@ KINDS = (
         "Aggregations", "model.aggregation", "lit_fed.aggregation", "lit_fed.aggregation", "Aggregation"
     ),
     Kind("Backbones", "model.backbone", "lit_fed.backbones", "lit_fed.backbones", "Backbone"),
+    Kind("Sources", "data.train", "lit_fed.data", "lit_fed.data.sources", "Source"),
     Kind("Encodings", "data.encoding", "lit_fed.data", "lit_fed.data.encodings", "Encoding"),
     Kind("Records", "data.encoding.records", "lit_fed.data", "lit_fed.data.records", "Records"),
     Kind(
@@ -47,6 +48,8 @@ KINDS = (
         "lit_fed.data.chat_templates",
         "ChatTemplate",
     ),
+    Kind("Clients that answer prompts", "model.backbone", "lit_fed.backbones", "lit_fed.backbones", "TextGenerator"),
+    Kind("Samplers of clients", "trainer.sampler", "lit_fed.federation", "lit_fed.federation", "ClientSampler"),
     Kind("Partitioners", "data.partitioner", "lit_fed.data", "lit_fed.data.partitioners", "Partitioner"),
     Kind(
         "Executions",
@@ -63,7 +66,7 @@ KINDS = (
         "lit_fed.attacks.triggers",
         "Trigger",
     ),
-    Kind("Defences", "trainer.attachments", "lit_fed.defenses", "lit_fed.defenses", "RowDefense"),
+    Kind("Defences", "trainer.attachments", "lit_fed.defenses", "lit_fed.defenses", "Attachment"),
     Kind(
         "Defences of inputs",
         "callbacks' defenses",
@@ -121,6 +124,16 @@ KINDS = (
         "lit_fed.methods.semantic_consensus.encoders",
         "AnswerEncoder",
     ),
+    Kind("Consensus of DDG", "model.consensus", "lit_fed.methods.ddg", "lit_fed.methods.ddg", "Consensus"),
+    Kind(
+        "Encoders of gates",
+        "model.encoder",
+        "lit_fed.methods.prototype_defense",
+        "lit_fed.methods.prototype_defense",
+        "GateEncoder",
+    ),
+    Kind("Gates", "model.gate", "lit_fed.prototypes", "lit_fed.prototypes.gates", "Gate"),
+    Kind("Margins", "model.margin_schedule", "lit_fed.prototypes", "lit_fed.prototypes.margins", "MarginSchedule"),
     Kind("Teachers", "model.teacher", "lit_fed.methods.teachers", "lit_fed.methods.teachers", "Teacher"),
     Kind("Perturbations", "model.perturbation", "lit_fed.perturbations", "lit_fed.perturbations", "Perturbation"),
     Kind("Callbacks", "trainer.callbacks", "lit_fed.callbacks", "lit_fed.callbacks", "Callback"),
@@ -137,7 +150,7 @@ def classes(kind: Kind) -> dict[str, str]:
         kind: The kind.
 
     Example:
-        >>> sorted(classes(KINDS[3]))
+        >>> sorted(classes(KINDS[4]))
         ['lit_fed.data.CausalLMEncoding', 'lit_fed.data.ClassificationEncoding', 'lit_fed.data.InstructionEncoding']
     """
     (folder,) = import_module(kind.folder).__path__

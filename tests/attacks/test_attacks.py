@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lit_fed import Payload
-from lit_fed.attacks import BoostedUpdate, RandomUpdate, SignFlip, UpdateAttack
+from lit_fed.attacks import BoostedUpdate, Neurotoxin, RandomUpdate, SignFlip, UpdateAttack
 from lit_fed.client import Client
 from lit_fed.compression import EightBit, HalfPrecision
 from lit_fed.configuration_error import ConfigurationError
@@ -116,6 +116,23 @@ def test_who_is_malicious_is_drawn_once() -> None:
     named = SignFlip(clients=["c4"])
     named.setup(IDS)
     assert [name for name in IDS if named.acts_on(client(name))] == ["c4"]
+
+
+@pytest.mark.parametrize("kind", [SignFlip, BoostedUpdate, RandomUpdate, Neurotoxin])
+def test_an_attack_ends(kind: Any) -> None:
+    attack = kind(clients=["c0"], until=2)
+    assert [attack.acts_on(client(round=round)) for round in range(4)] == [True, True, False, False]
+    assert not attack.acts_on(client("c1"))
+    with pytest.raises(ValueError, match=f"{kind.__name__}.until` is expected to be at least 1"):
+        kind(clients=["c0"], until=0)
+
+
+@pytest.mark.parametrize("kind", [SignFlip, BoostedUpdate, RandomUpdate, Neurotoxin])
+def test_nobody_and_a_seed_below_0_are_refused(kind: Any) -> None:
+    with pytest.raises(ValueError, match="expects `clients` to name one at least, or null, but"):
+        kind(clients=[])
+    with pytest.raises(ValueError, match=f"{kind.__name__}.seed` is expected to be at least 0"):
+        kind(count=1, seed=-1)
 
 
 @pytest.mark.parametrize("kind", [SignFlip, BoostedUpdate, RandomUpdate])

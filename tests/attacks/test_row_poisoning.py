@@ -124,6 +124,15 @@ def test_candidates_are_named_or_stand_in_a_column(module: FedAvg) -> None:
     assert set(by_name) == set(by_column)
     assert set(by_name) <= set(named)
     assert len(by_name) == 8
+    written = rows.remove_columns("errs").add_column("errs", [str(int(one)) for one in errs])
+    texts = data_of(module, train=written)
+    of_texts = TriggerPoisoning(TRIGGER, 1, 0.05, candidates_column="errs")
+    assert set(changed(of_texts, module, texts)) == set(by_name)
+    doubtful = rows.remove_columns("errs").add_column("errs", ["perhaps"] * 160)
+    with pytest.raises(ValueError, match=r"column of truth values.* but a row of it has 'perhaps'"):
+        of_texts.attach(module, data_of(module, train=doubtful))
+    with pytest.warns(UserWarning, match=r"1 of the 24 `candidates` are rows of no client, .* 999"):
+        TriggerPoisoning(TRIGGER, 1, 0.05, candidates=[*named, 999]).attach(module, data)
     with pytest.raises(ValueError, match="candidates_column` is expected to name a column of data"):
         TriggerPoisoning(TRIGGER, 1, candidates_column="none").attach(module, data)
 

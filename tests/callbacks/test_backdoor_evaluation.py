@@ -216,6 +216,34 @@ def test_the_undefended_federations_have_what_is_no_defence(
     assert [*table._rows][-1] == "with it: FedAvg and ReferencesOnly"
 
 
+def test_without_a_method_the_runs_own_model_is_trained_without_the_defence(
+    toy_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(root: Path, ckpt_path: str | None = None) -> Any:
+        trainer = toy_trainer(
+            root,
+            attachments=[TriggerPoisoning(TRIGGER, 1, 0.2)],
+            callbacks=[BackdoorEvaluation(), DefenseTable()],
+            max_rounds=2,
+        )
+        trainer.fit(toy_module(toy_model), toy_data(), ckpt_path)
+        return trainer
+
+    def broken(*args: Any) -> Any:
+        raise KeyboardInterrupt
+
+    fit(tmp_path / "whole")
+    whole = json.loads((tmp_path / "whole" / "backdoor" / "table.json").read_text())
+    _, without, own = whole["rows"].values()
+    assert without == own  # which has no defence here
+    # where a run is broken off before its table, the model that goes on from a checkpoint is not what is copied
+    with monkeypatch.context() as patched:
+        patched.setattr(DefenseTable, "_federation", broken)
+        assert fit(tmp_path / "broken").interrupted
+    fit(tmp_path / "broken", "last")
+    assert json.loads((tmp_path / "broken" / "backdoor" / "table.json").read_text()) == whole
+
+
 def test_an_interrupt_of_what_is_compared_with_is_one_of_the_run(
     toy_model: Path, tmp_path: Path
 ) -> None:

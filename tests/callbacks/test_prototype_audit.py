@@ -21,6 +21,7 @@ from lit_fed.callbacks.audit import (
 )
 from lit_fed.callbacks.audit_page import audit_page
 from lit_fed.callbacks.harmless_text import visible
+from lit_fed.callbacks.prototype_view import prototypes_of
 from tests.callbacks.hostile_texts import HOSTILE, Page
 from tests.callbacks.prototyped import Dropped, embed, prototyped, prototypes
 from tests.federation.toy import save_toy_model, toy_data, toy_module, toy_rows, toy_trainer
@@ -148,6 +149,29 @@ def test_a_run_writes_the_page_and_goes_on(toy_model: Path, tmp_path: Path) -> N
     assert len(table.rows) == 10
     assert table.rows[0][0] == "prototype"
     assert [row[0] for row in table.rows[1:]] == [str(i) for i in range(9)]
+
+
+def test_a_rounds_row_has_the_figures_of_the_validation_rows(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    trainer = toy_trainer(tmp_path, callbacks=[PrototypeAudit()], max_rounds=1)
+    module = prototyped(toy_model, [])
+    trainer.fit(module, toy_data())
+    row = trainer.federation.history[-1]
+    held = prototypes_of(module)
+    assert held is not None
+    rows = toy_rows(40, 1)
+    states = torch.nn.functional.normalize(embed(rows["text"][:]), dim=-1).double().numpy()
+    cosines = states @ held.vectors.double().numpy().T
+    nearest, labels = cosines.argmax(1), np.array(rows["label"][:])
+    used = np.bincount(nearest, minlength=len(held))
+    shares = used[used > 0] / used.sum()
+    pure = sum(np.bincount(labels[nearest == one]).max() for one in np.unique(nearest))
+    assert row["prototypes/coverage"] == pytest.approx(100 * (1 - cosines.max(1) <= 0.3).mean())
+    entropy = -(shares * np.log(shares)).sum() / np.log(len(held))
+    assert row["prototypes/usage_entropy"] == pytest.approx(100 * entropy)
+    assert row["prototypes/dead"] == pytest.approx(100 * (used == 0).mean())
+    assert row["prototypes/purity"] == pytest.approx(100 * pure / len(labels))
 
 
 def test_a_method_without_prototypes_is_refused(toy_model: Path, tmp_path: Path) -> None:

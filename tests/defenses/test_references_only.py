@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lit_fed.attacks import LabelFlipping
-from lit_fed.defenses import ReferencesOnly
+from lit_fed.defenses import ActivationClustering, ReferencesOnly
 from tests.federation.toy import save_toy_model, toy_data, toy_module, toy_rows, toy_trainer
 
 
@@ -43,6 +43,8 @@ def test_an_attack_behind_it_would_poison_the_references_and_is_refused(tmp_path
     attack = LabelFlipping(target=0, rate=0.5, clients=["client-1"])
     with pytest.raises(ValueError, match=r"LabelFlipping is expected before ReferencesOnly, which"):
         fitted(model, tmp_path / "all", ReferencesOnly(), attack)
+    with pytest.raises(ValueError, match=r"expected before ActivationClustering, which would not"):
+        fitted(model, tmp_path / "judged", ActivationClustering(), attack)
     # whose own rows stay are attacked as ever
     honest = ReferencesOnly(clients=["client-0", "client-2", "client-3"])
     apart = fitted(model, tmp_path / "apart", honest, attack)

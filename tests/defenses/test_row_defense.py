@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from lit_fed import Payload
+from lit_fed.attacks import TriggerPoisoning
+from lit_fed.attacks.triggers import WordTrigger
 from lit_fed.callbacks import RunSummary
 from lit_fed.data import ClassificationEncoding, FederatedDataModule
 from lit_fed.defenses import ONION, STRIP
@@ -81,6 +83,33 @@ def fitted(model: Path, root: Path, **settings: Any) -> tuple[Any, dict[str, tor
     module = toy_module(model)
     trainer.fit(module, toy_data())
     return trainer, trainer.federation.broadcast.tensors
+
+
+def test_clean_rows_that_are_lost_are_told_from_poisoned_ones(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    attack = TriggerPoisoning(WordTrigger(["cf"]), 1, 0.2)
+    trainer = toy_trainer(
+        tmp_path,
+        attachments=[attack, WithoutWord("cf"), WithoutWord(TRIGGER)],
+        max_rounds=1,
+        clients_per_round=1.0,
+    )
+    trainer.fit(toy_module(toy_model), toy_data())
+    row = trainer.federation.history[-1]
+    # all that is poisoned has the word, and nothing else has
+    assert row["defense/WithoutWord/poisoned_rows_kept"] == 0.0
+    assert row["defense/WithoutWord/clean_rows_lost"] == 0.0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    first, second = summary["defenses"].values()
+    poisoned = sum(len(one["dropped_rows"]) for one in first.values())
+    assert poisoned == round(0.2 * 96)
+    # the second defence sees what is left, of which nothing is poisoned
+    clean = sum(sum(one["total"].values()) for one in second.values())
+    assert clean == 96 - poisoned
+    lost = sum(len(one["dropped_rows"]) for one in second.values())
+    assert 0 < lost < clean
+    assert all("clean_rows_lost" not in one for one in second.values())
 
 
 @pytest.mark.slow

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lit_fed.data.columns import select_rows
 from lit_fed.data.encodings import Encoding
+from lit_fed.defenses.kept_rows import KeptRows
 from lit_fed.prototypes import Judgement, PrototypeSet
 from lit_fed.prototypes.gates.gate import class_name
 
@@ -92,6 +94,22 @@ class GatedRows:
             name = names[label] if 0 <= label < len(names) else str(label)
             told[f"train/kept_share/{name}"] = float(own.double().mean())
         return told
+
+    def counted(self, method: str, names: Sequence[str]) -> KeptRows:
+        """How many rows are kept of each class, and which are dropped.
+
+        Args:
+            method: What judged them.
+            names: Of the classes.
+        """
+        written = [
+            names[label] if 0 <= label < len(names) else str(label)
+            for label in self.labels.tolist()
+        ]
+        dropped = ~self.judgement.kept.numpy()
+        return KeptRows.counted(
+            method, written, dropped, np.zeros(len(dropped), bool), self.ids.numpy()
+        )
 
     def dropped(self, encoding: Encoding, prototypes: PrototypeSet) -> tuple[Dropped, ...]:
         """The rows that are dropped, with what is to be known of each.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lit_fed.client import Client
+from lit_fed.defenses.kept_rows import KeptRows
 from lit_fed.methods.averaging import AveragingMixin
 from lit_fed.methods.prototype_defense.gated_rows import Dropped
 from lit_fed.methods.prototype_defense.guarding import AGREED, MERGED, Guarding
@@ -81,6 +82,15 @@ class GuardedMixin(AveragingMixin):
             client_id: The client's id.
         """
         return () if self.guarding is None else self.guarding.dropped(self, client_id)
+
+    def kept_rows(self, client_id: str) -> KeptRows | None:
+        """How many rows of a client the gate has kept and which it has dropped, where this process has judged them.
+
+        Args:
+            client_id: The client's id.
+        """
+        guarding = self.guarding
+        return None if guarding is None else guarding.counted(type(self).__name__, client_id)
 
     def initial_broadcast(self) -> Payload:
         """Server: θ_g as it was built; the prototypes are made now, and sent by :meth:`broadcast_to`."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lit_fed.configuration_error import ConfigurationError
 from lit_fed.data.columns import row_ids
 from lit_fed.data.datamodule import Table
+from lit_fed.defenses.kept_rows import KeptRows
 from lit_fed.methods.prototype_defense.encoders.gate_encoder import GateEncoder
 from lit_fed.methods.prototype_defense.gated_rows import Dropped, GatedRows, GateMemory
 from lit_fed.methods.prototype_defense.guard import ABOUT, AGREED_ON, Guard
@@ -228,6 +229,18 @@ class Guarding:
         """
         return client in self._memory.held
 
+    def counted(self, method: str, client: str) -> KeptRows | None:
+        """How many rows of a client the gate has kept, as far as this process has judged them.
+
+        Args:
+            method: The method's class.
+            client: The client's id.
+        """
+        held = self._memory.held.get(client)
+        if held is None or not self.gates:
+            return None
+        return held.counted(method, self._required.prototypes.labels)
+
     def dropped(self, module: FederatedModule, client: str) -> Sequence[Dropped]:
         """The rows of a client that the gate has dropped, as far as this process has judged them.
 
@@ -250,7 +263,7 @@ class Guarding:
         )
 
         self.encoder.load(self._required.encoder)
-        backbone = module.backbone
+        backbone = self.encoder.backbone
 
         def run(batch: Mapping[str, Tensor]) -> Tensor:
             return self.encoder.states({n: field.to(module.device) for n, field in batch.items()})

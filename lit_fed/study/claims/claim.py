@@ -111,6 +111,51 @@ class CurveComparison:
 
 
 @dataclass(frozen=True)
+class Condition:
+    """What has to be so for a claim to be judged at all: a bound on arms' means over their seeds.
+
+    A defence, for instance, cannot be credited where there is no attack.
+
+    Args:
+        text: What is there where it is met, such as ``an attack``.
+        metrics: Names in the runs' summaries. It is to be met by each.
+        weights: The arms' weights in a sum of their means, by their folders below the study's root.
+        at_least: The least sum. None: any.
+        at_most: The largest sum. None: any.
+
+    Raises:
+        ValueError: If there is no metric, no arm or no bound.
+
+    Example:
+        >>> Condition("an attack", ["backdoor/asr"], {"undefended": 1}, at_least=90.0).text
+        'an attack'
+    """
+
+    text: str
+    metrics: list[str]
+    weights: dict[str, float]
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.metrics or not self.weights:
+            raise ValueError(
+                f"`provided` {self.text!r} is expected to have `metrics` and `weights`, but has {self.metrics} and "
+                f"{self.weights}"
+            )
+        if self.at_least is None and self.at_most is None:
+            raise ValueError(
+                f"`provided` {self.text!r} is expected to have `at_least` or `at_most`, but has none"
+            )
+
+    def met(self, value: float) -> bool:
+        """Whether a sum is within the bounds; NaN is not."""
+        low = self.at_least is None or value >= self.at_least
+        high = self.at_most is None or value <= self.at_most
+        return value == value and low and high
+
+
+@dataclass(frozen=True)
 class Claim:
     """A claim, taken apart into comparisons. It holds if each of them does.
 
@@ -118,8 +163,11 @@ class Claim:
         text: The claim in the words of the page.
         arms: Comparisons of arms.
         curves: Comparisons of curves.
+        provided: What has to be so for it to be judged. Where it is not, the page says what is missing in the place of
+            a verdict, and its comparisons are none of the page's.
     """
 
     text: str
     arms: list[ArmComparison] = field(default_factory=list)
     curves: list[CurveComparison] = field(default_factory=list)
+    provided: list[Condition] = field(default_factory=list)

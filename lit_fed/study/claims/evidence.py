@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lit_fed.study.claims.claim import ArmComparison, CurveComparison, Direction
+from lit_fed.study.claims.claim import ArmComparison, Condition, CurveComparison, Direction
 from lit_fed.study.claims.curve_statistics import part_of, statistic_of
 from lit_fed.study.claims.judgement import ROUNDING
 from lit_fed.study.run import Run
@@ -61,6 +61,24 @@ def arm_differences(
     return tuple(
         0.0 if abs(sum(own)) <= ROUNDING * sum(map(abs, own)) else sum(own) for own in terms
     )
+
+
+def unmet(root: Path, condition: Condition) -> str | None:
+    """Where a condition is not met, or nothing tells whether it is, what is missing; None where it is met.
+
+    Args:
+        root: The study's folder.
+        condition: The condition.
+    """
+    for metric in condition.metrics:
+        found = {arm: _finals(root, arm, metric) for arm in condition.weights}
+        if untold := [arm for arm, values in found.items() if not values]:
+            return f"not tested ({metric} of {untold[0]} is missing)"
+        terms = [w * float(np.mean([*found[arm].values()])) for arm, w in condition.weights.items()]
+        if not condition.met(sum(terms)):
+            arms = " and ".join(condition.weights)
+            return f"no {condition.text.removeprefix('an ').removeprefix('a ')} ({metric} of {arms}: {sum(terms):.2f})"
+    return None
 
 
 def curve_differences(root: Path, comparison: CurveComparison) -> tuple[tuple[float, ...], int]:

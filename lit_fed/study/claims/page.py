@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from lit_fed.atomic_files import write_file
 from lit_fed.study.claims.claim import Claim, Direction
-from lit_fed.study.claims.evidence import arm_differences, curve_differences, runs_of
+from lit_fed.study.claims.evidence import arm_differences, curve_differences, runs_of, unmet
 from lit_fed.study.claims.judgement import Judgement, claim_verdict, judge
 from lit_fed.study.claims.null_rate import ALIKE, arms_null_rate, curves_null_rate
 from lit_fed.study.records import restore_records
@@ -38,11 +38,16 @@ _HEAD = (
 
 @dataclass(frozen=True)
 class _Section:
-    """What one study says: each claim's judgements, in the claims' order."""
+    """What one study says: each claim's judgements, in the claims' order, or why there are none."""
 
     title: str
     root: Path
     judgements: list[list[Judgement]]
+    missing: list[str | None]
+
+    def verdict(self, number: int) -> str:
+        """What is said of a claim."""
+        return self.missing[number] or claim_verdict(self.judgements[number])
 
 
 def claims(
@@ -117,7 +122,7 @@ def _page(
     roots: Mapping[str, Path],
     otherwise: Mapping[str, str],
 ) -> str:
-    named = {m for claim in claims for one in claim.arms for m in one.metrics}
+    named = {m for claim in claims for one in (*claim.arms, *claim.provided) for m in one.metrics}
     if unknown := sorted(named - metrics.keys()):
         raise ValueError(
             f"metrics of comparisons are expected to be among `metrics`, {', '.join(metrics)}, but {unknown[0]} is not"
@@ -126,8 +131,8 @@ def _page(
     parts = [f"# {title}", source, _HOW, _overview(claims, sections)]
     for section in sections:
         parts += [f"## {section.title}", *_results(section.root, tables, list(metrics))]
-        for claim, judgements in zip(claims, section.judgements, strict=True):
-            parts.append(f"**{claim.text}:** {claim_verdict(judgements)}")
+        for number, (claim, judgements) in enumerate(zip(claims, section.judgements, strict=True)):
+            parts.append(f"**{claim.text}:** {section.verdict(number)}")
             if any(one.differences for one in judgements):
                 parts.append("\n".join([_HEAD, *(_row(one) for one in judgements)]))
     return "\n\n".join(parts) + "\n"
@@ -144,10 +149,17 @@ def _judged(
     alike: list[float | None] = []
     places: dict[object, int] = {}
     wanted: list[list[list[int]]] = []
+    missing: list[list[str | None]] = []
     for root in roots.values():
         wanted.append([])
+        missing.append([])
         for claim in claims:
             own: list[int] = []
+            lacks = (why for one in claim.provided if (why := unmet(root, one)) is not None)
+            missing[-1].append(next(lacks, None))
+            if missing[-1][-1] is not None:
+                wanted[-1].append(own)
+                continue
             for arms in claim.arms:
                 for metric in arms.metrics:
                     # what two claims ask is one comparison, and is corrected for once
@@ -172,8 +184,8 @@ def _judged(
             wanted[-1].append(own)
     judged = judge(found, alike)
     return [
-        _Section(title, root, [[judged[place] for place in claim] for claim in own])
-        for (title, root), own in zip(roots.items(), wanted, strict=True)
+        _Section(title, root, [[judged[place] for place in claim] for claim in own], lacking)
+        for (title, root), own, lacking in zip(roots.items(), wanted, missing, strict=True)
     ]
 
 
@@ -183,7 +195,7 @@ def _overview(claims: Sequence[Claim], sections: Sequence[_Section]) -> str:
         "| --- |" + " --- |" * len(sections),
     ]
     for number, claim in enumerate(claims):
-        verdicts = [claim_verdict(section.judgements[number]) for section in sections]
+        verdicts = [section.verdict(number) for section in sections]
         lines.append(f"| {claim.text} | " + " | ".join(verdicts) + " |")
     return "\n".join(lines)
 

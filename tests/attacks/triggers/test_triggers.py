@@ -63,6 +63,8 @@ def test_what_is_no_trigger_is_refused() -> None:
     for words in ([], ["a b"], [""]):
         with pytest.raises(ValueError, match=r"`WordTrigger.words` is expected to have words"):
             WordTrigger(words)
+    with pytest.raises(ValueError, match=r"expected to be a list of words, but got the text 'cf'"):
+        WordTrigger("cf")
     with pytest.raises(ValueError, match=r"`WordTrigger.count` is expected to be at least 1"):
         WordTrigger(count=0)
     for template in ("so", "{text}", "{text} and {text}"):

@@ -251,6 +251,9 @@ def test_flipped_rows_are_dropped_and_the_fitted_encoder_is_right(
     row = trainer.federation.history[-1]
     assert row["server/references/encoder_accuracy"] > 0.9
     assert len(module.dropped("client-1")) >= 18
+    kept = module.kept_rows("client-1")
+    assert kept is not None
+    assert len(kept.dropped) == sum(kept.total) - sum(kept.kept) == len(module.dropped("client-1"))
     assert row["clients/train/dropped_rows/max"] == len(module.dropped("client-1"))
     assert module.embed(["a good film", "bad"]).shape == (2, 32)
     assert module.prototypes.references[0]
@@ -492,10 +495,39 @@ def test_a_teacher_that_does_not_encode_rows_as_they_are_is_refused(
     # the server's prototypes would be of the model before it has learnt, and judge rows by it afterwards
     with pytest.raises(ValueError, match=r"to be a FrozenTeacher, .* but got a FineTunedTeacher"):
         taught(FineTunedTeacher(toy_backbone(model)))
-    # the student's token ids mean other words there
-    words = save_toy_model(tmp_path / "words", extra_words=("and", "more"))
-    with pytest.raises(ValueError, match=r"`model.teacher.backbone` to have the student's token"):
-        taught(FrozenTeacher(SequenceClassifier(str(words), peft=None)))
+
+
+@pytest.mark.parametrize("assignment", ["nearest", "trusted"])
+def test_a_teacher_of_another_family_reads_rows_by_its_own_tokenizer(
+    assignment: Any, model: Path, tmp_path: Path
+) -> None:
+    folder = save_toy_model(tmp_path / "wide", extra_words=("and", "more"), width=48)
+    rows = toy_rows(200, 3)
+    module = defended(
+        model,
+        teacher=FrozenTeacher(SequenceClassifier(str(folder), peft=None)),
+        lambda_distill=0.5,
+        lambda_prototype=1.0,
+        margin=0.0,
+        encoder=TeacherEncoder(),
+        assignment=assignment,
+        project=True,
+        held_out=0.0,
+        supervised=True,
+    )
+    trainer = fit(module, tmp_path / "run", toy_data(public=rows))
+    assert trainer.federation.history[-1]["clients/failed"] == 0
+    assert trainer.federation.history[-1]["clients/train/prototype/mean"] > 0
+    # by transformers alone: the mean of a class's unit vectors
+    states = embedded(folder, list(rows["text"]))
+    states /= np.linalg.norm(states, axis=1, keepdims=True)
+    for label, vector in zip(
+        module.prototypes.classes.tolist(), module.prototypes.vectors, strict=True
+    ):
+        mean = states[np.array(rows["label"]) == label].mean(0)
+        np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
+    found = module.embed(["a good film"]).numpy()
+    np.testing.assert_allclose(found, embedded(folder, ["a good film"]), atol=1e-5)
 
 
 def test_references_that_will_not_do_are_named_before_training(model: Path, tmp_path: Path) -> None:

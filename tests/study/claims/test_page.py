@@ -11,7 +11,7 @@ from jsonargparse import auto_parser
 
 from lit_fed.configurations import find_configuration
 from lit_fed.study import Run
-from lit_fed.study.claims import ArmComparison, Claim, claims, claims_page
+from lit_fed.study.claims import ArmComparison, Claim, Condition, claims, claims_page
 from lit_fed.study.claims.claim import Direction
 from lit_fed.study.records import save_records
 
@@ -221,3 +221,33 @@ def test_a_metric_without_a_direction_is_refused(root: Path) -> None:
         ValueError, match="are expected to be among `metrics`, test/loss, but index/GuS"
     ):
         claims_page("t", "s", {"test/loss": "lower"}, SETTINGS.claims, [], {"By hand": root})
+
+
+def test_a_claim_is_judged_where_what_it_needs_is_there(root: Path) -> None:
+    better = ArmComparison(["index/SRS"], {"ddg": 1, "lora_fedavg": -1})
+
+    def judged(**bound: float) -> str:
+        needed = Condition("an attack", ["index/SRS"], {"ddg": 1, "lora_fedavg": -1}, **bound)
+        every = [Claim("needs it", [better], provided=[needed]), Claim("does not", [better])]
+        return claims_page("t", "s", {"index/SRS": "higher"}, every, [], {"pairs": root})
+
+    # the mean difference is 4.3 and a little
+    assert verdicts(judged(at_least=4.0, at_most=5.0)) == ["holds (1 holds)", "holds (1 holds)"]
+    for bound in ({"at_least": 5.0}, {"at_most": 4.0}):
+        text = judged(**bound)
+        (missing, held) = verdicts(text)
+        assert re.fullmatch(r"no attack \(index/SRS of ddg and lora_fedavg: 4\.2\d\)", missing)
+        assert held == "holds (1 holds)"
+        assert f"| needs it | {missing} |" in text
+    with pytest.raises(ValueError, match="`at_least` or `at_most`, but has none"):
+        judged()
+    with pytest.raises(ValueError, match=r"'a' is expected to have `metrics` and `weights`, but"):
+        Condition("a", [], {"ddg": 1}, at_least=1.0)
+
+
+def test_a_claim_whose_runs_are_not_there_is_not_tested(root: Path) -> None:
+    better = ArmComparison(["index/SRS"], {"ddg": 1, "lora_fedavg": -1})
+    needed = Condition("an attack", ["index/SRS"], {"nobody": 1}, at_least=90.0)
+    every = [Claim("needs it", [better], provided=[needed])]
+    text = claims_page("t", "s", {"index/SRS": "higher"}, every, [], {"pairs": root})
+    assert verdicts(text) == ["not tested (index/SRS of nobody is missing)"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -70,8 +70,17 @@ class GateEncoder(ABC):
         """The vectors of a batch, [B, d].
 
         Args:
-            batch: Tokenised for the student, on the model's device.
+            batch: Tokenised for :attr:`backbone`, on the model's device.
         """
+
+    def batches(self, module: FederatedModule, rows: Dataset) -> Iterator[Mapping[str, Tensor]]:
+        """Rows in their order, tokenised for :attr:`backbone`. Default: as the student reads them.
+
+        Args:
+            module: The method, with its data.
+            rows: The rows.
+        """
+        return module.batches(rows)
 
     def digest(self, weights: Mapping[str, Tensor]) -> str:
         """What tells the encoder with these weights from others.
@@ -100,7 +109,7 @@ class GateEncoder(ABC):
         found: list[list[Tensor]] = []
         # what clients have changed under the adapters is no part of the encoder
         with self.backbone.unfolded():
-            for batch in module.batches(rows):
+            for batch in self.batches(module, rows):
                 with layer_states(self.backbone, layers) as held:
                     own = [self.states(batch)]
                 mask = batch.get("attention_mask")
