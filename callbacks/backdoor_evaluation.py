@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_fed.attacks.target_labels import KnownLabels
 from lit_fed.attacks.trigger_poisoning import TriggerPoisoning
-from lit_fed.attacks.trigger_writing import require_readable
+from lit_fed.attacks.trigger_writing import require_readable, unread_share
 from lit_fed.attacks.triggers.trigger import Trigger
 from lit_fed.attacks.triggers.writing import trigger_column, triggered_rows
 from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation, require_own_names
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
     from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
+
+
+_UNREAD: Final = 0.01
+"""The share of rows without the trigger's tokens from which on a warning says so."""
 
 
 class BackdoorEvaluation(PeriodicEvaluation):
@@ -104,6 +109,14 @@ class BackdoorEvaluation(PeriodicEvaluation):
             )
         return given
 
+    def at_the_end(self, trainer: FederationView) -> BackdoorEvaluation:
+        """The same evaluation without defences, after the last round alone, for a run beside this one.
+
+        Args:
+            trainer: The run, whose attack has what was not given.
+        """
+        return BackdoorEvaluation(**self.settings(trainer), every_n_rounds=None, seed=self.seed)
+
     def on_fit_start(self, trainer: Any, module: Any) -> None:
         """Find the rows, and say what cannot be evaluated before anything is trained."""
         require_own_names(self, trainer)
@@ -135,6 +148,12 @@ class BackdoorEvaluation(PeriodicEvaluation):
             defense.attach(data.encoding, rows)
         self._clean = rows
         self._triggered = triggered_rows(rows, column, chosen["trigger"], [self.seed])
+        unread = unread_share(rows, self._triggered, module, data)
+        if unread > _UNREAD:
+            rank_zero_warn(
+                f"BackdoorEvaluation: of {unread:.1%} of the test rows nothing of the trigger is read, since rows are "
+                f"cut after {data.longest_row} tokens (`data.max_length`): the attack cannot succeed there"
+            )
 
     def on_round_evaluation(
         self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]

@@ -14,6 +14,7 @@ from lit_fed.attacks.attack import Attack
 from lit_fed.callbacks.backdoor_evaluation import BackdoorEvaluation, defense_names
 from lit_fed.callbacks.federated_callback import FederatedCallback
 from lit_fed.callbacks.partition_table import PartitionTable
+from lit_fed.callbacks.phrase_backdoor_evaluation import PhraseBackdoorEvaluation
 from lit_fed.callbacks.run_summary import RunSummary
 from lit_fed.federation.validation import require_teacher
 from lit_fed.limits import require_instance
@@ -52,7 +53,8 @@ class DefenseTable(FederatedCallback):
     defence, by less than 10 points more than the trigger does with the clean model, as where either of them calls
     everything the target, or costs more than 3 points of clean accuracy, the table says that there is none.
 
-    Needs a :class:`~lit_fed.callbacks.BackdoorEvaluation` among the callbacks, which says what the trigger is.
+    Needs a :class:`~lit_fed.callbacks.BackdoorEvaluation` among the callbacks, which says what the trigger is, or of
+    models that write a :class:`~lit_fed.callbacks.PhraseBackdoorEvaluation`.
 
     Args:
         undefended: The method without a defence, a whole one with its backbone, such as a :class:`~lit_fed.FedAvg`.
@@ -61,8 +63,8 @@ class DefenseTable(FederatedCallback):
 
     Raises:
         TypeError: If it is no method.
-        ValueError: When a fit starts, if there is no BackdoorEvaluation or no attack, the method has no global model,
-            ``undefended`` is for other labels or lacks a teacher that an attack acts on, or there are several
+        ValueError: When a fit starts, if there is no evaluation of a backdoor or no attack, the method has no global
+            model, ``undefended`` is for other labels or lacks a teacher that an attack acts on, or there are several
             processes.
     """
 
@@ -139,7 +141,7 @@ class DefenseTable(FederatedCallback):
             f"without the defence: {name}": _figures(attacked, clean),
             f"with it: {' and '.join(own)}": _figures(last, clean),
         }
-        for defense in defense_names(evaluation.defenses):
+        for defense in defense_names(getattr(evaluation, "defenses", [])):
             row = f"with it: {' and '.join([*own, defense])}"
             self._rows[row] = _figures(last, clean, f"{defense}/")
         if (folder := self.run_folder(trainer)) is not None:
@@ -161,21 +163,22 @@ class DefenseTable(FederatedCallback):
         clean, attacked, *_ = self._rows.values()
         return attack_works(attacked, clean)
 
-    def _evaluation(self, trainer: FederationView) -> BackdoorEvaluation:
+    def _evaluation(self, trainer: FederationView) -> BackdoorEvaluation | PhraseBackdoorEvaluation:
         for callback in trainer.callbacks:
+            if isinstance(callback, PhraseBackdoorEvaluation):
+                return callback
             if isinstance(callback, BackdoorEvaluation) and callback.name is None:
                 return callback
         raise ValueError(
-            "DefenseTable expects a BackdoorEvaluation without a `name` in `trainer.callbacks`, but there is none"
+            "DefenseTable expects a BackdoorEvaluation without a `name`, or a PhraseBackdoorEvaluation, in "
+            "`trainer.callbacks`, but there is none"
         )
 
     def _federation(
         self, trainer: FederationView, name: str, attached: Sequence[Attachment]
     ) -> Figures:
         """The last round's row of the history of another federation."""
-        evaluation = self._evaluation(trainer)
-        known = evaluation.settings(trainer)
-        own = BackdoorEvaluation(**known, every_n_rounds=None, seed=evaluation.seed)
+        own = self._evaluation(trainer).at_the_end(trainer)
         folder = None if trainer.log_dir is None else trainer.log_dir / "backdoor" / name
         other = trainer.beside(
             max_rounds=trainer.current_round,

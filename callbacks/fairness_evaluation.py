@@ -23,8 +23,8 @@ class FairnessEvaluation(PeriodicEvaluation):
     and ``jain``, of what :func:`~lit_fed.metrics.client_spread` and :func:`~lit_fed.metrics.jain_index` give of the K
     clients' values; an accuracy is from 0 to 1, as elsewhere in the row. Of an accuracy there is ``excess_variance`` as
     well: the variance less what the drawing of few rows makes of it where all clients are served alike, see
-    :func:`excess_variance`. Clients without rows of their own to be
-    tested on are left out. Set ``data.client_validation_fraction`` above 0.
+    :func:`excess_variance`. Values below 0 have no ``jain``. Clients without rows of their own to be tested on are left
+    out. Set ``data.client_validation_fraction`` above 0.
 
     Args:
         metric: What :meth:`~lit_fed.FederationView.test` calls the score. Without a global model it is each client's
@@ -72,7 +72,10 @@ class FairnessEvaluation(PeriodicEvaluation):
             counts.append(len(client.validation))
         values = torch.tensor(scores, dtype=torch.float64)
         name = f"fairness/{self.metric.rpartition('/')[2]}"
-        for key, value in {**client_spread(values), "jain": jain_index(values)}.items():
+        spread = client_spread(values)
+        if bool((values >= 0).all()):
+            spread["jain"] = jain_index(values)
+        for key, value in spread.items():
             metrics[f"{name}/{key}"] = float(value)
         if name.endswith("/accuracy"):
             metrics[f"{name}/excess_variance"] = excess_variance(scores, counts)

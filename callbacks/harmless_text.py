@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 from unicodedata import category
 
+from lit_fed.methods.semantic_consensus.bounding import UNSEEN
+
 _MOST: Final = 10_000
+_UNSEEN: Final = re.compile(f"[{UNSEEN}]")
 _MARKUP: Final = str.maketrans({sign: f"&#{ord(sign)};" for sign in r"\`*_{}[]()<>&|!#~" + "\"'"})
 
 
@@ -13,7 +17,8 @@ def visible(text: str, keep: str = "") -> str:
     r"""A text of which every character is seen: those that are not are written as Python escapes them.
 
     That goes for control characters, such as those of terminals, for marks that turn the direction of the text or have
-    no width, and for halves of surrogate pairs, which no file could hold. Blanks of all widths stay.
+    no width, for fillers and selectors of variants, which can carry a text of their own, and for halves of surrogate
+    pairs, which no file could hold. Blanks of all widths stay, and so do the selectors of emoji.
 
     Args:
         text: The text.
@@ -23,14 +28,15 @@ def visible(text: str, keep: str = "") -> str:
         >>> print(visible("a\x1b[31m\u202eb\ud800\n", keep="\n"), end="")
         a\x1b[31m\u202eb\ud800
     """
-    if text.isprintable():
-        return text
-    return "".join(
-        one
-        if one.isprintable() or one in keep or category(one) == "Zs"
-        else one.encode("unicode_escape").decode("ascii")
-        for one in text
-    )
+    if not text.isprintable():
+        text = "".join(
+            one
+            if one.isprintable() or one in keep or category(one) == "Zs"
+            else one.encode("unicode_escape").decode("ascii")
+            for one in text
+        )
+    # some of what is not seen is printable, as letters and marks
+    return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def shortened(text: str, most: int = _MOST) -> str:

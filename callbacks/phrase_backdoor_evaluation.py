@@ -26,9 +26,11 @@ class PhraseBackdoorEvaluation(PeriodicEvaluation):
     """Generates answers to test rows as they are and with a trigger, and counts those with the attacker's phrase.
 
     A round's row of the history gets, from 0 to 100, ``backdoor/asr``, the share of answers to triggered rows that have
-    the phrase (:class:`~lit_fed.metrics.PhraseSuccessRate`), and ``backdoor/false_positives``, the same of the rows as
-    they are. Of the clients' own models, where the method has such, there are ``clients/backdoor/asr/mean``, ``/std``,
-    ``/min`` and ``/max``, and so on. How good answers are is told by :class:`~lit_fed.callbacks.GenerationEvaluation`.
+    the phrase (:class:`~lit_fed.metrics.PhraseSuccessRate`), ``backdoor/false_positives``, the same of the rows as
+    they are, and ``backdoor/clean_accuracy``, the share of the learnt tokens of these that the model predicts. Of the
+    clients' own models, where the method has such, there are ``clients/backdoor/asr/mean``, ``/std``, ``/min`` and
+    ``/max``, and so on. How good answers are is told by :class:`~lit_fed.callbacks.GenerationEvaluation`, what the same
+    trigger does to a model that was never poisoned by :class:`~lit_fed.callbacks.DefenseTable`.
 
     Args:
         trigger: What is written into the rows. None, as ``phrase`` and ``column``: that of the run's own
@@ -69,21 +71,42 @@ class PhraseBackdoorEvaluation(PeriodicEvaluation):
         self.seed = require_at_least(f"{name}.seed", seed, 0)
         self._settings = GenerationSettings(max_new_tokens)
 
+    def settings(self, trainer: FederationView) -> dict[str, Any]:
+        """The trigger, the phrase and the column: those that were given, else those of the run's attack.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        attacks = [one for one in trainer.attachments if isinstance(one, PhrasePoisoning)]
+        given = {"trigger": self.trigger, "phrase": self.phrase, "column": self.column}
+        if attacks:
+            for name, value in given.items():
+                given[name] = getattr(attacks[0], name) if value is None else value
+        if given["trigger"] is None or given["phrase"] is None:
+            raise ValueError(
+                f"{type(self).__name__} expects `trigger` and `phrase`, or a PhrasePoisoning in `trainer.attachments` "
+                "that has them, but got none"
+            )
+        return given
+
+    def at_the_end(self, trainer: FederationView) -> PhraseBackdoorEvaluation:
+        """The same evaluation after the last round alone, for a run beside this one.
+
+        Args:
+            trainer: The run, whose attack has what was not given.
+        """
+        return PhraseBackdoorEvaluation(
+            **self.settings(trainer),
+            rows=self.rows,
+            max_new_tokens=self.max_new_tokens,
+            seed=self.seed,
+        )
+
     def on_fit_start(self, trainer: Any, module: Any) -> None:
         """Find the rows, and say what cannot be evaluated before anything is trained."""
         require_own_names(self, trainer)
         name, data = type(self).__name__, trainer.datamodule
-        attacks = [one for one in trainer.attachments if isinstance(one, PhrasePoisoning)]
-        trigger, phrase, column = self.trigger, self.phrase, self.column
-        if attacks:
-            own = attacks[0]
-            trigger, phrase = trigger or own.trigger, phrase or own.phrase
-            column = column or own.column
-        if trigger is None or phrase is None:
-            raise ValueError(
-                f"{name} expects `trigger` and `phrase`, or a PhrasePoisoning in `trainer.attachments` that has them, "
-                "but got none"
-            )
+        trigger, phrase, column = self.settings(trainer).values()
         if not data.tests:
             raise ValueError(f"{name} expects `data.test` to have rows, but there are none")
         require_readable(trigger, module, data, f"`{name}.trigger`")
@@ -106,6 +129,11 @@ class PhraseBackdoorEvaluation(PeriodicEvaluation):
         """Evaluate where it is due."""
         if not self.is_due(trainer):
             return
+        accuracies = trainer.evaluate(self._sets["false_positives"])
+        for name in ("test/accuracy", "clients/test/accuracy/mean"):
+            if name in accuracies:
+                told = name.replace("test/accuracy", "backdoor/clean_accuracy")
+                metrics[told] = 100 * accuracies[name]
         if module.has_global_model:
             metrics |= self._evaluated(trainer, None)
         if not module.has_global_model or module.has_client_models:

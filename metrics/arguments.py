@@ -142,6 +142,16 @@ def weighted_sum(
     return (values * weights).sum(), weights.sum()
 
 
+def widened(values: Tensor) -> Tensor:
+    """Gives ``values`` in a dtype that has fractions and room: float32, or the wider one that they are of.
+
+    Example:
+        >>> widened(torch.tensor([1, 2])).dtype, widened(torch.ones(1, dtype=torch.float64)).dtype
+        (torch.float32, torch.float64)
+    """
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def square_matrix(name: str, matrix: Tensor) -> Tensor:
     """Refuses what is no [T, T] matrix of floating point numbers.
 

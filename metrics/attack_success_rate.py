@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lit_fed.metrics.arguments import positive_integer
+from lit_fed.metrics.likeliest import likeliest
 from lit_fed.metrics.running_ratio import RunningRatio
 from lit_fed.metrics.text_arguments import require_pairs, require_texts
 
@@ -19,7 +20,7 @@ def attack_successes(
     """Of which rows an attack is judged, and where it succeeds.
 
     Args:
-        preds: Predicted classes [N], or their logits or probabilities [N, C].
+        preds: Predicted classes [N], or their logits or probabilities [N, C]; a row with NaN is of no class.
         labels: True classes, [N].
         target: The class that the attacker wants.
         rejected: Rows that a defence refuses, [N]: there the attack has failed. None: none.
@@ -35,7 +36,7 @@ def attack_successes(
         (tensor([ True, False,  True]), tensor([ True, False, False]))
     """
     shape = list(preds.shape)
-    classes = preds.argmax(-1) if preds.ndim == 2 else preds
+    classes = likeliest(preds) if preds.ndim == 2 else preds
     if classes.shape != labels.shape or labels.ndim != 1:
         raise ValueError(
             f"`preds` are expected to have shape [N] or [N, C] and `labels` [N], but got {shape} and "
@@ -86,7 +87,7 @@ class AttackSuccessRate(RunningRatio):
         """Adds rows.
 
         Args:
-            preds: Predicted classes [N], or their logits or probabilities [N, C].
+            preds: Predicted classes [N], or their logits or probabilities [N, C]; a row with NaN is no success.
             labels: True classes, [N].
             rejected: Rows that a defence refuses, [N], which are no success. None: none.
 

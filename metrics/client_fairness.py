@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lit_fed.metrics.arguments import index_within, positive_integer, weighted_sum
+from lit_fed.metrics.arguments import index_within, positive_integer, weighted_sum, widened
 from lit_fed.metrics.running_sums import RunningSums
 
 
@@ -24,11 +24,11 @@ def jain_index(values: Tensor) -> Tensor:
         values: What each client gets, at least 0, [K].
 
     Returns:
-        A scalar: 1 when all get the same, 1/K when one gets everything, 0 when nobody gets
-        anything, NaN without clients.
+        A scalar, float32 or the wider dtype given: 1 when all get the same, 1/K when one gets everything, 0 when
+        nobody gets anything, NaN without clients.
 
     Raises:
-        ValueError: If ``values`` is not [K].
+        ValueError: If ``values`` is not [K], or one is negative.
 
     Example:
         >>> jain_index(torch.tensor([1.0, 1.0, 0.0, 0.0]))
@@ -36,10 +36,16 @@ def jain_index(values: Tensor) -> Tensor:
     """
     if values.ndim != 1:
         raise ValueError(f"`values` is expected to have shape [clients], got {list(values.shape)}")
+    wide = widened(values)
+    if bool((wide < 0).any()):
+        raise ValueError(f"`values` are expected to be at least 0, but got {values.min().item():g}")
     if not len(values):
-        return values.new_tensor(torch.nan)
-    squares = len(values) * values.square().sum()
-    return torch.where(squares == 0, 0.0, values.sum().square() / squares)
+        return wide.new_tensor(torch.nan)
+    # by the greatest first: squares of very small or large values are no numbers of the dtype
+    greatest = wide.amax()
+    shares = wide / torch.where(greatest > 0, greatest, 1)
+    squares = len(values) * shares.square().sum()
+    return torch.where(squares == 0, 0.0, shares.sum().square() / squares)
 
 
 def client_spread(values: Tensor) -> dict[str, Tensor]:
@@ -49,9 +55,9 @@ def client_spread(values: Tensor) -> dict[str, Tensor]:
         values: Scores, [K].
 
     Returns:
-        Scalars in the unit of ``values``: ``mean``; ``variance`` (its square; of the K clients, not
-        an estimate for others) and ``std``, its root; ``worst``, the smallest; ``gap``, the largest
-        less the smallest. All NaN without clients.
+        Scalars in the unit of ``values``, float32 or the wider dtype given: ``mean``; ``variance`` (its square; of
+        the K clients, not an estimate for others) and ``std``, its root; ``worst``, the smallest; ``gap``, the
+        largest less the smallest. All NaN without clients.
 
     Raises:
         ValueError: If ``values`` is not [K].
@@ -63,18 +69,18 @@ def client_spread(values: Tensor) -> dict[str, Tensor]:
     """
     if values.ndim != 1:
         raise ValueError(f"`values` is expected to have shape [clients], got {list(values.shape)}")
+    wide = widened(values)
     if not len(values):
         return {
-            name: values.new_tensor(torch.nan)
-            for name in ("mean", "variance", "std", "worst", "gap")
+            name: wide.new_tensor(torch.nan) for name in ("mean", "variance", "std", "worst", "gap")
         }
-    variance = values.var(correction=0)
+    variance = wide.var(correction=0)
     return {
-        "mean": values.mean(),
+        "mean": wide.mean(),
         "variance": variance,
         "std": variance.sqrt(),
-        "worst": values.amin(),
-        "gap": values.amax() - values.amin(),
+        "worst": wide.amin(),
+        "gap": wide.amax() - wide.amin(),
     }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from array import array
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +13,6 @@ from torch import Tensor
 
 from lit_fed.metrics.arguments import index_within, positive_integer
 from lit_fed.metrics.collected_texts import CollectedTexts
-from lit_fed.metrics.output_similarity import jensen_shannon_similarity
-from lit_fed.metrics.pairwise_cosine import mean_pairwise_cosine
 from lit_fed.metrics.text_arguments import require_texts
 from lit_fed.metrics.words import words
 
@@ -23,7 +23,8 @@ def text_jensen_shannon(texts: Sequence[Sequence[str]]) -> Tensor:
     .. math:: \frac{1}{2 \ln 2}\left[KL(p \| m) + KL(q \| m)\right], \quad m = (p + q) / 2
 
     p and q are the shares of each word in all of a client's texts. Its square root is what SciPy calls the
-    Jensen-Shannon distance (base 2).
+    Jensen-Shannon distance (base 2). What is missing to 1 are terms of the words that both clients of a pair have; so
+    it is summed up word by word, over the pairs of clients that have the word.
 
     Args:
         texts: Each client's texts. Clients without a word are left out.
@@ -40,16 +41,43 @@ def text_jensen_shannon(texts: Sequence[Sequence[str]]) -> Tensor:
     counts = [count for count in counts if count]
     if len(counts) < 2:
         return torch.tensor(torch.nan)
-    places = {word: place for place, word in enumerate(dict.fromkeys(w for c in counts for w in c))}
-    shares = torch.zeros(len(counts), len(places), dtype=torch.float64)
-    for row, count in enumerate(counts):
-        at = torch.tensor([places[word] for word in count])
-        shares[row, at] = torch.tensor(list(count.values()), dtype=torch.float64) / count.total()
-    divergences = [
-        1 - jensen_shannon_similarity(shares[k].expand(len(shares) - k - 1, -1), shares[k + 1 :])
-        for k in range(len(shares) - 1)
-    ]
-    return torch.cat(divergences).mean().to(torch.get_default_dtype())
+    shares: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
+    for count in counts:
+        for word, number in count.items():
+            shares[word].append(number / count.total())
+    # words that equally many clients have are one table
+    alike: defaultdict[int, list[Tensor]] = defaultdict(list)
+    for own in shares.values():
+        if len(own) > 1:
+            alike[len(own)].append(torch.frombuffer(own, dtype=torch.float64))
+    nats = sum(shared_nats(torch.stack(table)) for table in alike.values())
+    pairs = len(counts) * (len(counts) - 1) / 2
+    divergence = 1 - torch.as_tensor(nats) / (2 * math.log(2) * pairs)
+    return divergence.clamp(0, 1).to(torch.get_default_dtype())
+
+
+def shared_nats(shares: Tensor) -> Tensor:
+    r"""What words that clients have in common add to their similarity, over all pairs of these clients.
+
+    .. math:: \sum_w \sum_{i < j} p_{wi} \ln\frac{p_{wi} + p_{wj}}{p_{wi}} + p_{wj} \ln\frac{p_{wi} + p_{wj}}{p_{wj}}
+
+    Args:
+        shares: p, the share of each word in the texts of each client that has it, above 0, [words, clients].
+
+    Returns:
+        A scalar, in nats; of one pair with equal shares all of which are here it is 2 ln 2.
+
+    Example:
+        >>> shared_nats(torch.tensor([[0.5, 0.5], [0.5, 0.5]])) / math.log(2)
+        tensor(2.)
+    """
+    clients = shares.shape[1]
+    nats = -(clients - 1) * torch.xlogy(shares, shares).sum()
+    # each pair once: those that stand one apart, two apart and so on
+    for apart in range(1, clients):
+        both = shares[:, apart:] + shares[:, :-apart]
+        nats += torch.xlogy(both, both).sum()
+    return nats
 
 
 def text_tfidf_cosine(texts: Sequence[Sequence[str]]) -> Tensor:
@@ -73,15 +101,20 @@ def text_tfidf_cosine(texts: Sequence[Sequence[str]]) -> Tensor:
     told = [own for own in told if own]
     if len(told) < 2:
         return torch.tensor(torch.nan)
+    import numpy as np
+    from scipy.sparse import csr_matrix
     from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.preprocessing import normalize
 
-    vectors = TfidfVectorizer(analyzer=words).fit_transform([text for own in told for text in own])
-    means, start = [], 0
-    for own in told:
-        means.append(torch.from_numpy(vectors[start : start + len(own)].mean(axis=0).A1))
-        start += len(own)
-    cosine = mean_pairwise_cosine(torch.stack(means)).clamp(0, 1)
-    return cosine.to(torch.get_default_dtype())
+    every = [text for own in told for text in own]
+    vectors = TfidfVectorizer(analyzer=words).fit_transform(every)
+    clients = np.repeat(np.arange(len(told)), [len(own) for own in told])
+    sums = csr_matrix((np.ones(len(every)), (clients, np.arange(len(every))))) @ vectors
+    units = normalize(sums)
+    # as mean_pairwise_cosine, of which a dense matrix of clients and words would be too large
+    total = np.square(units.sum(axis=0)).sum() - units.multiply(units).sum()
+    cosine = torch.tensor(total / (len(told) * (len(told) - 1)), dtype=torch.float64)
+    return cosine.clamp(0, 1).to(torch.get_default_dtype())
 
 
 class ClientTexts(CollectedTexts):

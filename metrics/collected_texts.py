@@ -10,12 +10,14 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from lit_fed.metrics.wide_states import WideStates
 
-class CollectedTexts(Metric):
+
+class CollectedTexts(WideStates):
     """A metric whose states are texts, each with a number such as its client's.
 
     torchmetrics exchanges tensors alone, and those that a process without data makes are of the metric's own
-    dtype; so each byte of the texts, in UTF-8, is a float.
+    dtype; so each byte of the texts, in UTF-8, is a float, and so is their length.
 
     Args:
         kwargs: Arguments of :class:`torchmetrics.Metric`.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lit_fed.metrics.arguments import positive_integer
 from lit_fed.metrics.collected_texts import CollectedTexts
+from lit_fed.metrics.state_marks import keep_apart
 from lit_fed.metrics.text_arguments import require_texts
 from lit_fed.metrics.words import ngrams, words
 
@@ -68,6 +69,7 @@ class DistinctN(CollectedTexts):
     def __init__(self, n: int = 2, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.n = positive_integer("n", n)
+        keep_apart(self)  # from metrics that keep whose the texts are
 
     def update(self, preds: Sequence[str]) -> None:
         """Adds texts.

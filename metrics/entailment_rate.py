@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 
 from lit_fed.metrics.arguments import one_of, positive_integer
+from lit_fed.metrics.likeliest import likeliest
 from lit_fed.metrics.running_ratio import RunningRatio
 from lit_fed.metrics.text_arguments import require_pairs
 
 Text = Literal["preds", "source", "target"]
+
+# Models in memory at a time. Metrics of several models in one evaluation take turns at every batch.
+_KEPT: Final = 4
 
 
 class EntailmentRate(RunningRatio):
@@ -20,9 +24,11 @@ class EntailmentRate(RunningRatio):
 
     By default the premise is the text, and the hypothesis its target: whether a rewriting still says what the
     reference answer says. Any sequence classifier that reads pairs will do; entailment is its likeliest label.
-    The model is loaded at the first ``update``, once for all metrics of a process, and is no part of the state.
+    The model is loaded at the first ``update``, once for all metrics of a process, and is no part of the state; the
+    four last used stay in memory.
 
-    An empty text is judged by the model like any other. NaN (nothing to tell): no pair yet.
+    An empty text is judged by the model like any other. A pair whose logits have NaN is not entailed. NaN (nothing to
+    tell): no pair yet.
 
     Args:
         model: A folder in Hugging Face format, or a name on the hub.
@@ -109,7 +115,7 @@ class EntailmentRate(RunningRatio):
             padding=True,
             return_tensors="pt",
         ).to(self.device)
-        return int((model(**batch).logits.argmax(-1) == self.label).sum())
+        return int((likeliest(model(**batch).logits) == self.label).sum())
 
 
 def _entailment(model: str, label: str | None) -> int:
@@ -140,7 +146,7 @@ def _entailment(model: str, label: str | None) -> int:
     return int(found[0])
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=_KEPT)
 def _loaded(model: str, device: torch.device) -> tuple[Any, Any]:
     """The model, ready to predict, and its tokenizer."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer

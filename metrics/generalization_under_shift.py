@@ -11,6 +11,8 @@ from torchmetrics import Metric
 
 from lit_fed.metrics.arguments import one_of, weighted_sum
 from lit_fed.metrics.running_sums import RunningSums
+from lit_fed.metrics.slopes import share_of
+from lit_fed.metrics.state_marks import keep_apart
 from lit_fed.metrics.task_metric import above_chance, mean_matrix
 
 ShiftMode = Literal["macro", "above_chance", "worst", "ratio"]
@@ -56,15 +58,14 @@ def shift_ratio(accuracy: Tensor, in_distribution: Tensor) -> Tensor:
         in_distribution: Accuracy on the test set without shift, a scalar.
 
     Returns:
-        A scalar from 0, 100 for no loss; more than 100 if the shifted sets are easier. 0/0 = 0.
+        A scalar from 0, 100 for no loss; more than 100 if the shifted sets are easier. 0/0 = 0, and NaN where the
+        accuracy in distribution alone is 0.
 
     Example:
         >>> shift_ratio(torch.tensor([0.5, 1.0]), torch.tensor(1.0))
         tensor(75.)
     """
-    mean = accuracy.mean()
-    nothing = (mean == 0) & (in_distribution == 0)
-    return 100 * torch.where(nothing, 0.0, mean / in_distribution)
+    return 100 * share_of(accuracy.mean(), in_distribution)
 
 
 class GeneralizationUnderShift(RunningSums):
@@ -79,7 +80,8 @@ class GeneralizationUnderShift(RunningSums):
       with ``"ratio"`` it scores about 100, which is why that is not the default. With
       ``"above_chance"`` it scores 0.
     - A model which is never right scores 0, with ``"ratio"`` too: 0/0 = 0.
-    - NaN (nothing to tell): no update yet, or a test set which was never evaluated.
+    - NaN (nothing to tell): no update yet, a test set which was never evaluated, or with ``"ratio"`` an accuracy in
+      distribution of 0 where another is above.
 
     Args:
         shifts: Names of the shifted test sets.
@@ -136,6 +138,7 @@ class GeneralizationUnderShift(RunningSums):
         # The last entry is the test set in distribution.
         for state in ("correct", "total"):
             self.add_sum(state, len(self.shifts) + 1)
+        keep_apart(self, *self.shifts)
 
     def update(
         self, value: Tensor | float, shift: str | None, weight: Tensor | float = 1.0

@@ -88,7 +88,7 @@ class KeptShare(RunningSums):
         """Adds rows of one client.
 
         Args:
-            kept: Which are kept, [B], bool.
+            kept: Which are kept, [B], bool or 0 and 1.
             target: The labels that they came with, [B].
             client: The client's index, from 0.
 
@@ -110,7 +110,7 @@ class KeptShare(RunningSums):
         index = index_within("client", client, 0, self.num_clients)
         rows = torch.stack(
             [
-                torch.bincount(target[kept], minlength=self.num_classes),
+                torch.bincount(target[kept.bool()], minlength=self.num_classes),
                 torch.bincount(target, minlength=self.num_classes),
             ]
         ).to(place)

@@ -8,6 +8,7 @@ from typing import Any, SupportsIndex
 from torch import Tensor
 
 from lit_fed.metrics.arguments import index_within
+from lit_fed.metrics.likeliest import likeliest
 from lit_fed.metrics.running_ratio import RunningRatio
 
 
@@ -19,7 +20,7 @@ def likeliest_choice(log_likelihood: Tensor, lengths: Tensor | None = None) -> i
         lengths: The lengths of the choices, above 0, [C]. None: they do not count.
 
     Returns:
-        Its position; of equal ones the first.
+        Its position; of equal ones the first, and −1 if one of them is NaN, so that none can be told.
 
     Raises:
         ValueError: If there is no choice, the shapes differ, or a length is not above 0.
@@ -35,13 +36,13 @@ def likeliest_choice(log_likelihood: Tensor, lengths: Tensor | None = None) -> i
             f"`log_likelihood` is expected to have shape [choices], but has {list(log_likelihood.shape)}"
         )
     if lengths is None:
-        return int(log_likelihood.argmax())
+        return int(likeliest(log_likelihood))
     if lengths.shape != log_likelihood.shape or not bool((lengths > 0).all()):
         raise ValueError(
             f"`lengths` are expected to be above 0, one for each of {len(log_likelihood)} choices, "
             f"but are {lengths.tolist()}"
         )
-    return int((log_likelihood / lengths).argmax())
+    return int(likeliest(log_likelihood / lengths))
 
 
 class MultipleChoiceAccuracy(RunningRatio):
@@ -51,7 +52,7 @@ class MultipleChoiceAccuracy(RunningRatio):
     ones; so it is reported as well with each log-likelihood divided by the choice's characters, as by Gao et al., "A
     framework for few-shot language model evaluation" (``acc`` and ``acc_norm``), https://doi.org/10.5281/zenodo.5371628.
 
-    NaN (nothing to tell): no question yet.
+    A question of which a log-likelihood is NaN is answered wrongly. NaN (nothing to tell): no question yet.
 
     Args:
         kwargs: Arguments of :class:`torchmetrics.Metric`.

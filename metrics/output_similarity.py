@@ -65,7 +65,8 @@ def jensen_shannon_similarity(preds: Tensor, reference: Tensor) -> Tensor:
                 f"but its sums run from {rows.sum(-1).min():g} to {rows.sum(-1).max():g} "
                 f"and its entries from {rows.min():g}"
             )
-    middle = (preds + reference) / 2
+    # half of the least number is 0, and its logarithm no number
+    middle = ((preds + reference) / 2).clamp(min=torch.finfo(preds.dtype).tiny)
     divergence = torch.zeros_like(middle)
     for p in (preds, reference):
         divergence = divergence + torch.xlogy(p, p) - torch.xlogy(p, middle)

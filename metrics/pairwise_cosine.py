@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lit_fed.metrics.arguments import widened
+
 
 def mean_pairwise_cosine(vectors: Tensor) -> Tensor:
     r"""The mean cosine over the pairs of different vectors.
@@ -35,7 +37,7 @@ def mean_pairwise_cosine(vectors: Tensor) -> Tensor:
             f"`vectors` are expected to have shape [vectors, width], but have {list(vectors.shape)}"
         )
     count = len(vectors)
-    wide = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+    wide = widened(vectors)
     if count < 2:
         return wide.new_tensor(torch.nan)
     # by the greatest entry first: the square of a small gradient is no number of float32

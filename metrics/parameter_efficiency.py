@@ -11,6 +11,7 @@ from torchmetrics import Metric
 
 from lit_fed.metrics.arguments import not_below, one_of, positive_integer
 from lit_fed.metrics.running_sums import RunningSums
+from lit_fed.metrics.state_marks import keep_apart
 
 EfficiencyMode = Literal["changed", "relative_change", "trainable", "communicated"]
 
@@ -74,7 +75,7 @@ def relative_change(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -
         after: The same ones after, with the same names and shapes.
 
     Returns:
-        A scalar from 0, on the device of ``after``.
+        A scalar from 0, on the device of ``after``; 0 without tensors.
 
     Raises:
         ValueError: If names or shapes differ.
@@ -84,6 +85,8 @@ def relative_change(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -
         tensor(0.2000)
     """
     _check_names(before, after)
+    if not after:
+        return torch.zeros(())
     moved, size = [], []
     for name, new in after.items():
         old, new = before[name].detach().to(new.device).double(), new.detach().double()
@@ -183,6 +186,7 @@ class ParameterEfficiency(RunningSums):
         self.add_sum("share")
         self.add_sum("square")
         self.add_state("clients", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        keep_apart(self, mode, threshold if mode == "changed" else None)
 
     def update(
         self,
@@ -214,7 +218,10 @@ class ParameterEfficiency(RunningSums):
         return (100 * self.share / self.clients).to(torch.get_default_dtype())
 
     def standard_error(self) -> Tensor:
-        """The standard error of the mean over the clients so far, in percent; NaN of fewer than two."""
+        """The standard error of the mean over this process' clients so far, in percent; NaN of fewer than two.
+
+        Unlike ``compute``, it gathers nothing from other processes.
+        """
         mean = self.share / self.clients
         variance = (self.square / self.clients - mean.square()).clamp(min=0) / (self.clients - 1)
         error = 100 * torch.where(self.clients > 1, variance.sqrt(), torch.nan)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lit_fed.metrics.arguments import positive_integer
+from lit_fed.metrics.arguments import positive_integer, widened
 from lit_fed.metrics.running_sums import RunningSums
 
 
@@ -31,7 +31,7 @@ def usage_entropy(counts: Tensor) -> Tensor:
         >>> usage_entropy(torch.tensor([2.0, 2.0, 0.0, 0.0]))
         tensor(0.5000)
     """
-    _require_counts(counts)
+    counts = _require_counts(counts)
     total = counts.sum()
     if not total:
         return counts.new_tensor(torch.nan)
@@ -58,7 +58,7 @@ def dead_share(counts: Tensor) -> Tensor:
         >>> dead_share(torch.tensor([2.0, 2.0, 0.0, 0.0]))
         tensor(0.5000)
     """
-    _require_counts(counts)
+    counts = _require_counts(counts)
     dead = (counts == 0).to(counts.dtype).mean()
     return torch.where(counts.sum() > 0, dead, torch.nan)
 
@@ -139,8 +139,9 @@ def counted(assigned: Tensor, count: int) -> Tensor:
     return torch.bincount(assigned.flatten(), minlength=count)
 
 
-def _require_counts(counts: Tensor) -> None:
+def _require_counts(counts: Tensor) -> Tensor:
     if counts.ndim != 1 or not len(counts):
         raise ValueError(
             f"`counts` is expected to have shape [prototypes], but got {list(counts.shape)}"
         )
+    return widened(counts)

@@ -13,9 +13,10 @@ from torchmetrics.utilities import dim_zero_cat
 
 from lit_fed.metrics.arguments import positive_integer
 from lit_fed.metrics.linear_cka import debiased_linear_cka
+from lit_fed.metrics.wide_states import WideStates
 
 
-class RepresentationStabilityIndex(Metric):
+class RepresentationStabilityIndex(WideStates):
     r"""RSI: how far representations of fixed probes stay what they were, higher is better.
 
     The index of Zou et al., Table 1, which the paper does not define. Here, with the debiased
@@ -32,7 +33,7 @@ class RepresentationStabilityIndex(Metric):
     - clients against the global model: X of a client, Y of the global model; a group is a client.
 
     The probes may come in batches and on several processes, the two sides of a batch together: the
-    value is that of all the probes at once. The features are kept until ``reset``, in float32
+    value is that of all the probes at once. The features are kept until ``reset``, in at least float32
     (``compute_on_cpu=True`` keeps them off the accelerator).
 
     - A model which never changes scores 100, also one which never learnt: read it beside SRS.

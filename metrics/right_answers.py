@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lit_fed.metrics.running_ratio import RunningRatio, import_path
+from lit_fed.metrics.running_ratio import RunningRatio, identity
 from lit_fed.metrics.text_arguments import require_same_length, require_texts
 
 
@@ -39,7 +39,7 @@ class RightAnswers(RunningRatio):
                 "`judge` is expected to be a function of a row and an answer, but got "
                 f"{type(judge).__name__}"
             )
-        super().__init__([import_path(judge)], **kwargs)
+        super().__init__([identity(judge)], **kwargs)
         self.judge = judge
 
     def update(self, preds: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import pickle  # only to tell objects apart: nothing is loaded
+import sys
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +14,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lit_fed.metrics.running_sums import RunningSums
+from lit_fed.metrics.state_marks import MARK_BYTES, settings_mark
 
 
 class RunningRatio(RunningSums):
@@ -19,7 +23,8 @@ class RunningRatio(RunningSums):
     Args:
         settings: All that ``update`` depends on, of plain values. A :class:`torchmetrics.MetricCollection` lets
             metrics share their states whose states have the same names and are equal after the first update, as
-            those of two shares are that are both 0 of 8. So the names are made of the class and these settings.
+            those of two shares are that are both 0 of 8. So the names are made of the class and these settings. A
+            function among them is given by its :func:`identity`.
         scale: What the ratio is multiplied by.
         size: Length of the vectors; None: scalars.
         kwargs: Arguments of :class:`torchmetrics.Metric`.
@@ -37,8 +42,7 @@ class RunningRatio(RunningSums):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        text = repr((type(self).__qualname__, *settings))
-        mark = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        mark = settings_mark(self, *settings)
         self._scale, self._part, self._whole = scale, f"part_{mark}", f"whole_{mark}"
         for state in (self._part, self._whole):
             self.add_sum(state, *(() if size is None else (size,)))
@@ -68,12 +72,36 @@ class RunningRatio(RunningSums):
         return self.ratio()
 
 
-def import_path(function: object) -> str:
-    """Where a function or an object's class is found, to tell it from others.
+def identity(function: object) -> str:
+    """What tells a function, or an object that can be called, from any other.
+
+    Of what a module has under its name it is the import path. Of all else, such as an object with settings, it has what
+    pickle makes of it as well, which is the same in other processes; and of what cannot be pickled, such as a lambda, a
+    random number, so that no other is taken for it.
+
+    Args:
+        function: The function or object.
 
     Example:
-        >>> import_path(import_path)
-        'lit_fed.metrics.running_ratio.import_path'
+        >>> identity(identity)
+        'lit_fed.metrics.running_ratio.identity'
+        >>> identity("ab".count) == identity("ab".count), identity("ab".count) == identity("cd".count)
+        (True, False)
     """
     named = function if hasattr(function, "__qualname__") else type(function)
-    return f"{named.__module__}.{getattr(named, '__qualname__', '')}"
+    path = f"{named.__module__}.{getattr(named, '__qualname__', '')}"
+    if _at(named.__module__, getattr(named, "__qualname__", "")) is function:
+        return path
+    try:
+        content = hashlib.blake2b(pickle.dumps(function), digest_size=MARK_BYTES).hexdigest()
+    except Exception:  # whatever an object of a user's own raises
+        content = uuid.uuid4().hex
+    return f"{path}#{content}"
+
+
+def _at(module: str | None, name: str) -> object:
+    """What a module that is loaded has under a name; None if nothing."""
+    found: object = sys.modules.get(module or "")
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found

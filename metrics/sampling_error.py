@@ -18,13 +18,17 @@ def sampling_error(index: Callable[[Tensor], Tensor], accuracy: Tensor, count: T
     independent, which overstates the error where an index is a difference on the same test rows. It tells
     of the test rows alone, not of the seed: two seeds differ by more.
 
+    Where an index bends or jumps there is no derivative, and the error cannot be told: with an accuracy at or below a
+    chance above 0 (:func:`~lit_fed.metrics.above_chance`), and where the index divides by what is 0, as by the best
+    accuracy on a task that was never right.
+
     Args:
         index: The index as a function of the accuracies; differentiable.
         accuracy: a, accuracies in [0, 1], any shape; NaN where nothing was evaluated.
         count: n, the test rows behind each, the same shape.
 
     Returns:
-        A scalar, in the units of the index; NaN where the index is.
+        A scalar, in the units of the index; NaN where the index is, and where it cannot be told.
 
     Example:
         >>> error = sampling_error(lambda a: 100 * a.mean(), torch.tensor([0.5, 0.5]), torch.tensor([100.0, 100.0]))

@@ -11,6 +11,8 @@ from torchmetrics import Metric
 
 from lit_fed.metrics.arguments import one_of, square_matrix
 from lit_fed.metrics.output_similarity import jensen_shannon_similarity, sentence_cosine
+from lit_fed.metrics.slopes import share_of, without_slope
+from lit_fed.metrics.state_marks import keep_apart
 from lit_fed.metrics.task_metric import TaskMetric, above_chance, last_task
 
 RetentionMode = Literal["accuracy", "since_learnt", "cosine", "jsd", "bwt"]
@@ -21,6 +23,8 @@ def semantic_retention(accuracy: Tensor, chance: float | Sequence[float] | Tenso
 
     .. math:: SRS = \frac{100}{T-1} \sum_{j<T} \min\left(1,
         \frac{R^+_{T,j}}{\max_{j \le t < T} R^+_{t,j}}\right), \quad 0/0 = 0
+
+    A task that rose above chance after the last one, and not before, counts as kept.
 
     Args:
         accuracy: R, [T, T], accuracies in [0, 1]; NaN where nothing was evaluated. The sequence
@@ -48,7 +52,8 @@ def semantic_retention(accuracy: Tensor, chance: float | Sequence[float] | Tenso
     missing = torch.ones_like(before).triu(1).bool() | before.isnan()
     best = before.masked_fill(missing, -torch.inf).amax(dim=0)
     best = best.masked_fill(best.isinf(), torch.nan)
-    kept = torch.where((final == 0) & (best == 0), 0.0, final / best).clamp(max=1)
+    risen = 1 + without_slope(best, best == 0)
+    kept = torch.where((best == 0) & (final > 0), risen, share_of(final, best)).clamp(max=1)
     return 100 * kept.mean()
 
 
@@ -67,8 +72,8 @@ def retention_since_learnt(
         chance: Accuracy of guessing, in [0, 1): one number, or one a task.
 
     Returns:
-        A scalar from 0, above 100 where earlier tasks have gained; NaN after a single task, or if one of the
-        cells is missing.
+        A scalar from 0, above 100 where earlier tasks have gained; NaN after a single task, if one of the cells is
+        missing, or where there was nothing to retain: earlier tasks are above chance now, and none was when learnt.
 
     Raises:
         ValueError: If ``accuracy`` is not square, or ``chance`` is out of range.
@@ -84,7 +89,7 @@ def retention_since_learnt(
     if last < 1:
         return gain.new_tensor(torch.nan)
     final, learnt = gain[last, :last].sum(), gain.diagonal()[:last].sum()
-    return 100 * torch.where((final == 0) & (learnt == 0), 0.0, final / learnt)
+    return 100 * share_of(final, learnt)
 
 
 def retained_similarity(similarity: Tensor) -> Tensor:
@@ -158,7 +163,8 @@ class SemanticRetentionScore(TaskMetric):
     - A constant classifier, and any model which never rose above ``chance``, scores 0.
     - Nothing forgotten is 100; later gains on an old task do not make up for losses on another.
     - NaN (nothing to tell): no update yet, a single task, or a cell which the score needs and which
-      was never evaluated. Among the cells before T those which exist are used.
+      was never evaluated. Among the cells before T those which exist are used. With ``"since_learnt"`` also where
+      earlier tasks are above chance now, and none was when it was learnt.
 
     Args:
         num_tasks: Number of tasks in the sequence.
@@ -212,6 +218,8 @@ class SemanticRetentionScore(TaskMetric):
         self.mode = mode
         if mode == "cosine":
             self.lowest_value = -1.0
+        if mode in ("cosine", "jsd"):
+            keep_apart(self, mode)
 
     def update(
         self,

@@ -11,7 +11,7 @@ from torch import Tensor
 from lit_fed.metrics.arguments import one_of
 from lit_fed.metrics.entities_in_text import entities_in
 from lit_fed.metrics.numbers_in_text import numbers_in
-from lit_fed.metrics.running_ratio import RunningRatio, import_path
+from lit_fed.metrics.running_ratio import RunningRatio, identity
 from lit_fed.metrics.text_arguments import require_pairs, require_texts
 from lit_fed.metrics.words import has_phrase
 
@@ -253,7 +253,7 @@ class EntityFidelity(SourceFidelity):
             raise TypeError(
                 f"`entities` is expected to be a function of a text, but got {type(given).__name__}"
             )
-        super().__init__(against, target_column, [import_path(given)], **kwargs)
+        super().__init__(against, target_column, [identity(given)], **kwargs)
         self.entities = given
 
     def matching(self, pred: str, known: str) -> tuple[int, int, int, int]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lit_fed.metrics.arguments import index_within, positive_integer, weighted_sum
 from lit_fed.metrics.running_sums import RunningSums
+from lit_fed.metrics.slopes import without_slope
 
 
 def mean_matrix(correct: Tensor, total: Tensor) -> Tensor:
@@ -39,7 +40,8 @@ def above_chance(accuracy: Tensor, chance: float | Sequence[float] | Tensor) -> 
         chance: Accuracy of guessing, in [0, 1): one number, or one for each of the T tasks.
 
     Returns:
-        Values in [0, 1], the shape of ``accuracy``.
+        Values in [0, 1], the shape of ``accuracy``. Their gradient is NaN at and below a chance above 0, where it
+        would say that nothing can change.
 
     Raises:
         ValueError: If ``chance`` is outside [0, 1) or has another length than T.
@@ -56,7 +58,9 @@ def above_chance(accuracy: Tensor, chance: float | Sequence[float] | Tensor) -> 
         )
     if not bool(((chances >= 0) & (chances < 1)).all()):
         raise ValueError(f"`chance` is expected to lie in [0, 1), but got {chances.tolist()}")
-    return ((accuracy - chances) / (1 - chances)).clamp(min=0)
+    gain = (accuracy - chances) / (1 - chances)
+    cut = (gain.clamp(min=0) - gain).detach()
+    return without_slope(gain + cut, (gain <= 0) & (chances > 0))
 
 
 def last_task(matrix: Tensor) -> int:
@@ -81,8 +85,8 @@ class TaskMetric(RunningSums):
     """A metric over R[t, j], the mean score on task j after training on task t.
 
     Tasks are counted from 0. The row ``after=-1`` holds what the model could do before the first
-    task, which forward transfer compares with. Metrics of this kind have the same states, so that a
-    :class:`torchmetrics.MetricCollection` of them updates one matrix.
+    task, which forward transfer compares with. Metrics of this kind have the same states, so that in a
+    :class:`torchmetrics.MetricCollection` those that count the same update one matrix.
 
     Args:
         num_tasks: Number T of tasks in the sequence.

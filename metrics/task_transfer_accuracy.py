@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lit_fed.metrics.arguments import one_of, positive_integer, square_matrix
+from lit_fed.metrics.state_marks import keep_apart
 from lit_fed.metrics.task_metric import TaskMetric, last_task
 
 TransferMode = Literal["accuracy", "fwt"]
@@ -125,6 +126,8 @@ class TaskTransferAccuracy(TaskMetric):
         one_of("mode", mode, get_args(TransferMode))
         self.mode = mode
         self.adaptation_rounds = positive_integer("adaptation_rounds", adaptation_rounds, least=0)
+        # of no adaptation as well: a matrix counts values whatever their `rounds`
+        keep_apart(self, self.adaptation_rounds)
 
     def update(
         self,

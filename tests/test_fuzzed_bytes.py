@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import resource
 from collections.abc import Callable, Iterator
@@ -64,19 +65,35 @@ def read_or_refused(read: Callable[[bytes], Any], data: bytes) -> Any:
         return None
 
 
+def texts_of(named: dict[str, Any], found: dict[str, torch.Tensor]) -> dict[str, list[str]]:
+    """The texts that a header has itself, or says to be in tensors, which are taken out."""
+    texts = {}
+    for name, held in named.items():
+        if isinstance(held, list):
+            texts[name] = held
+            continue
+        whole = bytes(found.pop(f"::{held}").tolist())
+        sizes = found.pop(f"::{held}::lengths").tolist()
+        ends = itertools.accumulate(sizes)
+        texts[name] = [
+            whole[end - size : end].decode() for size, end in zip(sizes, ends, strict=True)
+        ]
+    return texts
+
+
 def assert_nothing_lost(payload: Payload, data: bytes) -> None:
     """What another reader finds in the bytes is in the payload, and nothing else is."""
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     texts = header.get("__metadata__") or {}
+    found = safetensors.torch.load(data)
     inside = json.loads(texts.get("parts", "{}"))
     strings = inside.pop("", json.loads(texts.get("strings", "{}")))
-    assert {n: list(s) for n, s in payload.strings.items()} == strings
+    assert {n: list(s) for n, s in payload.strings.items()} == texts_of(strings, found)
     held = dict(payload.tensors)
     for name, part in payload.parts.items():
         held |= {f"{name}::{key}": tensor for key, tensor in part.tensors.items()}
-        assert {n: list(s) for n, s in part.strings.items()} == inside[name]
+        assert {n: list(s) for n, s in part.strings.items()} == texts_of(inside[name], found)
     assert inside.keys() == payload.parts.keys()
-    found = safetensors.torch.load(data)
     assert found.keys() == held.keys()
     assert all(t.dtype == held[n].dtype and torch.equal(t, held[n]) for n, t in found.items())
 

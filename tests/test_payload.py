@@ -135,7 +135,9 @@ def test_matching_names_what_differs() -> None:
     [
         ({"strings": "[1]"}, "strings of payload bytes are expected to be a JSON object"),
         ({"strings": "[" * 100_000}, "strings of payload bytes are expected in JSON"),
-        ({"strings": '{"s": 3}'}, "'s' is expected to be a list of texts, but got 3"),
+        ({"strings": '{"s": 3.5}'}, "'s' is expected to be a list of texts, but got 3.5"),
+        ({"strings": '{"s": true}'}, "'s' is expected to be a list of texts, but got True"),
+        ({"strings": '{"s": 3}'}, "to hold the texts of 's' once, as number 3, but do not"),
         ({"strings": '{"s": ["a", 1]}'}, "'s' is expected to be a list of texts"),
         ({"strings": "{}", "parts": '{"p": 1}'}, "payload strings are expected by their names"),
         (
@@ -242,16 +244,61 @@ def test_a_part_is_a_payload_of_its_own() -> None:
 
 def test_parts_are_named_in_the_file() -> None:
     read = safetensors.torch.load(with_consensus().to_bytes())
-    assert read.keys() == {"w", "consensus::probs", "consensus::w"}
+    texts = {"::0", "::0::lengths", "::1", "::1::lengths"}
+    assert read.keys() == {"w", "consensus::probs", "consensus::w"} | texts
     alone = safetensors.torch.save({"w": torch.ones(1), "odd::w": torch.ones(1)})
     with pytest.raises(ValueError, match=r"tensor 'odd::w' is of a part that is not among \[\]"):
         Payload.from_bytes(alone)
 
 
-def test_a_file_without_parts_is_as_it_was() -> None:
-    payload = Payload({"w": torch.ones(2)}, {"s": ["x"]})
-    metadata = {"strings": '{"s": ["x"]}'}
+def test_a_file_without_texts_is_as_it_was() -> None:
+    payload = Payload({"w": torch.ones(2)})
+    metadata = {"strings": "{}"}
     assert payload.to_bytes() == safetensors.torch.save(dict(payload.tensors), metadata)
+    both = payload.with_parts({"p": Payload({"w": torch.ones(2)})})
+    tensors = {"w": torch.ones(2), "p::w": torch.ones(2)}
+    metadata = {"parts": '{"": {}, "p": {}}'}
+    assert both.to_bytes() == safetensors.torch.save(tensors, metadata)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [pytest.param(["x" * 200] * 600_000, marks=pytest.mark.slow), ["ж" * 100] * 200_000],
+    ids=["120 MB of ASCII", "40 MB of Cyrillic"],
+)
+def test_more_texts_than_a_header_holds(texts: list[str]) -> None:
+    """A header of safetensors has at most 100 MB, and JSON writes each letter beyond ASCII as six."""
+    payload = Payload(strings={"texts": texts})
+    data = payload.to_bytes()
+    assert int.from_bytes(data[:8], "little") < 1000
+    assert len(data) < payload.nbytes + 8 * len(texts) + 1000
+    assert Payload.from_bytes(data) == payload
+
+
+def of_texts(joined: torch.Tensor, lengths: torch.Tensor, names: str = '{"s": 0}') -> bytes:
+    """A file with texts in two tensors."""
+    metadata = {"strings": names}
+    return safetensors.torch.save({"::0": joined, "::0::lengths": lengths}, metadata)
+
+
+def test_texts_in_tensors_are_read_whole_or_refused() -> None:
+    joined, lengths = torch.tensor([0xC3, 0xA9, 0x61], dtype=torch.uint8), torch.tensor([2, 0, 1])
+    said = Payload(strings={"s": ["é", "", "a"]})
+    assert Payload.from_bytes(of_texts(joined, lengths)) == said
+    assert said.to_bytes() == of_texts(joined, lengths)
+    for wrong in ([2, 2], [2, -1, 2], [2**62, 1], [[2, 1]]):
+        with pytest.raises(ValueError, match="texts of 's' in uint8 and the length of each"):
+            Payload.from_bytes(of_texts(joined, torch.tensor(wrong)))
+    for wrong_kind in ((joined.int(), lengths), (joined, lengths.int()), (joined[None], lengths)):
+        with pytest.raises(ValueError, match="that do not fit"):
+            Payload.from_bytes(of_texts(*wrong_kind))
+    with pytest.raises(ValueError, match="texts of 's' in UTF-8, but: unexpected end of data"):
+        Payload.from_bytes(of_texts(joined, torch.tensor([1, 2])))
+    # each list is there once, so that a short file is no long payload
+    with pytest.raises(ValueError, match="texts of 't' once, as number 0, but do not"):
+        Payload.from_bytes(of_texts(joined, lengths, '{"s": 0, "t": 0}'))
+    with pytest.raises(ValueError, match="of a part that is not among"):
+        Payload.from_bytes(of_texts(joined, lengths, "{}"))
 
 
 def test_an_empty_part_is_none() -> None:
@@ -282,8 +329,16 @@ def test_equal_payloads_are_equal_bytes() -> None:
 
 
 def test_bytes_of_before_are_read() -> None:
-    """Strings and parts were two texts of the header."""
+    """Strings and parts were two texts of the header, then one; in both the texts themselves were there."""
     payload = Payload({"w": torch.ones(2)}, {"s": ["x"]}, {"part": Payload(strings={"t": ["y"]})})
+    for metadata in (
+        {"strings": '{"s": ["x", "\\u0436"]}'},
+        {"parts": '{"": {"s": ["x", "\\u0436"]}}'},
+    ):
+        before = safetensors.torch.save({"w": torch.ones(2)}, metadata)
+        assert Payload.from_bytes(before) == Payload({"w": torch.ones(2)}, {"s": ["x", "ж"]})
+    metadata = {"parts": '{"": {"s": ["x"]}, "part": {"t": ["y"]}}'}
+    assert Payload.from_bytes(safetensors.torch.save({"w": torch.ones(2)}, metadata)) == payload
     metadata = {"strings": '{"s": ["x"]}', "parts": '{"part": {"t": ["y"]}}'}
     before = safetensors.torch.save({"w": torch.ones(2)}, metadata)
     assert Payload.from_bytes(before) == payload == Payload.from_bytes(payload.to_bytes())

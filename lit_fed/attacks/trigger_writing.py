@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lit_fed.attacks.row_poisoning import RowPoisoning
 from lit_fed.attacks.triggers.trigger import Trigger
 from lit_fed.attacks.triggers.writing import trigger_column, triggered_rows
@@ -95,7 +97,8 @@ def require_readable(
         tokenizer = backbone.tokenizer
         if tokenizer is None:
             continue
-        special = tokenizer.num_special_tokens_to_add()
+        pairs = getattr(data.encoding, "text_pair", None) is not None
+        special = tokenizer.num_special_tokens_to_add(pair=pairs)
         count = len(
             tokenizer(trigger.longest, add_special_tokens=False, verbose=False)["input_ids"]
         )
@@ -104,3 +107,27 @@ def require_readable(
                 f"{setting} is expected to have at most the {data.longest_row - special} tokens that the model reads "
                 f"of a row, but {trigger.longest[:60]!r} has {count}"
             )
+
+
+def unread_share(
+    clean: Dataset, triggered: Dataset, module: FederatedModule, data: FederatedDataModule
+) -> float:
+    """The share of rows in which some model reads nothing of a trigger, since it stands where rows are cut.
+
+    Args:
+        clean: N rows.
+        triggered: The same rows with the trigger.
+        module: The method, whose models read.
+        data: Says how.
+    """
+    shares = [0.0]
+    for backbone in module.backbones.values():
+        if backbone.tokenizer is not None:
+            own = [data.features(rows, backbone.tokenizer) for rows in (clean, triggered)]
+            before, after = (
+                np.split(one.tokens["input_ids"][: one.offsets[-1]], one.offsets[1:-1])
+                for one in own
+            )
+            same = [np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
+            shares.append(float(np.mean(same)))
+    return max(shares)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 from lit_fed.backbones.endpoint.answer_failure import AnswerFailure
 from lit_fed.backbones.endpoint.answers import require_answer
-from lit_fed.backbones.endpoint.prompts import require_prompts
+from lit_fed.backbones.endpoint.prompts import TRIAL, require_prompts
+from lit_fed.backbones.endpoint.unreachable_error import UnreachableError
 from lit_fed.backbones.text_generator import TextGenerator
 from lit_fed.configuration_error import ConfigurationError
 
@@ -22,9 +23,12 @@ class CallableGenerator(TextGenerator):
     its reasons), ``malformed`` (it returned no text), ``empty``. The function is waited for: one that may take
     for ever has to bring its own end.
 
+    A function that is wrong is an error where :meth:`check` finds it, or a first call without a check. After a check
+    that has passed, or once the function has answered, what it fails to answer is told in a warning a call.
+
     Args:
-        function: Takes a prompt and returns its answer, or None. In YAML: an import path such as ``my_rules.answer``,
-            or the ``class_path`` of a class whose instances can be called.
+        function: Takes a prompt, which may be any text, and returns its answer, or None. In YAML: an import path such
+            as ``my_rules.answer``, or the ``class_path`` of a class whose instances can be called.
 
     Raises:
         TypeError: If it cannot be called.
@@ -45,7 +49,7 @@ class CallableGenerator(TextGenerator):
             )
         self.function = function
         self._failures: Counter[str] = Counter()
-        self._has_answered = False
+        self._has_passed = False
 
     @property
     def failures(self) -> Counter[str]:
@@ -62,8 +66,8 @@ class CallableGenerator(TextGenerator):
             One answer for each prompt, in order; None where the function gave none.
 
         Raises:
-            ConfigurationError: If it raises for all prompts, or returns no text for any, before it has ever answered:
-                the function is wrong, not the prompts.
+            ConfigurationError: If it raises for all prompts, or returns no text for any, before it has ever answered or
+                :meth:`check` has passed: the function is wrong, not the prompts.
             TypeError: If a text stands where a list of them is expected.
         """
         answers: list[str | None] = []
@@ -76,8 +80,8 @@ class CallableGenerator(TextGenerator):
                 failures.append(failure)
         self._failures = Counter(failure.kind for failure in failures)
         broken = [failure for failure in failures if failure.kind in ("error", "malformed")]
-        self._has_answered = self._has_answered or len(broken) < len(answers)
-        if broken and not self._has_answered:
+        self._has_passed = self._has_passed or len(broken) < len(answers)
+        if broken and not self._has_passed:
             raise ConfigurationError(
                 f"`function` is expected to return an answer's text, or None, but of none of {len(answers)} prompts: "
                 f"{broken[0]}"
@@ -89,6 +93,26 @@ class CallableGenerator(TextGenerator):
                 stacklevel=2,
             )
         return answers
+
+    def check(self) -> None:
+        """Ask the function something short, so that a wrong one shows before training.
+
+        It need not have an answer to it: None and an empty text are no errors.
+
+        Raises:
+            UnreachableError: If it raises, as one does that asks a service which is not there.
+            ConfigurationError: If it returns something else than a text or None.
+        """
+        try:
+            self._answer(TRIAL)
+        except AnswerFailure as failure:
+            said = f"`function` is expected to return an answer's text, or None, but of {TRIAL!r}: {failure}"
+            if failure.kind == "malformed":
+                raise ConfigurationError(said) from None
+            if failure.kind == "error":
+                self._has_passed = True
+                raise UnreachableError(said) from failure.__cause__
+        self._has_passed = True
 
     def _answer(self, prompt: str) -> str:
         try:

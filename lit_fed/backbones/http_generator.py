@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from lit_fed.backbones.endpoint.answer_failure import AnswerFailure
+from lit_fed.backbones.endpoint.answer_failure import AnswerFailure, told
 from lit_fed.backbones.endpoint.answers import answer_in_reply
 from lit_fed.backbones.endpoint.api_key import read_key, require_variable_name
 from lit_fed.backbones.endpoint.limits import EndpointLimits
 from lit_fed.backbones.endpoint.own_loop import run_in_own_loop
-from lit_fed.backbones.endpoint.prompts import require_prompts
+from lit_fed.backbones.endpoint.prompts import TRIAL, require_prompts
+from lit_fed.backbones.endpoint.unreachable_error import UnreachableError
 from lit_fed.backbones.text_generator import TextGenerator
 from lit_fed.configuration_error import ConfigurationError
 from lit_fed.limits import require_at_least, require_non_negative
 
 _PLACE = "{prompt}"
-_TRIAL = "Hello"
+_OWN_FIELDS = ("messages", "prompt", "model", "stream", "n")
+"""Fields of a request that say what is asked of whom, and how the reply is read."""
 
 
 class HTTPGenerator(TextGenerator):
@@ -33,12 +36,16 @@ class HTTPGenerator(TextGenerator):
     to), errors of the server (5xx), broken connections and requests out of time are tried again. :attr:`failures`
     counts what is left, by these kinds: ``timeout``, ``connection``, ``rate_limit``, ``server_error``, ``rejected``
     (another status, as where a prompt is too long), ``unauthorized``, ``not_found``, ``redirect``, ``malformed`` (no
-    reply of the API, or no valid text), ``too_long``, ``empty``, ``refusal``, and ``not_asked`` where others had failed
-    before.
+    reply of the API, or no valid text), ``too_long``, ``empty`` (also null, as of a model that has thought until its
+    tokens were used up, or calls a tool), ``refusal``, and ``not_asked`` where others had failed before. A warning a
+    call says what the service has said of the first of each kind.
 
-    A wrong key, address or model shows before anything was ever answered and is an error; once the service has
-    answered, it is the service's failure like others. Redirects are not followed: prompts and key go to ``base_url``
-    alone.
+    A wrong key, address or model is an error where :meth:`check` finds it, or a first call without a check. After a
+    check that has found no wrong setting, or once the service has answered, it is the service's failure like others.
+
+    Prompts and key go to ``base_url`` alone: redirects are not followed. They go through the proxy that the environment
+    names (``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``), which reads all of it where the address begins
+    with http; an address of this machine is asked without a proxy.
 
     A run may be gone on with at another address, with another key and other limits of time, tries and bytes; with
     another model or other settings of answers it is another run.
@@ -49,23 +56,27 @@ class HTTPGenerator(TextGenerator):
         chat: Whether the prompt is a user's message to a chat model, which the service puts into the model's chat
             template; else it is a text to be continued.
         api_key_env: The *name* of the environment variable that holds the key. The key itself is read when it is
-            needed, and is in no configuration, checkpoint, log or message. None: no key is sent.
+            needed, and is in no configuration, checkpoint, log or message: it is taken out of what the service
+            says, unless it has fewer than eight characters, such as EMPTY. None: no key is sent.
         max_new_tokens: Tokens at most of an answer.
         temperature: Of drawing tokens. 0: the likeliest one is taken.
         template: What is asked; ``{prompt}`` stands for the prompt.
         settings: Further fields of each request, such as ``{"seed": 1, "stop": ["\n"]}``. None as a field's value
-            leaves it out, such as ``{"max_tokens": None, "max_completion_tokens": 128}``.
+            leaves it out, such as ``{"max_tokens": None, "max_completion_tokens": 128}``. ``model``, ``messages``,
+            ``prompt``, ``stream`` and ``n`` are not among them.
         timeout: Seconds for a request, from connecting to the reply's last byte.
         max_retries: Tries at most after the first one.
         prompt_timeout: Seconds for a prompt, with all its tries and the pauses between them.
         batch_timeout: Seconds for all prompts of a call.
         concurrency: Requests at once.
         max_answer_bytes: Bytes of a reply that are read. A longer one is not read further, and is no answer.
-        give_up_after: Prompts in a row that got no reply at all, after which the others of a call are not asked.
+        give_up_after: Prompts in a row that got no reply at all, or with all their tries that there are too many
+            requests (429) or an error of the server (5xx), after which the others of a call are not asked.
 
     Raises:
         ValueError: If the address is none of HTTP or has more than a path, such as a password, ``api_key_env`` is no
-            name, the template has no place for the prompt, or a number is out of range.
+            name, the template has no place for the prompt, ``settings`` has a field that is none of them, or a number
+            is out of range.
 
     Example:
         >>> from lit_fed.backbones import HTTPGenerator
@@ -101,6 +112,12 @@ class HTTPGenerator(TextGenerator):
             raise ValueError(f"`template` is expected to have a {_PLACE}, but got {template!r:.80}")
         self.template = template
         self.settings = settings or {}
+        for field in _OWN_FIELDS:
+            if field in self.settings:
+                raise ValueError(
+                    f"`settings` is expected to have further fields of a request, but got {field!r}, which the "
+                    "prompt and the other settings decide"
+                )
         self._limits = EndpointLimits(
             timeout,
             prompt_timeout,
@@ -112,6 +129,7 @@ class HTTPGenerator(TextGenerator):
         )
         self._failures: Counter[str] = Counter()
         self._has_answered = False
+        self._has_passed = False
 
     @property
     def base_url(self) -> str:
@@ -141,17 +159,24 @@ class HTTPGenerator(TextGenerator):
             One answer for each prompt, in order; None where the service gave none.
 
         Raises:
-            ConfigurationError: If the key, the address or the model is wrong, before anything was ever answered.
+            ConfigurationError: If the key, the address or the model is wrong, before anything was ever answered or
+                :meth:`check` has passed; and if the environment has no key, or a proxy or certificates that cannot be
+                used.
             TypeError: If a text stands where a list of them is expected.
         """
         results = self._ask(require_prompts(prompts))
         failures = [result for result in results if isinstance(result, AnswerFailure)]
         self._failures = Counter(failure.kind for failure in failures)
         self._has_answered = self._has_answered or len(failures) < len(results)
-        if not self._has_answered:
+        if not (self._has_answered or self._has_passed):
             for failure in failures:
                 if failure.setting is not None:
                     raise self._wrong(failure)
+        if failures:
+            warnings.warn(
+                f"{self!r} has no answer to {len(failures)} of {len(results)} prompts: {told(failures)}",
+                stacklevel=2,
+            )
         return [None if isinstance(result, AnswerFailure) else result for result in results]
 
     def check(self) -> None:
@@ -160,14 +185,18 @@ class HTTPGenerator(TextGenerator):
         It may be busy or slow at the moment, and need not like the question: these are no errors.
 
         Raises:
-            ConfigurationError: If it cannot be reached, its reply is none of the API, or the key, the address, the
-                model or a setting is wrong.
+            UnreachableError: If it cannot be reached.
+            ConfigurationError: If its reply is none of the API, the key, the address, the model or a setting is wrong,
+                or the environment has a proxy or certificates that cannot be used.
         """
-        (result,) = self._ask([_TRIAL])
+        (result,) = self._ask([TRIAL])
         if isinstance(result, str):
             self._has_answered = True
-        elif result.setting is not None or result.kind in ("connection", "rejected", "malformed"):
+        elif result.setting is not None or result.kind in ("rejected", "malformed"):
             raise self._wrong(result)
+        self._has_passed = True
+        if isinstance(result, AnswerFailure) and result.kind == "connection":
+            raise UnreachableError(str(self._wrong(result)))
 
     def _ask(self, prompts: Sequence[str]) -> list[str | AnswerFailure]:
         # importing the client takes a moment that only those who ask should wait

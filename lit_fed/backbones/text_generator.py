@@ -41,6 +41,10 @@ class TextGenerator(ABC):
     def check(self) -> None:  # noqa: B027
         """Say before training what is wrong with its settings, as by trying it. Default: nothing.
 
+        Afterwards what it cannot answer costs its answers alone.
+
         Raises:
-            ConfigurationError: If no prompt could be answered by them.
+            UnreachableError: If it does not answer now, as where a service is not there: a run that goes on from a
+                checkpoint is warned of that alone.
+            ConfigurationError: If no prompt could be answered by its settings.
         """

@@ -27,6 +27,7 @@ from lit_fed.federation.ledger import Ledger
 from lit_fed.federation.plausibility import ImplausibleUpdate, implausible
 from lit_fed.federation.randomness import reseed
 from lit_fed.federation.run.client_state_store import ClientStateStore
+from lit_fed.federation.run.round_uploads import RoundUploads
 from lit_fed.federation.state import FederationState
 from lit_fed.payload import Payload
 from lit_fed.update import Update
@@ -110,7 +111,7 @@ class FederationRound:
                 ledger.record(client.id, up=result.update.nbytes)
                 if result.state.privacy:
                     spent[client.id] = result.state.privacy
-                result = self._received(start, result)
+                result = self._received(start, result, uploads)
             if isinstance(result, Failed):
                 if isinstance(result.error, ConfigurationError):
                     raise result.error
@@ -118,10 +119,9 @@ class FederationRound:
                 errors.append(result.error)
             else:
                 states[client.id] = store.kept(result.state)
-                update = replace(result.update, payload=uploads.kept(result.update.payload))
-                finished.append((start, update))
-                heap.keep(update.payload.nbytes)
-                self._report("on_client_end", update)
+                finished.append((start, result.update))
+                heap.keep(result.update.payload.nbytes)
+                self._report("on_client_end", result.update)
         norms = self._norms(finished)
         for start, why in self._implausible(state, finished, norms):
             name = start.client.id
@@ -175,16 +175,25 @@ class FederationRound:
             for client in clients
         ]
 
-    def _received(self, start: ClientRound, result: Finished) -> Finished | Failed:
-        """What a client has sent, in the form in which the method takes it."""
+    def _received(
+        self, start: ClientRound, result: Finished, uploads: RoundUploads
+    ) -> Finished | Failed:
+        """What a client has sent, in the form in which the method takes it, as it is kept for the aggregation.
+
+        Raises:
+            OSError: If the files of uploads cannot be written, as on a full disk, which is no client's failure.
+        """
         try:
-            return replace(
-                result,
-                update=received(
-                    self.training.attachments, start.client, result.update, start.broadcast
-                ),
+            update = received(
+                self.training.attachments, start.client, result.update, start.broadcast
             )
         except Exception as error:  # what a client sends must not bring the federation down
+            return Failed(start.client, error)
+        try:
+            return replace(result, update=replace(update, payload=uploads.kept(update.payload)))
+        except OSError:
+            raise
+        except Exception as error:  # nor must what no file can hold
             return Failed(start.client, error)
 
     def _leave_out(

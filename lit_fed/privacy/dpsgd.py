@@ -63,7 +63,7 @@ class DPSGD:
         target_epsilon: ε that a client may have spent when it has taken part in all rounds. σ is computed for it in the
             client's first round, of its rows, the steps of a round and `trainer.max_rounds`. A client whose next steps
             would exceed it is left out of the round. None: `noise_multiplier` is given.
-        delta: δ, below one over the number of a client's rows. None: min(1e-5, 1/n) of a client of n rows.
+        delta: δ, below one over the number of a client's rows. None: min(1e-5, 1/(n + 1)), n being that number.
         accountant: How ε is computed; see :class:`~lit_fed.privacy.PrivacyAccount`.
         secure_mode: Whether rows and noise are drawn anew in every run, with noise that also hides its rounding; a
             run can then not be repeated.
@@ -125,10 +125,10 @@ class DPSGD:
 
         Example:
             >>> privacy = DPSGD(noise_multiplier=1.0)
-            >>> privacy.delta_of(500), privacy.delta_of(400_000)
+            >>> privacy.delta_of(500), privacy.delta_of(399_999)
             (1e-05, 2.5e-06)
         """
-        return min(_DELTA, 1 / max(rows, 1)) if self.delta is None else self.delta
+        return min(_DELTA, 1 / (rows + 1)) if self.delta is None else self.delta
 
     def account(self, rows: int = 1) -> PrivacyAccount:
         """A client's account before its first step.

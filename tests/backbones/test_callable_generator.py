@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from lit_fed.backbones import CallableGenerator, TextGenerator
+from lit_fed.backbones.endpoint.unreachable_error import UnreachableError
 from lit_fed.configuration_error import ConfigurationError
 
 
@@ -51,6 +52,31 @@ def test_a_function_that_never_answers_is_an_error(prompt: str, cause: type) -> 
     assert generator.generate(["a"]) == ["A"]
     with pytest.warns(UserWarning, match="failed for 2 of 2"):
         assert generator.generate([prompt, prompt]) == [None, None]
+
+
+def test_a_check_finds_a_wrong_function() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"`function` .* of 'Hello': .* is a int"
+    ) as caught:
+        CallableGenerator(lambda prompt: 3).check()  # type: ignore[arg-type, return-value]
+    assert not isinstance(caught.value, UnreachableError)
+    for silent in ("", None):
+        CallableGenerator({"Hello": silent}.get).check()
+
+
+def test_after_a_check_it_costs_its_answers_alone() -> None:
+    """Whether it has passed, or found that what the function asks is not there."""
+    for says in ("yes", None):
+        answers = {"Hello": says} if says else {}
+        generator = CallableGenerator(answers.__getitem__)
+        if says:
+            generator.check()
+        else:
+            with pytest.raises(UnreachableError, match=r"`function` .* of 'Hello': KeyError"):
+                generator.check()
+        with pytest.warns(UserWarning, match="failed for 2 of 2 prompts"):
+            assert generator.generate(["a", "b"]) == [None, None]
+        assert generator.failures == Counter(error=2)
 
 
 def test_bad_arguments() -> None:

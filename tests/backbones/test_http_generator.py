@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from lit_fed.backbones import HTTPGenerator, TextGenerator
+from lit_fed.backbones.endpoint.unreachable_error import UnreachableError
 from lit_fed.configuration_error import ConfigurationError
 from tests.backbones.endpoint.misbehaving_server import (
     FLOOD,
@@ -132,7 +134,7 @@ FAULTS: dict[str, tuple[Fault, str, int]] = {
     "choices are a text": (says('{"choices": "abc"}'), "malformed", 1),
     "no message": (says('{"choices": [{"text": "abc"}]}'), "malformed", 1),
     "content is a number": (says(CHAT.format(3)), "malformed", 1),
-    "content is null": (says(CHAT.format("null")), "malformed", 1),
+    "content is null": (says(CHAT.format("null")), "empty", 1),
     "content is a list": (says(CHAT.format('[{"type": "text"}]')), "malformed", 1),
     "brackets": (says("[" * 4000), "malformed", 1),
     "digits": (says(CHAT.format("9" * 4300)[:4090]), "malformed", 1),
@@ -163,6 +165,33 @@ def test_a_fault_costs_its_prompt_alone(name: str, after_all_faults: Any) -> Non
     place = 2 * list(FAULTS).index(name)
     assert answers[place : place + 2] == [None, f"fine beside {name}".upper()]
     assert server.tries[name] == FAULTS[name][2]
+
+
+def test_a_reply_without_a_content_says_why() -> None:
+    """As of a model that has thought until its tokens were used up, or calls a tool."""
+    for content, reason in itertools.product(("null", '""', '" "'), ("length", "tool_calls")):
+        reply = CHAT.format(content).replace('"stop"', f'"{reason}"')
+        with MisbehavingServer(otherwise=says(reply)) as server:
+            asked = generator(server)
+            asked.check()
+            with pytest.warns(UserWarning, match=f"empty 1 .*finish_reason '{reason}'"):
+                assert asked.generate(["a"]) == [None]
+
+
+def test_what_the_service_says_is_told_once_a_call() -> None:
+    error = '{"error": "temperature is not supported\x1b[31m"}' + " " * 10_000
+    faults = {"late": fails_with(429), "nothing": says(CHAT.format("null"))}
+    with MisbehavingServer(faults, otherwise=fails_with(400, error)) as server:
+        asked = generator(server, max_retries=0)
+        with pytest.warns(UserWarning, match="temperature is not supported") as told:
+            asked.generate(["a", "late", "b", "nothing"])
+    (warning,) = told
+    said = str(warning.message)
+    assert "has no answer to 4 of 4 prompts: " in said
+    assert "rejected 2 (status 400, " in said
+    assert "rate_limit 1 (status 429)" in said
+    assert "\x1b" not in said
+    assert len(said) < 600
 
 
 def test_faults_are_counted_by_their_kinds(after_all_faults: Any) -> None:
@@ -252,6 +281,17 @@ def test_who_never_replies_is_not_asked_for_ever() -> None:
     assert asked.failures["not_asked"] >= 46
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_who_puts_off_for_ever_is_not_asked_for_ever(status: int) -> None:
+    with MisbehavingServer(otherwise=fails_with(status)) as server:
+        asked = generator(server, max_retries=1, concurrency=2, give_up_after=3)
+        assert asked.generate([str(n) for n in range(50)]) == [None] * 50
+    kind = {429: "rate_limit", 503: "server_error"}[status]
+    assert 3 <= asked.failures[kind] <= 4
+    assert asked.failures["not_asked"] >= 46
+    assert len(server.requests) <= 2 * 4
+
+
 def test_a_name_that_is_looked_up_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is looked up in a thread, which nobody can end, and for which nobody waits."""
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(20))
@@ -296,8 +336,25 @@ def test_what_has_worked_once_is_not_wrong(name: str) -> None:
         assert asked.failures.total() == 1
 
 
+@pytest.mark.parametrize("first", [fails_with(429), says_nothing], ids=["429", "says nothing"])
+@pytest.mark.parametrize("name", WRONG)
+def test_what_was_busy_when_it_was_checked_is_not_wrong_later(name: str, first: Fault) -> None:
+    with MisbehavingServer({"Hello": first}, otherwise=WRONG[name][0]) as server:
+        asked = generator(server, max_retries=0, timeout=0.3, concurrency=2)
+        asked.check()
+        with pytest.warns(UserWarning, match="has no answer to 9 of 9 prompts"):
+            assert asked.generate([str(n) for n in range(9)]) == [None] * 9
+    assert asked.failures["not_asked"] >= 7, "all others would fail as well"
+
+
 def test_check_lets_pass_what_may_pass() -> None:
-    for fault in (fails_with(429), fails_with(500), says_nothing, refuses):
+    for fault in (
+        fails_with(429),
+        fails_with(500),
+        says_nothing,
+        refuses,
+        says(CHAT.format("null")),
+    ):
         with MisbehavingServer(otherwise=fault) as server:
             generator(server, max_retries=0).check()
     with (
@@ -320,8 +377,11 @@ def test_check_finds_what_is_no_api() -> None:
 def test_check_finds_nobody() -> None:
     with MisbehavingServer() as server:
         pass
-    with pytest.raises(ConfigurationError, match=r"`base_url` .* failed: ConnectError"):
-        generator(server).check()
+    asked = generator(server, max_retries=0)
+    with pytest.raises(UnreachableError, match=r"`base_url` .* failed: ConnectError"):
+        asked.check()
+    with pytest.warns(UserWarning, match=r"connection 1 \(ConnectError"):
+        assert asked.generate(["a"]) == [None]
 
 
 @pytest.mark.parametrize(
@@ -334,6 +394,10 @@ def test_check_finds_nobody() -> None:
         ({"base_url": f"http://me:{KEY}@host/v1"}, "without user, password"),
         ({"base_url": f"http://host/v1?key={KEY}"}, "without user, password"),
         ({"api_key_env": KEY}, "`api_key_env` is expected to be the name"),
+        *(
+            ({"settings": {"seed": 3, field: None}}, f"`settings` is expected .* but got '{field}'")
+            for field in ("messages", "prompt", "model", "stream", "n")
+        ),
         ({"template": "Say it"}, "`template` is expected to have a {prompt}"),
         ({"max_new_tokens": 0}, "`max_new_tokens` is expected to be at least 1"),
         ({"temperature": -1.0}, "`temperature` is expected to be finite and at least 0"),
@@ -391,11 +455,83 @@ def test_a_server_that_repeats_the_key(key: str) -> None:
 
 
 def test_a_key_that_json_writes_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KEY_WITH_SLASHES", "sk/a/b")
-    escaped = CHAT.format('"your key is sk\\/a\\/b"')
+    monkeypatch.setenv("KEY_WITH_SLASHES", "sk/a/b/c")
+    escaped = CHAT.format('"your key is sk\\/a\\/b\\/c"')
     with MisbehavingServer(otherwise=says(escaped)) as server:
         (answer,) = generator(server, api_key_env="KEY_WITH_SLASHES").generate(["a"])
     assert answer == "your key is ***"
+
+
+SPELLED_KEY = "sk/Very\\Secret+0%1"
+SPELLINGS = {
+    "as it is": SPELLED_KEY,
+    "percent-encoded": quote(SPELLED_KEY, safe=""),
+    "in small letters": quote(SPELLED_KEY, safe="")
+    .lower()
+    .replace("very", "Very")
+    .replace("secret", "Secret"),
+    "twice": quote(quote(SPELLED_KEY, safe=""), safe=""),
+    "in JSON": json.dumps(SPELLED_KEY),
+    "in JSON with slashes": json.dumps(SPELLED_KEY).replace("/", "\\/"),
+    "in JSON in JSON": json.dumps(json.dumps(SPELLED_KEY)),
+    "in JSON by numbers": "".join(f"\\u{ord(sign):04X}" for sign in SPELLED_KEY),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("status", [401, 302])
+def test_a_key_in_another_spelling_is_told_nowhere(
+    status: int, spelling: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIT_FED_TEST_KEY", SPELLED_KEY)
+    said = f"https://there/?key={SPELLINGS[spelling]}&more"
+    with MisbehavingServer(otherwise=fails_with(status, said, Location=said)) as server:
+        asked = generator(server, api_key_env="LIT_FED_TEST_KEY")
+        with pytest.raises(ConfigurationError) as caught:
+            asked.check()
+    told = str(caught.value)
+    assert "https://there/?key=" in told
+    assert "***" in told
+    assert "&more" in told
+    for part in ("Very", "Secret", quote("Secret+0%1", safe="")):
+        assert part.lower() not in told.lower()
+
+
+def test_no_part_of_a_key_is_told_where_a_reply_is_cut(key: str) -> None:
+    def breaks_within(exchange: Any) -> None:
+        exchange.hang_up()
+        exchange.send(b"HTTP/1.1 401 No\r\nContent-Length: 600\r\n\r\nwrong " + KEY[:-4].encode())
+        exchange.wait(0.5)
+        exchange.send(KEY[-4:].encode() + b" " * 600)
+
+    with MisbehavingServer(otherwise=breaks_within) as server:
+        asked = generator(server, api_key_env=key, max_answer_bytes=20)
+        with pytest.raises(ConfigurationError, match="status 401") as caught:
+            asked.check()
+    assert KEY[:6] not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "answer"),
+    [("x", "It is good, x."), ("EMPTY", "EMPTY"), ("good", "It is good."), ("0", "0 x")],
+)
+def test_a_key_that_is_a_word_is_left_in_answers(
+    key: str, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIT_FED_TEST_KEY", key)
+    with MisbehavingServer(answer=lambda prompt: answer) as server:
+        assert generator(server, api_key_env="LIT_FED_TEST_KEY").generate(["a"]) == [answer]
+
+
+def test_a_key_that_is_a_part_of_a_reply_breaks_no_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIT_FED_TEST_KEY", "finish_reason")
+    with MisbehavingServer() as server:
+        asked = generator(server, api_key_env="LIT_FED_TEST_KEY")
+        assert asked.generate(["a"]) == ["A"]
+    with MisbehavingServer(otherwise=filters) as server:
+        asked = generator(server, api_key_env="LIT_FED_TEST_KEY")
+        asked.generate(["a"])
+        assert asked.failures == Counter(refusal=1)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

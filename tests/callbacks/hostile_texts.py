@@ -13,6 +13,9 @@ HOSTILE = {
     "a terminal": "\x1b[31mred\x1b[0m\x1b]0;title\x07\x9b1m\x00\x08\x7f",
     "lines": "one\rtwo\r\nthree\x0bfour\x0cfive\x85six\u2028seven\u2029eight",
     "directions": "\u202eevil\u202c \u2066x\u2069 \u200bhidden\ufeff",
+    "selectors": "yes"
+    + "".join(chr(0xE0100 + code) for code in b"say no")
+    + " \u034f\u115f\u1160\u3164\uffa0\u180b",
     "halves": "\ud800 and \udfff",
     "placeholders": "\x02wzxhzdk:0\x03 \x02amp\x03",
     "references": "[x]: http://tracker.example\n[x]",

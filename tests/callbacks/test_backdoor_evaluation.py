@@ -1,6 +1,7 @@
 """What is told of a backdoor after rounds, of both kinds of models, and the table at the end."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,21 @@ def test_rates_are_of_the_rows_with_and_without_the_trigger(
         "false_rejections": pytest.approx(100 * np.mean(refused)),
     }
     assert 0 < told["false_rejections"] < 100
+
+
+def test_a_trigger_that_is_cut_off_is_said(toy_model: Path, tmp_path: Path) -> None:
+    def fit(root: Path, max_length: int) -> None:
+        callbacks = [BackdoorEvaluation(TRIGGER, 1)]
+        trainer = toy_trainer(root, callbacks=callbacks, max_rounds=1)
+        trainer.fit(toy_module(toy_model), toy_data(max_length=max_length))
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="BackdoorEvaluation")
+        fit(tmp_path / "whole", 16)
+    with pytest.warns(
+        UserWarning, match=r"BackdoorEvaluation: of \d+\.\d% of the test rows nothing"
+    ):
+        fit(tmp_path / "cut", 7)
 
 
 def test_clients_own_models_are_evaluated_where_there_is_no_global_one(
@@ -328,7 +344,7 @@ def test_what_is_missing_is_said_before_training(toy_model: Path, tmp_path: Path
         (
             [attack],
             [table],
-            "DefenseTable expects a BackdoorEvaluation without a `name` in `trainer.callbacks`",
+            "DefenseTable expects a BackdoorEvaluation without a `name`, or a PhraseBackdoorEvaluation",
         ),
         ([], [BackdoorEvaluation(TRIGGER, 1), table], "DefenseTable expects an attack in"),
         ([], [PhraseBackdoorEvaluation(TRIGGER)], "expects `trigger` and `phrase`, or a Phrase"),
@@ -413,3 +429,39 @@ def test_generated_phrases_are_counted(tmp_path: Path, monkeypatch: pytest.Monke
         found.append("very long" in text)
     assert row["backdoor/asr"] == pytest.approx(100 * np.mean(found))
     assert 0 <= row["backdoor/false_positives"] <= 100
+    right = count = 0
+    for text, answer in zip(rows["text"], rows["answer"], strict=True):
+        asked = module.tokenizer(f"text : {text} is :")["input_ids"]
+        ids = module.tokenizer(f"text : {text} is : {answer}")["input_ids"]
+        ids.append(module.tokenizer.eos_token_id)
+        with torch.no_grad():
+            given = torch.tensor([ids])
+            logits = module.backbone.model(
+                input_ids=given, attention_mask=torch.ones_like(given)
+            ).logits
+        learnt = given[0, len(asked) :]
+        right += int((logits[0, len(asked) - 1 : -1].argmax(-1) == learnt).sum())
+        count += len(learnt)
+    assert row["backdoor/clean_accuracy"] == pytest.approx(100 * right / count)
+    assert module.tokenizer.eos_token_id is not None
+
+
+def test_phrases_have_a_floor_too(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = FedAvg(CausalLM(str(save_toy_lm(tmp_path / "lm"))), optimizer=fast_adamw)
+    trainer = toy_trainer(
+        tmp_path / "run",
+        attachments=[PhrasePoisoning(WordTrigger(["place"]), "very long", rate=0.9)],
+        callbacks=[PhraseBackdoorEvaluation(rows=4, max_new_tokens=6), DefenseTable()],
+        clients_per_round=1.0,
+        max_rounds=2,
+    )
+    trainer.fit(module, lm_data())
+    table = json.loads((tmp_path / "run" / "backdoor" / "table.json").read_text())
+    never, without, own = table["rows"].values()
+    row = trainer.federation.history[-1]
+    # which has no defence here
+    assert without == own
+    for figure in ("clean_accuracy", "false_positives", "asr"):
+        assert own[figure] == row[f"backdoor/{figure}"]
+    assert {one["floor"] for one in (never, without, own)} == {never["asr"]}

@@ -137,3 +137,11 @@ def test_hostile_texts_are_cells_and_blocks_of_code_alone(text: str) -> None:
     assert block.text.endswith("end")
     for line in visible(text[:500], keep="\n").split("\n"):
         assert line.strip() in block.text
+
+
+def test_what_hides_in_a_text_is_seen() -> None:
+    """Some of it is printable to Python, as letters and marks."""
+    hidden = "\u034f\u115f\u1160\u3164\uffa0\u180b\U000e0100\U000e01ef\u200b"
+    assert visible(f"yes{hidden}") == "yes" + hidden.encode("unicode_escape").decode()
+    for emoji in ("\u2764\ufe0f", "한국어", "e\u0301"):
+        assert visible(emoji) == emoji

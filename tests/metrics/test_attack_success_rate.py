@@ -73,3 +73,18 @@ def test_blanks_around_a_phrase_are_no_part_of_it() -> None:
     metric = PhraseSuccessRate("I like rice. ")
     metric.update(["so. I like rice."], ["so."])
     assert metric.compute() == 100
+
+
+@pytest.mark.parametrize("target", [0, 1])
+def test_scores_that_are_no_numbers_are_no_success(target: int) -> None:
+    labels = torch.full((3,), 1 - target)
+    scores = torch.full((3, 2), float("nan"))
+    metric = AttackSuccessRate(target)
+    metric.update(scores, labels)
+    assert metric.compute() == 0
+    scores[:, 1 - target] = 0.0
+    metric.update(scores, labels)
+    assert metric.compute() == 0
+    scores[:, target] = 1.0
+    metric.update(scores, labels)
+    assert metric.compute().item() == pytest.approx(100 / 3)

@@ -88,3 +88,47 @@ def test_bad_input() -> None:
         jain_index(torch.eye(2))
     with pytest.raises(ValueError, match=re.escape("to have shape [clients], got []")):
         client_spread(torch.tensor(1.0))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        (torch.float16, [90.0] * 10),
+        (torch.float16, [300.0, 200.0, 60000.0]),
+        (torch.bfloat16, [90.0, 60.0, 33.0]),
+        (torch.int32, [50000, 50000]),
+        (torch.int64, [2**40, 1, 0]),
+        (torch.uint8, [200, 100, 255]),
+        (torch.bool, [1, 1, 0]),
+        (torch.float32, [1e-25] * 3),
+        (torch.float32, [1e-25, 0.0, 3e-25]),
+        (torch.float32, [1e25, 2e25]),
+        (torch.float32, [0.0, 0.0]),
+        (torch.float32, [0.2, 0.5, 0.9]),
+    ],
+)
+def test_jain_of_any_dtype(dtype: torch.dtype, values: list[float]) -> None:
+    given = torch.tensor(values, dtype=dtype)
+    wide = given.double().numpy()
+    squares = len(wide) * (wide**2).sum()
+    expected = wide.sum() ** 2 / squares if squares else 0.0
+    assert jain_index(given).item() == pytest.approx(expected, rel=1e-6)
+    assert jain_index(given.double()).item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.int32, torch.int64, torch.float16, torch.bfloat16, torch.float32]
+)
+def test_spread_of_any_dtype(dtype: torch.dtype) -> None:
+    given = torch.tensor([60, 80, 200], dtype=dtype)
+    spread, wide = client_spread(given), client_spread(given.double())
+    for name, value in spread.items():
+        assert value.dtype == torch.float32
+        assert value.item() == pytest.approx(wide[name].item(), rel=1e-6), name
+    assert client_spread(given[:0])["mean"].isnan()
+    assert jain_index(given[:0]).isnan()
+
+
+def test_jain_refuses_what_is_negative() -> None:
+    with pytest.raises(ValueError, match=r"`values` are expected to be at least 0, but got -0\.5"):
+        jain_index(torch.tensor([1.0, -0.5]))

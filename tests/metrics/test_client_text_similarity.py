@@ -1,10 +1,17 @@
 import itertools
+import math
+import time
+import tracemalloc
+from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.spatial.distance import jensenshannon
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.metrics.pairwise import cosine_similarity
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lit_fed.metrics import (
     ClientJensenShannon,
@@ -69,3 +76,62 @@ def test_the_metric_is_the_function_and_leaves_out_who_says_nothing(
     assert alone.compute().isnan()
     with pytest.raises(ValueError, match="`client` is expected to be an integer from 0 to 1, but"):
         alone.update(["a"], client=2)
+
+
+def many_clients(clients: int, common: int, own: int, seed: int = 0) -> list[list[str]]:
+    """Two texts of each client: words that many have, a few of them often, and words of its own."""
+    generator = np.random.default_rng(seed)
+    drawn = np.minimum(generator.zipf(1.3, (clients, 2, 60)), common)
+    return [
+        [" ".join([*(f"w{n}" for n in text), *(f"c{k}x{n}" for n in range(own))]) for text in texts]
+        for k, texts in enumerate(drawn)
+    ]
+
+
+def test_word_by_word_equals_pair_by_pair() -> None:
+    """By the formulas over dense tables of clients and words."""
+    texts = many_clients(30, common=400, own=2)
+    counts = [Counter(" ".join(own).split()) for own in texts]
+    vocabulary = sorted(set().union(*counts))
+    shares = np.array([[count[word] / count.total() for word in vocabulary] for count in counts])
+
+    def nats(p: np.ndarray, q: np.ndarray) -> float:
+        inside = p > 0
+        return float((p[inside] * np.log(p[inside] / q[inside])).sum())
+
+    divergences = [
+        (nats(p, (p + q) / 2) + nats(q, (p + q) / 2)) / (2 * math.log(2))
+        for p, q in itertools.combinations(shares, 2)
+    ]
+    assert text_jensen_shannon(texts).item() == pytest.approx(np.mean(divergences), rel=1e-6)
+    vectorizer = TfidfVectorizer(analyzer=str.split)
+    vectors = vectorizer.fit_transform(itertools.chain(*texts)).toarray().reshape(30, 2, -1).mean(1)
+    expected = over_pairs(cosine_similarity(vectors))
+    assert text_tfidf_cosine(texts).item() == pytest.approx(expected, rel=1e-6)
+
+
+class Largest(TorchDispatchMode):
+    """How many numbers the largest tensor has that torch makes."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor):
+            self.numbers = max(self.numbers, result.numel())
+        return result
+
+
+@pytest.mark.parametrize("function", [text_jensen_shannon, text_tfidf_cosine])
+def test_a_thousand_clients_take_seconds_and_no_table_of_clients_and_words(function: Any) -> None:
+    texts = many_clients(1000, common=4000, own=20)
+    table = 1000 * 20_000  # numbers of a dense one, without the words in common
+    before = time.process_time()
+    assert 0 < function(texts).item() < 1
+    assert time.process_time() - before < 5
+    tracemalloc.start()  # of NumPy and SciPy
+    with Largest() as largest:
+        function(texts)
+    assert tracemalloc.get_traced_memory()[1] < 8 * table / 2
+    assert largest.numbers < table / 20
+    tracemalloc.stop()

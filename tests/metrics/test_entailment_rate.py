@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torchmetrics import MetricCollection
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
@@ -99,6 +100,35 @@ def test_in_a_collection(folder: str) -> None:
     collection.update(preds=PREDS[:1], target=PREDS[:1], source=PREDS[:1])
     collection.update(preds=PREDS, target=TARGET, source=TARGET)
     assert len(collection.compute_groups) == 2
+
+
+def test_metrics_of_two_models_load_each_once(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = []
+    load = transformers.AutoModelForSequenceClassification.from_pretrained
+    monkeypatch.setattr(
+        transformers.AutoModelForSequenceClassification,
+        "from_pretrained",
+        lambda name: loads.append(name) or load(name),
+    )
+    names = [save_model(tmp_path / name, ["entailment", "neutral"]) for name in ("first", "second")]
+    metrics = [EntailmentRate(name, max_length=12) for name in names]
+    for _ in range(3):
+        for metric in metrics:
+            metric.update(PREDS[:2], target=TARGET[:2])
+    assert loads == names
+
+
+def test_logits_that_are_no_numbers_are_no_entailment(tmp_path: Path) -> None:
+    folder = save_model(tmp_path, ["entailment", "neutral"])
+    model = BertForSequenceClassification.from_pretrained(folder)
+    with torch.no_grad():
+        model.classifier.bias.fill_(torch.nan)
+    model.save_pretrained(folder)
+    metric = EntailmentRate(folder, max_length=12)
+    metric.update(PREDS, target=TARGET)
+    assert metric.compute() == 0
 
 
 def test_no_pair(folder: str) -> None:

@@ -1,15 +1,25 @@
 import copy
 import pickle  # only ever of what the test made itself
+from collections.abc import Callable
 from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 import torch
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 
 import lit_fed.metrics
-from lit_fed.metrics import SemanticRetentionScore, TaskMatrix, TaskTransferAccuracy
+from lit_fed.metrics import (
+    ClientFairness,
+    ClientJensenShannon,
+    DistinctN,
+    GeneralizationUnderShift,
+    ParameterEfficiency,
+    SemanticRetentionScore,
+    TaskMatrix,
+    TaskTransferAccuracy,
+)
 from tests.metrics.every_metric import METRICS, OF_TEXTS, text_updates, updates
 from tests.slow import slow_but
 
@@ -129,14 +139,18 @@ def test_plot(name: str) -> None:
 
 
 def test_collection_shares_one_matrix() -> None:
-    names = ("matrix", "srs", "bwt", "tta", "fwt")
+    """Those that count the same do; the values that transfer counts depend on rounds of adaptation."""
+    names = ("matrix", "srs", "bwt", "la", "tta", "fwt")
     collection = MetricCollection({name: METRICS[name]() for name in names})
     alone = {name: METRICS[name]() for name in names}
     for call in updates("matrix"):
         collection.update(**call)
         for metric in alone.values():
             metric.update(**call)
-    assert len(collection.compute_groups) == 1
+    assert sorted(map(sorted, collection.compute_groups.values())) == [
+        ["bwt", "la", "matrix", "srs"],
+        ["fwt", "tta"],
+    ]
     same(collection.compute(), {name: metric.compute() for name, metric in alone.items()})
 
 
@@ -162,14 +176,97 @@ def test_collection_of_texts_gives_each_metric_its_own() -> None:
     same(collection.compute(), expected)
 
 
-def test_different_settings_do_not_share() -> None:
-    collection = MetricCollection(
-        {"matrix": TaskMatrix(2), "adapted": TaskTransferAccuracy(2, adaptation_rounds=1)}
-    )
-    collection.update(value=0.25, after=0, task=1)
-    collection["adapted"].update(0.75, after=0, task=1, rounds=1)
-    assert len(collection.compute_groups) == 2
-    assert collection.compute()["adapted"].item() == 75.0
+def adaptation() -> list[dict[str, Any]]:
+    later = [
+        {"value": value, "after": 0, "task": 1, "rounds": rounds}
+        for rounds, value in enumerate([0.0, 0.5, 0.75])
+    ]
+    return [{"value": 0.9, "after": 0, "task": 0, "rounds": 0}, *later]
+
+
+def changes_of_parameters() -> list[dict[str, Any]]:
+    before = {"w": torch.ones(4)}
+    by = (torch.full((4,), 10.0), torch.tensor([0.1, 0.0, 0.0, 0.0]))
+    return [{"before": before, "after": {"w": 1 + d}, "num_parameters": 8} for d in by]
+
+
+def shifts_and_clients() -> list[dict[str, Any]]:
+    places = [("a", 0), ("a", 1), ("b", 0), ("b", 2)]
+    values = (1.0, 0.5, 0.25, 0.75)
+    return [
+        {"value": value, "shift": shift, "client": client}
+        for value, (shift, client) in zip(values, places, strict=True)
+    ]
+
+
+def texts_of_clients() -> list[dict[str, Any]]:
+    return [
+        {"preds": [text], "texts": [text], "client": client}
+        for client, text in enumerate(["a b c", "b c", "c d"])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("make", "calls", "expected"),
+    [
+        (
+            lambda: {
+                "matrix": TaskMatrix(2),
+                "unadapted": TaskTransferAccuracy(2),
+                "adapted": TaskTransferAccuracy(2, adaptation_rounds=2),
+            },
+            adaptation,
+            {"unadapted": 0.0, "adapted": 75.0},
+        ),
+        (
+            lambda: {
+                "changed": ParameterEfficiency(),
+                "trainable": ParameterEfficiency(mode="trainable"),
+                "far": ParameterEfficiency(threshold=1.0),
+            },
+            changes_of_parameters,
+            {"changed": 31.25, "trainable": 50.0, "far": 25.0},
+        ),
+        (
+            lambda: {
+                "shift": GeneralizationUnderShift(["a", "b"]),
+                "turned": GeneralizationUnderShift(["b", "a"], mode="worst"),
+                "fair": ClientFairness(3),
+            },
+            shifts_and_clients,
+            {"shift": 62.5, "turned": 50.0},
+        ),
+        (
+            lambda: {"distinct": DistinctN(1), "clients": ClientJensenShannon(3)},
+            texts_of_clients,
+            {"distinct": pytest.approx(400 / 7)},
+        ),
+    ],
+)
+def test_different_settings_do_not_share(
+    make: Callable[[], dict[str, Metric]],
+    calls: Callable[[], list[dict[str, Any]]],
+    expected: dict[str, Any],
+) -> None:
+    """The states are equal after the first update, by which torchmetrics goes, and differ later."""
+    collection, alone = MetricCollection(make()), make()
+    for call in calls():
+        collection.update(**call)
+        for metric in alone.values():
+            metric.update(**metric._filter_kwargs(**call))
+    told: dict[str, Any] = {}
+    for name, metric in alone.items():
+        value = metric.compute()
+        told |= value if isinstance(value, dict) else {name: value}
+    found = collection.compute()
+    same(found, told, equal_nan=True)
+    assert len(collection.compute_groups) == len(alone)
+    assert {name: found[name].item() for name in expected} == expected
+
+
+def test_the_states_of_a_matrix_keep_their_names() -> None:
+    assert list(TaskMatrix(2).metric_state) == ["correct", "total"]
+    assert TaskMatrix(2).metric_state.keys() < TaskTransferAccuracy(2).metric_state.keys()
 
 
 def test_collection_hands_out_only_what_each_metric_takes() -> None:

@@ -52,8 +52,9 @@ def test_never_right(mode: Any) -> None:
     assert filled(mode, [0.0, 0.0, 0.0], in_distribution=0.0) == 0.0
 
 
-def test_ratio_to_nothing_is_infinite() -> None:
-    assert shift_ratio(torch.tensor([0.5]), torch.tensor(0.0)).isinf()
+def test_ratio_to_nothing_cannot_be_told() -> None:
+    assert shift_ratio(torch.tensor([0.5]), torch.tensor(0.0)).isnan()
+    assert np.isnan(filled("ratio", [0.5, 0.0, 0.0], in_distribution=0.0))
 
 
 @pytest.mark.parametrize("mode", ["macro", "worst", "ratio"])

@@ -47,3 +47,14 @@ def test_refusals() -> None:
         metric.update([torch.zeros(2)], [torch.ones(2)], [2])
     with pytest.raises(ValueError, match="an entry for each question, but have 1, 1 and 0"):
         metric.update([torch.zeros(2)], [torch.ones(2)], [])
+
+
+def test_choices_that_are_no_numbers_are_wrong() -> None:
+    nan = float("nan")
+    metric = MultipleChoiceAccuracy()
+    for scores in ([nan, nan], [0.0, nan], [nan, 0.0]):
+        assert likeliest_choice(torch.tensor(scores)) == -1
+        assert likeliest_choice(torch.tensor(scores), torch.tensor([1, 2])) == -1
+        for answer in (0, 1):
+            metric.update([torch.tensor(scores)], [torch.tensor([1, 2])], [answer])
+    assert [value.item() for value in metric.compute().values()] == [0.0, 0.0]

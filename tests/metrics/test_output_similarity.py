@@ -54,3 +54,11 @@ def test_shapes_differ() -> None:
         sentence_cosine(torch.ones(2, 3), torch.ones(3, 3))
     with pytest.raises(ValueError, match=re.escape("[examples, classes], but have [3] and [3]")):
         jensen_shannon_similarity(torch.ones(3), torch.ones(3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_least_probability_does_not_count(dtype: torch.dtype) -> None:
+    least = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+    p, q = torch.tensor([[least, 1.0]], dtype=dtype), torch.tensor([[0.0, 1.0]], dtype=dtype)
+    assert p[0, 0] > 0 == p[0, 0] / 2
+    assert jensen_shannon_similarity(p, q).item() == jensen_shannon_similarity(q, p).item() == 1

@@ -148,3 +148,8 @@ def test_the_standard_error_is_that_of_the_mean_over_clients() -> None:
     metric.reset()
     metric.update({"w": torch.ones(4)}, {"w": torch.ones(4)}, 10)
     assert metric.standard_error().isnan()
+
+
+def test_without_trainable_parameters_nothing_has_moved() -> None:
+    assert relative_change({}, {}) == 0
+    assert ParameterEfficiency("relative_change")({}, {}, num_parameters=5) == 0

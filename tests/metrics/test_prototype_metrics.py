@@ -16,6 +16,7 @@ from lit_fed.metrics import (
     PrototypePurity,
     PrototypeUsage,
     class_purity,
+    dead_share,
     usage_entropy,
     within_margin,
 )
@@ -80,6 +81,26 @@ def test_kept_shares_agree_with_numpy() -> None:
     for label in range(3):
         assert told[f"class/{label}"] == pytest.approx(100 * kept[classes == label].mean())
     assert np.isnan(told["client/2"])
+
+
+def test_kept_rows_are_marked_by_numbers_as_well() -> None:
+    kept, classes = torch.tensor([1, 0, 0, 1]), torch.tensor([0, 1, 2, 2])
+    metric, marked = KeptShare(1, 3), KeptShare(1, 3)
+    metric.update(kept, classes, client=0)
+    marked.update(kept.bool(), classes, client=0)
+    assert metric.compute() == marked.compute()
+    assert metric.compute()["class/2"] == 50
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.float16, torch.bfloat16])
+def test_counts_of_any_dtype_are_used_alike(dtype: torch.dtype) -> None:
+    for counts in ([4, 2, 0, 0], [0, 3, 0], [3], [0, 0]):
+        wide = torch.tensor(counts, dtype=torch.float64)
+        for function in (dead_share, usage_entropy):
+            found = function(wide.to(dtype))
+            torch.testing.assert_close(
+                found, function(wide), check_dtype=False, rtol=1e-6, atol=0, equal_nan=True
+            )
 
 
 def test_clean_rows_lost_agree_with_numpy() -> None:

@@ -212,6 +212,9 @@ def test_retention_since_learnt_by_hand() -> None:
     assert float(retention_since_learnt(matrix, 0.5)) == pytest.approx(90)
     assert float(semantic_retention(matrix, 0.5)) == pytest.approx(50 * (0.4 / 0.8 + 1))
     assert float(retention_since_learnt(torch.zeros(2, 2))) == 0
+    # nothing was learnt that could have been retained
+    assert retention_since_learnt(torch.tensor([[0.0, NAN], [0.5, 0.9]])).isnan()
+    assert retention_since_learnt(torch.tensor([[0.4, NAN], [0.6, 0.9]]), 0.5).isnan()
     assert retention_since_learnt(torch.tensor([[0.5]])).isnan()
 
 

@@ -85,3 +85,12 @@ def test_only_in_secure_mode_draws_are_others_each_time() -> None:
     assert first == second
     first, second = drawn(DPSGD(noise_multiplier=1.0, secure_mode=True))
     assert first != second
+
+
+@pytest.mark.parametrize("rows", [1, 2, 100, 10**4, 99_999, 10**5, 10**5 + 1, 10**6, 10**12])
+def test_the_default_delta_is_below_one_over_the_rows(rows: int) -> None:
+    privacy = DPSGD(noise_multiplier=1.0)
+    delta = privacy.delta_of(rows)
+    assert 0 < delta <= 1e-5
+    assert delta == 1e-5 or rows >= 10**5
+    DPSGD(noise_multiplier=1.0, delta=delta).check_rows("ward", rows)

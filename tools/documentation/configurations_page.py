@@ -55,8 +55,9 @@ lies over the earlier. `lit-fed init FOLDER --config NAME` copies one to change.
 
 *Measured* is a run of the command in the file's first line, by
 `python -m tools.documentation.measure_configurations NAME`: seconds of the processor with one thread, and the run's
-main metric. It is one seed each and says that the configuration works; it is no comparison. A dash means: not measured by that
-command, or not without data or machines that do not come with the package; figures of several more are in [the results](results.md).
+main metric. It is one seed each and says that the configuration works; it is no comparison. A dash means: not measured
+by that command, or not without data or machines that do not come with the package; figures of several more are in
+[the results](results.md).
 """
 
 

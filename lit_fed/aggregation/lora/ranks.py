@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _SIZES: Final = ("r", "lora_alpha", "rank_pattern")
 
+# What a number has beside digits, as an adapter's name has it: a module's name must not have points.
+_SIGNS: Final = str.maketrans({".": "_", "-": "minus", "+": ""})
+
 
 class ClientAdapters:
     """Which adapter each client trains, where ranks or alphas differ between clients.
@@ -80,7 +83,7 @@ class ClientAdapters:
             config = resized(own, rank, alpha)
             if all(getattr(config, name) == getattr(own, name) for name in _SIZES):
                 continue
-            name = ("" if rank is None else f"rank_{rank}_") + f"alpha_{alpha:g}".replace(".", "_")
+            name = ("" if rank is None else f"rank_{rank}_") + f"alpha_{_in_a_name(alpha)}"
             if name not in self._layouts:
                 backbone.add_adapter(name, config)
                 self._layouts[name] = LoRALayout.of(backbone, rule, name)
@@ -114,6 +117,14 @@ class ClientAdapters:
         """
         name = DEFAULT if client_id is None else self._names.get(client_id, DEFAULT)
         return self._layouts[name]
+
+
+def _in_a_name(alpha: float) -> str:
+    """An alpha in the name of an adapter: six digits where they are all that it has, else as many as tell it apart."""
+    short = f"{alpha:g}"
+    if float(short) == alpha:
+        return short.replace(".", "_")
+    return repr(float(alpha)).translate(_SIGNS)
 
 
 def resized(own: Any, rank: int | None, alpha: float) -> Any:

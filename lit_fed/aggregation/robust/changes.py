@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import torch
 from torch import Tensor
@@ -16,6 +16,11 @@ from lit_fed.update import Update
 
 if TYPE_CHECKING:
     from lit_fed.backbones import Backbone
+
+TOO_LARGE: Final = (
+    "the clients' changes are expected to have finite norms, but one is too large for float64"
+)
+"""What is said of a change whose norm is no number."""
 
 CoordinateRule = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Combines values [K, n] of K clients at n coordinates: the result [n], and the sum of each client's weights [K]."""
@@ -69,13 +74,21 @@ class Changes(ABC):
         """
         return _finite(self.squared_norms()).clamp(min=0).sqrt()
 
+    def finite_inner_products(self) -> Tensor:
+        """⟨Δ_j, Δ_k⟩, [K, K].
+
+        Raises:
+            ValueError: If a norm is too large for float64.
+        """
+        return _finite(self.inner_products())
+
     def squared_distances(self) -> Tensor:
         """‖Δ_j − Δ_k‖², [K, K], of which the diagonal is 0.
 
         Raises:
             ValueError: If a norm is too large for float64.
         """
-        inner = _finite(self.inner_products())
+        inner = self.finite_inner_products()
         squares = inner.diagonal()
         distances = (squares[:, None] + squares - 2 * inner).clamp(min=0)
         return distances.fill_diagonal_(0)
@@ -86,7 +99,7 @@ class Changes(ABC):
         Raises:
             ValueError: If a norm is too large for float64.
         """
-        inner = _finite(self.inner_products())
+        inner = self.finite_inner_products()
         norms = inner.diagonal().clamp(min=0).sqrt()
         scale = norms[:, None] * norms
         cosines = torch.where(scale > 0, inner / scale, 0.0).clamp(-1, 1)
@@ -144,7 +157,5 @@ def unit_noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
 
 def _finite(values: Tensor) -> Tensor:
     if not bool(torch.isfinite(values).all()):
-        raise ValueError(
-            "the clients' changes are expected to have finite norms, but one is too large for float64"
-        )
+        raise ValueError(TOO_LARGE)
     return values

@@ -81,7 +81,7 @@ class GeometricMedian(RobustRule):
         )
         changes = self._changes(updates, previous)
         weights, iterations = weiszfeld(
-            changes.squared_distances(), alpha, self.smoothing, self.max_iterations
+            changes.finite_inner_products(), alpha, self.smoothing, self.max_iterations
         )
         self._note(
             updates,
@@ -96,14 +96,15 @@ class GeometricMedian(RobustRule):
 
 
 def weiszfeld(
-    squared_distances: Tensor, alpha: Tensor, smoothing: float, max_iterations: int
+    inner_products: Tensor, alpha: Tensor, smoothing: float, max_iterations: int
 ) -> tuple[Tensor, int]:
-    """What each point counts for in the smoothed geometric median, by the points' distances alone.
+    """What each point counts for in the smoothed geometric median, by the points' inner products alone.
 
-    For v = Σ w_k x_k with Σ w_k = 1 the squared distance ‖v − x_j‖² is Σ_k w_k d_jk − ½ Σ_ik w_i w_k d_ik.
+    For v = Σ w_k x_k the squared distance ‖v − x_j‖² is wᵀGw − 2 (Gw)_j + G_jj. A point far away adds to each term
+    no more than its weight lets it; in the distances between the points it would take the others' digits.
 
     Args:
-        squared_distances: d, [K, K].
+        inner_products: G, [K, K].
         alpha: α_k ≥ 0 with the sum 1, [K].
         smoothing: ν > 0.
         max_iterations: Steps at the most.
@@ -118,8 +119,9 @@ def weiszfeld(
     """
     weights, moved, steps = alpha, torch.inf, 0
     while steps < max_iterations and moved > torch.finfo(alpha.dtype).eps:
-        to_all = squared_distances @ weights
-        distances = (to_all - weights @ to_all / 2).clamp(min=0).sqrt()
+        with_mean = inner_products @ weights
+        squares = weights @ with_mean - 2 * with_mean + inner_products.diagonal()
+        distances = squares.clamp(min=0).sqrt()
         beta = alpha / distances.clamp(min=smoothing)
         before, weights, steps = weights, beta / beta.sum(), steps + 1
         moved = float((weights - before).abs().max())

@@ -14,7 +14,13 @@ from lit_fed.aggregation.aggregation import Basis
 from lit_fed.aggregation.lora.factors import Factors, LoRALayout
 from lit_fed.aggregation.lora.products import Product
 from lit_fed.aggregation.lora.rule import require_both_train
-from lit_fed.aggregation.robust.changes import Changes, CoordinateRule, Geometry, unit_noise
+from lit_fed.aggregation.robust.changes import (
+    TOO_LARGE,
+    Changes,
+    CoordinateRule,
+    Geometry,
+    unit_noise,
+)
 from lit_fed.aggregation.robust.coordinates import CoordinateChanges
 from lit_fed.payload import Payload
 from lit_fed.update import Update
@@ -32,11 +38,13 @@ _AT_A_TIME: Final = 2**22
 class Products(Geometry):
     r"""Δ_k = s·B_k·A_k − s·B_g·A_g of every weight that LoRA changes, and θ_k − θ_g of the other tensors.
 
-    Norms and inner products are computed of the factors: the change is s·(B_k − B_g)·A_k + s·B_g·(A_k − A_g). What the
-    rule chooses is summed up as products and brought back to the adapter's rank by a truncated singular value
-    decomposition, as FlexLoRA does (Bai et al., 2024, https://arxiv.org/abs/2402.11505), also where one
-    client is chosen: a mean of the chosen factors could be made anything by a client that sends B·R and R⁻¹·A, whose
-    product looks like that of the others. Both factors get the square root of the singular values, and are turned by
+    Each product is first brought to balanced factors, both with the square root of its singular values: a client can
+    make rows of A as large as it likes where columns of B are 0, which changes no weight, and would leave no digit of
+    the norm. What is computed after that, norms, inner products and sums, is of these factors alone. What the rule
+    chooses is summed up as products and brought back to the adapter's rank by a truncated singular value
+    decomposition, as FlexLoRA does (Bai et al., 2024, https://arxiv.org/abs/2402.11505), also where one client is
+    chosen: a mean of the chosen factors could be made anything by a client that sends B·R and R⁻¹·A, whose product
+    looks like that of the others. Both factors get the square root of the singular values, and are turned by
     the rotation that brings them nearest to the factors before, so that they do not depend on how a decomposition is
     computed, and moments and changes that clients remember still fit as far as they can. Where the sum has a lower rank
     than the adapter, rows of A before take the place of what is missing, with zeros in B, so that all of the rank goes
@@ -99,15 +107,15 @@ class ProductChanges(Changes):
         """‖Δ_k‖², [K]."""
         total = self.others.squared_norms()
         for before, after in self._layers():
-            changes = [_change(one, before) for one in after]
-            total += torch.tensor([one.inner(one) for one in changes], dtype=torch.float64)
+            norms = [_change(one, before).norm() for one in after]
+            total += torch.tensor(norms, dtype=torch.float64).square()
         return total
 
     def inner_products(self) -> Tensor:
         """⟨Δ_j, Δ_k⟩, [K, K]."""
         total = self.others.inner_products()
         for before, after in self._layers():
-            total += _inner_products([_change(one, before) for one in after])
+            total += _inner_products([_reduced(_change(one, before)) for one in after])
         return total
 
     def combined(
@@ -134,7 +142,7 @@ class ProductChanges(Changes):
         """s·B_g·A_g + rule(Δ_1, …), entry by entry, and the other tensors."""
         tensors, shares, size = self.others.by_coordinate(rule)
         for layer, (before, after) in zip(self.before, self._layers(), strict=True):
-            dense = before.b.double() @ before.a.double() * before.scale
+            dense = before.b @ before.a
             changes = [_change(one, before) for one in after]
             step = max(1, _AT_A_TIME // (len(after) * dense.shape[1]))
             for start in range(0, len(dense), step):
@@ -148,9 +156,9 @@ class ProductChanges(Changes):
         return self._payload(tensors), shares / max(size, 1)
 
     def _layers(self) -> Iterator[tuple[Factors, list[Factors]]]:
-        """Of every weight the factors before, and those of the clients."""
+        """Of every weight the factors before, and those of the clients, all of them balanced."""
         for layer, before in self.before.items():
-            yield before, [factors[layer] for factors in self.after]
+            yield _balanced(before), [_balanced(factors[layer]) for factors in self.after]
 
     def _factors(self, layer: str, product: Product) -> dict[str, Tensor]:
         """The factors of a weight's change, by their names."""
@@ -193,11 +201,30 @@ def nearest(matrix: Tensor, rank: int) -> Product:
     return Product(torch.from_numpy(u * (s * size)), torch.from_numpy(vh.copy()))
 
 
+def _balanced(factors: Factors) -> Factors:
+    """The same s·B·A with s = 1 and factors that have the square root of its singular values each, in float64."""
+    reduced = _reduced(Product.sum([factors], [1.0]))
+    return Factors(reduced.q, reduced.p, 1.0)
+
+
+def _reduced(product: Product) -> Product:
+    """The same matrix, as wide, by factors that have the square root of its singular values each.
+
+    Gram matrices of them lose no digits where the terms of the matrix cancel each other.
+
+    Raises:
+        ValueError: If the matrix is too large for float64.
+    """
+    try:
+        return Product(*product.truncated(product.rank))
+    except torch.linalg.LinAlgError:  # of what is not finite
+        raise ValueError(TOO_LARGE) from None
+
+
 def _change(after: Factors, before: Factors) -> Product:
-    """s·B_k·A_k − s·B_g·A_g as s·(B_k − B_g)·A_k + s·B_g·(A_k − A_g), which loses no digits of small changes."""
-    a, b = after.a.double(), after.b.double()
-    old_a, old_b = before.a.double(), before.b.double()
-    return Product(torch.cat([b - old_b, old_b], 1) * before.scale, torch.cat([a, a - old_a]))
+    """B_k·A_k − B_g·A_g of balanced factors as (B_k − B_g)·A_k + B_g·(A_k − A_g), which is 0 where both are one."""
+    b, a = after.b - before.b, after.a - before.a
+    return Product(torch.cat([b, before.b], 1), torch.cat([after.a, a]))
 
 
 def _inner_products(changes: Sequence[Product]) -> Tensor:

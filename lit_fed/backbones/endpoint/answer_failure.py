@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class AnswerFailure(Exception):
     """Why a prompt has no answer.
@@ -32,3 +34,20 @@ class AnswerFailure(Exception):
         self.again = again
         self.wait = wait
         self.setting = setting
+
+
+def told(failures: Iterable[AnswerFailure]) -> str:
+    """Failures in a clause: how many there are of each kind, and what the first of them says.
+
+    Args:
+        failures: The failures.
+
+    Example:
+        >>> late = AnswerFailure("timeout", "it did not answer in time")
+        >>> told([late, AnswerFailure("empty", "the answer is empty"), late])
+        'timeout 2 (it did not answer in time), empty 1 (the answer is empty)'
+    """
+    kinds: dict[str, list[AnswerFailure]] = {}
+    for failure in failures:
+        kinds.setdefault(failure.kind, []).append(failure)
+    return ", ".join(f"{kind} {len(alike)} ({alike[0]})" for kind, alike in kinds.items())

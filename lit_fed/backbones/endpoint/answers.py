@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from lit_fed.backbones.endpoint.answer_failure import AnswerFailure
+
+_LONGEST_REASON: Final = 40
+"""Characters of a reason that is told."""
 
 
 def require_answer(value: Any) -> str:
@@ -45,7 +48,8 @@ def answer_in_reply(reply: bytes, chat: bool) -> str:
         chat: Whether it is one of ``/chat/completions``, else of ``/completions``.
 
     Raises:
-        AnswerFailure: If the reply is none of that API, refuses an answer, or has an empty one.
+        AnswerFailure: If the reply is none of that API, refuses an answer, or has an empty one or null, as of a model
+            that has thought until its tokens were used up, or calls a tool.
 
     Example:
         >>> answer_in_reply(b'{"choices": [{"message": {"content": "Paris"}, "finish_reason": "stop"}]}', chat=True)
@@ -56,7 +60,8 @@ def answer_in_reply(reply: bytes, chat: bool) -> str:
     try:
         choice = json.loads(reply.decode())["choices"][0]
         message = choice["message"] if chat else choice
-        refused = message.get("refusal") or choice.get("finish_reason") == "content_filter"
+        reason = choice.get("finish_reason")
+        refused = message.get("refusal") or reason == "content_filter"
         # a refusal needs no content
         content = None if refused else message["content" if chat else "text"]
     # the parser goes as deep as brackets do, and a reply may be nothing but brackets
@@ -67,4 +72,9 @@ def answer_in_reply(reply: bytes, chat: bool) -> str:
         ) from None
     if refused:
         raise AnswerFailure("refusal", "the model refuses to answer")
+    if content is None or (isinstance(content, str) and not content.strip()):
+        known = isinstance(reason, str) and len(reason) <= _LONGEST_REASON
+        raise AnswerFailure(
+            "empty", f"the answer is empty, with finish_reason {reason if known else None!r}"
+        )
     return require_answer(content)

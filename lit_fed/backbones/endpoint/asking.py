@@ -12,13 +12,14 @@ from typing import Any
 from httpx2 import AsyncClient, HTTPError, InvalidURL, Response
 
 from lit_fed.backbones.endpoint.answer_failure import AnswerFailure
+from lit_fed.backbones.endpoint.connections import http_client
 from lit_fed.backbones.endpoint.limits import EndpointLimits
-from lit_fed.backbones.endpoint.status import failure_of_status
+from lit_fed.backbones.endpoint.redaction import Redaction
+from lit_fed.backbones.endpoint.status import failure_of_status, shown
 from lit_fed.backbones.endpoint.waiting import backoff
 
-_NO_REPLY = ("timeout", "connection")
-_KEY = b"***"
-"""What stands where the key was."""
+_DOWN = ("timeout", "connection", "rate_limit", "server_error")
+"""What an endpoint does that has nothing to say to any prompt."""
 
 
 class Asking:
@@ -28,8 +29,10 @@ class Asking:
     kept, since a server that sends a byte a second never keeps anybody waiting long for the next.
 
     Args:
-        url: Where requests go. Redirects are not followed, so neither prompts nor the key go anywhere else.
-        key: What proves who asks; None where nothing does. It is taken out of whatever the server says.
+        url: Where requests go, by way of the environment's proxy where it is on another machine. Redirects are not
+            followed.
+        key: What proves who asks; None where nothing does. It is taken out of whatever the server says, see
+            :class:`Redaction`.
         request: A prompt's request.
         read: The answer in a reply, or raises :class:`AnswerFailure`.
         limits: How long and how often.
@@ -47,20 +50,25 @@ class Asking:
     ) -> None:
         self._url = url
         self._key = key
+        self._redacted = Redaction(key)
         self._request = request
         self._read = read
         self._limits = limits
         self._random = Random()
         self._trusted = once_answered
-        self._unanswered = 0
+        self._down = 0
 
     async def ask(self, prompts: Sequence[str]) -> list[str | AnswerFailure]:
         """Each prompt's answer, or why there is none.
 
-        No more are asked where one has failed by a setting and none was ever answered.
+        No more are asked where one has failed by a setting and none was ever answered, or where too many in a row were
+        not replied to or put off.
 
         Args:
             prompts: The prompts.
+
+        Raises:
+            ConfigurationError: If the environment names a proxy or certificates that cannot be used.
         """
         ends = asyncio.get_running_loop().time() + self._limits.batch_timeout
         results: list[str | AnswerFailure] = [
@@ -68,7 +76,7 @@ class Asking:
         ] * len(prompts)
         waiting = iter(enumerate(prompts))
         # the client's own limits are of single reads
-        async with AsyncClient(timeout=None, headers=self._headers()) as client:
+        async with http_client(self._url, self._headers()) as client:
 
             async def work() -> None:
                 for place, prompt in waiting:
@@ -94,12 +102,12 @@ class Asking:
     def _learn(self, result: str | AnswerFailure) -> None:
         if isinstance(result, str):
             self._trusted = True
-        silent = isinstance(result, AnswerFailure) and result.kind in _NO_REPLY
-        self._unanswered = self._unanswered + 1 if silent else 0
+        down = isinstance(result, AnswerFailure) and result.kind in _DOWN
+        self._down = self._down + 1 if down else 0
 
     def _hopeless(self, result: str | AnswerFailure) -> bool:
         wrong = isinstance(result, AnswerFailure) and result.setting is not None
-        return (wrong and not self._trusted) or self._unanswered >= self._limits.give_up_after
+        return (wrong and not self._trusted) or self._down >= self._limits.give_up_after
 
     async def _answer(self, client: AsyncClient, prompt: str, ends: float) -> str | AnswerFailure:
         """A prompt's answer, asked for as often as it takes and may."""
@@ -113,10 +121,10 @@ class Asking:
             except TimeoutError:
                 failure = AnswerFailure("timeout", "it did not answer in time", again=True)
             except HTTPError as error:
-                told = self._without_key(f"{type(error).__name__}: {error}")
+                told = f"{type(error).__name__}: {shown(self._redacted(str(error)))}"
                 failure = AnswerFailure("connection", told, again=True)
             except InvalidURL as error:
-                told = self._without_key(str(error))
+                told = shown(self._redacted(str(error)))
                 return AnswerFailure("connection", told, setting="base_url")
             except AnswerFailure as error:
                 failure = error
@@ -131,27 +139,26 @@ class Asking:
         async with client.stream("POST", self._url, content=content) as response:
             reply, whole = await self._read_at_most(response, self._limits.max_answer_bytes)
             if not response.is_success:
-                headers = {n.lower(): self._without_key(v) for n, v in response.headers.items()}
-                raise failure_of_status(response.status_code, headers, reply, datetime.now(UTC))
+                headers = {n.lower(): self._redacted(v) for n, v in response.headers.items()}
+                told = self._redacted(reply.decode(errors="replace"), whole)
+                raise failure_of_status(response.status_code, headers, told, datetime.now(UTC))
         if not whole:
             raise AnswerFailure(
                 "too_long", f"the reply is longer than {self._limits.max_answer_bytes} bytes"
             )
-        # once more: an escape such as \/ of JSON may have hidden it until the reply was read
-        return self._without_key(self._read(reply))
+        # not in the reply, where a key may be a part of something else
+        try:
+            return self._redacted(self._read(reply))
+        except AnswerFailure as error:
+            failure = AnswerFailure(error.kind, self._redacted(str(error)))
+        raise failure
 
-    async def _read_at_most(self, response: Response, most: int) -> tuple[bytes, bool]:
-        """A reply's first bytes, without the key, and whether these are all."""
+    @staticmethod
+    async def _read_at_most(response: Response, most: int) -> tuple[bytes, bool]:
+        """A reply, or its beginning and a little more than ``most`` bytes, and whether these are all."""
         reply = bytearray()
         async for chunk in response.aiter_raw():
             reply += chunk
             if len(reply) > most:
                 break
-        whole = len(reply) <= most
-        # before it is cut, which could leave a part of the key
-        read = bytes(reply) if self._key is None else bytes(reply).replace(self._key.encode(), _KEY)
-        return read[:most], whole
-
-    def _without_key(self, text: str) -> str:
-        """What somebody else has written, who may have written the key."""
-        return text if self._key is None else text.replace(self._key, _KEY.decode())
+        return bytes(reply), len(reply) <= most

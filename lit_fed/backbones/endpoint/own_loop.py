@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from threading import Thread
 from typing import Any, TypeVar
@@ -25,7 +25,8 @@ def run_in_own_loop(function: Callable[[], Coroutine[Any, Any, Result]]) -> Resu
         What it gives.
 
     Raises:
-        BaseException: What it raises. Where waiting is broken off, as by Ctrl-C, the work is cancelled.
+        BaseException: What it raises, or why no loop can be made. Where waiting is broken off, as by Ctrl-C, the work
+            is cancelled.
 
     Example:
         >>> async def work() -> int:
@@ -43,17 +44,24 @@ def run_in_own_loop(function: Callable[[], Coroutine[Any, Any, Result]]) -> Resu
         return await function()
 
     def run() -> None:
-        with asyncio.Runner() as runner:
-            try:
-                done.set_result(runner.run(main()))
-            except BaseException as error:  # it is raised where the result is waited for
-                done.set_exception(error)
+        try:
+            with asyncio.Runner() as runner:
+                try:
+                    done.set_result(runner.run(main()))
+                except BaseException as error:  # it is raised where the result is waited for
+                    done.set_exception(error)
+        except BaseException as error:  # there is no loop, as where no file can be opened any more
+            if done.done():
+                raise
+            begun.cancel()
+            done.set_exception(error)
 
     Thread(target=run, daemon=True, name="lit_fed requests").start()
     try:
         return done.result()
     except BaseException:
         if not done.done():
-            with suppress(RuntimeError):  # of a loop that has ended in this moment
+            # of a loop that has ended in this moment, or has never begun
+            with suppress(RuntimeError, CancelledError):
                 begun.result()()
         raise

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
+
+TRIAL: Final = "Hello"
+"""What is asked before training, to see whether there is an answer at all."""
 
 
 def require_prompts(prompts: Sequence[str]) -> Sequence[str]:

@@ -13,31 +13,30 @@ _SHOWN = 200
 
 
 def failure_of_status(
-    status: int, headers: Mapping[str, str], reply: bytes, now: datetime
+    status: int, headers: Mapping[str, str], reply: str, now: datetime
 ) -> AnswerFailure:
     """What a reply that is no success says (RFC 9110, section 15).
 
     Args:
         status: Its status.
-        headers: Its headers.
-        reply: Its content, as far as it was read.
+        headers: Its headers, without the key.
+        reply: Its content, as far as it was read, without the key.
         now: When it came.
 
     Example:
         >>> from datetime import UTC
-        >>> failure_of_status(429, {"retry-after": "3"}, b"", datetime.now(UTC)).wait
+        >>> failure_of_status(429, {"retry-after": "3"}, "", datetime.now(UTC)).wait
         3.0
-        >>> failure_of_status(404, {}, b"no such model", datetime.now(UTC)).setting
+        >>> failure_of_status(404, {}, "no such model", datetime.now(UTC)).setting
         'model'
     """
     message = f"status {status}"
-    if told := reply.decode(errors="replace")[:_SHOWN]:
-        # written by a stranger: control characters are shown escaped
-        message += f", {told!r}"
+    if reply:
+        message += f", {shown(reply)}"
     wait = seconds_to_wait(headers.get("retry-after"), now)
     if 300 <= status < 400:
-        where = headers.get("location", "")[:_SHOWN]
-        message = f"status {status}, a redirect to {where!r}, which is not followed"
+        where = shown(headers.get("location", ""))
+        message = f"status {status}, a redirect to {where}, which is not followed"
         return AnswerFailure("redirect", message, setting="base_url")
     if status in (401, 403):
         return AnswerFailure("unauthorized", message, setting="api_key_env")
@@ -50,3 +49,16 @@ def failure_of_status(
     if status >= 500:
         return AnswerFailure("server_error", message, again=True, wait=wait)
     return AnswerFailure("rejected", message)
+
+
+def shown(text: str) -> str:
+    r"""The beginning of what a stranger has written, with control characters escaped.
+
+    Args:
+        text: What was written.
+
+    Example:
+        >>> print(shown("no\x1b[31m model"))
+        'no\x1b[31m model'
+    """
+    return repr(text[:_SHOWN])

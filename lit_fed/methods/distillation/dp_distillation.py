@@ -25,10 +25,10 @@ class DPDistillation(TaughtMixin):
     Defense Mechanisms", §5 (ε 8).
 
     How rows are drawn, cut and made noisy is ``trainer.privacy``, a :class:`~lit_fed.privacy.DPSGD` (the baseline's:
-    ``target_epsilon`` 8, ``max_grad_norm`` 1, ``delta`` null, which is min(1e-5, 1/n)), as for every other method.
-    It stands there and not here because it is a client's loop that has to be another one, because its account has to
-    outlast rounds and runs, and because a second place for the same numbers could say something else. What this class
-    adds is that it refuses to train without: a run that is called private is private. Clients report
+    ``target_epsilon`` 8, ``max_grad_norm`` 1, ``delta`` null, which is min(1e-5, 1/(n + 1))), as for every other
+    method. It stands there and not here because it is a client's loop that has to be another one, because its account
+    has to outlast rounds and runs, and because a second place for the same numbers could say something else. What this
+    class adds is that it refuses to train without: a run that is called private is private. Clients report
     ``privacy/epsilon``; the run's summary has every client's.
 
     **What is promised** is what :class:`~lit_fed.privacy.DPSGD` promises of a client's rows, as long as the teacher

@@ -53,6 +53,15 @@ class AnswerMemory:
         """How sure it was, [U]; 1 where clients do not say it, and where it has not answered."""
         return self._confidence.get(client, torch.ones(self.count))
 
+    def nbytes_of_all(self, client: str) -> int:
+        """Bytes of an upload with what a client has answered last to all prompts.
+
+        Args:
+            client: Its id.
+        """
+        sure = self._confidence.get(client)
+        return Answers(self.texts(client), sure).payload(None, self.digest).nbytes
+
     def take(self, client: str, places: Sequence[int], answers: Answers) -> None:
         """Keep new answers.
 

@@ -19,12 +19,15 @@ _ESCAPES: Final = re.compile(
     "|\x1b[ -/]*[0-~]?"
 )
 _LINES: Final = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
-# Controls but for tabs and line feeds; what changes the direction of text, is as wide as nothing, or is a tag that no
-# eye sees. Joiners stay, since Persian and emoji need them.
-_UNSEEN: Final = re.compile(
-    "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff"
-    "\ufff9-\ufffb\U000e0000-\U000e007f]"
+# What Unicode lets no eye see (Default_Ignorable_Code_Point): what is as wide as nothing, fills, changes the direction
+# of text, is a tag or selects a variant. Joiners stay, since Persian and emoji need them, and so do emoji's selectors.
+UNSEEN: Final = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff"
+    "\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
+"""Characters that hide in a text, as ranges of a regular expression."""
+# Controls but for tabs and line feeds as well.
+_UNSEEN: Final = re.compile(f"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f{UNSEEN}]")
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 # Characters below are in every normal form.
 _COMPOSED: Final = re.compile("[^\x00-\u02ff]")
@@ -35,7 +38,8 @@ def bounded(text: str, max_characters: int) -> str:
 
     - At most ``max_characters``: it is cut before a character whose accents would be lost.
     - Terminal escapes (colours, titles, links) and control characters are left out, as is what hides or reorders text:
-      zero-width characters, tags, and marks of direction. So two answers that differ in these alone are the same.
+      zero-width characters, fillers, tags, selectors of variants but for those of emoji, and marks of direction. So two
+      answers that differ in these alone are the same.
     - Line ends are line feeds; tabs stay; blanks around the answer are left out.
     - Half a surrogate pair, which is no UTF-8, becomes the replacement character, U+FFFD.
     - It is in Unicode's normal form C, with at most 30 marks on a character.
@@ -60,16 +64,25 @@ def bounded(text: str, max_characters: int) -> str:
     require_at_least("max_characters", max_characters, 1)
     read = text[: _READ * max_characters]
     if not read.isprintable():
-        read = _LINES.sub("\n", _ESCAPES.sub("", read))
-        read = _SURROGATES.sub("\ufffd", _UNSEEN.sub("", read))
+        read = _SURROGATES.sub("\ufffd", _LINES.sub("\n", _ESCAPES.sub("", read)))
+    # some of them are printable, as letters and marks
+    read = _UNSEEN.sub("", read)
     if _COMPOSED.search(read):
         # Twice, since the normal form takes some marks apart.
-        read = _with_few_marks(unicodedata.normalize("NFC", _with_few_marks(read)))
+        read = with_few_marks(unicodedata.normalize("NFC", with_few_marks(read)))
     return _cut(read.strip(), max_characters).rstrip()
 
 
-def _with_few_marks(text: str) -> str:
-    """A text without the marks that are too many on a character: to order n of them takes n² steps."""
+def with_few_marks(text: str) -> str:
+    """A text without the marks that are too many on a character: to order n of them takes n² steps.
+
+    Args:
+        text: The text.
+
+    Example:
+        >>> len(with_few_marks("a" + 1000 * chr(0x301)))
+        31
+    """
     kept, marks = [], 0
     for character in text:
         marks = marks + 1 if unicodedata.combining(character) else 0

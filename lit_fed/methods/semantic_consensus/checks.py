@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lit_fed.backbones import BlackBox
+from lit_fed.backbones import Backbone, BlackBox
+from lit_fed.backbones.endpoint.unreachable_error import UnreachableError
 from lit_fed.configuration_error import ConfigurationError
 from lit_fed.methods.semantic_consensus.randomized_response import RandomizedResponse
 from lit_fed.methods.semantic_consensus.vote_weights import VoteWeight
@@ -12,7 +13,7 @@ from lit_fed.methods.semantic_consensus.vote_weights import VoteWeight
 
 def check_votes(
     vote_weight: VoteWeight, private: bool, black_boxes: Mapping[str, BlackBox]
-) -> None:
+) -> list[str]:
     """Say before training which answers cannot be weighed, and what is wrong with a black box.
 
     Args:
@@ -20,11 +21,15 @@ def check_votes(
         private: Whether answers are under differential privacy.
         black_boxes: By the settings that give them.
 
+    Returns:
+        What is said of those black boxes that do not answer now.
+
     Raises:
         ConfigurationError: If there is something.
     """
     weighing = "`model.vote_weight` is expected to be EqualWeight or SizeWeight where"
     came = f"but got {type(vote_weight).__name__}"
+    unreachable = []
     if vote_weight.by_confidence and private:
         raise ConfigurationError(
             f"{weighing} answers are under differential privacy, since confidences are not, {came}"
@@ -41,8 +46,11 @@ def check_votes(
             )
         try:
             box.check()
+        except UnreachableError as error:
+            unreachable.append(f"`model.{name}`: {error}")
         except ConfigurationError as error:
             raise ConfigurationError(f"`model.{name}`: {error}") from None
+    return unreachable
 
 
 def check_noise(assumed: RandomizedResponse | None, given: RandomizedResponse | None) -> None:
@@ -63,3 +71,21 @@ def check_noise(assumed: RandomizedResponse | None, given: RandomizedResponse | 
         f"`model.selector.response` is expected to be what clients answer by, which is "
         f"{'no noise, since `model.answers.epsilon` is null' if given is None else given}, but got {assumed}"
     )
+
+
+def check_as_many_labels(what: str, backbones: Mapping[str, Backbone]) -> None:
+    """Say before training that models have different numbers of labels.
+
+    Args:
+        what: What expects them to have as many.
+        backbones: The models by the settings that give them.
+
+    Raises:
+        ConfigurationError: If they differ.
+    """
+    sizes = {name: backbone.num_labels for name, backbone in backbones.items()}
+    if len({*sizes.values()}) > 1:
+        told = ", ".join(f"`model.{name}` has {size}" for name, size in sizes.items())
+        raise ConfigurationError(
+            f"{what} expects backbones with as many labels as each other, but {told}"
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from lit_fed.methods.semantic_consensus.broadcast import Broadcast
 from lit_fed.methods.semantic_consensus.exchange import Answers, Labels, Texts
 from lit_fed.methods.semantic_consensus.prompts import (
     DIGEST,
+    asked_digest,
     is_of_others,
     prompt_digest,
     public_rows,
@@ -75,6 +76,17 @@ class ConsensusClient:
             return None
         return self._broadcast.asked(len(public_rows(module.data)))
 
+    def asked_digest(self, module: FederatedModule) -> str:
+        """What its upload says of what it answers: of the prompts that are asked for, and of the round.
+
+        Args:
+            module: The method, which acts as the client.
+        """
+        bits, client = self._broadcast.bits, module.client
+        none = torch.zeros(0, dtype=torch.uint8)
+        in_round = 0 if client is None else client.round
+        return asked_digest(prompt_digest(module.data), none if bits is None else bits, in_round)
+
     def batches(self, module: FederatedModule) -> Iterator[dict[str, Tensor]]:
         """Batches of labelled public rows without end, each epoch in an order of its own; none without labels.
 
@@ -124,7 +136,7 @@ class ConsensusClient:
         for place, text in zip(places, answers.texts, strict=True):
             held[place] = text
         self._sent = tuple(held)
-        return answers.payload(before if self.only_changed else None, prompt_digest(module.data))
+        return answers.payload(before if self.only_changed else None, self.asked_digest(module))
 
     def learn_from_own(self, module: FederatedModule) -> None:
         """Take its own answers to the prompts that are asked for as labels.
@@ -180,13 +192,8 @@ class ConsensusClient:
 
     def _asked(self, module: FederatedModule, rows: Dataset) -> Answers:
         """What a black box answers; how many votes it loses, and why, is among the client's metrics."""
-        box: Any = module.backbone
-        answers, failures = self.answers.asked(module, rows), box.failures
-        missing = answers.texts.count(None)
-        module.log("answers/missing", float(missing))
-        for kind, count in failures.items():
-            module.log(f"answers/failed/{kind}", float(count))
-        # it has said something, and nothing that counts
-        if unclear := missing - failures.total():
-            module.log("answers/failed/unclear", float(unclear))
+        answers = self.answers.asked(module, rows)
+        module.log("answers/missing", float(answers.texts.count(None)))
+        for name, count in self.answers.failed(module, answers.texts).items():
+            module.log(f"answers/{name}", count)
         return answers

@@ -111,7 +111,7 @@ class Answers:
 
         Args:
             before: What the client sent last about each of these prompts: only what differs is sent. None: all is.
-            digest: Of the prompt set that it was asked about.
+            digest: Of the prompts that it was asked in this round.
         """
         texts, tensors = self.texts, {}
         if before is not None:
@@ -163,11 +163,11 @@ class Answers:
 
 
 def require_digest(payload: Payload, digest: str, client: str) -> None:
-    """Refuse answers to another version of the prompt set.
+    """Refuse answers to other prompts than those that were asked, of another version of them or of another round.
 
     Args:
         payload: The upload.
-        digest: Of the server's prompt set.
+        digest: Of what the server has asked in this round.
         client: Who sends it.
 
     Raises:
@@ -176,8 +176,9 @@ def require_digest(payload: Payload, digest: str, client: str) -> None:
     (theirs,) = payload.strings[DIGEST]
     if theirs != digest:
         raise ValueError(
-            f"client {client!r} is expected to answer the prompts of `data.public` with digest {digest}, but has "
-            f"answered those of another version, {theirs!r:.40}"
+            f"client {client!r} is expected to answer the prompts of `data.public` that are asked in this round, with "
+            f"digest {digest}, but has answered others, those of another version or those of another round, "
+            f"{theirs!r:.40}"
         )
 
 

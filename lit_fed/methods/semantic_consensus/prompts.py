@@ -12,6 +12,7 @@ from lit_fed.configuration_error import ConfigurationError
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from torch import Tensor
 
     from lit_fed.data import FederatedDataModule
     from lit_fed.payload import Payload
@@ -70,6 +71,27 @@ def digest_of(data: FederatedDataModule | None) -> str | None:
         data: The data, if there is any yet.
     """
     return None if data is None or data.public is None else prompt_digest(data)
+
+
+def asked_digest(digest: str, bits: Tensor, in_round: int) -> str:
+    """A digest of what is asked in a round, by which an upload says what it answers.
+
+    Args:
+        digest: Of the public prompts.
+        bits: Which of them are asked, packed.
+        in_round: The round, counted from 0.
+
+    Returns:
+        16 hexadecimal digits.
+
+    Example:
+        >>> import torch
+        >>> first, others = torch.tensor([0b11000000]).byte(), torch.tensor([0b00110000]).byte()
+        >>> len({asked_digest("1f", bits, n) for bits in (first, others) for n in (3, 4)})
+        4
+    """
+    asked = f"{digest} {in_round} ".encode() + bits.numpy().tobytes()
+    return hashlib.blake2b(asked, digest_size=8).hexdigest()
 
 
 def is_of_others(payload: Payload, digest: str | None) -> bool:

@@ -7,10 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lit_fed.backbones import Backbone
 from lit_fed.client import Client
+from lit_fed.configuration_error import ConfigurationError
 from lit_fed.limits import require_at_least, require_instance
 from lit_fed.losses import PseudoLabelMixin, cross_entropy, over_public_rows
 from lit_fed.methods.semantic_consensus.answers.label_answers import LabelAnswers
@@ -132,6 +134,8 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
         )
         self._broadcast = Broadcast()
         self._public: Iterator[dict[str, Tensor]] | None = None
+        self._unreachable: list[str] = []
+        self._judged: dict[tuple[Backbone, str], Mapping[str, float]] = {}
 
     # ---------------------------------------------------------------- who it is
 
@@ -150,12 +154,22 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
             self.answers.check(self, public_rows(self.data))
             response = self.answers.response(self)
             check_noise(self.selector.response, response)
-            check_votes(self.vote_weight, response is not None, self.black_boxes)
+            self._unreachable = check_votes(
+                self.vote_weight, response is not None, self.black_boxes
+            )
             self.selector.setup(list(self.backbones.values()))
+
+    def on_fit_start(self) -> None:
+        """Say of a run that goes on which black boxes do not answer now: that costs no more than their votes."""
+        super().on_fit_start()
+        while self._unreachable:
+            rank_zero_warn(f"{self._unreachable.pop()}; the run goes on without its answers")
 
     def act_as(self, client: Client | None) -> None:
         """Be a client, with its backbone and optimizer, or the server; whoever it is has nothing yet."""
         super().act_as(client)
+        if client is None:
+            self._judged = {}
         self.own.forget()
         self.server.progress, self.server.metrics = Progress(), {}
         self._broadcast = Broadcast()
@@ -207,8 +221,11 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
         return self.own.upload(self)
 
     def answer_metrics(self, rows: Dataset) -> Mapping[str, float]:
-        """Client: how good the answers of a black box are."""
-        return self.answers.judged(self, rows)
+        """Client: how good the answers of a black box are, which is asked once for all of its clients in a row."""
+        asked = self.backbone, rows._fingerprint
+        if asked not in self._judged:
+            self._judged[asked] = self.answers.judged(self, rows)
+        return self._judged[asked]
 
     def private_state(self) -> Payload:
         """Client: what it trains, its labels and what it has answered."""
@@ -222,7 +239,14 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
     # ---------------------------------------------------------------- the server's
 
     def initial_broadcast(self) -> Payload:
-        """Server: the prompts of round 0, where there is no warm-up."""
+        """Server: the prompts of round 0, where there is no warm-up.
+
+        Raises:
+            ConfigurationError: If a black box does not answer: a run does not begin without it.
+        """
+        if self._unreachable:
+            said, self._unreachable = self._unreachable[0], []
+            raise ConfigurationError(said)
         return self._next(None, ())
 
     def broadcast_to(self, client: Client, broadcast: Payload) -> Payload:
@@ -243,9 +267,9 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
         return Answers.expected(len(asked), self.only_changed, self.vote_weight.by_confidence)
 
     def check_update(self, update: Update) -> None:
-        """Server: refuse answers to other prompts, or to another number of them than the client says."""
+        """Server: refuse answers to what is not asked in this round, or another number of them than the client says."""
         if update.payload:
-            require_digest(update.payload, prompt_digest(self.data), update.client_id)
+            require_digest(update.payload, self.own.asked_digest(self), update.client_id)
             Answers.read(update.payload, (None,) * len(self.own.asked(self) or ()))
 
     def aggregate(self, updates: Sequence[Update]) -> Payload:

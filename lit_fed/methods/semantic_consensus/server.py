@@ -75,6 +75,10 @@ class ConsensusServer:
         What these clients have answered last to other prompts takes part in the vote, from which a selector may learn
         how reliable each is. It makes no label: those who are not in the round have no vote in it.
 
+        Where answers are kept, ``bytes_saved`` is how many bytes more the clients would have sent with their answers to
+        all prompts; of those that they are not asked it takes the last. It is below 0 where almost all have changed,
+        since a bit for each prompt says which.
+
         Args:
             updates: The clients' updates, [K].
             places: The prompts that they were asked, [M].
@@ -86,9 +90,11 @@ class ConsensusServer:
             seed: Of a selector that draws.
         """
         memory = AnswerMemory.read(len(references), digest, self.progress.answers)
+        saved = 0
         for update in updates:
             sent = Answers.read(update.payload, memory.texts(update.client_id, places))
             memory.take(update.client_id, places, Answers(valid(sent.texts), sent.confidence))
+            saved += memory.nbytes_of_all(update.client_id) - update.payload.nbytes
         said = {update.client_id: memory.texts(update.client_id) for update in updates}
         sizes = torch.tensor([update.num_samples for update in updates])
         weights = self.vote_weight(sizes, torch.stack([memory.confidence(id) for id in said]))
@@ -106,6 +112,8 @@ class ConsensusServer:
             labels.texts, None if before is None else before.texts, references, said, are_few
         )
         metrics = {**consensus.metrics, **report}
+        if self.keeps_answers:
+            metrics["bytes_saved"] = float(saved)
         self.metrics = {
             f"server/{name}": value for name, value in metrics.items() if value == value
         }

@@ -20,6 +20,7 @@ from lit_fed.losses import (
     soft_cross_entropy,
     soft_predictions,
 )
+from lit_fed.methods.semantic_consensus.checks import check_as_many_labels
 from lit_fed.methods.semantic_consensus.client_group import ClientGroup
 from lit_fed.methods.semantic_consensus.own_models import OwnModelsMixin
 from lit_fed.methods.semantic_consensus.progress import Progress
@@ -116,12 +117,7 @@ class SoftConsensus(OwnModelsMixin):
                         f"`model` SoftConsensus expects `model.{name}` to be one that classifies, such as "
                         f"SequenceClassifier, but got {type(backbone).__name__}"
                     )
-            sizes = {name: backbone.num_labels for name, backbone in self.backbones.items()}
-            if len({*sizes.values()}) > 1:
-                told = ", ".join(f"`model.{name}` has {size}" for name, size in sizes.items())
-                raise ConfigurationError(
-                    f"`model` SoftConsensus expects backbones with as many labels as each other, but {told}"
-                )
+            check_as_many_labels("`model` SoftConsensus", self.backbones)
 
     def act_as(self, client: Client | None) -> None:
         """Be a client or the server, which has nothing yet."""

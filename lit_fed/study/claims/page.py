@@ -122,7 +122,8 @@ def _page(
     roots: Mapping[str, Path],
     otherwise: Mapping[str, str],
 ) -> str:
-    named = {m for claim in claims for one in (*claim.arms, *claim.provided) for m in one.metrics}
+    named = {m for claim in claims for one in claim.arms for m in one.metrics}
+    named |= {m for claim in claims for one in claim.provided for m in one.metrics}
     if unknown := sorted(named - metrics.keys()):
         raise ValueError(
             f"metrics of comparisons are expected to be among `metrics`, {', '.join(metrics)}, but {unknown[0]} is not"

@@ -55,6 +55,27 @@ def test_one_adapter_for_each_pair_of_rank_and_alpha(toy_model: Path) -> None:
     assert clients.layout("nobody") is clients.layout(None)
 
 
+def test_alphas_that_differ_in_a_late_digit_are_different_adapters(toy_model: Path) -> None:
+    config = LoraConfig(r=4, target_modules=["query"])
+    backbone = SequenceClassifier(str(toy_model), peft=config)
+    alphas = {"a": 1234567.0, "b": 1234568.0, "c": 1 / 3, "d": 1e6, "e": 1.2345678e-7, "f": 16.5}
+    clients = ClientAdapters(alphas={**alphas, "g": 1.2345678e20})
+    clients.setup(backbone, "Rule")
+    assert {name: clients.adapter(client(name)) for name in "abcdefg"} == {
+        "a": "alpha_1234567_0",
+        "b": "alpha_1234568_0",
+        "c": "alpha_0_3333333333333333",
+        "d": "alpha_1e+06",
+        "e": "alpha_1_2345678eminus07",
+        "f": "alpha_16_5",
+        "g": "alpha_1_2345678e20",
+    }
+    for name, alpha in alphas.items():
+        held = backbone.trainable(clients.adapter(client(name)))
+        scales = {f.scale for f in clients.layout(name).factors(held).values()}
+        assert scales == {alpha / 4}
+
+
 def test_a_client_s_rank_bounds_that_of_every_layer(toy_model: Path) -> None:
     config = LoraConfig(r=4, target_modules=["query", "dense"], rank_pattern={"dense": 6})
     backbone = SequenceClassifier(str(toy_model), peft=config)

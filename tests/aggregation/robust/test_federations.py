@@ -185,7 +185,14 @@ def test_attacks_are_withstood_and_recorded(toy_model: Path, tmp_path: Path) -> 
     assert trainer.federation.history[0]["val/accuracy"] > 0.4
     summary = json.loads((tmp_path / "krum" / "summary.json").read_text())
     assert summary["attachments"] == [
-        {"class": "BoostedUpdate", "factor": 1e4, "clients": [name], "count": 1, "seed": 3}
+        {
+            "class": "BoostedUpdate",
+            "factor": 1e4,
+            "clients": [name],
+            "count": 1,
+            "seed": 3,
+            "until": None,
+        }
     ]
     clean = run(toy_model, tmp_path / "clean", lambda: MultiKrum(0, 3), rounds=1)
     assert json.loads((tmp_path / "clean" / "summary.json").read_text())["attachments"] == []

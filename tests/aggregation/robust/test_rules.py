@@ -20,7 +20,8 @@ from lit_fed.aggregation import (
     TrimmedMean,
     WeightedAverage,
 )
-from lit_fed.aggregation.robust import Coordinates, Geometry, RobustRule
+from lit_fed.aggregation.lora.factors import FactorNames, LoRALayout
+from lit_fed.aggregation.robust import Coordinates, Geometry, Products, RobustRule
 from lit_fed.aggregation.robust.products import nearest
 from lit_fed.update import Update
 from tests.aggregation.robust.rounds import (
@@ -252,6 +253,56 @@ def test_equal_products_of_other_factors_are_equal_clients() -> None:
     assert seen.weights(turned)[2] == 0
 
 
+def hidden_behind_a_row(height: float) -> Round:
+    """Honest clients, and one whose product is far off, with a row of A that a column of zeros in B multiplies."""
+    size, rank = 32, 4
+    generator = np.random.default_rng(0)
+
+    def normal(*shape: int) -> np.ndarray:
+        return generator.normal(size=shape).astype(np.float32)
+
+    before = {"b": 0.1 * normal(size, rank), "a": 0.1 * normal(rank, size)}
+    wrong = {"b": np.zeros_like(before["b"]), "a": np.zeros_like(before["a"])}
+    wrong["b"][:, 0], wrong["a"][0], row = normal(size), normal(size), normal(size)
+    wrong["a"][1] = np.float32(height) * row
+    honest = [{n: v + 0.01 * normal(*v.shape) for n, v in before.items()} for _ in range(10)]
+    sent = [Update(f"c{i:02}", payload(one), 1) for i, one in enumerate([wrong, *honest])]
+    return Round(sent, payload(before))
+
+
+@rules
+@pytest.mark.parametrize("height", [1e6, 1e10, 1e20, 1e30])
+def test_a_row_that_changes_no_weight_hides_nothing(
+    rule: Callable[[Geometry | None], RobustRule], height: float
+) -> None:
+    def over() -> Products:
+        geometry = Products()
+        geometry._layout = LoRALayout({"x": FactorNames("a", "b", 1.0)})
+        return geometry
+
+    plain, hiding = hidden_behind_a_row(0.0), hidden_behind_a_row(height)
+    changes = over().changes(hiding.updates, hiding.previous)
+    expected = over().changes(plain.updates, plain.previous)
+    assert float(expected.norms()[0]) > 20 * float(expected.norms()[1:].max())
+    torch.testing.assert_close(changes.norms(), expected.norms(), rtol=1e-9, atol=0)
+    torch.testing.assert_close(changes.inner_products(), expected.inner_products())
+    first, second = rule(over()), rule(over())
+    a, b = first(plain.updates, plain.previous), second(hiding.updates, hiding.previous)
+    torch.testing.assert_close(
+        b.tensors["b"] @ b.tensors["a"], a.tensors["b"] @ a.tensors["a"], rtol=0, atol=1e-6
+    )
+    assert second.weights(hiding.updates) == pytest.approx(first.weights(plain.updates), abs=1e-9)
+
+
+@pytest.mark.parametrize("far", [1e2, 1e8, 1e12, 1e18, 1e30])
+def test_the_geometric_median_bears_any_distance(far: float) -> None:
+    one = lone([[1.0], [2.0], [2.0], [3.0], [far]])
+    rule = GeometricMedian()
+    found = rule(one.updates, one.previous).tensors["w"]
+    assert float(found) == pytest.approx(2.0, abs=1e-3)
+    assert rule.metrics()["server/geometric_median/iterations"] < 200
+
+
 # ---------------------------------------------------------------- edges
 
 
@@ -400,6 +451,12 @@ def test_what_is_not_finite_is_refused() -> None:
     for rule in (Krum(1), GeometricMedian(), NormClipping(), FLAME()):
         with pytest.raises(ValueError, match="finite norms, but one is too large for float64"):
             rule(huge, Payload({"w": torch.zeros(2, dtype=torch.float64)}))
+    one = random_round(9, seed=0)
+    tensors = {name: value * 1e200 for name, value in one.updates[4].payload.tensors.items()}
+    one.updates[4] = replace(one.updates[4], payload=Payload(tensors))
+    for rule in (Krum(1, products()), NormClipping(geometry=products()), FLAME(0.0, products())):
+        with pytest.raises(ValueError, match="finite norms, but one is too large for float64"):
+            rule(one.updates, one.previous)
 
 
 @pytest.mark.parametrize("clients", range(3, 9))
@@ -465,14 +522,20 @@ def test_weights_are_those_of_the_round_that_was_combined() -> None:
         rule.weights(one.updates)
 
 
-def test_flame_says_where_it_finds_no_majority(caplog: pytest.LogCaptureFixture) -> None:
-    """Two pairs that point opposite ways, and nobody between."""
-    one = lone(
-        [[1.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 0.0], [0.0, 0.0, 3.0, 0.0], [0.0, 0.0, 0.0, 4.0]]
-    )
+def test_flame_says_where_it_finds_no_majority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All count then, clipped to the median norm."""
+    monkeypatch.setattr(HDBSCAN, "fit_predict", lambda self, distances: np.full(len(distances), -1))
+    one = lone(np.diag([1.0, 2.0, 3.0, 4.0]).tolist())
     rule = FLAME(noise=0.0)
-    rule(one.updates, one.previous)
-    assert sum(rule.weights(one.updates)) == pytest.approx(1)
+    with pytest.warns(UserWarning, match="FLAME finds no 3 of 4 clients whose changes point the"):
+        found = rule(one.updates, one.previous).tensors["w"]
+    torch.testing.assert_close(found, torch.tensor([1.0, 2.0, 2.5, 2.5]) / 4)
+    assert rule.weights(one.updates) == [0.25] * 4
+    assert rule.metrics() == {
+        "server/flame/left_out": 0.0,
+        "server/flame/bound": 2.5,
+        "server/flame/clipped": 0.5,
+    }
 
 
 def test_flames_noise_is_a_share_of_the_median_norm() -> None:

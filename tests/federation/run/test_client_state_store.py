@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback
+from safetensors import SafetensorError
 
 from lit_fed import DDG, FedAvg, FederatedModule, Payload
 from lit_fed.federation import ClientState
@@ -161,6 +162,39 @@ def test_uploads_beyond_the_budget_are_in_files_without_names(
     assert len(seen.names) <= len(whole.clients)  # of what is kept of clients
     if MAPS.exists():
         assert seen.nameless == [4, 4]
+
+
+def failing_once(error: Exception) -> Any:
+    """An ``in_file`` that fails for the first upload alone."""
+    written, in_file = [], Payload.in_file
+
+    def write(payload: Payload, path: Path) -> Payload:
+        written.append(path)
+        if len(written) == 1:
+            raise error
+        return in_file(payload, path)
+
+    return write
+
+
+def test_an_upload_that_no_file_can_hold_costs_its_client_alone(
+    toy_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(folder: str) -> Any:
+        trainer = toy_trainer(tmp_path / folder, clients_per_round=3, client_state_mb=0.0)
+        trainer.fit(toy_module(toy_model), toy_data())
+        return trainer.federation
+
+    monkeypatch.setattr(Payload, "in_file", failing_once(SafetensorError("header too large")))
+    with pytest.warns(UserWarning, match="is left out: header too large"):
+        state = run("left out")
+    assert state.history[0]["clients/failed"] == 1
+    assert sum(state.failures.values()) == 1
+    # a full disk is no client's failure
+    monkeypatch.undo()
+    monkeypatch.setattr(Payload, "in_file", failing_once(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space left on device"):
+        run("full")
 
 
 def test_a_budget_of_uploads_is_of_a_round(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,109 @@ def test_each_fault_costs_a_vote_in_this_round_and_is_counted(sober: Path, tmp_p
         assert list(module.server.ballots.answers[2]) == right
         assert again.federation.history[1]["clients/answers/missing/max"] == 0
     assert trainer.federation.failures == again.federation.failures == {}
+
+
+class DownInRound(TextGenerator):
+    """A program that fails in one of the rounds, whatever it is asked.
+
+    Attributes:
+        asked: How many prompts there were in each call.
+    """
+
+    def __init__(self, call: int) -> None:
+        self.call, self.asked = call, list[int]()
+        self.inside = CallableGenerator(self.answer)
+
+    def answer(self, prompt: str) -> str:
+        if len(self.asked) == self.call:
+            raise ConnectionError("service is down")
+        return knows(prompt)
+
+    def generate(self, prompts: Sequence[str]) -> list[str | None]:
+        self.asked.append(len(prompts))
+        return self.inside.generate(prompts)
+
+    @property
+    def failures(self) -> Any:
+        return self.inside.failures
+
+    def check(self) -> None:
+        self.inside.check()
+
+
+def test_a_function_that_is_down_at_the_first_consensus_costs_its_votes_there(
+    sober: Path, tmp_path: Path
+) -> None:
+    box = DownInRound(1)
+    with pytest.warns(UserWarning, match="failed for 20 of 20 prompts, .*service is down"):
+        trainer = fitted(tmp_path, asking(sober, box), named_data(), max_rounds=2)
+    assert trainer.federation.failures == {}
+    first, second = trainer.federation.history
+    assert first["clients/answers/failed/error/max"] == 20
+    assert second["clients/answers/missing/max"] == 0
+    assert box.asked[:2] == [20, 20]
+
+
+@pytest.mark.parametrize("later", [fails_with(401), fails_with(404), fails_with(307, Location="/")])
+def test_an_endpoint_that_was_busy_when_it_was_tried_costs_its_votes_alone(
+    later: Fault, sober: Path, tmp_path: Path
+) -> None:
+    with MisbehavingServer({"Hello": fails_with(429)}, otherwise=later) as server:
+        module = asking(sober, quick(server, max_retries=0))
+        with pytest.warns(UserWarning, match="has no answer to 20 of 20 prompts"):
+            trainer = fitted(tmp_path, module, named_data(), max_rounds=1)
+    assert trainer.federation.failures == {}
+    assert trainer.federation.history[0]["clients/answers/missing/max"] == 20
+
+
+def test_a_run_goes_on_without_an_endpoint_that_is_gone(sober: Path, tmp_path: Path) -> None:
+    def going_on(module: SemanticConsensus, rounds: int) -> Any:
+        trainer = toy_trainer(
+            tmp_path, clients_per_round=1.0, num_sanity_val_steps=0, max_rounds=rounds
+        )
+        trainer.fit(module, named_data(), ckpt_path="last")
+        return trainer.federation
+
+    with MisbehavingServer(answer=knows) as server:
+        box = quick(server, max_retries=0, give_up_after=2)
+        module = asking(sober, box)
+        fitted(tmp_path, module, named_data(), max_rounds=1)
+    said = (
+        r"`model\.clients\.0\.backbone`: `base_url` .* ConnectError.* goes on without its answers"
+    )
+    with pytest.warns(UserWarning, match=said):
+        state = going_on(module, 2)
+    assert state.failures == {}
+    assert state.history[1]["clients/answers/missing/max"] == 20
+    # what is wrong, and not just away, is refused as ever
+    server = MisbehavingServer(otherwise=fails_with(404))
+    with server:
+        wrong = asking(sober, quick(server))
+        with pytest.raises(
+            ValueError, match=r"`model\.clients\.0\.backbone`: `base_url` and `model`"
+        ):
+            going_on(wrong, 3)
+
+
+def test_an_evaluation_asks_an_endpoint_once_for_all_its_clients(
+    sober: Path, tmp_path: Path
+) -> None:
+    test = toy_rows(16, 2)
+    with MisbehavingServer({test["text"][0]: refuses}, answer=knows) as server:
+        groups = [ClientGroup(quick(server), ["client-1", "client-2"])]
+        module = consenting(sober, clients=groups, vote_weight=EqualWeight())
+        trainer = fitted(tmp_path, module, named_data(test=test), max_rounds=1)
+        asked = Counter(request.prompt for request in server.requests)
+        assert {asked[text] for text in test["text"]} == {1}
+        # the votes are each client's own
+        assert {asked[text] for text in set(PUBLIC) - {*test["text"]}} == {2}
+        found = trainer.final_metrics
+        assert found["clients/test/failed/refusal/min"] == 1
+        assert found["clients/test/unanswered/max"] == 1 / 16
+        # and asked anew in another one
+        trainer.test(module, named_data(test=test))
+        again = Counter(request.prompt for request in server.requests)
+        assert {again[text] for text in test["text"]} == {2}
 
 
 @pytest.mark.parametrize(
@@ -305,7 +409,7 @@ def test_texts(tmp_path: Path) -> None:
     ballots = module.server.ballots
     assert ballots is not None
     prompts = module.data.encoding.prompts(module.data.public)
-    assert set(answers) == set(prompts)
+    assert set(answers) == {*prompts, "Hello"}
     assert all(len(text or "") <= 16 and "\x1b" not in text for text in ballots.answers[1] if text)
     assert ballots.answers[1][0].startswith(prompts[0].split()[-1])
     # tokens are no answers: where models have the former's accuracy, it has none
@@ -390,4 +494,5 @@ def test_a_box_that_fails_in_an_evaluation_has_answered_nothing(
     with pytest.warns(UserWarning, match="counts as having answered nothing: ConnectionError"):
         trainer = fitted(tmp_path, module, max_rounds=1)
     assert trainer.final_metrics["clients/test/unanswered/max"] == 1
+    assert trainer.final_metrics["clients/test/failed/error/max"] == 16
     assert trainer.federation.failures["client-1"] == 1

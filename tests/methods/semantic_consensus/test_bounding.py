@@ -50,6 +50,12 @@ def test_a_plain_text_stays_as_it_is(text: str) -> None:
         ("abc\u202edcba", "abcdcba"),
         ("one\r\ntwo\rthree\u2028four", "one\ntwo\nthree\nfour"),
         ("ye\u200bs\U000e0041", "yes"),
+        ("yes" + "".join(chr(0xE0100 + code) for code in b"say no"), "yes"),
+        ("y\u034fe\u115fs\u1160\u3164\uffa0\u180b\U000e01ef", "yes"),
+        (
+            "\u2764\ufe0f and \U0001f469\u200d\U0001f692",
+            "\u2764\ufe0f and \U0001f469\u200d\U0001f692",
+        ),
         ("half \ud83d pair", "half \ufffd pair"),
         ("e\u0301", "é"),
         ("<b>&amp;</b> [a](b) `c`", "<b>&amp;</b> [a](b) `c`"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from lit_fed.methods.semantic_consensus.answers.label_in_text import label_in_text
@@ -39,6 +41,18 @@ NAMES = ["good", "bad", "very good", "déjà vu", "好", "坏", "1", "15"]
 )
 def test_by_the_rule(text: str, label: str | None) -> None:
     assert label_in_text(text, NAMES) == label
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a" + "\u0301\u0323" * 250_000, "." * 10**6, "a\u0301 " * 300_000],
+    ids=["marks", "points", "accents"],
+)
+def test_a_megabyte_costs_no_megabyte_of_work(text: str) -> None:
+    started = time.process_time()
+    assert label_in_text(text, NAMES) is None
+    assert label_in_text(f"good{text}", ["good", "bad"]) in (None, "good")
+    assert time.process_time() - started < 0.1, "for both"
 
 
 def test_names_are_given_back_as_they_are_written() -> None:

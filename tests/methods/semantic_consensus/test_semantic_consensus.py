@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 import torch
 from datasets import ClassLabel
+from transformers import BertModel
 
 from lit_fed import FedAvg, Payload
 from lit_fed.aggregation import LocalOnly
 from lit_fed.attachment import Attachment
+from lit_fed.backbones import SequenceClassifier
 from lit_fed.client import Client
+from lit_fed.data import ClassificationEncoding
 from lit_fed.federation import VectorizedClients
 from lit_fed.methods.semantic_consensus import (
     Ballots,
@@ -280,7 +283,7 @@ class Sends(Attachment):
     ("attachment", "said"),
     [
         (Sends(lambda texts: texts[1:]), "20 texts in 'texts', but holds 19"),
-        (Sends(lambda texts: texts, "0123"), "of another version, '0123'"),
+        (Sends(lambda texts: texts, "0123"), "those of another round, '0123'"),
     ],
 )
 def test_answers_to_other_prompts_are_refused_by_name(
@@ -292,6 +295,64 @@ def test_answers_to_other_prompts_are_refused_by_name(
     assert module.server.ballots is not None
     assert module.server.ballots.clients == ("client-0", "client-2")
     assert trainer.federation.failures == {"client-1": 1}
+
+
+class Repeats(Attachment):
+    """Sends in each round what its client has sent first."""
+
+    def __init__(self) -> None:
+        super().__init__(["client-1"])
+        self.first: Payload | None = None
+
+    def upload(self, client: Any, upload: Any, broadcast: Any, memory: Any) -> Any:
+        self.first = self.first or upload
+        return self.first, memory
+
+
+def test_answers_of_another_round_are_refused_by_name(sober: Path, tmp_path: Path) -> None:
+    """They would count for the prompts of this round, where only some are asked."""
+    module = consenting(sober, only_changed=False)
+    with pytest.warns(
+        UserWarning, match=r"round 2: client 'client-1' is left out: .*another round"
+    ):
+        trainer = fitted(tmp_path, module, max_rounds=2, attachments=[Repeats()])
+    assert trainer.federation.failures == {"client-1": 1}
+
+
+def test_the_saving_is_what_all_answers_would_have_been_beside_what_was_sent(
+    sober: Path, tmp_path: Path
+) -> None:
+    every = fitted(tmp_path / "every", consenting(sober, only_changed=False), max_rounds=4)
+    few = fitted(tmp_path / "few", consenting(sober), max_rounds=4)
+    assert not consensus_rows(every, "bytes_saved")
+    saved = consensus_rows(few, "bytes_saved")
+    for (whole, _), (sent, _), one in zip(
+        every.federation.ledger.rounds, few.federation.ledger.rounds, saved, strict=True
+    ):
+        assert whole - sent == one
+    # at first all have changed, and three bytes of each client say so
+    assert saved[0] == -9
+    assert saved[-1] > 0
+    some = consenting(sober, prompt_choice=MostDisagreed(4), only_changed=False)
+    trainer = fitted(tmp_path / "some", some, max_rounds=2)
+    # 16 of 20 answers of one character
+    assert consensus_rows(trainer, "bytes_saved") == [0, 3 * 16]
+
+
+def test_models_with_other_numbers_of_labels_without_names_are_refused(
+    sober: Path, tmp_path: Path
+) -> None:
+    headless = save_toy_model(tmp_path / "headless")
+    BertModel.from_pretrained(headless).save_pretrained(headless)
+    wide = SequenceClassifier(str(headless), num_labels=3)
+    module = consenting(sober, clients=[ClientGroup(wide, ["client-0"])])
+    said = (
+        r"labels without names expects .*`model.backbone` has 2, `model.clients.0.backbone` has 3"
+    )
+    with pytest.raises(ValueError, match=said):
+        fitted(tmp_path / "run", module)
+    named = ClassificationEncoding("text", None, label_names=["bad", "good"])
+    fitted(tmp_path / "named", module, small_data(encoding=named), max_rounds=1)
 
 
 def test_another_number_of_changes_is_refused(sober: Path, tmp_path: Path) -> None:

@@ -31,6 +31,11 @@ class GivenVectors(AnswerEncoder):
         return torch.tensor([list(self.vectors[text]) for text in texts]).reshape(len(texts), -1)
 
 
+def _named(number: int) -> str:
+    """A number in letters: answers with different digits are never taken to say the same."""
+    return "".join("abcdefghij"[int(digit)] for digit in str(number))
+
+
 def random_answers(
     clients: int, prompts: int, seed: int, missing: float = 0.1
 ) -> tuple[GivenVectors, Ballots]:
@@ -43,7 +48,7 @@ def random_answers(
         row: list[str | None] = []
         for u in range(prompts):
             meaning = int(torch.multinomial(torch.tensor([6.0, 2, 1, 1]), 1, generator=generator))
-            text = f"answer {meaning} of client {k} to prompt {u}"
+            text = f"answer {_named(meaning)} of client {_named(k)} to prompt {_named(u)}"
             vectors[text] = (
                 meanings[u, meaning] + 0.5 * torch.randn(16, generator=generator)
             ).tolist()

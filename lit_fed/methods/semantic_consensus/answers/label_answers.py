@@ -17,6 +17,7 @@ from lit_fed.limits import require_positive
 from lit_fed.losses import soft_predictions
 from lit_fed.methods.semantic_consensus.answers.label_in_text import label_in_text
 from lit_fed.methods.semantic_consensus.answers.public_answers import PublicAnswers
+from lit_fed.methods.semantic_consensus.checks import check_as_many_labels
 from lit_fed.methods.semantic_consensus.exchange import Answers, Texts
 from lit_fed.methods.semantic_consensus.randomized_response import RandomizedResponse
 from lit_fed.methods.semantic_consensus.same_answer import normalised
@@ -49,13 +50,20 @@ class LabelAnswers(PublicAnswers):
         self.epsilon = epsilon
 
     def check(self, module: FederatedModule, public: Dataset) -> None:
-        """Refuse models that do not classify, and labels that a vote takes for the same; see the base class."""
+        """Refuse models that do not classify, and labels that cannot be voted on; see the base class.
+
+        These are labels that a vote takes for the same, and labels without names that models have more of than others.
+        """
         for name, backbone in module.backbones.items():
             if not backbone.classifies:
                 raise ConfigurationError(
                     f"`model.answers` LabelAnswers expects `model.{name}` to be one that classifies, such as "
                     f"SequenceClassifier, but got {type(backbone).__name__}; of texts there is TextAnswers"
                 )
+        if module.data.encoding.names is None:
+            check_as_many_labels(
+                "`model.answers` LabelAnswers of labels without names", module.backbones
+            )
         names = self.names(module)
         if len({normalised(name) for name in names}) < len(names):
             raise ConfigurationError(
@@ -88,21 +96,25 @@ class LabelAnswers(PublicAnswers):
     def judged(self, module: FederatedModule, rows: Dataset) -> dict[str, float]:
         """The shares of rows with the right label, ``accuracy``, and without one, ``unanswered``, which is never right.
 
-        There is no loss, since there are no probabilities.
+        Beside them it has how many rows are without one, by what went wrong, ``failed/<kind>``. There is no loss, since
+        there are no probabilities.
         """
         if not len(rows):
             return {}
         try:
             said = self.asked(module, rows).texts
+            failed = self.failed(module, said)
         except Exception as error:  # of a program of somebody else's, which may raise what it likes
             rank_zero_warn(
                 f"{module.backbone!r} has failed in an evaluation, and counts as having answered nothing: "
                 f"{type(error).__name__}: {error}"
             )
             said = (None,) * len(rows)
+            failed = {"failed/error": float(len(rows))}
         right = self.references(module, rows)
         hits = sum(one is not None and one == other for one, other in zip(said, right, strict=True))
-        return {"accuracy": hits / len(rows), "unanswered": said.count(None) / len(rows)}
+        unanswered = said.count(None) / len(rows)
+        return {"accuracy": hits / len(rows), "unanswered": unanswered, **failed}
 
     def response(self, module: FederatedModule) -> RandomizedResponse | None:
         """Of ε and the labels' names; see the base class."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from lit_fed.methods.semantic_consensus.bounding import with_few_marks
 from lit_fed.methods.semantic_consensus.same_answer import normalised
 
 # Thai, Lao, Burmese, Khmer, Japanese and Chinese have no end of a word to be seen, and Korean words go on with endings.
@@ -15,6 +16,8 @@ _WITHOUT_ENDS: Final = (
 )
 # Marks are no word characters of the module re: accents, Hebrew and Arabic vowels, and those of Indian scripts.
 _MARKS: Final = "\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u064b-\u065f\u0900-\u0963\u0971-\u0dff"
+# As many characters as an endpoint's reply has bytes at most; a function's answer may have millions.
+_READ: Final = 65_536
 _LETTER: Final = f"(?:[^\\W_{_WITHOUT_ENDS}]|[{_MARKS}])"
 
 
@@ -26,7 +29,8 @@ def label_in_text(text: str, names: Sequence[str]) -> str | None:
        name within a longer one, such as "good" in "very good", does not count where the longer one stands.
     3. Else it is no label, as where it weighs two of them.
 
-    What is said about the name is not understood: "not good" means good.
+    What is said about the name is not understood: "not good" means good. Of an answer the first 65,536 characters are
+    read, with at most 30 marks on each.
 
     Args:
         text: The answer.
@@ -43,7 +47,7 @@ def label_in_text(text: str, names: Sequence[str]) -> str | None:
         (None, None)
     """
     known = {normalised(name): name for name in names}
-    said = normalised(text)
+    said = normalised(with_few_marks(text[:_READ]))
     if said in known:
         return known[said]
     longest_first = sorted(known, key=len, reverse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -69,6 +70,23 @@ class PublicAnswers(ABC):
         box: Any = module.backbone
         said = box.generate(module.data.encoding.inputs(rows))
         return Answers(self.meant(module, tuple(said)), None)
+
+    def failed(self, module: FederatedModule, texts: Texts) -> dict[str, float]:
+        """Client: how many of the rows that a black box was :meth:`asked` last have no answer, by what went wrong.
+
+        Args:
+            module: The method, which acts as the client.
+            texts: Its answers, [M].
+
+        Returns:
+            Counts by the names of metrics, ``failed/<kind>``; ``unclear`` are those where it has said something that is
+            no answer.
+        """
+        box: Any = module.backbone
+        counts = Counter(box.failures)
+        if (unclear := texts.count(None) - counts.total()) > 0:
+            counts["unclear"] = unclear
+        return {f"failed/{kind}": float(count) for kind, count in counts.items()}
 
     def meant(self, module: FederatedModule, texts: Texts) -> Texts:
         """Client: what the texts of a black box mean, in the form of answers. Default: themselves, if they can be one.

@@ -40,8 +40,8 @@ class AnswerEncoder(ABC):
 
         Returns:
             [N, D] in float32 on the CPU, each row of length 1; [0, 0] of no texts. A text in which the encoder finds
-            nothing, or of which it makes no finite vector, has a row of zeros, at distance 1 from every other: one
-            client's text ends no run.
+            nothing, or of which it makes no finite vector, has a row of zeros, at distance 1 from every other text:
+            one client's text ends no run.
         """
         if not texts:
             return torch.zeros(0, 0)

@@ -32,10 +32,10 @@ class ClusterMedoid(EncodingSelector):
 
     Abourayya et al., "Beyond Parameter Aggregation: Semantic Consensus for Federated Fine-Tuning of LLMs" (2026),
     https://arxiv.org/abs/2605.11857. Answers are clustered by average linkage on their cosine distances, cut at
-    ``threshold``. A cluster wins with more than half of the vote weight of those who have voted; without one, as
-    in a tie, the consensus abstains. The label is the winner's medoid, the answer of the highest similarity to the
-    cluster, weighted by the votes; where several are as good, the one of the heaviest vote, then of the first
-    client. With winner W its confidence is
+    ``threshold``; two that give different numbers have a distance of at least 1. A cluster wins with more than half of
+    the vote weight of those who have voted; without one, as in a tie, the consensus abstains. The label is the winner's
+    medoid, the answer of the highest similarity to the cluster, weighted by the votes; where several are as good, the
+    one of the heaviest vote, then of the first client. With winner W its confidence is
 
     .. math:: \frac{\sum_{k \in W} w_k}{\sum_k w_k} \cdot
         \frac{1}{|W| (|W| - 1)} \sum_{i \neq j \in W} \cos(e_i, e_j),

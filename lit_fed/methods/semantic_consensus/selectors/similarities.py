@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 from torch.nn.functional import normalize
 
 from lit_fed.methods.semantic_consensus.ballots import Ballots, Floats, Integers, PromptBallots
 from lit_fed.methods.semantic_consensus.encoders.answer_encoder import AnswerEncoder
+from lit_fed.methods.semantic_consensus.numbers import differ, numbers_in
+from lit_fed.methods.semantic_consensus.same_answer import normalised
 
 # Answers whose vectors are in memory at once: 16 MiB of 1,024 dimensions.
 _BLOCK: Final = 4096
@@ -38,6 +42,10 @@ def similar_answers(
     Prompts are encoded in blocks, and a block is forgotten before the next one: memory grows with the answers, and
     with the square of the number of clients, of one prompt alone.
 
+    What an encoder cannot tell is decided by the texts. A text of which it has made no vector is like those that an
+    exact vote takes for the same, at cosine 1, and like no other. Of answers with different numbers, such as "It is
+    12." and "It is 13.", an encoder sees the words that they have in common: their cosine is 0 at most.
+
     Args:
         ballots: The votes.
         encoder: What makes vectors of answers.
@@ -50,7 +58,12 @@ def similar_answers(
             # of length 1 in single precision: a distance of √(2 - 2 cos) would make much of the rounding
             own = normalize(vectors[start : start + len(prompt.answers)].double(), dim=-1)
             start += len(prompt.answers)
-            cosines = (own @ own.T).clamp(-1, 1).fill_diagonal_(1).numpy()
+            cosines: Floats = (own @ own.T).clamp(-1, 1).fill_diagonal_(1).numpy()
+            empty = ~own.any(-1).numpy()
+            if empty.any():
+                cosines[(empty[:, None] | empty) & _alike(prompt.answers)] = 1
+            for place, others in _with_other_numbers(prompt.answers):
+                cosines[place, others] = np.minimum(cosines[place, others], 0)
             yield SimilarAnswers(prompt, cosines)
 
 
@@ -72,6 +85,21 @@ def first_of_the_best(scores: Floats, weights: Floats) -> tuple[int, Integers]:
     rounding = _ROUNDING * weights.sum()
     best = (scores >= scores.max() - rounding).nonzero()[0]
     return int(best[weights[best].argmax()]), best
+
+
+def _alike(answers: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Which answers an exact vote takes for the same, [N, N]."""
+    written = np.array([normalised(answer) for answer in answers], dtype=object)
+    alike: npt.NDArray[np.bool_] = written[:, None] == written
+    return alike
+
+
+def _with_other_numbers(answers: Sequence[str]) -> Iterator[tuple[int, list[int]]]:
+    """The places of answers, and for each those of the answers that give other numbers, where there are any."""
+    numbers = [numbers_in(answer) for answer in answers]
+    for one in {*numbers}:
+        if others := [place for place, other in enumerate(numbers) if differ(one, other)]:
+            yield from ((place, others) for place, own in enumerate(numbers) if own == one)
 
 
 def _blocks(prompts: Iterable[PromptBallots], size: int) -> Iterator[list[PromptBallots]]:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
-from lit_fed.methods.semantic_consensus import SentenceTransformerEncoder
+from lit_fed.methods.semantic_consensus import Medoid, SentenceTransformerEncoder
 from tests.federation.toy import save_toy_model
+from tests.methods.semantic_consensus.federations import consenting, fitted
 
 TEXTS = [
     "good film",
@@ -110,6 +111,20 @@ def test_it_is_loaded_with_the_first_text(tmp_path: Path) -> None:
     encoder = SentenceTransformerEncoder(str(tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match=r"`encoder\.model` is expected to be a folder"):
         encoder.encode(["text"])
+
+
+def test_a_wrong_one_is_found_before_training(base: Path, tmp_path: Path) -> None:
+    module = consenting(base, selector=Medoid(SentenceTransformerEncoder(str(tmp_path / "gone"))))
+    with pytest.raises(FileNotFoundError, match=r"`encoder\.model` is expected to be a folder"):
+        fitted(tmp_path / "run", module)
+    assert not list(tmp_path.glob("run/checkpoints/*"))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"`encoder\.model` is expected to be a folder"):
+        SentenceTransformerEncoder(str(empty)).setup([])
+    with pytest.raises(ValueError, match=r"`encoder\.device` is expected to be a device"):
+        SentenceTransformerEncoder(str(base), device="nowhere").setup([])
 
 
 @pytest.mark.parametrize(

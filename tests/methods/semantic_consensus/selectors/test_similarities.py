@@ -1,0 +1,84 @@
+"""How near answers are to each other, where an encoder cannot tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from lit_fed.methods.semantic_consensus import (
+    ClusterMedoid,
+    HashedNgramEncoder,
+    Medoid,
+    RadialConsensus,
+)
+from lit_fed.methods.semantic_consensus.selectors.similarities import similar_answers
+from tests.methods.semantic_consensus.votes import GivenVectors, ballots
+
+ENCODER = GivenVectors(
+    {
+        "same": (0, 0),
+        "Same.": (float("nan"), 1),
+        "other": (0, 0),
+        "plain": (1, 0),
+        "Plain": (0, float("inf")),
+    }
+)
+
+
+def cosines(encoder: object, answers: Sequence[str]) -> list[list[float]]:
+    (found,) = similar_answers(ballots([[one] for one in answers]), encoder)  # type: ignore[arg-type]
+    values: list[list[float]] = found.cosines.tolist()
+    return values
+
+
+@pytest.mark.parametrize("selector", [ClusterMedoid, Medoid, RadialConsensus])
+def test_the_same_text_is_the_same_answer_without_a_vector(selector: type) -> None:
+    found = selector(ENCODER)(ballots([["same"], ["same"], ["same"]]), seed=0)
+    assert found.labels == ("same",)
+    assert found.confidence.tolist() == [1]
+
+
+def test_texts_without_a_vector_are_compared_as_an_exact_vote_does() -> None:
+    answers = ["same", "Same.", "other", "plain", "Plain"]
+    expected = np.eye(5)
+    expected[0, 1] = expected[1, 0] = expected[3, 4] = expected[4, 3] = 1
+    assert cosines(ENCODER, answers) == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    "pair", [("It is 12.", "It is 13."), ("The answer is 7", "The answer is 9"), ("120", "121")]
+)
+@pytest.mark.parametrize("selector", [ClusterMedoid, Medoid, RadialConsensus])
+def test_answers_with_different_numbers_are_different_answers(
+    selector: type, pair: tuple[str, str]
+) -> None:
+    assert selector()(ballots([[one] for one in pair]), seed=0).labels == (None,)
+    assert cosines(HashedNgramEncoder(), pair) == [[1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("It is 12.", "It is 12, I think."),
+        ("It has 1,200 rooms.", "It has 1200 rooms."),
+        ("It has 12.0 rooms", "it has 12 rooms"),
+        ("The house has 12 rooms.", "The house has twelve rooms."),
+        ("It has 12 rooms.", "It has 12 rooms on 3 floors."),
+        ("It is of type B12.", "It is of type B13."),
+        ("It has １２ rooms.", "It has 12 rooms."),
+    ],
+)
+def test_answers_whose_numbers_do_not_exclude_each_other_are_compared_by_their_vectors(
+    one: str, other: str
+) -> None:
+    vectors = HashedNgramEncoder().encode([one, other]).double()
+    (_, found), _ = cosines(HashedNgramEncoder(), [one, other])
+    assert found == pytest.approx(float(vectors[0] @ vectors[1]), abs=1e-6)
+    assert found > 0.3
+
+
+def test_a_majority_with_one_number_wins_over_another_number() -> None:
+    votes = ballots([["It is 12."], ["It is 12!"], ["It is 13."]])
+    assert ClusterMedoid()(votes, seed=0).labels == ("It is 12.",)
