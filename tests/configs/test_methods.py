@@ -43,7 +43,9 @@ def test_there_are_configurations() -> None:
     names += ["sst2", "sst2_trec", "tatoeba", "trec"]
     assert [f"data/{name}.yaml" for name in names] == OVERLAY_NAMES
     assert [path.stem for path in EVALUATIONS] == [
-        *ANSWERED,
+        "answers",
+        "defense_table",
+        "embedded_answers",
         "fairness",
         "prototypes",
         "rewriting_samples",
