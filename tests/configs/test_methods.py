@@ -11,7 +11,6 @@ from tests.configs.data_files import (
     sst2_files,
 )
 from tests.configs.listed import (
-    ANSWERED,
     ATTACKS,
     BACKBONES,
     BLACK_BOXES,
