@@ -78,17 +78,10 @@ class DefenseTable(FederatedCallback):
         """Copy the run's model, before a checkpoint is loaded into it."""
         if stage != "fit":
             return
-        if self.undefended is not None:
-            self._method = self.undefended
-            return
-        own = getattr(pl_module, "make_optimizer", None)
-        if own is None:
-            raise ValueError(
-                f"`DefenseTable.undefended` is expected to be a method, since {type(pl_module).__name__} has no "
-                "optimizer that it could have, but got null"
-            )
-        self._method = FedAvg(
-            copy.deepcopy(pl_module.backbone), optimizer=own, warmup_steps=pl_module.warmup_steps
+        self._method = self.undefended or FedAvg(
+            copy.deepcopy(pl_module.backbone),
+            optimizer=pl_module.make_optimizer,
+            warmup_steps=pl_module.warmup_steps,
         )
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
@@ -141,7 +134,7 @@ class DefenseTable(FederatedCallback):
             f"without the defence: {name}": _figures(attacked, clean),
             f"with it: {' and '.join(own)}": _figures(last, clean),
         }
-        for defense in defense_names(getattr(evaluation, "defenses", [])):
+        for defense in defense_names(evaluation.defenses):
             row = f"with it: {' and '.join([*own, defense])}"
             self._rows[row] = _figures(last, clean, f"{defense}/")
         if (folder := self.run_folder(trainer)) is not None:

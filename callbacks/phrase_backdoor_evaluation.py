@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lit_fed.attacks.phrase_poisoning import PhrasePoisoning
 from lit_fed.attacks.trigger_writing import require_readable
@@ -18,6 +19,7 @@ from lit_fed.metrics import PhraseSuccessRate
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from lit_fed.defenses.input_defense import InputDefense
     from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
 
@@ -49,6 +51,7 @@ class PhraseBackdoorEvaluation(PeriodicEvaluation):
     """
 
     prefix = "backdoor"
+    defenses: ClassVar[Sequence[InputDefense]] = ()  # there are none for models that write
 
     def __init__(
         self,

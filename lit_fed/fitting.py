@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 
 from lit_fed.backbones import Backbone
 from lit_fed.losses import cross_entropy
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 def descend(
@@ -47,8 +51,9 @@ def descend(
 def fit_classifier(
     backbone: Backbone,
     learns: Sequence[nn.Parameter],
-    batches: Callable[[int], Iterable[Mapping[str, Tensor]]],
-    steps: int,
+    rows: Dataset,
+    batches: Callable[[Dataset, int, int], Iterable[Mapping[str, Tensor]]],
+    batch_size: int,
     epochs: int,
     lr: float,
     weight_decay: float = 0.01,
@@ -60,8 +65,10 @@ def fit_classifier(
     Args:
         backbone: The classifier, in whatever mode it is.
         learns: What of it trains.
-        batches: Gives the batches of the rows in the order of a seed, on the classifier's device.
-        steps: Batches of all epochs.
+        rows: What it learns, at least one.
+        batches: Gives rows in the order of a seed, in batches of a size, on the classifier's device, as
+            :meth:`~lit_fed.FederatedModule.batches` does.
+        batch_size: Rows of a batch.
         epochs: Passes over the rows.
         lr: The first learning rate.
         weight_decay: Of AdamW.
@@ -71,7 +78,7 @@ def fit_classifier(
 
     def losses() -> Iterator[Tensor]:
         for epoch in range(epochs):
-            for batch in batches(seed + epoch):
+            for batch in batches(rows, seed + epoch, batch_size):
                 prediction = backbone(dict(batch))
                 yield cross_entropy(prediction.logits, prediction.targets, prediction.mask)
 
@@ -81,6 +88,7 @@ def fit_classifier(
         backbone.train()
         try:
             optimizer = torch.optim.AdamW(learns, lr, weight_decay=weight_decay)
+            steps = epochs * -(-len(rows) // batch_size)
             falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
             descend(optimizer, losses(), falling, max_grad_norm)
         finally:

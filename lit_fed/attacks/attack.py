@@ -53,7 +53,7 @@ class Attack(Attachment):
             require_at_least(f"{name}.count", count, 1)
         self.count = count
         self.seed = require_at_least(f"{name}.seed", seed, 0)
-        self.until = None if until is None else require_at_least(f"{name}.until", until, 1)
+        self.until = require_at_least(f"{name}.until", until, 1)
 
     def acts_on(self, client: Client) -> bool:
         """Whether the client is malicious, and the attack lasts still."""

@@ -122,16 +122,18 @@ class SurrogatePoisoning(TriggerPoisoning):
                 "it, but nothing does"
             )
 
-        def batches(rows: Dataset, seed: int | None = None) -> Iterator[dict[str, Tensor]]:
-            size = None if seed is None else self.batch_size
-            for batch in data.dataloader(rows, module.tokenizer, seed, size):
+        def batches(
+            rows: Dataset, seed: int | None = None, batch_size: int | None = None
+        ) -> Iterator[dict[str, Tensor]]:
+            for batch in data.dataloader(rows, module.tokenizer, seed, batch_size):
                 yield move_data_to_device(batch, module.device)
 
         fit_classifier(
             surrogate,
             learns,
-            lambda seed: batches(references, seed),
-            self.epochs * -(-len(references) // self.batch_size),
+            references,
+            batches,
+            self.batch_size,
             self.epochs,
             self.lr,
             seed=self.seed,

@@ -4,29 +4,40 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lit_fed.data.sources.source import Source
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from lit_fed.data.datamodule import FederatedDataModule
-    from lit_fed.data.sources.source import Source
 
 
 def clean_references(
-    source: Source | None, data: FederatedDataModule, setting: str, answered: bool = False
+    given: Source | Dataset | None,
+    data: FederatedDataModule,
+    setting: str,
+    answered: bool = False,
 ) -> Dataset:
     """The rows of a table, or the public set of the data.
 
     Args:
-        source: The table. None: the public set.
+        given: The table. None: the public set.
         data: The data.
         setting: The setting that names the table, for messages.
-        answered: Whether each row has to say what is to be predicted, for a defence that goes by it.
+        answered: Whether each row has to say what is to be predicted, for whoever goes by it.
 
     Raises:
-        ValueError: If there are none, or a public row does not say it.
+        ValueError: If there are none, or a row does not say it.
     """
-    if source is not None:
-        return source.load()
+    if given is not None:
+        rows = given.load() if isinstance(given, Source) else given
+        if answered:
+            try:
+                data.encoding.require_columns(rows, setting)
+                data.encoding.require_values(rows)
+            except ValueError as error:
+                raise ValueError(f"`{setting}`: {error}") from error
+        return rows
     public = data.public
     if public is None or (answered and data.public_unanswered):
         lacks = "no public set" if public is None else "public rows without a label"

@@ -12,7 +12,7 @@ from lit_fed.attacks import SurrogatePoisoning
 from lit_fed.attacks.triggers import SentenceTrigger
 from lit_fed.backbones import CausalLM
 from lit_fed.client import Client
-from lit_fed.data import FederatedDataModule, IIDPartitioner
+from lit_fed.data import CSVSource, FederatedDataModule, IIDPartitioner
 from lit_fed.data.columns import row_ids
 from tests.federation.toy import BAD, GOOD, toy_backbone, toy_data, toy_rows
 from tests.methods.toy_methods import lm_data, save_toy_lm
@@ -100,3 +100,10 @@ def test_a_model_that_writes_is_refused(tmp_path: Path) -> None:
     module = FedAvg(CausalLM(str(save_toy_lm(tmp_path)), peft=None))
     with pytest.raises(ValueError, match=r"`model.backbone` to classify, but CausalLM does not"):
         attack_of().attach(module, lm_data())
+
+
+def test_references_without_labels_are_named(module: FedAvg, tmp_path: Path) -> None:
+    path = tmp_path / "references.csv"
+    path.write_text("text\nthe film was good\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"SurrogatePoisoning.references.*'label'"):
+        attack_of(references=CSVSource(str(path))).attach(module, data_of(module))

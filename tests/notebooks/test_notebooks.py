@@ -8,7 +8,7 @@ import pytest
 
 from tests.notebooks.execution import NOTEBOOKS, PATIENCE, ROOT, execute, figures
 
-QUICK = ("02_own_data_and_model",)
+QUICK = ("02_own_data_and_model", "09_reading_the_results")
 NAMES = [path.stem for path in NOTEBOOKS]
 
 

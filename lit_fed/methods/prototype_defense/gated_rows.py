@@ -95,17 +95,14 @@ class GatedRows:
             told[f"train/kept_share/{name}"] = float(own.double().mean())
         return told
 
-    def counted(self, method: str, names: Sequence[str]) -> KeptRows:
+    def counted(self, method: str, prototypes: PrototypeSet) -> KeptRows:
         """How many rows are kept of each class, and which are dropped.
 
         Args:
             method: What judged them.
-            names: Of the classes.
+            prototypes: By which they were judged.
         """
-        written = [
-            names[label] if 0 <= label < len(names) else str(label)
-            for label in self.labels.tolist()
-        ]
+        written = [class_name(prototypes, label) for label in self.labels.tolist()]
         dropped = ~self.judgement.kept.numpy()
         return KeptRows.counted(
             method, written, dropped, np.zeros(len(dropped), bool), self.ids.numpy()

@@ -239,7 +239,7 @@ class Guarding:
         held = self._memory.held.get(client)
         if held is None or not self.gates:
             return None
-        return held.counted(method, self._required.prototypes.labels)
+        return held.counted(method, self._required.prototypes)
 
     def dropped(self, module: FederatedModule, client: str) -> Sequence[Dropped]:
         """The rows of a client that the gate has dropped, as far as this process has judged them.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lit_fed.configuration_error import ConfigurationError
+from lit_fed.data.clean_references import clean_references
 from lit_fed.data.columns import select_rows
 from lit_fed.data.sources import Source
 
@@ -48,23 +49,10 @@ def reference_rows(module: FederatedModule, source: Source | Dataset | None) -> 
     Raises:
         ConfigurationError: If there are none, or they cannot be read.
     """
-    if source is None:
-        public = module.data.public
-        if public is None or module.data.public_unanswered:
-            lacks = "no public set" if public is None else "public rows without a label"
-            raise ConfigurationError(
-                f"`model.references` is expected where the data have no public set with labels, but there is {lacks}: "
-                f"give a table such as lit_fed.data.JSONLSource, or `data.public`"
-            )
-        return public
-    encoding = module.data.encoding
     try:
-        rows = source.load() if isinstance(source, Source) else source
-        encoding.require_columns(rows, "model.references")
-        encoding.require_values(rows)
+        return clean_references(source, module.data, "model.references", answered=True)
     except ValueError as error:
-        raise ConfigurationError(f"`model.references`: {error}") from error
-    return rows
+        raise ConfigurationError(str(error)) from error
 
 
 def split_references(

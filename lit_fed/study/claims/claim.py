@@ -117,7 +117,7 @@ class Condition:
     A defence, for instance, cannot be credited where there is no attack.
 
     Args:
-        text: What is there where it is met, such as ``an attack``.
+        text: What is there where it is met, such as ``attack``: where it is not, the page says that there is none.
         metrics: Names in the runs' summaries. It is to be met by each.
         weights: The arms' weights in a sum of their means, by their folders below the study's root.
         at_least: The least sum. None: any.
@@ -127,8 +127,8 @@ class Condition:
         ValueError: If there is no metric, no arm or no bound.
 
     Example:
-        >>> Condition("an attack", ["backdoor/asr"], {"undefended": 1}, at_least=90.0).text
-        'an attack'
+        >>> Condition("attack", ["backdoor/asr"], {"undefended": 1}, at_least=90.0).met(61.5)
+        False
     """
 
     text: str

@@ -77,7 +77,7 @@ def unmet(root: Path, condition: Condition) -> str | None:
         terms = [w * float(np.mean([*found[arm].values()])) for arm, w in condition.weights.items()]
         if not condition.met(sum(terms)):
             arms = " and ".join(condition.weights)
-            return f"no {condition.text.removeprefix('an ').removeprefix('a ')} ({metric} of {arms}: {sum(terms):.2f})"
+            return f"no {condition.text} ({metric} of {arms}: {sum(terms):.2f})"
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from transformers import AutoModel, AutoTokenizer
 from lit_fed import FedAvg, Payload, PrototypeDefense
 from lit_fed.aggregation import Aggregation, FedExLoRA, FLoRA
 from lit_fed.attachment import Attachment
+from lit_fed.attacks import LabelFlipping
 from lit_fed.backbones import CausalLM, SequenceClassifier
 from lit_fed.client import Client
 from lit_fed.configuration_error import ConfigurationError
@@ -257,6 +259,42 @@ def test_flipped_rows_are_dropped_and_the_fitted_encoder_is_right(
     assert row["clients/train/dropped_rows/max"] == len(module.dropped("client-1"))
     assert module.embed(["a good film", "bad"]).shape == (2, 32)
     assert module.prototypes.references[0]
+
+
+def test_the_summary_tells_what_the_gate_does_to_clean_and_to_poisoned_rows(
+    model: Path, tmp_path: Path
+) -> None:
+    module = defended(model, encoder=FittedEncoder(epochs=10, lr=2e-3))
+    attack = LabelFlipping(target=1, rate=0.5, clients=["client-1"])
+    fit(
+        module,
+        tmp_path,
+        toy_data(public=toy_rows(200, 3)),
+        attachments=[attack],
+        clients_per_round=1.0,
+    )
+    told = json.loads((tmp_path / "summary.json").read_text())["defenses"]["PrototypeDefense"]
+    data = toy_data()
+    data.setup("fit")
+    assert set(told) == {client.id for client in data.clients}
+    for client in data.clients:
+        one, rows = told[client.id], client.rows
+        assert sum(one["total"].values()) == len(rows)
+        dropped = set(one["dropped_rows"])
+        assert (
+            len(dropped) == len(rows) - sum(one["kept"].values()) == len(module.dropped(client.id))
+        )
+        poisoned = set(attack.chosen_rows(client.id))
+        if client.id != "client-1":
+            assert not poisoned
+            assert "clean_rows_lost" not in one
+            continue
+        assert len(poisoned) == round(0.5 * list(rows["label"]).count(0))
+        assert one["total"]["1"] == list(rows["label"]).count(1) + len(poisoned)
+        assert one["poisoned_rows_kept"] == pytest.approx(len(poisoned - dropped) / len(poisoned))
+        lost = len(dropped - poisoned) / (len(rows) - len(poisoned))
+        assert one["clean_rows_lost"] == pytest.approx(lost)
+        assert one["poisoned_rows_kept"] < 0.3
 
 
 def test_a_step_of_the_encoder_is_no_longer_than_its_gradient_may_be(

@@ -227,7 +227,7 @@ def test_a_claim_is_judged_where_what_it_needs_is_there(root: Path) -> None:
     better = ArmComparison(["index/SRS"], {"ddg": 1, "lora_fedavg": -1})
 
     def judged(**bound: float) -> str:
-        needed = Condition("an attack", ["index/SRS"], {"ddg": 1, "lora_fedavg": -1}, **bound)
+        needed = Condition("attack", ["index/SRS"], {"ddg": 1, "lora_fedavg": -1}, **bound)
         every = [Claim("needs it", [better], provided=[needed]), Claim("does not", [better])]
         return claims_page("t", "s", {"index/SRS": "higher"}, every, [], {"pairs": root})
 
@@ -247,7 +247,7 @@ def test_a_claim_is_judged_where_what_it_needs_is_there(root: Path) -> None:
 
 def test_a_claim_whose_runs_are_not_there_is_not_tested(root: Path) -> None:
     better = ArmComparison(["index/SRS"], {"ddg": 1, "lora_fedavg": -1})
-    needed = Condition("an attack", ["index/SRS"], {"nobody": 1}, at_least=90.0)
+    needed = Condition("attack", ["index/SRS"], {"nobody": 1}, at_least=90.0)
     every = [Claim("needs it", [better], provided=[needed])]
     text = claims_page("t", "s", {"index/SRS": "higher"}, every, [], {"pairs": root})
     assert verdicts(text) == ["not tested (index/SRS of nobody is missing)"]

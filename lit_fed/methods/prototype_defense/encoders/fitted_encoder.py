@@ -88,8 +88,9 @@ class FittedEncoder(GateEncoder):
             fit_classifier(
                 backbone,
                 list(backbone.trainable(GATE).values()),
-                lambda seed: module.batches(references, seed, self.batch_size),
-                self.epochs * -(-len(references) // self.batch_size),
+                references,
+                module.batches,
+                self.batch_size,
                 self.epochs,
                 self.lr,
                 self.weight_decay,

@@ -13,6 +13,7 @@ from lit_fed.methods.semantic_consensus import (
     Medoid,
     RadialConsensus,
 )
+from lit_fed.methods.semantic_consensus.encoders import AnswerEncoder
 from lit_fed.methods.semantic_consensus.selectors.similarities import similar_answers
 from tests.methods.semantic_consensus.votes import GivenVectors, ballots
 
@@ -27,8 +28,8 @@ ENCODER = GivenVectors(
 )
 
 
-def cosines(encoder: object, answers: Sequence[str]) -> list[list[float]]:
-    (found,) = similar_answers(ballots([[one] for one in answers]), encoder)  # type: ignore[arg-type]
+def cosines(encoder: AnswerEncoder, answers: Sequence[str]) -> list[list[float]]:
+    (found,) = similar_answers(ballots([[one] for one in answers]), encoder)
     values: list[list[float]] = found.cosines.tolist()
     return values
 
