@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from lit_fed.methods.semantic_consensus import (
+    AnswerEncoder,
     ClusterMedoid,
     HashedNgramEncoder,
     Medoid,
     RadialConsensus,
 )
-from lit_fed.methods.semantic_consensus.encoders import AnswerEncoder
 from lit_fed.methods.semantic_consensus.selectors.similarities import similar_answers
 from tests.methods.semantic_consensus.votes import GivenVectors, ballots
 
