@@ -76,8 +76,8 @@ def identity(function: object) -> str:
     """What tells a function, or an object that can be called, from any other.
 
     Of what a module has under its name it is the import path. Of all else, such as an object with settings, it has what
-    pickle makes of it as well, which is the same in other processes; and of what cannot be pickled, such as a lambda, a
-    random number, so that no other is taken for it.
+    pickle makes of it as well, which is the same in other processes but for the order of sets; and of what cannot be
+    pickled, such as a lambda, a random number, so that no other is taken for it.
 
     Args:
         function: The function or object.

@@ -110,8 +110,23 @@ def model_settings(config: Any) -> dict[str, Any]:
 
 
 def adapter_settings(config: PeftConfig) -> dict[str, Any]:
-    """The fields of an adapter's configuration, without those that are off or empty: another peft may have more."""
+    """The fields of an adapter's configuration, without those that are off or empty: another peft may have more.
+
+    A set, such as of target modules, is a sorted list here: its own order is another one in each process.
+
+    Args:
+        config: The configuration.
+
+    Example:
+        >>> from peft import LoraConfig
+        >>> adapter_settings(LoraConfig(target_modules={"value", "query"}))["target_modules"]
+        ['query', 'value']
+    """
     values = {one.name: getattr(config, one.name) for one in fields(config)}
+    values = {
+        name: sorted(map(str, value)) if isinstance(value, (set, frozenset)) else value
+        for name, value in values.items()
+    }
     off: tuple[Any, ...] = (None, False, "", [], {}, set())
     return {
         name: value

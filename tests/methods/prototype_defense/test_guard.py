@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,3 +89,30 @@ def test_a_run_from_its_folder_embeds_as_it_did(tmp_path: Path) -> None:
     assert not restored.judged("client-0")
     with pytest.raises(RuntimeError, match=r"prototypes are expected, which a federation's server"):
         module().embed(texts)
+
+
+def test_the_encoders_digest_is_the_same_in_every_process(tmp_path: Path) -> None:
+    save_sober_model(tmp_path / "model")
+    script = """
+import sys
+from peft import LoraConfig
+from lit_fed import PrototypeDefense
+from lit_fed.backbones import SequenceClassifier
+peft = LoraConfig(r=2, target_modules=["query", "key", "value", "dense"])
+module = PrototypeDefense(SequenceClassifier(sys.argv[1], peft=peft), lambda_distill=0.0)
+print(peft.target_modules, module.encoder.digest({}), sep="|")
+"""
+    told = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path / "model")],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for seed in ("1", "2")
+    ]
+    (one, first), (other, second) = (
+        process.communicate()[0].strip().splitlines()[-1].split("|") for process in told
+    )
+    assert one != other  # peft has a set, whose order is another one in each process
+    assert first == second
