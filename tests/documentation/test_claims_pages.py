@@ -24,7 +24,11 @@ class Page:
 
 
 PAGES = [
-    Page("claims_attacks", "studies/attacks/claims", {"Embedded translations": "attacks"}),
+    Page(
+        "claims_attacks",
+        "studies/attacks/claims",
+        {"Embedded translations": "attacks", "SST-2": "attacks_sst2"},
+    ),
     Page(
         "claims_consensus",
         "studies/abourayya2026/claims",
