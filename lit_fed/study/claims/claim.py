@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lit_fed.limits import require_non_negative
+from lit_fed.limits import require_non_negative, require_positive
 
 Part = Literal["whole", "first half", "second half"]
 Statistic = Literal["rise", "steepness", "wavering"]
@@ -22,24 +22,36 @@ class ArmComparison:
             sweep, ``ddg_msi/scale=0.1``. ``{a: 1, b: -1}``: a is better than b.
         text: What is compared. Empty: made of the arms, where these are two.
         margin: By how much it may be worse and still hold, in the metrics' units, as in a test of non-inferiority.
+        times: By which factor it has to be better, of amounts such as bytes: what is compared is the logarithm to base
+            10 of each. None: the amounts themselves, by any difference.
 
     Raises:
-        ValueError: If the weights are not two or more that add up to 0, the margin is negative, or a text is missing.
+        ValueError: If the weights are not two or more that add up to 0, the margin is negative, ``times`` is not
+            above 0 or comes with a margin, or a text is missing.
 
     Example:
         >>> ArmComparison(["test/accuracy"], {"ddg": 1, "lora_fedavg": -1}).text
         'ddg better than lora_fedavg'
         >>> ArmComparison(["test/accuracy"], {"gated": 1, "undefended": -1}, margin=0.02).text
         'gated worse than undefended by less than 0.02'
+        >>> ArmComparison(["bytes/up"], {"consensus": 1, "fedavg": -1}, times=100).text
+        'consensus better than fedavg by a factor of 100 (log10)'
     """
 
     metrics: list[str]
     weights: dict[str, float]
     text: str = ""
     margin: float = 0.0
+    times: float | None = None
 
     def __post_init__(self) -> None:
         require_non_negative("margin", self.margin)
+        if self.times is not None:
+            require_positive("times", self.times)
+            if self.margin:
+                raise ValueError(
+                    f"`margin` is expected to be 0 where there is `times`, but got {self.margin}"
+                )
         if len(self.weights) < 2 or abs(sum(self.weights.values())) > 1e-9:
             raise ValueError(
                 "`weights` of a comparison are expected to be of two arms or more and to add up to 0, "
@@ -54,6 +66,8 @@ class ArmComparison:
             said = f"{better} better than {worse}"
             if self.margin:
                 said = f"{better} worse than {worse} by less than {self.margin:g}"
+            if self.times is not None:
+                said = f"{better} better than {worse} by a factor of {self.times:g} (log10)"
             object.__setattr__(self, "text", said)
 
 

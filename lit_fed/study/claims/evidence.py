@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def arm_differences(
 ) -> tuple[float, ...]:
     """The comparison's weighted sum and margin for each seed that all its arms have; above 0 is as claimed.
 
-    What is 0 but for rounding is 0, and NaN where a run has ended with no finite value.
+    What is 0 but for rounding is 0, and NaN where a run has ended with no finite value, or with no amount above 0 where
+    amounts are compared by a factor.
 
     Args:
         root: The study's folder.
@@ -54,13 +56,22 @@ def arm_differences(
     found = {arm: _finals(root, arm, metric, otherwise) for arm in comparison.weights}
     seeds = sorted(set.intersection(*(set(values) for values in found.values())))
     sign = 1.0 if better == "higher" else -1.0
+    if comparison.times is None:
+        allowance = comparison.margin
+    else:  # amounts by their logarithms
+        allowance = -math.log10(comparison.times)
+        found = {arm: {s: _log10(v) for s, v in own.items()} for arm, own in found.items()}
     terms = [
-        [comparison.margin, *(sign * w * found[arm][seed] for arm, w in comparison.weights.items())]
+        [allowance, *(sign * w * found[arm][seed] for arm, w in comparison.weights.items())]
         for seed in seeds
     ]
     return tuple(
         0.0 if abs(sum(own)) <= ROUNDING * sum(map(abs, own)) else sum(own) for own in terms
     )
+
+
+def _log10(amount: float) -> float:
+    return math.log10(amount) if amount > 0 else math.nan
 
 
 def unmet(root: Path, condition: Condition) -> str | None:

@@ -131,7 +131,8 @@ def _page(
     sections = _judged(metrics, claims, roots, otherwise)
     parts = [f"# {title}", source, _HOW, _overview(claims, sections)]
     for section in sections:
-        parts += [f"## {section.title}", *_results(section.root, tables, list(metrics))]
+        columns = [name for name in metrics if not name.startswith("bytes/")]  # tables have these
+        parts += [f"## {section.title}", *_results(section.root, tables, columns)]
         for number, (claim, judgements) in enumerate(zip(claims, section.judgements, strict=True)):
             parts.append(f"**{claim.text}:** {section.verdict(number)}")
             if any(one.differences for one in judgements):
@@ -164,7 +165,13 @@ def _judged(
             for arms in claim.arms:
                 for metric in arms.metrics:
                     # what two claims ask is one comparison, and is corrected for once
-                    same = (root, metric, tuple(sorted(arms.weights.items())), arms.margin)
+                    same = (
+                        root,
+                        metric,
+                        tuple(sorted(arms.weights.items())),
+                        arms.margin,
+                        arms.times,
+                    )
                     own.append(places.setdefault(same, len(found)))
                     if own[-1] < len(found):
                         continue

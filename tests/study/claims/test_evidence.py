@@ -1,6 +1,7 @@
 """What claims are held against, on summaries written by hand."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,27 @@ def test_a_global_model_stands_for_that_of_every_client(tmp_path: Path) -> None:
     assert arm_differences(tmp_path, less, name, "lower") == (0.375,)
     with pytest.raises(ValueError, match="`margin` is expected to be finite and at least 0, but"):
         ArmComparison(metrics=[], weights={"alone": 1, "own": -1}, margin=-0.25)
+
+
+def test_amounts_are_compared_by_a_factor(tmp_path: Path) -> None:
+    for arm, up in {"answers": 20, "adapters": 4000, "alone": 0}.items():
+        folder = tmp_path / arm / "seed_0"
+        folder.mkdir(parents=True)
+        summary = {"interrupted": False, "metrics": {}, "bytes": {"up": up, "down": 2}}
+        (folder / "summary.json").write_text(json.dumps(summary))
+
+    def difference(better: str, worse: str, times: float) -> float:
+        compared = ArmComparison(["bytes/up"], {better: 1, worse: -1}, times=times)
+        return arm_differences(tmp_path, compared, "bytes/up", "lower")[0]
+
+    assert difference("answers", "adapters", 100) == pytest.approx(math.log10(2))
+    assert difference("answers", "adapters", 200) == 0
+    assert difference("answers", "adapters", 2000) == pytest.approx(-1)
+    assert math.isnan(difference("alone", "adapters", 2))  # nothing is less by no factor
+    with pytest.raises(ValueError, match="`times` is expected to be finite and above 0, but got 0"):
+        difference("answers", "adapters", 0)
+    with pytest.raises(ValueError, match="`margin` is expected to be 0 where there is `times`"):
+        ArmComparison(["bytes/up"], {"answers": 1, "adapters": -1}, margin=1, times=2)
 
 
 def ended(root: Path, arm: str, seed: int, value: float | None) -> None:
