@@ -17,10 +17,16 @@ if TYPE_CHECKING:
 Kind = Literal["bars", "rounds", "sweep"]
 
 _INCHES_PER_BAR: Final = 0.16
+_PANEL: Final = (3.4, 3.2)
+"""Width and height of a panel in inches."""
+_WIDEST: Final = 6.8
+"""Panels that are wider than this stand below one another, so that a page holds the figure."""
 
 
 def draw(runs: Sequence[Run], metrics: Sequence[str], kind: Kind, label: str = "value") -> Figure:
     """One panel for each metric; lines and bars are means over the seeds, bands and whiskers ± one spread.
+
+    Panels stand side by side, and those of many bars below one another.
 
     Args:
         runs: The runs; those that have not ended are left out.
@@ -33,15 +39,16 @@ def draw(runs: Sequence[Run], metrics: Sequence[str], kind: Kind, label: str = "
 
     ended = [run for run in runs if run.summary is not None]
     bars = len(groups(ended)) if kind == "bars" else 0
-    width = max(3.4, _INCHES_PER_BAR * bars)
-    figure = Figure(figsize=(width * len(metrics), 3.2), layout="constrained")
-    axes = figure.subplots(1, len(metrics), squeeze=False)[0]
+    width, height = max(_PANEL[0], _INCHES_PER_BAR * bars), _PANEL[1]
+    rows, columns = (len(metrics), 1) if width > _WIDEST else (1, len(metrics))
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis, metric in zip(axes, metrics, strict=True):
         {"bars": _bars, "rounds": _rounds, "sweep": _sweep}[kind](axis, ended, metric)
         axis.set_title(metric)
         axis.set_xlabel({"bars": "", "rounds": "round", "sweep": label}[kind])
-    if axes[0].get_legend_handles_labels()[0]:
-        axes[0].legend(fontsize="small")
+    if lines := axes[0].get_legend_handles_labels()[0]:
+        figure.legend(handles=lines, loc="outside upper center", ncols=6, fontsize="small")
     return figure
 
 
