@@ -34,6 +34,8 @@ _HEAD = (
     "| comparison | mean | 95 % interval | seeds for it | p | p, Holm | without effect | verdict |\n"
     "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
 )
+_TOLD_WHOLE = 4
+"""As many values of one word as this, such as versions of a package, a page tells whole."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +232,14 @@ def _machines(runs: Sequence[Run]) -> str:
                 told.setdefault(name, {})[str(value)] = None
     if not told:
         return "The runs do not say on what machine they ran."
-    return "; ".join(f"{name}: {' or '.join(values)}" for name, values in told.items()) + "."
+    return "; ".join(f"{name}: {_alternatives([*values])}" for name, values in told.items()) + "."
+
+
+def _alternatives(values: Sequence[str]) -> str:
+    """All values, or of many, such as the rows of each seed, the first and how many others there are."""
+    if len(values) <= _TOLD_WHOLE:
+        return " or ".join(values)
+    return f"{values[0]}, or one of {len(values) - 1} others"
 
 
 def _row(one: Judgement) -> str:
