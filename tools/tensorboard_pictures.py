@@ -87,11 +87,12 @@ def make_runs(root: Path) -> None:
 
 
 @contextmanager
-def tensorboard(logdir: Path) -> Iterator[str]:
+def tensorboard(root: Path, runs: str) -> Iterator[str]:
     """A TensorBoard over some runs.
 
     Args:
-        logdir: The runs' folder.
+        root: The folder of all runs. TensorBoard runs there, since it shows where the runs are as it is told.
+        runs: The runs' folder below it.
 
     Yields:
         Its address, when it answers.
@@ -100,9 +101,11 @@ def tensorboard(logdir: Path) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir)]
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", runs]
     command += ["--host", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         for _ in range(120):
             try:
@@ -114,7 +117,7 @@ def tensorboard(logdir: Path) -> Iterator[str]:
             time.sleep(1)
         else:
             raise TimeoutError(
-                f"TensorBoard at {address} has shown no run of {logdir} in two minutes"
+                f"TensorBoard at {address} has shown no run of {root / runs} in two minutes"
             )
         time.sleep(5)  # it has the names of runs before it has read all of them
         yield address
@@ -161,7 +164,7 @@ def main() -> None:
     make_runs(given.root)
     given.output.mkdir(parents=True, exist_ok=True)
     for picture in PICTURES:
-        with tensorboard(given.root / picture.runs) as address:
+        with tensorboard(given.root, picture.runs) as address:
             print(take(address, picture, given.output, given.browser))
 
 
