@@ -34,6 +34,11 @@ PAGES = [
         "studies/abourayya2026/claims",
         {"Embedded translations": "abourayya2026"},
     ),
+    Page(
+        "claims_weak_client",
+        "studies/weak_client/claims",
+        {"Embedded translations": "weak_client"},
+    ),
     Page("claims_aggregation", "studies/aggregation/claims", {"SST-2": "aggregation"}),
     Page(
         "claims_robust",

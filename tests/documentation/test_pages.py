@@ -164,6 +164,7 @@ def test_measured_figures_are_those_of_the_results(page: Path) -> None:
             "claims_fedsd_dolly.md",
             "claims_attacks.md",
             "claims_consensus.md",
+            "claims_weak_client.md",
             "claims_robust.md",
             "attacks_and_defences.md",
         )

@@ -194,13 +194,14 @@ def test_figures_show_means_and_spreads(config: Path, ended: Path) -> None:
     # of variants each configuration has a bar beside those of others, over the variant's name
     pairs = [("first", "a"), ("first", "b"), ("second", "b")]
     varied = [Run(Path(n), 1, runs[0].folder, value=v) for n, v in pairs]
-    axis = draw(varied, ["val/loss"], "bars").axes[0]
+    figure = draw(varied, ["val/loss"], "bars")
+    [axis], [legend] = figure.axes, figure.legends
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["a", "b"]
     centers = [bar.get_x() + bar.get_width() / 2 for bar in axis.patches]
     assert [round(one) for one in centers] == [0, 1, 1]
     assert centers[1] - centers[0] == pytest.approx(1)
     assert centers[2] - centers[1] == pytest.approx(axis.patches[0].get_width())
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["first", "second"]
+    assert [text.get_text() for text in legend.get_texts()] == ["first", "second"]
     swept = [Run(r.config, r.seed, r.folder, value=v) for v, r in enumerate(runs)]
     (line,) = draw(swept, ["val/loss"], "sweep").axes[0].lines
     assert line.get_ydata().tolist() == [h[-1]["val/loss"] for h in histories]
