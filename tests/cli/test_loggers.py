@@ -88,7 +88,7 @@ def test_mlflow_and_wandb_get_settings_and_every_round(
     assert found.data.params["model"] == "FedAvg"
     assert found.info.status == "FINISHED"
     assert found.data.metrics["test/accuracy"] == tested["test/accuracy"]
-    rounds = client.get_metric_history(found.info.run_id, "clients/train/loss/mean")
+    rounds = client.get_metric_history(found.info.run_id, "clients/train.loss.mean")
     assert [one.step for one in rounds] == [1, 2]
 
     wandb.finish()  # a process does so when it ends

@@ -22,6 +22,7 @@ from lit_fed.federation.client.client_state import ClientState
 from lit_fed.federation.run.checkpoint import load_checkpoint, save_checkpoint, saved_identity
 from lit_fed.federation.run.client_state_store import ClientStateStore
 from lit_fed.federation.run.identity import difference_lines, differences, refuse_differences
+from lit_fed.federation.run.metric_names import named_for
 from lit_fed.federation.state import FederationState
 from lit_fed.payload import Payload
 
@@ -55,7 +56,7 @@ class Run:
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Give metrics to the loggers."""
         for logger in self.loggers:
-            logger.log_metrics(dict(metrics), step=step)
+            logger.log_metrics(named_for(logger, metrics), step=step)
             logger.save()  # as Lightning does; a CSV logger would lose a killed run's rounds
 
     def restore_logs(self, history: Sequence[Mapping[str, float]]) -> None:
