@@ -47,8 +47,8 @@ def draw(runs: Sequence[Run], metrics: Sequence[str], kind: Kind, label: str = "
         {"bars": _bars, "rounds": _rounds, "sweep": _sweep}[kind](axis, ended, metric)
         axis.set_title(metric)
         axis.set_xlabel({"bars": "", "rounds": "round", "sweep": label}[kind])
-    if lines := axes[0].get_legend_handles_labels()[0]:
-        figure.legend(handles=lines, loc="outside upper center", ncols=6, fontsize="small")
+    if handles := axes[0].get_legend_handles_labels()[0]:
+        figure.legend(handles=handles, loc="outside upper center", ncols=6, fontsize="small")
     return figure
 
 
@@ -95,8 +95,11 @@ def _sweep(axis: Axes, runs: Sequence[Run], metric: str) -> None:
     places = {value: float(value or 0) if numbers else n for n, value in enumerate(swept)}
     lines: dict[str, dict[float, list[float]]] = {}
     for (name, value), group in arms.items():
+        points = lines.setdefault(
+            name, {}
+        )  # of a metric that it lacks as well: colours are alike in all panels
         if values := _values(group, metric):
-            lines.setdefault(name, {})[places[value]] = values
+            points[places[value]] = values
     for name, points in lines.items():
         _line(axis, points, name)
     if not numbers:

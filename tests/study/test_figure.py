@@ -39,3 +39,19 @@ def test_panels_of_many_bars_stand_below_one_another(
     assert heights == pytest.approx([0.05, 1.05, 2.05])
     [legend] = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["arm0", "arm1", "arm2"]
+
+
+def test_an_arm_has_one_colour_in_all_panels(tmp_path: Path) -> None:
+    made = []
+    for arm, metrics in {"alone": {"loss": 1.0}, "joint": {"accuracy": 0.5, "loss": 0.5}}.items():
+        for value in (1, 2):
+            folder = tmp_path / arm / f"rate={value}" / "seed_0"
+            folder.mkdir(parents=True)
+            summary = {"interrupted": False, "metrics": metrics}
+            (folder / "summary.json").write_text(json.dumps(summary))
+            made.append(Run(Path(arm), 0, folder, value=value, arm=arm))
+    figure = draw(made, ["accuracy", "loss"], "sweep")
+    colours = [{line.get_label(): line.get_color() for line in axis.lines} for axis in figure.axes]
+    assert colours[0] == colours[1]
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["alone", "joint"]
