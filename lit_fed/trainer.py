@@ -376,7 +376,9 @@ class FederatedTrainer(LightningCompatibility):
         Args:
             model: The method.
             datamodule: The data. None: that of the fit before, else the embedded translations.
-            ckpt_path: As for :meth:`fit`. None: the model as it is, which is said where it is untrained.
+            ckpt_path: A checkpoint folder, a run's folder (its latest checkpoint), or of the run in
+                ``default_root_dir`` the ``last`` or the ``best`` checkpoint. None: the model as it is, which is said
+                where it is untrained.
 
         Returns:
             One dictionary of metrics.
@@ -400,7 +402,9 @@ class FederatedTrainer(LightningCompatibility):
         Args:
             model: The method.
             datamodule: The data. None: that of the fit before, else the embedded translations.
-            ckpt_path: As for :meth:`fit`. None: the model as it is, which is said where it is untrained.
+            ckpt_path: A checkpoint folder, a run's folder (its latest checkpoint), or of the run in
+                ``default_root_dir`` the ``last`` or the ``best`` checkpoint. None: the model as it is, which is said
+                where it is untrained.
 
         Returns:
             One dictionary of metrics; those of a test set ``x`` beside the main one end in ``/x``.
@@ -426,7 +430,9 @@ class FederatedTrainer(LightningCompatibility):
         Args:
             model: The method.
             datamodule: The data. None: that of the fit before, else the embedded translations.
-            ckpt_path: As for :meth:`fit`. None: the model as it is, which is said where it is untrained.
+            ckpt_path: A checkpoint folder, a run's folder (its latest checkpoint), or of the run in
+                ``default_root_dir`` the ``last`` or the ``best`` checkpoint. None: the model as it is, which is said
+                where it is untrained.
 
         Raises:
             ValueError: If the method has no global model, or there are no test rows.
@@ -460,7 +466,9 @@ class FederatedTrainer(LightningCompatibility):
         Args:
             model: The method.
             datamodule: The data. None: that of the fit before, else the embedded translations.
-            ckpt_path: As for :meth:`fit`. None: the model as it is, which is said where it is untrained.
+            ckpt_path: A checkpoint folder, a run's folder (its latest checkpoint), or of the run in
+                ``default_root_dir`` the ``last`` or the ``best`` checkpoint. None: the model as it is, which is said
+                where it is untrained.
             client: The client whose own model predicts. None: the global model does.
             max_new_tokens: Tokens at most of a generated text. None: 128, or as many as the model has room for.
             sampling: How each token of a text is chosen. None: the likeliest one is taken.
@@ -496,7 +504,8 @@ class FederatedTrainer(LightningCompatibility):
             model: The method.
             output: A new folder.
             datamodule: The data, for the clients' names. None: that of the fit before, else the embedded translations.
-            ckpt_path: As for :meth:`fit`. None: what the fit before has left.
+            ckpt_path: A checkpoint folder, a run's folder (its latest checkpoint), or of the run in
+                ``default_root_dir`` the ``last`` or the ``best`` checkpoint. None: what the fit before has left.
             client: The client whose own model it is. None: the global model.
             merge: Whether adapters are merged into the base model, so that the folder holds all of it and
                 ``from_pretrained`` of transformers loads it.

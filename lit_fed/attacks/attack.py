@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from lit_fed.client import Client
 from lit_fed.limits import require_at_least
 
 
-class Attack(Attachment):
+class Attack(Attachment, ABC):
     """Some clients are malicious, or something of theirs has been tampered with.
 
     Who they are is in the run's summary, with the attack's settings, so that no poisoned run is taken for a clean one.

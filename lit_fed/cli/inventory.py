@@ -22,7 +22,7 @@ class Kind:
         setting: The setting that takes one.
         package: The package from which they are named.
         folder: The package in whose files they are.
-        base: The class that they extend.
+        base: The class that they extend or are.
     """
 
     title: str
@@ -37,8 +37,23 @@ KINDS = (
     Kind(
         "Aggregations", "model.aggregation", "lit_fed.aggregation", "lit_fed.aggregation", "Aggregation"
     ),
+    Kind(
+        "What robust aggregations take for a client's change",
+        "model.aggregation.geometry",
+        "lit_fed.aggregation.robust",
+        "lit_fed.aggregation.robust",
+        "Geometry",
+    ),
     Kind("Backbones", "model.backbone", "lit_fed.backbones", "lit_fed.backbones", "Backbone"),
+    Kind(
+        "Adapters beside those of peft",
+        "model.backbone.peft",
+        "lit_fed.backbones",
+        "lit_fed.backbones",
+        "PeftConfig",
+    ),
     Kind("Sources", "data.train", "lit_fed.data", "lit_fed.data.sources", "Source"),
+    Kind("A file a client", "data.train", "lit_fed.data", "lit_fed.data.sources", "ClientFiles"),
     Kind("Encodings", "data.encoding", "lit_fed.data", "lit_fed.data.encodings", "Encoding"),
     Kind("Records", "data.encoding.records", "lit_fed.data", "lit_fed.data.records", "Records"),
     Kind(
@@ -74,6 +89,7 @@ KINDS = (
         "lit_fed.defenses",
         "InputDefense",
     ),
+    Kind("Privacy", "trainer.privacy", "lit_fed.privacy", "lit_fed.privacy", "DPSGD"),
     Kind("Compressions", "trainer.attachments", "lit_fed.compression", "lit_fed.compression", "Attachment"),
     Kind(
         "Rewritings",
@@ -150,7 +166,8 @@ def classes(kind: Kind) -> dict[str, str]:
         kind: The kind.
 
     Example:
-        >>> sorted(classes(KINDS[4]))
+        >>> (encodings,) = [kind for kind in KINDS if kind.title == "Encodings"]
+        >>> sorted(classes(encodings))
         ['lit_fed.data.CausalLMEncoding', 'lit_fed.data.ClassificationEncoding', 'lit_fed.data.InstructionEncoding']
     """
     (folder,) = import_module(kind.folder).__path__
@@ -163,7 +180,9 @@ def classes(kind: Kind) -> dict[str, str]:
 
     def extends(node: ast.ClassDef) -> bool:
         bases = {ast.unparse(base).rpartition(".")[2] for base in node.bases}
-        return kind.base in bases or any(extends(found[base]) for base in bases & found.keys())
+        return kind.base in {node.name, *bases} or any(
+            extends(found[base]) for base in bases & found.keys()
+        )
 
     public = import_module(kind.package).__all__
     return {
@@ -174,7 +193,9 @@ def classes(kind: Kind) -> dict[str, str]:
 
 
 def _is_abstract(node: ast.ClassDef) -> bool:
-    """Whether a class leaves a method of its own to others."""
+    """Whether a class leaves a method of its own to others, or says itself that it is for others to extend."""
+    if any(ast.unparse(base) == "ABC" for base in node.bases):
+        return True
     methods = (member for member in node.body if isinstance(member, ast.FunctionDef))
     return any(ast.unparse(d) == "abstractmethod" for m in methods for d in m.decorator_list)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import DefaultHelpFormatter
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import (
     ArgsType,
@@ -82,13 +81,6 @@ _EXPORT: dict[str, tuple[Any, Any, str]] = {
 }
 
 
-class _UnbrokenExample(DefaultHelpFormatter):
-    """Leaves the line of an example as it is, so that it can be copied."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return text if text.startswith("Example: ") else super()._fill_text(text, width, indent)
-
-
 class SaveRunConfig(SaveConfigCallback):
     """Writes the run's ``config.yaml`` into its folder when it starts or goes on."""
 
@@ -148,7 +140,7 @@ class LitFedCLI(LightningCLI):
     ) -> LightningArgumentParser:
         """Add what the command takes beside its method of the trainer."""
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        parser.epilog, parser.formatter_class = f"Example: {EXAMPLES[subcommand]}", _UnbrokenExample
+        parser.epilog = f"Example: {EXAMPLES[subcommand]}"
         further = {"predict": _PREDICT, "export": _EXPORT}.get(subcommand, {})
         for name, (kind, default, help_) in further.items():
             parser.add_argument(f"--{name}", type=kind, default=default, help=help_)

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.enums import LightningEnum
 
 from lit_fed.cli.parser_errors import one_line
 from lit_fed.methods.ddg import refuse_replaced
+from lit_fed.plain_help import PlainHelp
 
 # Lightning has words of its own as defaults of `str` settings, such as Timer's `interval`, which YAML cannot write.
 yaml.SafeDumper.add_multi_representer(
@@ -29,7 +30,7 @@ class LitFedParser(LightningArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # a YAML takes no abbreviations either
-        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+        super().__init__(*args, **{"allow_abbrev": False, "formatter_class": PlainHelp, **kwargs})
 
     def parse_args(  # type: ignore[override]  # as in jsonargparse
         self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any

@@ -36,12 +36,22 @@ def one_line(message: str, parser: ArgumentParser) -> str:
         parser: The parser that has raised it.
     """
     setting = ".".join(re.findall(r'Parser key "([^"]+)"', message))
-    for read in (_unknown_setting, _broken_module, _unknown_class, _wrong_value):
+    for read in (_no_method, _unknown_setting, _broken_module, _unknown_class, _wrong_value):
         said = read(message, setting, parser)
         if said is not None:
             return " ".join(said.split())
     words = " ".join(re.sub(r'Parser key "[^"]+":', " ", message).split())
     return f"`{setting}`: {words}" if setting else words
+
+
+def _no_method(message: str, setting: str, parser: ArgumentParser) -> str | None:
+    """A command without a method."""
+    if re.search(r"following arguments are required: \w+\.model$", message):
+        return (
+            "`model` is expected to be a method, of a configuration (--config lora_fedavg) or by its name "
+            "(--model FedAvg), but got neither; `lit-fed list` shows both"
+        )
+    return None
 
 
 def _unknown_setting(message: str, setting: str, parser: ArgumentParser) -> str | None:

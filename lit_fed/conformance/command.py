@@ -94,13 +94,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from jsonargparse import ArgumentParser
     from rich.console import Console
 
+    from lit_fed.plain_help import PlainHelp
+
+    example = "Example: python -m lit_fed.conformance lora --rule lit_fed.aggregation.FlexLoRA"
     parser = ArgumentParser(
         prog="python -m lit_fed.conformance",
+        formatter_class=PlainHelp,
+        epilog=example,
         description="Put a rule that aggregates updates to the test of cases with known answers.",
     )
     lora = ArgumentParser(
+        formatter_class=PlainHelp,
+        epilog=example,
         description="A rule for LoRA: an Aggregation of lit_fed, or a function or class of your own that is called "
-        "with a lit_fed.conformance.LoRARound and returns tensors by their names."
+        "with a lit_fed.conformance.LoRARound and returns tensors by their names.",
     )
     lora.add_argument("--rule", type=str, required=True, help="Its path, my_package.module.Name")
     lora.add_argument(

@@ -280,13 +280,24 @@ def main() -> None:
     """
     from jsonargparse import auto_cli
 
-    words = sys.argv[1:]
+    from lit_fed.plain_help import PlainHelp
+
+    words, name = sys.argv[1:], "lit-fed-study"
     command: Callable[..., None] = study
+    example = "--configs '[lora_fedavg,fedprox]' --seeds '[0,1]' --root runs/compared"
     if words[:1] == ["claims"]:
         from lit_fed.study.claims import claims
 
-        command, words = claims, words[1:]
+        command, words, name = claims, words[1:], f"{name} claims"
+        example = "--config studies/zou2024/claims --output claims.md"
     try:
-        auto_cli(command, as_positional=False, args=with_configurations(words))
+        auto_cli(
+            command,
+            as_positional=False,
+            args=with_configurations(words),
+            prog=name,
+            formatter_class=PlainHelp,
+            epilog=f"Example: {name} {example}",
+        )
     except (OSError, ValueError) as error:
         sys.exit(f"lit-fed-study: error: {error}")

@@ -230,3 +230,19 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
     assert completed("ex") == {"export"}
     assert set(EXAMPLES) <= completed("")
     assert completed("fit", "--trainer.max_ro") == {"--trainer.max_rounds"}
+
+
+def test_list_has_what_a_setting_takes_though_it_extends_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main(["list"])
+    shown = capsys.readouterr().out
+    for name in (
+        "lit_fed.data.ClientFiles",
+        "lit_fed.data.ChatTemplate",
+        "lit_fed.privacy.DPSGD",
+        "lit_fed.backbones.BitFitConfig",
+        "lit_fed.aggregation.robust.Products",
+    ):
+        assert f"  {name} " in shown
+    assert "lit_fed.attacks.Attack " not in shown

@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -277,6 +278,27 @@ def test_help_documents_the_method(capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert argument in shown
     assert "Linear warm-up" in shown
+
+
+@pytest.mark.parametrize(
+    "words", [["fit"], ["export"], ["fit", "--model", "FedAvg", "--model.help"]]
+)
+def test_help_is_without_markup(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*words, "--help"] if len(words) == 1 else words)
+    shown = capsys.readouterr().out
+    assert "lit_fed.FederatedModule" in shown or len(words) > 1
+    assert not re.search(r":\w+:`|``", shown)
+
+
+def test_a_command_without_a_method_is_told_how_one_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit"])
+    said = capsys.readouterr().err
+    assert "`model` is expected to be a method, of a configuration (--config lora_fedavg)" in said
+    assert said.count("\n") == 1
 
 
 def test_print_config_can_be_run_again(

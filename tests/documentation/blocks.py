@@ -19,7 +19,11 @@ ROOT = Path(__file__).resolve().parents[2]
 GENERATED = ROOT / "docs" / "configurations.md"
 PAGES = {
     path.relative_to(ROOT).as_posix(): path
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    for path in (
+        *sorted(ROOT.glob("*.md")),
+        ROOT / "notebooks" / "README.md",
+        *sorted((ROOT / "docs").rglob("*.md")),
+    )
     if path != GENERATED and "_build" not in path.parts
 }
 RECORDS = {"docs/results.md": "hours"}
@@ -100,6 +104,18 @@ def run(command: list[str], folder: Path) -> None:
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def in_page_order(page: str) -> str:
+    """A Python script of a page's blocks that are run, in their order: what one makes, the next one finds."""
+    lines = ["import subprocess"]
+    for block in blocks(page):
+        if block.runs and block.language == "bash":
+            command = ["bash", "-euo", "pipefail", "-c", block.text]
+            lines.append(f"subprocess.run({command!r}, check=True)")
+        elif block.runs and block.language == "python":
+            lines.append(block.text)
+    return "\n".join(lines)
 
 
 def run_bash(text: str, folder: Path) -> None:

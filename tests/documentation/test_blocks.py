@@ -8,7 +8,16 @@ import pytest
 import yaml
 
 from lit_fed.configurations import find_configuration
-from tests.documentation.blocks import PAGES, ROOT, blocks, make_folder, of, run, run_bash
+from tests.documentation.blocks import (
+    PAGES,
+    ROOT,
+    blocks,
+    in_page_order,
+    make_folder,
+    of,
+    run,
+    run_bash,
+)
 
 LANGUAGES = {"bash", "python", "yaml", "text", "console", "bibtex", "json"}
 REASONS = {
@@ -22,6 +31,7 @@ REASONS = {
     "it uploads",
     "it serves until it is stopped",
     "minutes, and wants a browser",
+    "minutes, and wants the code of before",
 }
 README = "README.md"
 SITE = sorted(set(PAGES) - {README})
@@ -85,15 +95,10 @@ def test_the_readmes_shell_blocks_run(number: int, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", SITE)
 def test_a_pages_blocks_run(page: str, folder: Path) -> None:
-    """Its commands in their order, then its Python."""
-    shell, python = of(page, "bash"), of(page, "python")
-    if not shell and not python:
+    if not of(page, "bash") and not of(page, "python"):
         pytest.skip("no blocks")
-    if shell:
-        run_bash("\n".join(one.text for one in shell), folder)
-    if python:
-        (folder / "blocks.py").write_text("\n".join(one.text for one in python))
-        run([sys.executable, "blocks.py"], folder)
+    (folder / "blocks.py").write_text(in_page_order(page))
+    run([sys.executable, "blocks.py"], folder)
 
 
 @pytest.mark.slow
