@@ -62,8 +62,8 @@ class Picture(NamedTuple):
 
 
 PICTURES = (
-    Picture("tensorboard_curves", "fedavg", f"custom_scalars&{_SETTLED}", (1280, 1560)),
-    Picture("tensorboard_terms", "ddg_msi_tasks", f"custom_scalars&{_SETTLED}", (1280, 2300)),
+    Picture("tensorboard_curves", "fedavg", f"custom_scalars&{_SETTLED}", (1280, 2700)),
+    Picture("tensorboard_terms", "ddg_msi_tasks", f"custom_scalars&{_SETTLED}", (1280, 4000)),
     Picture("tensorboard_task_matrix", "ddg_msi_tasks", "images", (1280, 900)),
     Picture("tensorboard_samples", "instructions", "text", (1280, 1100)),
     Picture("tensorboard_hparams", ".", "hparams", (1600, 900)),

@@ -68,16 +68,17 @@ class Run:
         """What a run has of a metric when it has ended; None where it has none, NaN where that is no finite number.
 
         Args:
-            metric: Its name in the summary; ``bytes/up``, ``bytes/down`` or ``bytes/total`` of the run; or, with the
-                number of a round behind it, in that round's row, such as ``backdoor/asr@7``.
+            metric: Its name in the summary; ``bytes/up``, ``bytes/down`` or ``bytes/total`` of the run, or
+                ``seconds/rounds``; or, with the number of a round behind it, in that round's row, such as
+                ``backdoor/asr@7``.
         """
         name, at, number = metric.partition("@")
         if (summary := self.summary) is None:
             return None
         if not at:
-            kind, _, way = name.partition("/")
-            if kind == "bytes" and way in summary["bytes"]:
-                return float(summary["bytes"][way])
+            kind, _, part = name.partition("/")
+            if kind in ("bytes", "seconds") and part in summary[kind]:
+                return float(summary[kind][part])
             if name not in summary["metrics"]:
                 return None
             found: float | None = summary["metrics"][name]

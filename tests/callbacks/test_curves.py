@@ -1,5 +1,6 @@
 import csv
 import math
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger as PyTorchLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 
+import lit_fed
 from lit_fed.callbacks import FederationCurves
 from lit_fed.callbacks.curves import curves_layout, drift
 from lit_fed.payload import Payload
@@ -107,6 +109,14 @@ def test_drift_is_in_the_table_and_in_tensorboard(
         events.Reload()
         drawn = [event.value for event in events.Scalars("clients/drift/mean")]
         assert drawn == pytest.approx(in_table)
+
+
+def test_no_band_is_of_a_name_with_which_others_begin() -> None:
+    """TensorBoard finds the numbers of a band by how their names begin, and shows none where others begin alike."""
+    sources = Path(lit_fed.__path__[0]).rglob("*.py")
+    bands = {name for path in sources for name in re.findall(r'"(train/[\w/]+)"', path.read_text())}
+    assert "train/alpha_min" in bands
+    assert [(one, other) for one in bands for other in bands if other.startswith(f"{one}/")] == []
 
 
 def test_no_chart_of_seconds_has_many_lines() -> None:

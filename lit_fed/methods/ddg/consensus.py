@@ -256,7 +256,7 @@ class NoConsensus(Consensus):
 
 
 def log_alpha(log: Callable[[str, Tensor], None], alpha: Tensor, mask: Tensor) -> None:
-    """Log α's mean as ``train/alpha``, its bounds as ``…/min`` and ``…/max``; nothing without a row.
+    """Log α's mean as ``train/alpha``, its bounds as ``…_min`` and ``…_max``; nothing without a row.
 
     Args:
         log: The method's.
@@ -265,5 +265,5 @@ def log_alpha(log: Callable[[str, Tensor], None], alpha: Tensor, mask: Tensor) -
     """
     if mask.any():
         log("train/alpha", masked_mean(alpha, mask))
-        log("train/alpha/min", alpha.masked_fill(~mask, 1.0).amin())
-        log("train/alpha/max", alpha.masked_fill(~mask, 0.0).amax())
+        log("train/alpha_min", alpha.masked_fill(~mask, 1.0).amin())
+        log("train/alpha_max", alpha.masked_fill(~mask, 0.0).amax())

@@ -51,6 +51,11 @@ class _Section:
         """What is said of a claim."""
         return self.missing[number] or claim_verdict(self.judgements[number])
 
+    def has_no_runs(self, number: int) -> bool:
+        """Whether a claim is about runs that this study does not have."""
+        told = any(one.differences for one in self.judgements[number])
+        return not told and self.verdict(number).startswith("not tested")
+
 
 def claims(
     title: str,
@@ -133,9 +138,12 @@ def _page(
     sections = _judged(metrics, claims, roots, otherwise)
     parts = [f"# {title}", source, _HOW, _overview(claims, sections)]
     for section in sections:
-        columns = [name for name in metrics if not name.startswith("bytes/")]  # tables have these
+        # tables have bytes and seconds as they are
+        columns = [name for name in metrics if not name.startswith(("bytes/", "seconds/"))]
         parts += [f"## {section.title}", *_results(section.root, tables, columns)]
         for number, (claim, judgements) in enumerate(zip(claims, section.judgements, strict=True)):
+            if len(sections) > 1 and section.has_no_runs(number):
+                continue  # the overview has a dash
             parts.append(f"**{claim.text}:** {section.verdict(number)}")
             if any(one.differences for one in judgements):
                 parts.append("\n".join([_HEAD, *(_row(one) for one in judgements)]))
@@ -205,8 +213,13 @@ def _overview(claims: Sequence[Claim], sections: Sequence[_Section]) -> str:
         "| --- |" + " --- |" * len(sections),
     ]
     for number, claim in enumerate(claims):
-        verdicts = [section.verdict(number) for section in sections]
+        verdicts = [
+            "–" if len(sections) > 1 and section.has_no_runs(number) else section.verdict(number)
+            for section in sections
+        ]
         lines.append(f"| {claim.text} | " + " | ".join(verdicts) + " |")
+    if any("| – |" in line for line in lines):
+        lines += ["", "–: the study has no runs of it."]
     return "\n".join(lines)
 
 

@@ -111,7 +111,7 @@ def test_first_step_distillation_and_alignment_are_exactly_zero(
     assert bounds
     top = 1 / (1 + math.exp(-module.gamma * math.sqrt(2)))
     for row in bounds:
-        least, mean, most = (row[f"train/alpha{end}"] for end in ("/min", "", "/max"))
+        least, mean, most = (row[f"train/alpha{end}"] for end in ("_min", "", "_max"))
         assert 0.5 <= least <= mean * 1.00001
         assert mean <= most * 1.00001
         assert most <= top

@@ -60,11 +60,19 @@ def test_amounts_are_compared_by_a_factor(tmp_path: Path) -> None:
         ArmComparison(["bytes/up"], {"answers": 1, "adapters": -1}, margin=1, times=2)
 
 
-def ended(root: Path, arm: str, seed: int, value: float | None) -> None:
+def test_seconds_are_compared_as_bytes_are(tmp_path: Path) -> None:
+    for seed in range(3):
+        ended(tmp_path, "slow", seed, 0.5, seconds=4.0)
+        ended(tmp_path, "quick", seed, 0.5, seconds=2.5)
+    compared = ArmComparison(["seconds/rounds"], {"quick": 1, "slow": -1})
+    assert arm_differences(tmp_path, compared, "seconds/rounds", "lower") == (1.5,) * 3
+
+
+def ended(root: Path, arm: str, seed: int, value: float | None, seconds: float = 3.0) -> None:
     folder = root / arm / f"seed_{seed}"
     folder.mkdir(parents=True)
     summary = {"interrupted": False, "metrics": {"test/accuracy": value}}
-    summary |= {"bytes": {"up": 1, "down": 2}, "seconds": {"rounds": 3.0}}
+    summary |= {"bytes": {"up": 1, "down": 2}, "seconds": {"rounds": seconds}}
     (folder / "summary.json").write_text(json.dumps(summary))
 
 

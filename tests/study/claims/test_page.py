@@ -118,6 +118,20 @@ def test_arms_of_variants_have_a_row_each(root: Path) -> None:
     assert [float(row[2]) for row in found] == pytest.approx([85.7, 90, 88], abs=0.1)
 
 
+def test_what_a_study_has_no_runs_of_is_a_dash_beside_one_that_has(root: Path) -> None:
+    better = Claim("a", [ArmComparison(["index/SRS"], {"ddg": 1, "msi": -1})])
+    other = Claim("b", [ArmComparison(["index/SRS"], {"ddg": 1, "absent": -1})])
+    settings = ("t", "s", {"index/SRS": "higher"}, [better, other], [["ddg"]])
+    alone = claims_page(*settings, {"One": root})
+    assert "| b | not tested |" in alone
+    assert "**b:** not tested" in alone
+    assert "–: the study" not in alone
+    beside = claims_page(*settings, {"One": root, "Two": root})
+    assert "| b | – | – |\n\n–: the study has no runs of it." in beside
+    assert "**b:**" not in beside
+    assert beside.count("**a:**") == 2
+
+
 def test_small_differences_have_digits_enough(root: Path) -> None:
     for place, path in enumerate(sorted(root.rglob("summary.json"))):
         summary = json.loads(path.read_text())
