@@ -179,6 +179,19 @@ def test_measured_figures_are_those_of_the_results(page: Path) -> None:
     assert {figure for figure in figures if figure not in known} == set()
 
 
+def test_single_runs_in_the_results_are_those_of_the_headers() -> None:
+    """What a configuration ends with is told in its header and in the results: by the same run."""
+    _, _, section = (DOCS / "results.md").read_text("utf-8").partition("## The embedded default")
+    rows = re.findall(
+        r"^\| `(\w+)` \| ([\d.]+) \|", section.partition("\n### The shipped")[0], re.MULTILINE
+    )
+    assert len(rows) > 12
+    headers = {name: path.read_text("utf-8") for name, path in configurations().items()}
+    for name, figure in rows:
+        (measured,) = re.findall(r"# Measured: .* ends with \S+ ([\d.]+)", headers[name])
+        assert f"{float(figure):.3f}" == measured, name
+
+
 def test_what_a_configuration_takes_for_its_method_is_listed() -> None:
     (methods,) = [kind for kind in KINDS if kind.setting == "model"]
     named = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -53,11 +54,11 @@ _HEAD = """\
 A name goes after `--config`, as in `lit-fed fit --config lora_fedavg`; several follow one another, and the later
 lies over the earlier. `lit-fed init FOLDER --config NAME` copies one to change. The names link to the files.
 
-*Measured* is a run of the command in the file's first line, by
+*Measured* is a run of the command in the file's first line, which names the configurations that it came *after*, by
 `python -m tools.documentation.measure_configurations NAME`: seconds of the processor with one thread, and the run's
-main metric. It is one seed each and says that the configuration works; it is no comparison. A dash means: not measured
-by that command, or not without data or machines that do not come with the package; figures of several more are in
-[the results](results.md).
+main metric, with the success rate of its backdoor where there is one. It is one seed each and says that the
+configuration works; it is no comparison. A dash means: not measured by that command, or not without data or machines
+that do not come with the package; figures of several more are in [the results](results.md).
 """
 
 
@@ -110,7 +111,7 @@ def configurations_page() -> str:
             raise ValueError(
                 f"SECTIONS is expected to have a title for each folder of configurations, but lacks {folder!r}"
             )
-        said = header.measured or "–"
+        said = f"{_after(name, header.command)}{header.measured}" if header.measured else "–"
         cells = f"[`{name}`](../configs/{name}.yaml)", _plain(header.text), _plain(said)
         rows[folder].append("| " + " | ".join(cells) + " |")
     head = ["| configuration | what it shows | measured |", "| --- | --- | --- |"]
@@ -119,6 +120,19 @@ def configurations_page() -> str:
         for folder, title in SECTIONS.items()
     ]
     return "\n".join([_HEAD, *parts])
+
+
+def _after(name: str, command: str) -> str:
+    """What a configuration came after in the command that was measured.
+
+    Example:
+        >>> _after("attacks/trigger", "lit-fed fit --config configs/ddg.yaml --config configs/attacks/trigger.yaml")
+        'After `ddg`: '
+        >>> _after("ddg", "lit-fed fit --config configs/ddg.yaml")
+        ''
+    """
+    before = [one for one in re.findall(r"--config configs/([\w/]+)\.yaml", command) if one != name]
+    return f"After {', '.join(f'`{one}`' for one in before)}: " if before else ""
 
 
 def _plain(text: str) -> str:

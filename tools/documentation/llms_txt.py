@@ -40,9 +40,36 @@ def _pages(env: BuildEnvironment, names: list[str]) -> list[str]:
 def _first_paragraph(env: BuildEnvironment, page: str) -> str:
     for paragraph in env.get_doctree(page).findall(nodes.paragraph):
         # what a table, a list or a class says is not what the page says
-        if isinstance(paragraph.parent, nodes.section | nodes.document):
-            return " ".join(paragraph.astext().split())
+        if isinstance(paragraph.parent, nodes.section | nodes.document) and (
+            said := whole_sentences(paragraph)
+        ):
+            return said
     return "a list"
+
+
+def whole_sentences(paragraph: nodes.paragraph) -> str:
+    """A paragraph in one line, with the list that ends its last sentence; a sentence that a block ends is left out.
+
+    Args:
+        paragraph: The paragraph, with what comes after it as its sibling.
+
+    Example:
+        >>> one = nodes.paragraph(text="It trains. So it is called:")
+        >>> _ = nodes.section("", one, nodes.literal_block(text="lit-fed fit"))
+        >>> whole_sentences(one)
+        'It trains.'
+        >>> two = nodes.paragraph(text="There are")
+        >>> _ = nodes.section("", two, nodes.bullet_list("", nodes.list_item("", nodes.paragraph(text="one,"))))
+        >>> whole_sentences(two)
+        'There are one,'
+    """
+    said = " ".join(paragraph.astext().split())
+    if said.endswith((".", "?", "!", ")")):
+        return said
+    after = paragraph.next_node(descend=False, siblings=True)
+    if isinstance(after, nodes.bullet_list | nodes.enumerated_list):
+        return " ".join([said, *after.astext().split()])
+    return said[: max(said.rfind(end) for end in (". ", "? ", "! ")) + 1]
 
 
 def _write(app: Sphinx, error: Exception | None) -> None:

@@ -25,6 +25,8 @@ MAIN = (
     "clients/test/loss/mean",
 )
 """The metric that is told: the first of these that a run has."""
+ATTACK = "backdoor/asr"
+"""What is told beside it of a run that has been attacked, in percent."""
 
 
 def measured(config: Path, root: Path) -> str:
@@ -53,7 +55,10 @@ def measured(config: Path, root: Path) -> str:
     seconds = usage.ru_utime + usage.ru_stime
     metrics = summary["metrics"]
     name = next(name for name in MAIN if name in metrics)
-    return f"{seconds:.0f} s of one core; ends with {name} {metrics[name]:.3f} (seed {summary['seed']})."
+    ends = f"{name} {metrics[name]:.3f}"
+    if ATTACK in metrics:
+        ends += f" and {ATTACK} {metrics[ATTACK]:.1f} %"
+    return f"{seconds:.0f} s of one core; ends with {ends} (seed {summary['seed']})."
 
 
 def write_measured(config: Path, line: str) -> None:
