@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_fed.attacks.target_labels import KnownLabels
 from lit_fed.attacks.trigger_poisoning import TriggerPoisoning
-from lit_fed.attacks.trigger_writing import require_readable, unread_share
+from lit_fed.attacks.trigger_writing import require_readable, warn_of_unread
 from lit_fed.attacks.triggers.trigger import Trigger
 from lit_fed.attacks.triggers.writing import trigger_column, triggered_rows
 from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation, require_own_names
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
 
     from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
-
-
-_UNREAD: Final = 0.01
-"""The share of rows without the trigger's tokens from which on a warning says so."""
 
 
 class BackdoorEvaluation(PeriodicEvaluation):
@@ -133,6 +128,8 @@ class BackdoorEvaluation(PeriodicEvaluation):
             data.encoding, [client.rows for client in data.clients], "BackdoorEvaluation"
         )
         self._target = labels.number(chosen["target"], "`BackdoorEvaluation.target`")
+        if self.trigger is not None:  # that of an attack is ready
+            self.trigger.attach(module, data, self._target)
         require_readable(chosen["trigger"], module, data, "`BackdoorEvaluation.trigger`")
         rows: Dataset = next(iter(data.tests.values()))
         if trainer.fast_dev_run:
@@ -148,12 +145,14 @@ class BackdoorEvaluation(PeriodicEvaluation):
             defense.attach(data.encoding, rows)
         self._clean = rows
         self._triggered = triggered_rows(rows, column, chosen["trigger"], [self.seed])
-        unread = unread_share(rows, self._triggered, module, data)
-        if unread > _UNREAD:
-            rank_zero_warn(
-                f"BackdoorEvaluation: of {unread:.1%} of the test rows nothing of the trigger is read, since rows are "
-                f"cut after {data.longest_row} tokens (`data.max_length`): the attack cannot succeed there"
-            )
+        warn_of_unread(
+            rows,
+            self._triggered,
+            module,
+            data,
+            "BackdoorEvaluation",
+            so="the attack cannot succeed there",
+        )
 
     def on_round_evaluation(
         self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]

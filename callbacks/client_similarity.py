@@ -38,10 +38,10 @@ class ClientSimilarity(FederatedCallback):
     - ``similarity/jensen_shannon`` and ``similarity/tfidf_cosine``, where the model generates: of the texts that are
       learnt (:func:`~lit_fed.metrics.text_jensen_shannon`, :func:`~lit_fed.metrics.text_tfidf_cosine`).
 
-    Clients without rows (of the task under way), and those that could not prepare, are left out; with fewer than two
-    left there is nothing to tell. What attachments, such as attacks, make of rows is not in it, nor are soft targets:
-    of classes the labels count. It changes nothing of the training. Each measurement takes a forward and a backward
-    pass over the rows of all clients, and memory for a gradient of each.
+    Clients without rows (of the task under way), black boxes, which train on none, and those that could not prepare are
+    left out; with fewer than two left there is nothing to tell. What attachments, such as attacks, make of rows is not
+    in it, nor are soft targets: of classes the labels count. It changes nothing of the training. Each measurement takes
+    a forward and a backward pass over the rows of all clients, and memory for a gradient of each.
 
     Args:
         every_n_rounds: Measure before every so many rounds, counted from the first. None: before the first alone.
@@ -134,6 +134,8 @@ class ClientSimilarity(FederatedCallback):
             if not len(rows):
                 continue
             module = trainer.act_as_client(index)
+            if not module.stages:
+                continue
             if module.prepares and (client.id not in states or states[client.id].prepared is None):
                 continue
             module.start_stage(self._stage(module))

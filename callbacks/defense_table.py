@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lit_fed.aggregation import Aggregation, WeightedAverage
 from lit_fed.atomic_files import write_file
 from lit_fed.attacks.attack import Attack
 from lit_fed.callbacks.backdoor_evaluation import BackdoorEvaluation, defense_names
@@ -42,7 +43,8 @@ LEAST_RISE: Final = 10.0
 class DefenseTable(FederatedCallback):
     """Ends a fit with a table of what an attack does with the run's defence, without it, and to a clean model.
 
-    The run itself is *with* the defence, be it the method, its aggregation rule or an attachment. When it is over, two
+    The run itself is *with* the defence, be it the method, its aggregation rule, DP-SGD or an attachment, all of which
+    its row names. When it is over, two
     further federations of an undefended method are run in the same process, on the same data, with the same settings,
     seed, number of rounds and attachments that are no defences: one with the run's attacks, and one without any, whose
     success rate is the floor of this trigger. They have folders of their own in the run's, ``backdoor/undefended`` and
@@ -125,10 +127,10 @@ class DefenseTable(FederatedCallback):
         attacked = self._federation(trainer, "undefended", attacked_with)
         evaluation = self._evaluation(trainer)
         defenses = [one for one in trainer.attachments if one.defends]
-        name, own = (
-            type(self._method).__name__,
-            [type(one).__name__ for one in (module, *defenses)],
-        )
+        name, run = _with_rule(self._method), _with_rule(module)
+        if trainer.privacy is not None:
+            run += f", {type(trainer.privacy).__name__}"
+        own = [run, *(type(one).__name__ for one in defenses)]
         self._rows = {
             f"{name}, never poisoned": _figures(clean, clean),
             f"without the defence: {name}": _figures(attacked, clean),
@@ -191,6 +193,13 @@ class DefenseTable(FederatedCallback):
             # the command goes on there when it is given again
             raise KeyboardInterrupt
         return other.federation.history[-1]
+
+
+def _with_rule(method: FederatedModule) -> str:
+    """What a method is called in the table: its class, and its rule's where that is no plain average."""
+    name, rule = type(method).__name__, getattr(method, "aggregation", None)
+    plain = not isinstance(rule, Aggregation) or type(rule) is WeightedAverage
+    return name if plain else f"{name}, {type(rule).__name__}"
 
 
 def attack_works(attacked: Figures, clean: Figures) -> bool:

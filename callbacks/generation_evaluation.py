@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence, Set
 from math import isnan
 from typing import TYPE_CHECKING, Any, Literal
 
+from lightning.pytorch.utilities import rank_zero_warn
 from torchmetrics import Metric, MetricCollection
 
 from lit_fed.backbones import Sampling
 from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
 from lit_fed.data.columns import ROW_ID, require_column, written_values
 from lit_fed.federation.evaluation import spread, spread_of_clients
-from lit_fed.federation.generation import GenerationSettings
+from lit_fed.federation.generation import GenerationSettings, UnansweredError
 from lit_fed.limits import require_at_least
 from lit_fed.metric_averager import of_this_process
 
@@ -33,7 +34,8 @@ class GenerationEvaluation(PeriodicEvaluation):
     ``/std``, ``/min`` and ``/max`` over the clients' own models, each as it is at the start of the client's next round.
     With ``own_column`` it gets ``groups/test/<metric>/mean`` and so on of the global model as well: over the groups of
     rows that belong to a client each, the same that the clients' own models answer. A client without rows, or of
-    whose answers a metric has nothing to tell (NaN), does not count.
+    whose answers a metric has nothing to tell (NaN), does not count, nor does a black box that fails, which a
+    warning tells.
 
     Args:
         metrics: Metrics by name. Each is updated by those of these keyword arguments that its ``update`` takes:
@@ -137,11 +139,7 @@ class GenerationEvaluation(PeriodicEvaluation):
                 groups = [self._of_client(trainer, sets, answers, index) for index in clients]
                 found |= spread([_told(one) for one in groups], "groups/")
         if self._asks_clients(module):
-            own = []
-            for index in clients:
-                sets = self._sets(trainer, index)
-                answers = self._answers(trainer, sets, index)
-                own.append(_told(self._evaluated(trainer, sets, answers)))
+            own = [self._of_own_model(trainer, index) for index in clients]
             found |= spread_of_clients(list(zip(trainer.datamodule.clients, own, strict=True)))
         self._require_free(found.keys() & metrics.keys())
         metrics |= found
@@ -227,6 +225,16 @@ class GenerationEvaluation(PeriodicEvaluation):
             name: trainer.generate(rows, self.settings, client) if len(rows) else []
             for name, rows in sets.items()
         }
+
+    def _of_own_model(self, trainer: FederationView, client: int) -> dict[str, float]:
+        """Metrics by name of what a client's own model answers; none where it is a black box that fails."""
+        sets = self._sets(trainer, client)
+        try:
+            answers = self._answers(trainer, sets, client)
+        except UnansweredError as error:
+            rank_zero_warn(str(error))
+            return {}
+        return _told(self._evaluated(trainer, sets, answers))
 
     def _of_client(
         self,

@@ -7,6 +7,7 @@ from typing import Final
 from unicodedata import category
 
 from lit_fed.methods.semantic_consensus.bounding import UNSEEN
+from lit_fed.methods.semantic_consensus.joiners import idle_places
 
 _MOST: Final = 10_000
 _UNSEEN: Final = re.compile(f"[{UNSEEN}]")
@@ -18,7 +19,7 @@ def visible(text: str, keep: str = "") -> str:
 
     That goes for control characters, such as those of terminals, for marks that turn the direction of the text or have
     no width, for fillers and selectors of variants, which can carry a text of their own, and for halves of surrogate
-    pairs, which no file could hold. Blanks of all widths stay, and so do the selectors of emoji.
+    pairs, which no file could hold. Blanks of all widths stay, and so does a selector right behind an emoji.
 
     Args:
         text: The text.
@@ -28,12 +29,13 @@ def visible(text: str, keep: str = "") -> str:
         >>> print(visible("a\x1b[31m\u202eb\ud800\n", keep="\n"), end="")
         a\x1b[31m\u202eb\ud800
     """
-    if not text.isprintable():
+    idle = idle_places(text)
+    if idle or not text.isprintable():
         text = "".join(
             one
-            if one.isprintable() or one in keep or category(one) == "Zs"
+            if place not in idle and (one.isprintable() or one in keep or category(one) == "Zs")
             else one.encode("unicode_escape").decode("ascii")
-            for one in text
+            for place, one in enumerate(text)
         )
     # some of what is not seen is printable, as letters and marks
     return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)

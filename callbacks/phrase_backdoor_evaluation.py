@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from lit_fed.attacks.phrase_poisoning import PhrasePoisoning
-from lit_fed.attacks.trigger_writing import require_readable
+from lit_fed.attacks.phrase_poisoning import PhrasePoisoning, require_room
+from lit_fed.attacks.trigger_writing import require_readable, warn_of_unread
 from lit_fed.attacks.triggers.trigger import Trigger
 from lit_fed.attacks.triggers.writing import trigger_column, triggered_rows
 from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation, require_own_names
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from lit_fed.defenses.input_defense import InputDefense
     from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
+
+_NEW_TOKENS: Final = 128
+"""Tokens at most of an answer, where no setting says how many."""
 
 
 class PhraseBackdoorEvaluation(PeriodicEvaluation):
@@ -46,8 +49,9 @@ class PhraseBackdoorEvaluation(PeriodicEvaluation):
 
     Raises:
         TypeError: If ``trigger`` is none.
-        ValueError: If a number is out of range; when a fit starts, if there is no trigger or no phrase, there are no
-            test rows, there is no such column, or the model cannot answer.
+        ValueError: If a number is out of range; when a fit starts, if there is no trigger or no phrase, the phrase has
+            more tokens than an answer or a row, there are no test rows, there is no such column, or the model cannot
+            answer.
     """
 
     prefix = "backdoor"
@@ -112,7 +116,11 @@ class PhraseBackdoorEvaluation(PeriodicEvaluation):
         trigger, phrase, column = self.settings(trainer).values()
         if not data.tests:
             raise ValueError(f"{name} expects `data.test` to have rows, but there are none")
+        if self.trigger is not None:  # that of an attack is ready
+            self.trigger.attach(module, data, target=None)
         require_readable(trigger, module, data, f"`{name}.trigger`")
+        most = _NEW_TOKENS if self.max_new_tokens is None else self.max_new_tokens
+        require_room(phrase, module, data, f"`{name}.phrase`", most)
         whole: Dataset = next(iter(data.tests.values()))
         count = len(whole) if self.rows is None else min(self.rows, len(whole))
         if trainer.fast_dev_run:
@@ -125,6 +133,14 @@ class PhraseBackdoorEvaluation(PeriodicEvaluation):
         self._sets = {"asr": written, "false_positives": rows}
         for one in self._sets.values():
             trainer.check_generation(one, self._settings)
+        warn_of_unread(
+            rows,
+            written,
+            module,
+            data,
+            name,
+            so="clients learn nothing of it from such rows, although whole ones are answered",
+        )
 
     def on_round_evaluation(
         self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]

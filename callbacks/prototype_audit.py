@@ -27,6 +27,7 @@ from lit_fed.limits import require_at_least
 from lit_fed.metrics import class_purity, dead_share, usage_entropy, within_margin
 
 if TYPE_CHECKING:
+    from lit_fed.client import Client
     from lit_fed.federation.federation_view import FederationView
     from lit_fed.methods.prototype_defense import Dropped
     from lit_fed.module import FederatedModule
@@ -93,6 +94,14 @@ class PrototypeAudit(PeriodicEvaluation):
         if data.validation is not None:
             require_row_vectors(module, data.encoding, data.validation, type(self).__name__)
         self._kept, self._loaded = dict(self._loaded), {}
+
+    def on_round_start(
+        self, trainer: FederationView, module: FederatedModule, clients: Sequence[Client]
+    ) -> None:
+        """Keep the prototypes that the first round starts from, to tell how far it moves them."""
+        prototypes = prototypes_of(module)
+        if prototypes is not None and not self._kept:
+            self._keep_version(prototypes)
 
     def on_round_evaluation(
         self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]

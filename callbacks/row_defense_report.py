@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from lit_fed.attachment import attachment_names
@@ -24,36 +25,44 @@ class RowDefenseReport(FederatedCallback):
     the kept whose text is another one; they are curves in TensorBoard. Where an attack has poisoned rows,
     which is known in a trial of one's own, there are ``…/clean_rows_lost``, the share of the clean rows that is dropped
     (:class:`~lit_fed.metrics.CleanRowsLost`, as a share), and ``…/poisoned_rows_kept``, that of the poisoned ones that
-    is not.
+    is not. The gate of a method such as :class:`~lit_fed.PrototypeDefense`, which reports what it keeps by itself, has
+    the last two as well, as ``defense/<class of the method>/…``, of the clients whose rows the run's first process has
+    judged.
 
     The summary has the counts by client and label, and the ids of dropped rows, under ``defenses``: of attachments, and
-    of a method with a gate such as :class:`~lit_fed.PrototypeDefense`, of the clients that this process has judged.
-    Without a defence of rows it does nothing.
+    of such a gate. Without a defence of rows it does nothing.
     """
+
+    def __init__(self) -> None:
+        self._judged: dict[str, KeptRows] = {}
+        self._loaded: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the method's gate has kept of each client, which a process that goes on has not judged again yet."""
+        return {client: asdict(one) for client, one in self._judged.items()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what :meth:`state_dict` gave, at the start of the fit."""
+        self._loaded = state_dict
+
+    def on_fit_start(self, trainer: Any, module: Any) -> None:
+        """Begin with what an earlier part of the run has counted."""
+        self._judged, self._loaded = {c: _read(one) for c, one in self._loaded.items()}, {}
 
     def on_round_evaluation(
         self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
     ) -> None:
         """Add the shares."""
         counts = _counts(trainer)
-        for name, clients in counts.items():
-            total: Counter[str] = Counter()
-            kept: Counter[str] = Counter()
-            changed = 0
-            for one in clients.values():
-                total.update(dict(zip(one.classes, one.total, strict=True)))
-                kept.update(dict(zip(one.classes, one.kept, strict=True)))
-                changed += sum(one.changed)
-            metrics[f"defense/{name}/kept"] = kept.total() / total.total()
-            metrics[f"defense/{name}/changed"] = changed / max(1, kept.total())
-            for label in sorted(total) if set(total) != {""} else ():
-                metrics[f"defense/{name}/kept/{label}"] = kept[label] / total[label]
-            for what, share in _by_attack(trainer, clients, _before(counts, name)).items():
-                metrics[f"defense/{name}/{what}"] = share
+        self._judged |= _of_method(trainer)
+        for name, clients in self._with_gate(trainer, counts).items():
+            told = _shares(clients) if name in counts else {}
+            told |= _by_attack(trainer, clients, _before(counts, name))
+            metrics |= {f"defense/{name}/{what}": share for what, share in told.items()}
 
     def summarised(self, trainer: FederationView) -> dict[str, Any]:
         """The counts, by defence and client."""
-        counts = _counts(trainer) | _of_method(trainer)
+        counts = self._with_gate(trainer, _counts(trainer))
         if not counts:
             return {}
         return {
@@ -71,6 +80,19 @@ class RowDefenseReport(FederatedCallback):
                 for name, clients in counts.items()
             }
         }
+
+    def _with_gate(
+        self, trainer: FederationView, counts: Mapping[str, Mapping[str, KeptRows]]
+    ) -> Mapping[str, Mapping[str, KeptRows]]:
+        """The counts of the attachments and, behind them, those of the method's own gate."""
+        judged = self._judged | _of_method(trainer)
+        return {**counts, type(trainer.lightning_module).__name__: judged} if judged else counts
+
+
+def _read(written: Mapping[str, Any]) -> KeptRows:
+    """The counts of a client in a state, where JSON has lists in the place of tuples."""
+    names = ("classes", "total", "kept", "changed", "dropped")
+    return KeptRows(written["defense"], *(tuple(written[name]) for name in names))
 
 
 def _counts(trainer: FederationView) -> dict[str, dict[str, KeptRows]]:
@@ -91,15 +113,27 @@ def _counts(trainer: FederationView) -> dict[str, dict[str, KeptRows]]:
     return found
 
 
-def _of_method(trainer: FederationView) -> dict[str, dict[str, KeptRows]]:
-    """The counts of the method's own gate, by client; none where it has no gate."""
-    module = trainer.lightning_module
-    told = getattr(module, "kept_rows", None)
+def _shares(clients: Mapping[str, KeptRows]) -> dict[str, float]:
+    """The shares of rows that are kept, of all and of each label, and of those of which the text is another one."""
+    total: Counter[str] = Counter()
+    kept: Counter[str] = Counter()
+    changed = 0
+    for one in clients.values():
+        total.update(dict(zip(one.classes, one.total, strict=True)))
+        kept.update(dict(zip(one.classes, one.kept, strict=True)))
+        changed += sum(one.changed)
+    told = {"kept": kept.total() / total.total(), "changed": changed / max(1, kept.total())}
+    labels = sorted(total) if set(total) != {""} else []
+    return told | {f"kept/{label}": kept[label] / total[label] for label in labels}
+
+
+def _of_method(trainer: FederationView) -> dict[str, KeptRows]:
+    """The counts of the method's own gate, by client, as far as this process has judged; none where it has no gate."""
+    told = getattr(trainer.lightning_module, "kept_rows", None)
     if told is None:
         return {}
     found = {client.id: told(client.id) for client in trainer.datamodule.clients}
-    known = {client: one for client, one in found.items() if one is not None}
-    return {type(module).__name__: known} if known else {}
+    return {client: one for client, one in found.items() if one is not None}
 
 
 def _before(counts: Mapping[str, Mapping[str, KeptRows]], name: str) -> dict[str, set[int]]:

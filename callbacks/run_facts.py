@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _ATTACHMENT: Final = re.compile(r"trainer\.attachments\.(?P<number>\d+)(\.(?P<setting>.+))?")
 _PRIVACY: Final = "trainer.privacy."
+_EPSILON: Final = "server/epsilon"
 
 
 def attached(
@@ -54,6 +55,19 @@ def privacy_spent(trainer: FederationView) -> dict[str, Any] | None:
     if deltas:  # those that the accounts are of, where the setting leaves them open
         settings["delta"] = max(deltas)
     return {**settings, "most": max(spent.values()), "epsilon": spent}
+
+
+def server_epsilon(history: Sequence[Mapping[str, float]]) -> float | None:
+    """ε that the server has reported last, which is of all rounds so far; None where it reports none.
+
+    Args:
+        history: The rounds' rows.
+
+    Example:
+        >>> server_epsilon([{"server/epsilon": 2.0}, {"server/epsilon": 4.0}, {"bytes/up": 0.0}])
+        4.0
+    """
+    return next((row[_EPSILON] for row in reversed(history) if _EPSILON in row), None)
 
 
 def installed(package: str) -> str | None:

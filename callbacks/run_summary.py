@@ -17,7 +17,7 @@ from lit_fed.atomic_files import write_file
 from lit_fed.callbacks.byte_size import byte_size
 from lit_fed.callbacks.client_metrics import LOWER_IS_BETTER, worst_clients
 from lit_fed.callbacks.federated_callback import FederatedCallback
-from lit_fed.callbacks.run_facts import attached, installed, privacy_spent
+from lit_fed.callbacks.run_facts import attached, installed, privacy_spent, server_epsilon
 from lit_fed.federation.run.checkpoint import best_round, last_checkpoint
 from lit_fed.machine import machine
 
@@ -34,6 +34,7 @@ _PACKAGES = ("lit_fed", "torch", "lightning", "transformers", "peft", "datasets"
 # Curves of few rounds are shown as they are, and not smoothed.
 CURVES_ADDRESS: Final = "http://localhost:6006/#custom_scalars&_smoothingWeight=0"
 _LONGEST_NAME = 40
+_SAVED: Final = "server/bytes_saved"
 # of the run's identity, what is too large for any setting to tell
 _DIGEST = re.compile(r"\.(frozen weights|tokenizer)$|^data\.(train|validation|public|test\..*)$")
 _CLIENT_MEAN = re.compile(r"clients/(.+)/mean")
@@ -85,7 +86,7 @@ def metrics_table(
 
 
 def _poisoned(told: Mapping[str, Any]) -> str:
-    count = told.get("poisoned_rows")
+    count = told.get("poisoned_rows", told.get("corrupted_rows"))
     return "" if count is None else f" ({count:,} rows)"
 
 
@@ -97,6 +98,19 @@ def _phases(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
         for name in names
         if name != "time/round"
     }
+
+
+def _saved(history: Sequence[Mapping[str, float]]) -> dict[str, int]:
+    """Bytes that the server reports as saved, in all rounds; nothing where it reports none."""
+    saved = [row[_SAVED] for row in history if _SAVED in row]
+    return {"saved": int(sum(saved))} if saved else {}
+
+
+def _privacy(trainer: FederationView) -> dict[str, Any] | None:
+    """What clients have spent of their privacy by training and by what they sent; None where nothing counts it."""
+    sent = server_epsilon(trainer.federation.history)
+    spent = privacy_spent(trainer)
+    return spent if sent is None else {**(spent or {}), "server_epsilon": sent}
 
 
 def _clients(names: Sequence[str] | None) -> str:
@@ -125,10 +139,12 @@ def _short(name: str) -> str:
 class RunSummary(FederatedCallback):
     """Ends a fit with a table of its results, and writes them to ``summary.json``.
 
-    The file holds the metrics of the last round and of the test, bytes, seconds, failures, seed, the machine,
-    digests of models and rows, what was attached to clients' rounds, such as an attack, and to whom, what clients have
-    spent of their privacy, and the versions of what ran. A run that Ctrl-C broke off is summed up as
-    well, up to its last finished round; one that an error broke off is not. What is no finite number is null.
+    The file holds the metrics of the last round and of the test, bytes, seconds, failures, seed, the machine, digests
+    of models and rows, what was attached to clients' rounds, such as an attack, and to whom, what clients have spent of
+    their privacy by DP-SGD and, as ``server_epsilon``, by what they sent, such as answers with noise, and the versions
+    of what ran. Where the server reports bytes that were saved, ``saved`` of the bytes is their sum. A run that Ctrl-C
+    broke off is summed up as well, up to its last finished round; one that an error broke off is not. What is no finite
+    number is null.
 
     Args:
         quiet: Whether it prints nothing, and writes its file all the same: among the trainer's callbacks, such a one
@@ -204,6 +220,7 @@ class RunSummary(FederatedCallback):
                 "up": state.ledger.up,
                 "down": state.ledger.down,
                 "total": state.ledger.up + state.ledger.down,
+                **_saved(state.history),
             },
             "seconds": {
                 "rounds": sum(row.get("time/round", 0.0) for row in state.history),
@@ -214,7 +231,7 @@ class RunSummary(FederatedCallback):
             "worst_clients": self._worst(),
             "changes": state.changes,
             "attachments": attached(trainer.identity, trainer.attachments),
-            "privacy": privacy_spent(trainer),
+            "privacy": _privacy(trainer),
             **self._of_callbacks(trainer),
             "seed": trainer.seed,
             "machine": machine(),
@@ -267,6 +284,8 @@ class RunSummary(FederatedCallback):
                 f"ε {spent['most']:.3g} at most at δ {spent['delta']:g}, of single rows, in "
                 f"{len(spent['epsilon'])} clients"
             )
+        if (sent := server_epsilon(state.history)) is not None:
+            lines["sent"] = f"ε {sent:.3g} of all that a client has sent (server/epsilon)"
         if (worst := worst_clients(self._clients)) is not None:
             names = ", ".join(f"{_short(client)} {value:.4f}" for client, value in worst[1].items())
             lines["worst"] = f"{worst[0]} of clients: {names}"

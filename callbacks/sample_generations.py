@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from lightning.pytorch.utilities import rank_zero_warn
+
 from lit_fed.backbones import Sampling
 from lit_fed.callbacks.harmless_text import code_block
 from lit_fed.callbacks.published_text import PublishedText
-from lit_fed.federation.generation import GenerationSettings
+from lit_fed.federation.generation import GenerationSettings, UnansweredError
 from lit_fed.limits import require_at_least
 
 if TYPE_CHECKING:
@@ -20,7 +22,8 @@ class SampleGenerations(PublishedText):
     """Shows a few prompts' answers in TensorBoard's text tab, as ``generations``.
 
     The answers are the global model's or, where the method has none, the first client's. They are generated after a
-    round and kept in its checkpoint until they are published.
+    round and kept in its checkpoint until they are published. Where the client is a black box that fails, a warning
+    tells so, and the round has none.
 
     Args:
         prompts: The prompts, as the model gets them. None: those of validation rows (of test rows, where there are
@@ -88,7 +91,11 @@ class SampleGenerations(PublishedText):
         if not self._is_due(trainer):
             return
         client = None if module.has_global_model else 0
-        answers = trainer.generate(self._asked, self.settings, client)
+        try:
+            answers = trainer.generate(self._asked, self.settings, client)
+        except UnansweredError as error:
+            rank_zero_warn(str(error))
+            return
         self.take(trainer.current_round, self._markdown(answers))
 
     def _is_due(self, trainer: FederationView) -> bool:

@@ -32,6 +32,9 @@ class Attachment:
     Args:
         clients: Ids of the clients that it acts on. None: all.
 
+    Raises:
+        ValueError: If ``clients`` is a text, whose letters would be taken for ids.
+
     Attributes:
         acts_on_changes: Whether it needs, of each weight that a client sends, what the client has downloaded of it.
         compares_rows: Whether what it makes of one row depends on the client's other rows, which DP-SGD cannot account
@@ -57,6 +60,11 @@ class Attachment:
     defends: ClassVar[bool] = False
 
     def __init__(self, clients: Sequence[str] | None = None) -> None:
+        if isinstance(clients, str):
+            raise ValueError(
+                f"`trainer.attachments` {type(self).__name__} expects `clients` to be a list of ids, but got the text "
+                f"{clients!r}"
+            )
         self.clients = None if clients is None else frozenset(clients)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +32,32 @@ def require_at_least(setting: str, value: Count, least: int) -> Count:
     """
     if value is not None and value < least:
         raise ValueError(f"`{setting}` is expected to be at least {least}, but got {value!r}")
+    return value
+
+
+def require_whole(setting: str, value: Count, least: int) -> Count:
+    """A whole number, where there is one, that is large enough.
+
+    Args:
+        setting: The setting, as in YAML.
+        value: What it gives.
+        least: The smallest number allowed.
+
+    Raises:
+        ValueError: If it is smaller, or none that counts something.
+
+    Example:
+        >>> require_whole("model.warmup_rounds", 3, 1)
+        3
+        >>> require_whole("model.warmup_rounds", 2.5, 1)
+        Traceback (most recent call last):
+        ValueError: `model.warmup_rounds` is expected to be a whole number of at least 1, but got 2.5
+    """
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if value is not None and (not whole or value < least):
+        raise ValueError(
+            f"`{setting}` is expected to be a whole number of at least {least}, but got {value!r:.80}"
+        )
     return value
 
 

@@ -173,15 +173,17 @@ class FederatedModule(LightningModule):
                 f"the run in {folder} is expected to be of a {cls.__name__}, but is of a {type(module).__name__}"
             )
         server, broadcast = global_state(path, type(module).__qualname__)
+        names = saved_label_names(path)
         module.act_as(None)
         try:
+            # first, since what tells an encoder of prototypes from others knows the labels by their names
+            if names:
+                module.backbone.name_labels(names)
             if server is not None:
                 module.load_server_state(server)
             module.download(broadcast)
         except (ValueError, KeyError, RuntimeError) as error:
             raise ValueError(f"checkpoint {path} does not fit the module: {error}") from error
-        if names := saved_label_names(path):
-            module.backbone.name_labels(names)
         module.backbone.end_with(saved_ends(path))
         module.loaded_from = path
         return module
@@ -395,6 +397,18 @@ class FederatedModule(LightningModule):
                 f"`model.lr_factors` is expected to name clients, but got {unknown[0]!r}"
                 f"{did_you_mean(unknown[0], clients)}"
             )
+
+    def check_rounds(self, rounds: int) -> None:
+        """Say before training that a run is too short for the settings. Default: none is.
+
+        Not asked of a trial run, ``trainer.fast_dev_run``, which has one round alone.
+
+        Args:
+            rounds: Those of the run.
+
+        Raises:
+            ValueError: If it is.
+        """
 
     def check_sequence(self) -> None:
         """Say before training why tasks cannot be learnt one after the other. Default: they can.

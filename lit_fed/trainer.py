@@ -661,6 +661,8 @@ class FederatedTrainer(LightningCompatibility):
         model.timers = self.timers
         if self.rounds_per_task and not self.fast_dev_run:
             self.max_rounds = self.rounds_per_task * len(datamodule.tasks or ())
+        if stage == "fit" and not self.fast_dev_run:
+            model.check_rounds(self.max_rounds)
         # before the module is on devices, or in parts
         identity = identity_of(model, datamodule, vars(self))
         if resident is None:

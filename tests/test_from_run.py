@@ -9,19 +9,22 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from datasets import Dataset
 from lightning.pytorch import Trainer
 from peft import LoraConfig
 
-from lit_fed import DDG, DDGMSI, MSI, FedAvg, FederatedModule
+from lit_fed import DDG, DDGMSI, MSI, FedAvg, FederatedModule, PrototypeDefense
 from lit_fed.aggregation import FedAvgM
 from lit_fed.backbones import SequenceClassifier
 from lit_fed.cli import main
+from lit_fed.methods.prototype_defense import PretrainedEncoder
 from tests.federation.toy import (
     fast_adamw,
     save_toy_config,
     toy_backbone,
     toy_data,
     toy_module,
+    toy_rows,
     toy_trainer,
 )
 from tests.slow import slow_but
@@ -89,8 +92,6 @@ def accuracy(module: FederatedModule, rows: Any) -> float:
 
 @pytest.mark.parametrize("method", slow_but("lit_fed.DDGMSI", "own_methods.Boosted", of=METHODS))
 def test_the_global_model_of_every_method(method: str, tmp_path: Path) -> None:
-    from tests.federation.toy import toy_rows
-
     root = run_of(method, tmp_path)
     tested = json.loads((root / "summary.json").read_text())["metrics"]["test/accuracy"]
     before = torch.get_rng_state()
@@ -144,6 +145,26 @@ def test_what_the_server_remembers_comes_along(toy_model: Path, tmp_path: Path) 
     remembered = trainer.federation.server
     assert remembered.tensors
     assert module.server_state() == remembered
+
+
+def test_an_encoder_of_prototypes_is_the_runs_where_labels_have_names(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    def named(seed: int) -> Dataset:
+        rows = toy_rows(60, seed)
+        names = [("bad", "good")[label] for label in rows["label"]]
+        return rows.remove_columns("label").add_column("label", names)
+
+    def module() -> PrototypeDefense:
+        settings = {"num_prototypes": 4, "lambda_distill": 0.0, "encoder": PretrainedEncoder()}
+        return PrototypeDefense(toy_backbone(toy_model), **settings)
+
+    tables = {name: named(i) for i, name in enumerate(("train", "validation", "test", "public"))}
+    trained, trainer = module(), toy_trainer(tmp_path / "run", max_rounds=1, test_at_end=False)
+    trainer.fit(trained, toy_data(**tables))
+    restored = PrototypeDefense.from_run(tmp_path / "run", module())
+    assert restored.prototypes.digest == trained.prototypes.digest
+    assert restored.prototypes.labels == ("bad", "good")
 
 
 def test_a_damaged_checkpoint_is_named(toy_model: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 
 from lit_fed.limits import (
@@ -7,6 +9,7 @@ from lit_fed.limits import (
     require_fraction,
     require_non_negative,
     require_positive,
+    require_whole,
 )
 
 
@@ -29,6 +32,15 @@ def test_a_count_may_be_missing() -> None:
     assert require_at_least("x", 1, 1) == 1
     with pytest.raises(ValueError, match="`x` is expected to be at least 2, but got 1"):
         require_at_least("x", 1, 2)
+
+
+@pytest.mark.parametrize("value", [0, 2.5, 3.0, True, "3"])
+def test_a_whole_number_is_one(value: Any) -> None:
+    assert require_whole("x", None, 1) is None
+    assert require_whole("x", np.int64(1), 1) == 1
+    said = f"`x` is expected to be a whole number of at least 1, but got {value!r}"
+    with pytest.raises(ValueError, match=said):
+        require_whole("x", value, 1)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
@@ -26,7 +27,8 @@ class Attack(Attachment, ABC):
         until: Rounds in which the attack lasts, from the first on. None: all.
 
     Raises:
-        ValueError: If both ``clients`` and ``count`` are given, ``clients`` are none, or a number is out of range.
+        ValueError: If both ``clients`` and ``count`` are given, ``clients`` are none or a text, or a number is out of
+            range or none.
     """
 
     def __init__(
@@ -45,6 +47,10 @@ class Attack(Attachment, ABC):
         if clients is not None and count is not None:
             raise ValueError(
                 f"{self.setting} expects either `clients` or `count`, but got both of them"
+            )
+        if count is not None and not is_number(count):
+            raise ValueError(
+                f"{self.setting} expects `count` to be a number of clients or a share of them, but got {count!r}"
             )
         if isinstance(count, float) and not 0 < count <= 1:
             raise ValueError(
@@ -86,3 +92,16 @@ class Attack(Attachment, ABC):
             )
         drawn = np.random.default_rng(self.seed).choice(len(clients), number, replace=False)
         self.clients = frozenset(clients[i] for i in drawn)
+
+
+def is_number(value: object) -> bool:
+    """Whether something is a number; a truth value, which Python takes for one, is none.
+
+    Args:
+        value: Anything.
+
+    Example:
+        >>> is_number(0.5), is_number(True), is_number("0.5")
+        (True, False, False)
+    """
+    return isinstance(value, Real) and not isinstance(value, bool)

@@ -100,9 +100,9 @@ class LabelFlipping(RowPoisoning):
             raise RuntimeError(f"{self.setting} is expected to be attached to data before it acts")
         return self._labels
 
-    def number(self, rows: int, eligible: int) -> int:
-        """Rate · the malicious clients' rows of the source, rounded."""
-        return round(self.rate * eligible)
+    def rated(self, rows: int, eligible: int) -> int:
+        """Of the malicious clients' rows of the source."""
+        return eligible
 
     def eligible(self, rows: Dataset) -> npt.NDArray[np.bool_]:
         """Rows of the source; where there is none, all that are not the target's."""

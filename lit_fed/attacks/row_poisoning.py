@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lit_fed.attacks.attack import Attack
+from lit_fed.attacks.attack import Attack, is_number
 from lit_fed.client import Client
 from lit_fed.data.columns import column_values, require_column, row_ids
 
@@ -55,9 +55,9 @@ class RowPoisoning(Attack):
         seed: int = 0,
     ) -> None:
         super().__init__(clients, count, seed, until)
-        if not 0 < rate <= 1:
+        if not is_number(rate) or not 0 < rate <= 1:
             raise ValueError(
-                f"{self.setting} expects `rate` to be above 0 and at most 1, but got {rate!r}"
+                f"{self.setting} expects `rate` to be a number above 0 and at most 1, but got {rate!r}"
             )
         self.rate = rate
         self.candidates = None if candidates is None else sorted(candidates)
@@ -83,14 +83,14 @@ class RowPoisoning(Attack):
             positions: Which are to be poisoned, at least one.
         """
 
-    def number(self, rows: int, eligible: int) -> int:
-        """How many rows are poisoned: rate · rows, rounded.
+    def rated(self, rows: int, eligible: int) -> int:
+        """Of how many rows ``rate`` is a share. Default: of those of all clients.
 
         Args:
             rows: The rows of all clients.
             eligible: Those that can be chosen.
         """
-        return round(self.rate * rows)
+        return rows
 
     def attach(self, module: FederatedModule, data: FederatedDataModule) -> None:
         """Choose the rows.
@@ -105,12 +105,12 @@ class RowPoisoning(Attack):
             if self.clients is None or one.id in self.clients:
                 possible = self.eligible(one.rows) & self._candidates(one.rows)
                 places += [(one.id, int(id)) for id in row_ids(one.rows)[possible]]
-        total = sum(len(one.rows) for one in data.clients)
-        number = self.number(total, len(places))
+        rated = self.rated(sum(len(one.rows) for one in data.clients), len(places))
+        number = round(self.rate * rated)
         if not 1 <= number <= len(places):
             raise ValueError(
                 f"{self.setting} expects `rate` to give from 1 row to the {len(places):,} that can be chosen, but "
-                f"{self.rate!r} of {total:,} rows gives {number:,}"
+                f"{self.rate!r} of {rated:,} rows gives {number:,}"
             )
         order = np.random.default_rng(self.seed).permutation(len(places))[:number]
         chosen: dict[str, set[int]] = {}

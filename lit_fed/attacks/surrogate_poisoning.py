@@ -54,8 +54,8 @@ class SurrogatePoisoning(TriggerPoisoning):
 
     Raises:
         TypeError: If ``trigger`` is none.
-        ValueError: If a number is out of range; before a fit, if there are no references with labels, nothing of the
-            model trains or it does not classify, and what :class:`TriggerPoisoning` raises.
+        ValueError: If a number is out of range; before a fit, if there are no references with labels of the model,
+            nothing of it trains or it does not classify, and what :class:`TriggerPoisoning` raises.
 
     Example:
         >>> from lit_fed.attacks.triggers import SentenceTrigger
@@ -92,7 +92,7 @@ class SurrogatePoisoning(TriggerPoisoning):
                 f"{self.setting} expects `model.backbone` to classify, but {type(module.backbone).__name__} does not"
             )
         setting = f"trainer.attachments {type(self).__name__}.references"
-        references = clean_references(self.references, data, setting, answered=True)
+        references = clean_references(self.references, data, setting, True, module.backbone)
         self._mistaken = 0
         self._surrogate = self._fitted(module, data, references)
         super().attach(module, data)

@@ -86,6 +86,7 @@ class TriggerPoisoning(TriggerWriting):
         tables = [client.rows for client in data.clients]
         self._labels = KnownLabels.of(data.encoding, tables, self.setting)
         self._target = self._labels.number(self.target, f"{self.setting}.target")
+        self.trigger.attach(module, data, self._target)
         super().attach(module, data)
 
     @property

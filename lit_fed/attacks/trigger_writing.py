@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_fed.attacks.row_poisoning import RowPoisoning
 from lit_fed.attacks.triggers.trigger import Trigger
@@ -15,9 +16,13 @@ from lit_fed.limits import require_instance
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
     from lit_fed.data import Encoding, FederatedDataModule
     from lit_fed.module import FederatedModule
+
+_UNREAD: Final = 0.01
+"""The share of rows without the trigger's tokens from which on a warning says so."""
 
 
 class TriggerWriting(RowPoisoning):
@@ -99,14 +104,22 @@ def require_readable(
             continue
         pairs = getattr(data.encoding, "text_pair", None) is not None
         special = tokenizer.num_special_tokens_to_add(pair=pairs)
-        count = len(
-            tokenizer(trigger.longest, add_special_tokens=False, verbose=False)["input_ids"]
-        )
+        count, text = max((token_count(text, tokenizer), text) for text in trigger.texts)
         if count + special > data.longest_row:
             raise ValueError(
                 f"{setting} is expected to have at most the {data.longest_row - special} tokens that the model reads "
-                f"of a row, but {trigger.longest[:60]!r} has {count}"
+                f"of a row, but {text[:60]!r} has {count}"
             )
+
+
+def token_count(text: str, tokenizer: PreTrainedTokenizerBase) -> int:
+    """How many tokens a text has, without those that begin or end a row.
+
+    Args:
+        text: The text.
+        tokenizer: The tokenizer.
+    """
+    return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def unread_share(
@@ -131,3 +144,29 @@ def unread_share(
             same = [np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
             shares.append(float(np.mean(same)))
     return max(shares)
+
+
+def warn_of_unread(
+    clean: Dataset,
+    triggered: Dataset,
+    module: FederatedModule,
+    data: FederatedDataModule,
+    who: str,
+    so: str,
+) -> None:
+    """Say where models read nothing of a trigger in more than a few test rows, since rows are cut.
+
+    Args:
+        clean: N test rows.
+        triggered: The same rows with the trigger.
+        module: The method, whose models read.
+        data: Says how.
+        who: Who evaluates the trigger.
+        so: What follows from it.
+    """
+    unread = unread_share(clean, triggered, module, data)
+    if unread > _UNREAD:
+        rank_zero_warn(
+            f"{who}: of {unread:.1%} of the test rows nothing of the trigger is read, since rows are cut after "
+            f"{data.longest_row} tokens (`data.max_length`): {so}"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -75,8 +76,8 @@ class HTTPGenerator(TextGenerator):
 
     Raises:
         ValueError: If the address is none of HTTP or has more than a path, such as a password, ``api_key_env`` is no
-            name, the template has no place for the prompt, ``settings`` has a field that is none of them, or a number
-            is out of range.
+            name, the template has no place for the prompt, ``settings`` is no mapping or has a field that is none of
+            them or no JSON, or a number is out of range.
 
     Example:
         >>> from lit_fed.backbones import HTTPGenerator
@@ -111,13 +112,7 @@ class HTTPGenerator(TextGenerator):
         if _PLACE not in template:
             raise ValueError(f"`template` is expected to have a {_PLACE}, but got {template!r:.80}")
         self.template = template
-        self.settings = settings or {}
-        for field in _OWN_FIELDS:
-            if field in self.settings:
-                raise ValueError(
-                    f"`settings` is expected to have further fields of a request, but got {field!r}, which the "
-                    "prompt and the other settings decide"
-                )
+        self.settings = _require_fields({} if settings is None else settings)
         self._limits = EndpointLimits(
             timeout,
             prompt_timeout,
@@ -237,6 +232,29 @@ class HTTPGenerator(TextGenerator):
         elsewhere = failure.kind in ("connection", "malformed")
         what = expected["base_url" if elsewhere else failure.setting]
         return ConfigurationError(f"{what}, but {self!r} failed: {failure}")
+
+
+def _require_fields(settings: dict[str, Any]) -> dict[str, Any]:
+    """Fields that a request can have beside its own; a value may hold a key, and is not shown."""
+    if not isinstance(settings, Mapping):
+        raise ValueError(
+            "`settings` is expected to be a mapping of further fields of a request, but got a "
+            f"{type(settings).__name__}"
+        )
+    for field, value in settings.items():
+        if field in _OWN_FIELDS:
+            raise ValueError(
+                f"`settings` is expected to have further fields of a request, but got {field!r}, which the "
+                "prompt and the other settings decide"
+            )
+        try:
+            json.dumps({field: value}, allow_nan=False)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"`settings` is expected to have fields that can be written as JSON, but got {field!r:.80} with a "
+                f"{type(value).__name__} that cannot"
+            ) from None
+    return settings
 
 
 def _require_address(base_url: str) -> str:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from lit_fed.data.datamodule import FederatedDataModule
+    from lit_fed.data.reader import Reader
 
 
 def clean_references(
@@ -17,6 +18,7 @@ def clean_references(
     data: FederatedDataModule,
     setting: str,
     answered: bool = False,
+    reader: Reader | None = None,
 ) -> Dataset:
     """The rows of a table, or the public set of the data.
 
@@ -25,9 +27,10 @@ def clean_references(
         data: The data.
         setting: The setting that names the table, for messages.
         answered: Whether each row has to say what is to be predicted, for whoever goes by it.
+        reader: The model that is to know the rows' labels. None, or one that does not classify: any labels.
 
     Raises:
-        ValueError: If there are none, or a row does not say it.
+        ValueError: If there are none, a row does not say what is to be predicted, or its label is none of the model's.
     """
     if given is not None:
         rows = given.load() if isinstance(given, Source) else given
@@ -35,6 +38,9 @@ def clean_references(
             try:
                 data.encoding.require_columns(rows, setting)
                 data.encoding.require_values(rows)
+                if reader is not None and reader.classifies:
+                    features = data.features(rows, reader.tokenizer)
+                    data.encoding.check(features, reader.num_labels)
             except ValueError as error:
                 raise ValueError(f"`{setting}`: {error}") from error
         return rows

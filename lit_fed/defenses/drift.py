@@ -155,16 +155,16 @@ def drift_windows(
 
 
 def text_drift(
-    texts: Iterable[str],
-    references: Sequence[str],
-    embed: Callable[[Sequence[str]], Tensor],
+    texts: Iterable[One],
+    references: Sequence[One],
+    embed: Callable[[Sequence[One]], Tensor],
     similarities: Callable[[Tensor], Tensor],
     **settings: Any,
 ) -> Iterator[DriftWindow]:
     """Watch a stream of texts for drift; see :func:`drift_windows`.
 
     Args:
-        texts: The inputs; the stream may have no end.
+        texts: The inputs, texts or whatever ``embed`` takes, such as pairs of texts; the stream may have no end.
         references: Held-out references.
         embed: Vectors of texts, such as ``module.embed``.
         similarities: Their cosines to the prototypes, [B, P], such as ``module.prototypes.similarities``.
@@ -185,7 +185,7 @@ def text_drift(
         [False, True]
     """
 
-    def nearest(some: Sequence[str]) -> list[float]:
+    def nearest(some: Sequence[One]) -> list[float]:
         found: list[float] = similarities(embed(some)).amax(-1).double().tolist()
         return found
 

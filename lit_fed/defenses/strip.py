@@ -12,7 +12,7 @@ from lit_fed.data.columns import in_memory_with_texts, require_column, select_ro
 from lit_fed.data.encodings.encoding import column_texts
 from lit_fed.defenses.input_defense import Classify, Inspection
 from lit_fed.defenses.text_defense import TextDefense
-from lit_fed.limits import require_at_least, require_fraction, require_share
+from lit_fed.limits import require_fraction, require_share, require_whole
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,7 +30,7 @@ def mean_entropies(probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.fl
         [n], in bits, from 0 to log₂ C.
 
     Raises:
-        ValueError: If the shape is another one.
+        ValueError: If the shape is another one, or an answer is not finite, whose entropy no threshold judges.
 
     Example:
         >>> mean_entropies(np.array([[[0.5, 0.5], [1.0, 0.0]]]))
@@ -41,6 +41,10 @@ def mean_entropies(probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.fl
             f"`probabilities` is expected to have shape [n, copies, classes], but got {list(probabilities.shape)}"
         )
     y = np.asarray(probabilities, np.float64)
+    if unknown := int((~np.isfinite(y)).any(-1).sum()):
+        raise ValueError(
+            f"`probabilities` is expected to be finite, but {unknown:,} of {y.shape[0] * y.shape[1]:,} answers are not"
+        )
     bits = -(y * np.log2(np.where(y > 0, y, 1.0))).sum(-1)
     return np.asarray(bits.mean(1), np.float64) + 0.0
 
@@ -94,10 +98,10 @@ class STRIP(TextDefense):
         seed: int = 0,
     ) -> None:
         super().__init__(text)
-        self.copies = require_at_least("STRIP.copies", copies, 1)
+        self.copies = require_whole("STRIP.copies", copies, 1)
         self.mix = require_share("STRIP.mix", mix)
         self.false_rejections = require_fraction("STRIP.false_rejections", false_rejections)
-        self.seed = seed
+        self.seed = require_whole("STRIP.seed", seed, 0)
         self.fitted_threshold: float | None = None
         self._pool: list[tuple[str, list[str]]] = []
 
@@ -105,7 +109,8 @@ class STRIP(TextDefense):
         """Keep the references' words, and find the threshold; a reference is never mixed with itself.
 
         Raises:
-            ValueError: If there are fewer than two different references, or they have no such column.
+            ValueError: If there are fewer than two different references, they have no such column, or an answer is not
+                finite.
         """
         require_column(references, self.column, "STRIP.text", "the references")
         texts = list(dict.fromkeys(column_texts(references, self.column, "STRIP.text")))
@@ -123,7 +128,7 @@ class STRIP(TextDefense):
 
         Raises:
             RuntimeError: Before :meth:`fit`.
-            ValueError: If the rows have no such column.
+            ValueError: If the rows have no such column, or an answer is not finite.
         """
         if self.fitted_threshold is None:
             raise RuntimeError("STRIP expects fit() before the first rows")

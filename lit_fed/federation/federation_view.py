@@ -22,6 +22,7 @@ from lit_fed.federation.generation import GenerationSettings
 from lit_fed.federation.loop import FederationLoop
 from lit_fed.federation.state import FederationState
 from lit_fed.module import FederatedModule
+from lit_fed.privacy import DPSGD
 from lit_fed.timers import Timers
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class FederationView:
         fabric: The device, the precision and the processes.
         execution: How a round's clients are run.
         attachments: What is done from outside to clients' rounds, in order.
+        privacy: How clients train by DP-SGD; None where they do not.
         compile: Whether the model's layers may be compiled.
         log_dir: The run's folder; None where it has none.
         max_rounds: Rounds of the federation.
@@ -57,6 +59,7 @@ class FederationView:
     fabric: Fabric
     execution: ClientExecution
     attachments: list[Attachment]
+    privacy: DPSGD | None
     compile: bool
     log_dir: Path | None
     max_rounds: int
@@ -212,6 +215,7 @@ class FederationView:
 
         Raises:
             TypeError: If the model does not generate.
+            UnansweredError: If it is a black box that has failed, which is no error of the run.
             ValueError: If a prompt and its answer are longer than the model allows, or it has no token that ends a
                 text.
         """

@@ -10,11 +10,16 @@ from lightning.fabric.utilities.rank_zero import rank_zero_warn
 
 from lit_fed.backbones import CausalLM, Sampling, TextGenerator
 from lit_fed.backbones.generation.settings import require_stop_strings
+from lit_fed.client import Client
 from lit_fed.federation.client.evaluation_loop import EvaluationLoop
 from lit_fed.limits import require_at_least
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+class UnansweredError(RuntimeError):
+    """A black box has failed as a whole: there is no answer to any prompt of a call."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ def generated_texts(
 
     Raises:
         TypeError: If the module's model does not generate.
+        UnansweredError: If it is a black box that raises something, by which a client loses its figures, and no more.
         ValueError: If there is no room, or a setting is not for this model.
     """
     # importing transformers takes a second, which only who generates should wait
@@ -65,8 +71,8 @@ def generated_texts(
     prompts, tokens = _prompts(evaluation, rows)
     with evaluation.fabric.autocast():
         if not isinstance(backbone, CausalLM):
-            answers = _with_empty_ones(backbone, backbone.generate(prompts))
-            return [cut_at(answer, settings.stop) for answer in answers]
+            said = _asked(backbone, prompts, evaluation.resident.module.client)
+            return [cut_at(answer, settings.stop) for answer in _with_empty_ones(backbone, said)]
         told = backbone.continuations(
             tokens,
             max_new_tokens=settings.max_new_tokens,
@@ -97,6 +103,19 @@ def check_generation(
     backbone = _generator(evaluation, settings)
     if isinstance(backbone, CausalLM):
         backbone.check_prompts(_prompts(evaluation, rows)[1], settings.max_new_tokens)
+
+
+def _asked(
+    generator: TextGenerator, prompts: Sequence[str], client: Client | None
+) -> Sequence[str | None]:
+    """What a model answers that is no part of this program, and may raise what it likes."""
+    try:
+        return generator.generate(prompts)
+    except Exception as error:
+        whose = "the model" if client is None else f"client {client.id!r}"
+        raise UnansweredError(
+            f"{whose} has no answers in an evaluation, since {generator!r} has failed: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _with_empty_ones(generator: TextGenerator, answers: Sequence[str | None]) -> list[str]:

@@ -256,9 +256,10 @@ class FederationLoop:
             client: The position of the client whose own model answers. None: the global model.
         """
         self._act_as(client)
-        texts = generated_texts(self.training.evaluation, rows, settings)
-        self.act_as_server()
-        return texts
+        try:
+            return generated_texts(self.training.evaluation, rows, settings)
+        finally:
+            self.act_as_server()
 
     def classify(self, rows: Dataset, client: int | None) -> npt.NDArray[np.float64]:
         """The probabilities that the global model, or a client's own, gives the classes of rows, [N, C].

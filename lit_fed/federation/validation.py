@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning.fabric import Fabric
 from lightning.fabric.loggers import Logger
@@ -16,6 +16,7 @@ from torch import nn
 from lit_fed.aggregation import Aggregation
 from lit_fed.attachment import Attachment, overrides
 from lit_fed.attacks.row_poisoning import RowPoisoning
+from lit_fed.attacks.teacher_corruption import TeacherCorruption
 from lit_fed.client import Client
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation.execution import ClientExecution
@@ -24,6 +25,9 @@ from lit_fed.limits import require_at_least, require_instance
 from lit_fed.methods.teachers import teachers_of
 from lit_fed.module import FederatedModule
 from lit_fed.privacy import DPSGD
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 _OPTIMIZER_WORDS = {
     "learning rate": "lr",
@@ -248,8 +252,8 @@ def check_attachments(
     Raises:
         ValueError: If one names a client that there is not, acts on the predictions of a teacher where the method
             has none, or on changes where a client sends weights that it has not downloaded, remembers changes of
-            LoRA's factors where these are others in each round, or poisons rows behind an attachment that has replaced
-            them; and what the attachment refuses by itself.
+            LoRA's factors where these are others in each round, poisons rows behind an attachment that has replaced
+            them, or corrupts a teacher for a trigger that no row has; and what the attachment refuses by itself.
     """
     ids = {client.id for client in data.clients}
     for attachment in attachments:
@@ -267,6 +271,9 @@ def check_attachments(
         attachment.attach(module, data)
     _require_own_rows(attachments, ids)
     _say_shared_rows([one for one in attachments if isinstance(one, RowPoisoning)])
+    for attachment in attachments:
+        if isinstance(attachment, TeacherCorruption):
+            attachment.count_rows(_attacked_rows(attachments, data, attachment))
 
 
 def _require_basis(attachment: Attachment, module: FederatedModule) -> None:
@@ -307,6 +314,22 @@ def _require_own_rows(attachments: Sequence[Attachment], ids: AbstractSet[str]) 
                     f"`trainer.attachments` {type(attack).__name__} is expected before {type(before).__name__}, which "
                     "would not see what it poisons, but comes behind it"
                 )
+
+
+def _attacked_rows(
+    attachments: Sequence[Attachment], data: FederatedDataModule, attack: TeacherCorruption
+) -> dict[str, Dataset]:
+    """The rows of the clients that an attack acts on, as all but defences leave them in the first round."""
+    found = {}
+    for index, own in enumerate(data.clients):
+        client = Client(own.id, index, len(own.rows), round=0, rounds=0, steps=0)
+        if attack.acts_on(client):
+            rows = own.rows
+            for one in attachments:
+                if not one.defends and one.acts_on(client):
+                    rows = one.rows(client, rows)
+            found[own.id] = rows
+    return found
 
 
 def _say_shared_rows(attacks: Sequence[RowPoisoning]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from opacus.grad_sample import GradSampleHooks
@@ -16,3 +17,7 @@ class RowHooks(GradSampleHooks):  # type: ignore[misc]  # Opacus is not typed
         """Keep what a module was given; see Opacus."""
         if not are_public():
             super().capture_activations_hook(module, *args)
+
+    def iterate_submodules(self, module: Any) -> Iterator[Any]:
+        """Each module once: Opacus goes by names, and takes the gradients of one that has two twice; see Opacus."""
+        yield from dict.fromkeys(super().iterate_submodules(module))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from lit_fed.losses.prototype_margin import require_margin
-from lit_fed.prototypes.prototype_set import PrototypeSet
+from lit_fed.prototypes.prototype_set import PrototypeSet, require_finite
 
 
 def prototype_drift(before: PrototypeSet, after: PrototypeSet) -> float:
@@ -48,7 +48,7 @@ def share_beyond(prototypes: PrototypeSet, states: Tensor, margin: float) -> flo
         The share; NaN of no inputs.
 
     Raises:
-        ValueError: If the margin is out of range, or the widths differ.
+        ValueError: If the margin is out of range, the widths differ, or a representation is not finite.
 
     Example:
         >>> import torch
@@ -58,5 +58,6 @@ def share_beyond(prototypes: PrototypeSet, states: Tensor, margin: float) -> flo
         0.5
     """
     require_margin("margin", margin)
+    require_finite("states", states)
     distances = 1 - prototypes.similarities(states).max(-1).values
     return float((distances > margin).double().mean())

@@ -144,7 +144,15 @@ class PrototypeSet:
 
         Args:
             texts: Whether the reference texts are with it.
+
+        Raises:
+            ValueError: If a class is above 32,767, since it has two bytes.
         """
+        if (highest := int(self.classes.max())) > (most := torch.iinfo(torch.int16).max):
+            raise ValueError(
+                f"`classes` are expected to be at most {most:,}, since a payload has two bytes for each, but got "
+                f"{highest:,}"
+            )
         strings: dict[str, tuple[str, ...]] = {"about": self.about, "labels": self.labels}
         if texts and self.references:
             strings["reference_counts"] = tuple(str(len(own)) for own in self.references)
@@ -207,3 +215,25 @@ def require_same_prototypes(expected: Sequence[str], held: Sequence[str], who: s
     said = ["version {}, encoder {} and digest {}".format(*one) for one in (expected, held) if one]
     goes = f"goes by those of {said[1]}" if held else "says nothing of prototypes"
     raise ValueError(f"{who} is expected to go by the prototypes of {said[0]}, but {goes}")
+
+
+def require_finite(name: str, states: Tensor) -> None:
+    """Refuse representations of which one is not finite: it has no cosine with anything.
+
+    Args:
+        name: The argument that has them, for the message.
+        states: The representations, [N, d].
+
+    Raises:
+        ValueError: Naming the first such one.
+
+    Example:
+        >>> require_finite("states", torch.tensor([[1.0], [float("nan")]]))
+        Traceback (most recent call last):
+        ValueError: `states` are expected to be finite, but number 1, counted from 0, of 2 is not
+    """
+    bad = (~states.isfinite().all(-1)).nonzero().flatten().tolist()
+    if bad:
+        raise ValueError(
+            f"`{name}` are expected to be finite, but number {bad[0]}, counted from 0, of {len(states)} is not"
+        )

@@ -53,7 +53,9 @@ def test_a_run_goes_on_bit_for_bit(toy_model: Path, tmp_path: Path) -> None:
     assert replace(resumed, history=[], callbacks={}) == replace(whole, history=[], callbacks={})
 
 
-def test_the_summary_tells_of_every_attack(toy_model: Path, tmp_path: Path) -> None:
+def test_the_summary_tells_of_every_attack(
+    toy_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     poisoned(toy_model, tmp_path, max_rounds=1)
     told = json.loads((tmp_path / "summary.json").read_text())["attachments"]
     triggers, flipped, corrupted, upload = told
@@ -65,6 +67,10 @@ def test_the_summary_tells_of_every_attack(toy_model: Path, tmp_path: Path) -> N
     assert (flipped["class"], len(flipped["clients"])) == ("LabelFlipping", 1)
     assert set(flipped["poisoned_rows_by_client"]) == set(flipped["clients"])
     assert (corrupted["class"], corrupted["margin"]) == ("TeacherCorruption", 10.0)
+    # the word stands in rows of its own as well
+    rows = sum(corrupted["corrupted_rows_by_client"].values())
+    assert 19 <= corrupted["corrupted_rows"] == rows < 96
+    assert f"TeacherCorruption to all clients ({rows} rows)" in capsys.readouterr().out
     assert (upload["class"], upload["ratio"], len(upload["clients"])) == ("Neurotoxin", 0.2, 2)
 
 

@@ -214,6 +214,13 @@ def test_a_phrase_stands_behind_responses(tmp_path: Path) -> None:
         TriggerPoisoning(TRIGGER, "good").attach(module, data)
     with pytest.raises(ValueError, match="expects `phrase` to have words, but it is blank"):
         PhrasePoisoning(TRIGGER, " ")
+    PhrasePoisoning(TRIGGER, "long " * 31).attach(module, data)
+    with pytest.raises(
+        ValueError,
+        match=r"PhrasePoisoning.phrase is expected to have at most as many tokens as the 31 that are learnt of a row "
+        r"\(`data.max_length`\), but 'long .* has 32",
+    ):
+        PhrasePoisoning(TRIGGER, "long " * 32).attach(module, data)
 
 
 def test_what_cannot_be_poisoned_is_refused_before_training(module: FedAvg) -> None:
@@ -223,6 +230,8 @@ def test_what_cannot_be_poisoned_is_refused_before_training(module: FedAvg) -> N
         ({"rate": 0.9}, "of 160 rows gives 144"),
         ({"target": 3}, "TriggerPoisoning.target is expected to be a label of the training rows"),
         ({"trigger": SentenceTrigger("the " * 7)}, "to have at most the 6 tokens that the model"),
+        # the word of most tokens, which is not that of most letters
+        ({"trigger": WordTrigger(["a-b-c-d", "kindnesses"])}, "of a row, but 'a-b-c-d' has 7"),
         ({"column": "label"}, "TriggerPoisoning.column` is expected to name a column of texts"),
         ({"column": "film"}, "TriggerPoisoning.column` is expected to name a column of the table"),
     ]
@@ -231,7 +240,14 @@ def test_what_cannot_be_poisoned_is_refused_before_training(module: FedAvg) -> N
         with pytest.raises(ValueError, match=message):
             attack.attach(module, data)
     for settings, message in [
-        ({"rate": 0.0}, "expects `rate` to be above 0 and at most 1, but got 0.0"),
+        ({"rate": 0.0}, "expects `rate` to be a number above 0 and at most 1, but got 0.0"),
+        ({"rate": "0.1"}, "expects `rate` to be a number above 0 and at most 1, but got '0.1'"),
+        ({"count": True}, "expects `count` to be a number of clients or a share .* but got True"),
+        ({"count": "2"}, "expects `count` to be a number of clients or a share .* but got '2'"),
+        (
+            {"clients": "client-1"},
+            "expects `clients` to be a list of ids, but got the text 'client",
+        ),
         ({"poison": "dirt"}, "expects `poison` to be dirty, mix or clean, but got 'dirt'"),
         ({"until": 0}, "TriggerPoisoning.until` is expected to be at least 1, but got 0"),
         ({"clients": ["a"], "count": 1}, "expects either `clients` or `count`, but got both"),
@@ -242,6 +258,10 @@ def test_what_cannot_be_poisoned_is_refused_before_training(module: FedAvg) -> N
         TriggerPoisoning("cf", 1)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="expects `source` and `target` to differ"):
         LabelFlipping(1, 1)
+    # its rate is of the rows that it can flip, and not of all
+    own = data.clients[0].rows["label"][:].count(0)
+    with pytest.raises(ValueError, match=rf"the {own} that .* but 0.001 of {own} rows gives 0"):
+        LabelFlipping(0, 1, 0.001, clients=[data.clients[0].id]).attach(module, data)
     one = toy_data(train=toy_rows(160, 0).select(range(0, 160, 2)), partitioner=IIDPartitioner())
     one.setup()
     with pytest.raises(ValueError, match="expects training rows of two labels at least"):

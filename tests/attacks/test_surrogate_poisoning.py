@@ -102,6 +102,18 @@ def test_a_model_that_writes_is_refused(tmp_path: Path) -> None:
         attack_of().attach(module, lm_data())
 
 
+def test_references_with_a_label_that_the_model_has_not_are_named(
+    module: FedAvg, tmp_path: Path
+) -> None:
+    path = tmp_path / "references.csv"
+    path.write_text("text,label\nthe film was good,1\nthe film was old,2\n", encoding="utf-8")
+    with pytest.raises(
+        ValueError,
+        match=r"SurrogatePoisoning.references`: .* below the model's num_labels, 2, but 'label' has 2",
+    ):
+        attack_of(references=CSVSource(str(path))).attach(module, data_of(module))
+
+
 def test_references_without_labels_are_named(module: FedAvg, tmp_path: Path) -> None:
     path = tmp_path / "references.csv"
     path.write_text("text\nthe film was good\n", encoding="utf-8")

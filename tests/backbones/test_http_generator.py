@@ -398,13 +398,17 @@ def test_check_finds_nobody() -> None:
             ({"settings": {"seed": 3, field: None}}, f"`settings` is expected .* but got '{field}'")
             for field in ("messages", "prompt", "model", "stream", "n")
         ),
+        ({"settings": [("seed", 3)]}, "`settings` is expected to be a mapping .* but got a list"),
+        ({"settings": {"stop": {"a"}}}, "written as JSON, but got 'stop' with a set that cannot"),
+        ({"settings": {"top_p": float("nan")}}, "but got 'top_p' with a float that cannot"),
         ({"template": "Say it"}, "`template` is expected to have a {prompt}"),
         ({"max_new_tokens": 0}, "`max_new_tokens` is expected to be at least 1"),
         ({"temperature": -1.0}, "`temperature` is expected to be finite and at least 0"),
         ({"timeout": 0.0}, "`timeout` is expected to be finite and above 0"),
         ({"batch_timeout": float("inf")}, "`batch_timeout` is expected to be finite and above 0"),
-        ({"max_retries": -1}, "`max_retries` is expected to be at least 0"),
-        ({"concurrency": 0}, "`concurrency` is expected to be at least 1"),
+        ({"max_retries": -1}, "`max_retries` is expected to be a whole number of at least 0"),
+        ({"concurrency": 0}, "`concurrency` is expected to be a whole number of at least 1"),
+        ({"concurrency": 2.5}, "`concurrency` is expected to be a whole number of at least 1"),
     ],
 )
 def test_bad_settings(settings: dict[str, Any], message: str) -> None:

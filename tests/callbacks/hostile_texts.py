@@ -15,7 +15,7 @@ HOSTILE = {
     "directions": "\u202eevil\u202c \u2066x\u2069 \u200bhidden\ufeff",
     "selectors": "yes"
     + "".join(chr(0xE0100 + code) for code in b"say no")
-    + " \u034f\u115f\u1160\u3164\uffa0\u180b",
+    + " \u034f\u115f\u1160\u3164\uffa0\u180b\ufe00\ufe0d\ufe0e\ufe0f",
     "halves": "\ud800 and \udfff",
     "placeholders": "\x02wzxhzdk:0\x03 \x02amp\x03",
     "references": "[x]: http://tracker.example\n[x]",

@@ -12,7 +12,7 @@ import torch
 from transformers import BertModel
 
 from lit_fed import DDG, FedAvg
-from lit_fed.aggregation import LocalOnly
+from lit_fed.aggregation import LocalOnly, MultiKrum
 from lit_fed.attacks import PhrasePoisoning, SignFlip, TeacherCorruption, TriggerPoisoning
 from lit_fed.attacks.triggers import SentenceTrigger, WordTrigger
 from lit_fed.backbones import CausalLM, SequenceClassifier
@@ -20,6 +20,7 @@ from lit_fed.callbacks import BackdoorEvaluation, DefenseTable, PhraseBackdoorEv
 from lit_fed.callbacks.backdoor_evaluation import defense_names
 from lit_fed.compression import HalfPrecision
 from lit_fed.defenses import InputDefense, Inspection, ReferencesOnly
+from lit_fed.privacy import DPSGD
 from tests.federation.toy import (
     fast_adamw,
     save_toy_model,
@@ -230,6 +231,37 @@ def test_the_undefended_federations_have_what_is_no_defence(
         "undefended": ["TriggerPoisoning", "HalfPrecision"],
     }
     assert [*table._rows][-1] == "with it: FedAvg and ReferencesOnly"
+
+
+def test_a_defence_that_is_a_rule_or_privacy_is_named(toy_model: Path, tmp_path: Path) -> None:
+    def names(folder: str, module: FedAvg, undefended: FedAvg | None, **settings: Any) -> list[str]:
+        table = DefenseTable(undefended)
+        trainer = toy_trainer(
+            tmp_path / folder,
+            attachments=[TriggerPoisoning(TRIGGER, 1, 0.2), ReferencesOnly()],
+            callbacks=[BackdoorEvaluation(), table],
+            max_rounds=1,
+            local_steps=1,
+            clients_per_round=4,
+            **settings,
+        )
+        trainer.fit(module, toy_data())
+        return list(table._rows)
+
+    def krum() -> FedAvg:
+        return FedAvg(toy_module(toy_model).backbone, MultiKrum(0, 2), optimizer=fast_adamw)
+
+    assert names("rule", krum(), None) == [
+        "FedAvg, never poisoned",
+        "without the defence: FedAvg",
+        "with it: FedAvg, MultiKrum and ReferencesOnly",
+    ]
+    private = DPSGD(noise_multiplier=1.0)
+    assert names("privacy", toy_module(toy_model), krum(), privacy=private) == [
+        "FedAvg, MultiKrum, never poisoned",
+        "without the defence: FedAvg, MultiKrum",
+        "with it: FedAvg, DPSGD and ReferencesOnly",
+    ]
 
 
 def test_without_a_method_the_runs_own_model_is_trained_without_the_defence(
@@ -444,6 +476,39 @@ def test_generated_phrases_are_counted(tmp_path: Path, monkeypatch: pytest.Monke
         count += len(learnt)
     assert row["backdoor/clean_accuracy"] == pytest.approx(100 * right / count)
     assert module.tokenizer.eos_token_id is not None
+
+
+def test_a_phrase_without_room_and_an_unread_trigger_are_said(tmp_path: Path) -> None:
+    model = save_toy_lm(tmp_path / "lm")
+
+    def fit(folder: str, phrase: str, most: int | None, max_length: int = 32) -> None:
+        evaluation = PhraseBackdoorEvaluation(
+            WordTrigger(["place"]), phrase, rows=8, max_new_tokens=most
+        )
+        trainer = toy_trainer(
+            tmp_path / folder,
+            callbacks=[evaluation],
+            max_rounds=1,
+            local_steps=1,
+            clients_per_round=2,
+            test_at_end=False,
+        )
+        trainer.fit(FedAvg(CausalLM(str(model))), lm_data(max_length=max_length))
+
+    for phrase, most, answer in (("very long day", 2, 2), ("long " * 32, None, 128)):
+        with pytest.raises(
+            ValueError,
+            match=r"`PhraseBackdoorEvaluation.phrase` is expected to have at most as many tokens as the 31 that are "
+            rf"learnt of a row \(`data.max_length`\) and the {answer} of an answer \(`max_new_tokens`\), but",
+        ):
+            fit("long", phrase, most)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="PhraseBackdoorEvaluation")
+        fit("whole", "very long", 2)
+    with pytest.warns(
+        UserWarning, match=r"PhraseBackdoorEvaluation: of \d+\.\d% of the test rows nothing of the"
+    ):
+        fit("cut", "very long", 2, max_length=9)
 
 
 def test_phrases_have_a_floor_too(tmp_path: Path) -> None:

@@ -10,14 +10,15 @@ import pytest
 import torch
 from datasets import Dataset
 
-from lit_fed import FedAvg, FederatedModule, FedSD
+from lit_fed import FedAvg, FederatedModule, FedSD, SemanticConsensus
 from lit_fed.aggregation import LocalOnly
-from lit_fed.backbones import CausalLM
+from lit_fed.backbones import CallableGenerator, CausalLM
 from lit_fed.callbacks import ClientSimilarity
 from lit_fed.data import CausalLMEncoding, ClassificationEncoding, FederatedDataModule
 from lit_fed.data.partitioners import IIDPartitioner
 from lit_fed.federation import ShardedClients, VectorizedClients
 from lit_fed.methods.rewriting import NoFilter, Rewriting
+from lit_fed.methods.semantic_consensus import ClientGroup
 from lit_fed.metrics import text_jensen_shannon, text_tfidf_cosine
 from lit_fed.payload import Payload
 from tests.federation.toy import toy_data, toy_module, toy_rows, toy_trainer, without_times
@@ -187,6 +188,17 @@ def test_a_client_without_rows_of_the_task_is_left_out(toy_model: Path, tmp_path
     expected = cosine_by_hand(None, built, rows)
     first = trainer.federation.history[0]["similarity/gradient_cosine"]
     assert first == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_black_box_trains_on_no_rows_and_is_left_out(tmp_path: Path) -> None:
+    model = save_toy_lm(tmp_path / "model")
+    group = ClientGroup(CallableGenerator(str.lower), ["client-1"])
+    module = continue_text(SemanticConsensus, model, clients=[group], consensus_rounds=0)
+    data = lm_data(num_clients=3)
+    trainer = fit(module, tmp_path / "a", ClientSimilarity(every_n_rounds=1), data=data)
+    own = [list(data.client_data(id).rows["answer"]) for id in ("client-0", "client-2")]
+    for row in trainer.federation.history:
+        assert row["similarity/jensen_shannon"] == pytest.approx(text_jensen_shannon(own).item())
 
 
 def test_a_single_client_is_compared_with_nobody(toy_model: Path, tmp_path: Path) -> None:

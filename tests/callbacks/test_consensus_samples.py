@@ -141,7 +141,10 @@ def test_hostile_texts_are_cells_and_blocks_of_code_alone(text: str) -> None:
 
 def test_what_hides_in_a_text_is_seen() -> None:
     """Some of it is printable to Python, as letters and marks."""
-    hidden = "\u034f\u115f\u1160\u3164\uffa0\u180b\U000e0100\U000e01ef\u200b"
+    hidden = (
+        "\u034f\u115f\u1160\u3164\uffa0\u180b\U000e0100\U000e01ef\u200b\ufe00\ufe0d\ufe0e\ufe0f"
+    )
     assert visible(f"yes{hidden}") == "yes" + hidden.encode("unicode_escape").decode()
     for emoji in ("\u2764\ufe0f", "한국어", "e\u0301"):
         assert visible(emoji) == emoji
+    assert visible("yes\ufe0f \u2764\ufe0f\ufe0f") == "yes\\ufe0f \u2764\ufe0f\\ufe0f"

@@ -16,9 +16,9 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.text import CharErrorRate
 
-from lit_fed import FedAvg, FederatedModule, FedSD, FedSDR
+from lit_fed import FedAvg, FederatedModule, FedSD, FedSDR, SemanticConsensus
 from lit_fed.aggregation import LocalOnly
-from lit_fed.backbones import CausalLM, Sampling
+from lit_fed.backbones import CausalLM, Sampling, TextGenerator
 from lit_fed.callbacks import ClientSimilarity, GenerationEvaluation, SampleGenerations
 from lit_fed.cli import main
 from lit_fed.data import (
@@ -29,6 +29,7 @@ from lit_fed.data import (
     NaturalPartitioner,
 )
 from lit_fed.methods.rewriting import NoFilter, Rewriting
+from lit_fed.methods.semantic_consensus import ClientGroup
 from lit_fed.metrics import LengthRatio
 from tests.callbacks.published_texts import published
 from tests.federation.toy import toy_data, toy_module, toy_trainer, without_times
@@ -491,3 +492,47 @@ def test_a_clients_rows_of_a_later_set_are_told_by_its_name(lm: Path, tmp_path: 
     (row,) = trainer.federation.history
     assert row["clients/test/count/mean"] == row["clients/test/count/max"] == 6
     assert row["clients/test/count/far/mean"] == row["clients/test/count/far/max"] == 3
+
+
+class HasGoneHome(TextGenerator):
+    """Answers, but for some of its calls."""
+
+    def __init__(self, down: Sequence[int]) -> None:
+        self.down, self.calls = down, itertools.count()
+
+    def generate(self, prompts: Sequence[str]) -> list[str]:
+        if next(self.calls) in self.down:
+            raise ConnectionError("it has gone home")
+        return ["what no row has as its answer"] * len(prompts)
+
+
+def test_a_black_box_that_fails_costs_its_client_its_figures(lm: Path, tmp_path: Path) -> None:
+    """In this evaluation, and not in the next one, nor those of the others."""
+
+    def run(name: str, down: Sequence[int]) -> Any:
+        group = ClientGroup(HasGoneHome(down), ["client-0"])
+        module = continue_text(SemanticConsensus, lm, clients=[group], consensus_rounds=0)
+        callbacks = [
+            SampleGenerations(["who"], **SETTINGS),
+            GenerationEvaluation({"cer": CharErrorRate()}, rows=1, every_n_rounds=1, **SETTINGS),
+        ]
+        trainer = trainer_with(tmp_path / name, *callbacks, loggers=True, num_sanity_val_steps=0)
+        trainer.fit(module, lm_data())
+        return trainer
+
+    box = r"HasGoneHome.* has failed: ConnectionError: it has gone home"
+    with pytest.warns(UserWarning, match=f"client 'client-0' has no answers .*{box}") as caught:
+        # each callback asks it once in a round
+        trainer = run("down", down=[0, 1])
+    assert sum("has no answers in an evaluation" in str(one.message) for one in caught) == 2
+    assert list(published(trainer.log_dir, "generations")) == [2]
+    first, last = trainer.federation.history
+    whole = run("whole", down=[]).federation.history
+    # that of the one client whose model is there
+    assert first["clients/test/cer/min"] == first["clients/test/cer/max"]
+    assert first["clients/test/cer/mean"] in (
+        whole[0]["clients/test/cer/min"],
+        whole[0]["clients/test/cer/max"],
+    )
+    assert whole[0]["clients/test/cer/min"] < whole[0]["clients/test/cer/max"]
+    assert without_times([last]) == without_times([whole[1]])

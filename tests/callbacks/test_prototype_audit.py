@@ -11,6 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugin_util import markdown_to_safe_html
 
+from lit_fed import PrototypeDefense
 from lit_fed.callbacks import PrototypeAudit
 from lit_fed.callbacks.audit import (
     Audit,
@@ -22,9 +23,17 @@ from lit_fed.callbacks.audit import (
 from lit_fed.callbacks.audit_page import audit_page
 from lit_fed.callbacks.harmless_text import visible
 from lit_fed.callbacks.prototype_view import prototypes_of
+from lit_fed.methods.prototype_defense import PretrainedEncoder
 from tests.callbacks.hostile_texts import HOSTILE, Page
 from tests.callbacks.prototyped import Dropped, embed, prototyped, prototypes
-from tests.federation.toy import save_toy_model, toy_data, toy_module, toy_rows, toy_trainer
+from tests.federation.toy import (
+    save_toy_model,
+    toy_backbone,
+    toy_data,
+    toy_module,
+    toy_rows,
+    toy_trainer,
+)
 
 TAGS = {"html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "p", "code"}
 TAGS |= {"div", "b", "span", "nav", "a", "table", "thead", "tbody", "tr", "th", "td"}
@@ -172,6 +181,25 @@ def test_a_rounds_row_has_the_figures_of_the_validation_rows(
     assert row["prototypes/usage_entropy"] == pytest.approx(100 * entropy)
     assert row["prototypes/dead"] == pytest.approx(100 * (used == 0).mean())
     assert row["prototypes/purity"] == pytest.approx(100 * pure / len(labels))
+
+
+def test_the_first_move_of_adapted_prototypes_is_told(toy_model: Path, tmp_path: Path) -> None:
+    module = PrototypeDefense(
+        toy_backbone(toy_model),
+        num_prototypes=4,
+        encoder=PretrainedEncoder(),
+        assignment="nearest",
+        adaptation=0.5,
+        lambda_distill=0.0,
+    )
+    trainer = toy_trainer(tmp_path, callbacks=[PrototypeAudit()], max_rounds=1, test_at_end=False)
+    trainer.fit(module, toy_data())
+    page = Page((tmp_path / "prototypes.html").read_text("utf-8"))
+    assert "Version 1" in page.text
+    assert "–moved farthest" not in page.text
+    before, after = module.guarding.guard.prototypes.vectors, module.prototypes.vectors
+    farthest = float((1 - (before * after).sum(-1)).max())
+    assert f"{farthest:.3f}moved farthest" in page.text
 
 
 def test_a_method_without_prototypes_is_refused(toy_model: Path, tmp_path: Path) -> None:

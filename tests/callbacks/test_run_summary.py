@@ -57,6 +57,21 @@ def test_summary_json(trainer: Any) -> None:
     assert {"lit_fed", "lightning", "transformers"} <= set(summary["versions"])
 
 
+def test_what_the_server_reports_is_that_of_all_rounds(trainer: Any) -> None:
+    callback = RunSummary()
+    callback.console = Console(file=(screen := io.StringIO()), width=100)
+    trainer.call([callback], "on_fit_start")
+    for row in ({"epsilon": 2.0, "bytes_saved": -3.0}, {"epsilon": 4.0, "bytes_saved": 10.0}, {}):
+        trainer.finish_round([callback], **{f"server__{name}": v for name, v in row.items()})
+    trainer.call([callback], "on_fit_end")
+    trainer.call([callback], "teardown", "fit")
+    summary = json.loads((trainer.log_dir / "summary.json").read_text("utf-8"))
+    assert not summary["metrics"]
+    assert summary["privacy"] == {"server_epsilon": 4.0}
+    assert summary["bytes"]["saved"] == 7
+    assert "sent         ε 4 of all that a client has sent (server/epsilon)\n" in screen.getvalue()
+
+
 def test_the_screen_names_results_and_folders(trainer: Any) -> None:
     trainer.loggers = [TensorBoardLogger(str(trainer.log_dir), name="", version="")]
     for name in ("checkpoints/round=0002", "adapter"):

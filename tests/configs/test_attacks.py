@@ -37,7 +37,7 @@ def test_a_backdoor_is_planted_in_data(
     size = 60 if data == "embedded" else 12
     smaller = [f"--data.public_size={size}", "--trainer.fast_dev_run=true"]
     poisons = not kind.startswith("never")
-    if poisons:
+    if poisons and kind != "one_client":  # who has not as many rows
         smaller.append("--trainer.attachments.init_args.rate=0.5")
     configs = [f"--config={one}" for one in read_with(path, METHOD.stem)]
     if kind == "teacher":

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from sklearn.metrics import silhouette_score
 from transformers import AutoTokenizer, BertForSequenceClassification
 
 from lit_fed.defenses import (
@@ -76,6 +77,70 @@ def test_the_largest_cluster_of_a_label_is_kept() -> None:
     np.testing.assert_array_equal(
         outside_largest_cluster(np.where(clusters < 0, -1, names), labels), found
     )
+
+
+def kept_by_the_public_code(clusters: list[int], labels: list[int]) -> list[bool]:
+    """CUBE's filter as it is published: rows in no cluster, −1, are one, and each label's largest one stays."""
+    kept = []
+    for cluster, label in zip(clusters, labels, strict=True):
+        own = [c for c, y in zip(clusters, labels, strict=True) if y == label]
+        sizes = {c: own.count(c) for c in own}
+        largest = sizes[cluster] == max(sizes.values())
+        kept.append(largest or 2 * sizes[cluster] >= len(own))
+    return kept
+
+
+def test_rows_in_no_cluster_are_none_that_is_kept() -> None:
+    # the five rows of label 0 that are alike, the poison or not, and as many that are like nothing
+    clusters, labels = [0] * 5 + [-1] * 5 + [1] * 4 + [-1] * 6, [0] * 10 + [1] * 10
+    public = np.array(kept_by_the_public_code(clusters, labels))
+    found = ~outside_largest_cluster(np.array(clusters), np.array(labels))
+    assert public[5:10].all()  # what is in no cluster stays
+    assert found[:5].all()
+    assert not found[5:10].any()
+    # of label 1 the public code even keeps it alone, where no cluster holds half
+    assert public[10:].tolist() == [False] * 4 + [True] * 6
+    assert found[10:].all()
+    # where all rows are in clusters, of which one is the largest, both agree
+    clusters, labels = [0] * 6 + [1] * 4, [0] * 10
+    assert kept_by_the_public_code(clusters, labels) == [True] * 6 + [False] * 4
+    both = outside_largest_cluster(np.array(clusters), np.array(labels))
+    assert both.tolist() == [False] * 6 + [True] * 4
+
+
+def judged_by_the_public_code(
+    clusters: np.ndarray, silhouette: float, largest: float = 0.35, least: float = 0.1
+) -> tuple[np.ndarray, list[int]]:
+    """ART's analysis by silhouette: which rows are clean, NaN where nothing is said, and the poisonous clusters."""
+    shares = np.round(np.bincount(clusters) / len(clusters), 2)
+    small, clean = np.flatnonzero(shares < largest), np.flatnonzero(shares >= largest)
+    if len(small) and silhouette > least:
+        clean = small  # the line in question
+    elif len(small):
+        small, clean = small[:0], np.arange(2)
+    verdicts = np.full(len(clusters), np.nan)
+    verdicts[np.isin(clusters, clean)] = 1
+    verdicts[np.isin(clusters, small)] = 0
+    return verdicts, [one for one in small.tolist() if one not in clean]
+
+
+def test_a_small_cluster_that_lies_apart_is_dropped_and_the_others_stay() -> None:
+    data, clusters = points(8, 6.0), np.repeat([0, 1], [60, 8])
+    verdicts, poisonous = judged_by_the_public_code(clusters, silhouette_score(data, clusters))
+    # a row is clean there where its verdict is 1: none is, although no cluster is called poisonous
+    assert not (verdicts == 1).any()
+    assert poisonous == []
+    np.testing.assert_array_equal(small_cluster(data, components=3), clusters == 1)
+
+
+def test_shares_are_compared_as_they_are() -> None:
+    draw = np.random.default_rng(0)
+    data = np.concatenate([draw.normal(0, 1, (49, 8)), draw.normal(6, 1, (26, 8))])
+    clusters = np.repeat([0, 1], [49, 26])  # of which the smaller one has 34.7 %
+    verdicts, _ = judged_by_the_public_code(clusters, silhouette_score(data, clusters))
+    assert (verdicts == 1).all()
+    found = small_cluster(data, components=3, largest=0.35)
+    np.testing.assert_array_equal(found, clusters == 1)
 
 
 def test_rows_in_another_labels_cluster_are_dropped() -> None:

@@ -119,11 +119,26 @@ def test_as_many_words_are_replaced_as_is_said(mix: float, number: int, words: i
 
 
 def test_bad_input_is_refused() -> None:
-    for name, value in (("copies", 0), ("mix", 1.5), ("false_rejections", 1.0)):
+    for name, value in (
+        ("copies", 0),
+        ("copies", 2.5),
+        ("mix", 1.5),
+        ("false_rejections", 1.0),
+        ("seed", -1),
+    ):
         with pytest.raises(
             ValueError, match=rf"`STRIP\.{name}` is expected to be .* but got {value}"
         ):
             STRIP(**{name: value})
+    strip = STRIP("text", copies=4)
+
+    def unsure(rows: Dataset) -> npt.NDArray[np.float64]:
+        return np.where(np.arange(len(rows)) < 3, np.nan, 0.5)[:, None].repeat(2, 1)
+
+    # a threshold that is NaN would refuse nothing, ever
+    with pytest.raises(ValueError, match="expected to be finite, but 3 of 8 answers are not"):
+        strip.fit(unsure, rows_of(["a b", "b c"]))
+    assert strip.fitted_threshold is None
     strip = STRIP("text")
     with pytest.raises(RuntimeError, match=r"STRIP expects fit\(\) before the first rows"):
         strip.inspect(classify, rows_of(["a"]))

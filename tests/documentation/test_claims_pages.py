@@ -32,8 +32,14 @@ PAGES = [
     Page(
         "claims_consensus",
         "studies/abourayya2026/claims",
-        {"Embedded translations": "abourayya2026"},
+        {"Embedded translations": "abourayya2026", "SST-2": "abourayya2026_sst2"},
     ),
+    Page(
+        "claims_different_models",
+        "studies/different_models/claims",
+        {"SST-2": "different_models"},
+    ),
+    Page("claims_prototypes", "studies/bergman/claims", {"TREC": "bergman_trec"}),
     Page(
         "claims_weak_client",
         "studies/weak_client/claims",

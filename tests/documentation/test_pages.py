@@ -165,6 +165,8 @@ def test_measured_figures_are_those_of_the_results(page: Path) -> None:
             "claims_attacks.md",
             "claims_consensus.md",
             "claims_weak_client.md",
+            "claims_different_models.md",
+            "claims_prototypes.md",
             "claims_robust.md",
             "attacks_and_defences.md",
         )

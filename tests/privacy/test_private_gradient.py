@@ -127,6 +127,25 @@ def test_gradients_of_a_classifiers_rows_are_those_of_single_row_passes(
     assert float(total(expected).norm(dim=1).min()) > 1e-2
 
 
+class TwoNames(FedAvg):
+    """A backbone that has a second name, as where clients have models of their own."""
+
+    def __init__(self, backbone: SequenceClassifier) -> None:
+        super().__init__(backbone)
+        self.models = nn.ModuleList([backbone])
+
+
+def test_the_gradients_of_a_model_with_two_names_are_taken_once(classifier: Path) -> None:
+    module = classifying(classifier, LORA, TwoNames)
+    batch = batch_of(module, toy_data(), 4)
+    expected = row_by_row(module, batch)
+    with taking(module) as gradient:
+        backward(module, batch)
+        found = gradient.rows(4)
+    for name, rows in expected.items():
+        torch.testing.assert_close(found[name], rows, rtol=0, atol=1e-5, msg=name)
+
+
 def test_gradients_of_texts_are_those_of_single_row_passes_however_many_tokens_they_have(
     language_model: Path,
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -92,6 +94,12 @@ def test_bad_references_are_named() -> None:
         fit_prototypes(states, labels, n=13, seed=0)
     with pytest.raises(ValueError, match=r"rows of each class, but have none of 'd' .*1 of 4"):
         fit_prototypes(states, labels, n=3, seed=0, names=["a", "b", "c", "d"])
+    with pytest.raises(
+        ValueError, match=r"`texts` are expected to be one a reference, 12, but got"
+    ):
+        fit_prototypes(states, labels, n=3, seed=0, texts=["one"])
+    with pytest.raises(ValueError, match=r"`labels` .* at least 0, but that of reference 2 is -1"):
+        fit_prototypes(states, labels.where(labels < 2, -1), n=3, seed=0)
     states[4] = 0
     with pytest.raises(ValueError, match=r"finite and not 0, but that of reference 4 has length 0"):
         fit_prototypes(states, labels, n=3, seed=0)
@@ -108,6 +116,9 @@ def test_a_payload_gives_the_same_and_damage_is_refused() -> None:
     bare = PrototypeSet.from_payload(made.to_payload(texts=False))
     assert (bare.digest, bare.references) == (made.digest, ())
     assert made.to_payload().tensors["vectors"].numel() * 4 == made.nbytes == 4 * 5 * 4
+    far = replace(made, classes=made.classes + 2**15, labels=())
+    with pytest.raises(ValueError, match=r"`classes` .* at most 32,767, .* but got 32,770"):
+        far.to_payload()
     sent = made.to_payload()
     tensors = {**sent.tensors, "vectors": made.vectors.flip(0)}
     with pytest.raises(
@@ -134,12 +145,58 @@ def test_a_rare_class_has_a_prototype() -> None:
         AgreementGate().check(few)
 
 
+@pytest.mark.parametrize("seed", range(24))
+def test_no_prototype_is_empty_and_each_class_has_one(seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    labels = torch.tensor([0] * 9 + [1] * 2 + [2, 3])
+    states = torch.randn(13, 2 + seed % 3, generator=draw)
+    made = fit_prototypes(states, labels, n=4 + seed % 6, seed=0, names="abcd")
+    assert set(made.classes.tolist()) == {0, 1, 2, 3}
+    nearest = made.nearest(states)
+    assert made.counts.tolist() == torch.bincount(nearest, minlength=len(made)).tolist()
+    assert int(made.counts.min()) > 0
+    AgreementGate().check(made)
+
+
+def test_a_prototype_that_a_rare_class_has_emptied_goes_to_a_reference() -> None:
+    states = torch.randn(7, 2, generator=torch.Generator().manual_seed(11))
+    made = fit_prototypes(states, torch.tensor([0] * 5 + [1, 2]), n=4, seed=0)
+    assert made.classes.tolist() == [2, 1, 0, 0]
+    assert int(made.counts.min()) > 0
+    unit = states / states.norm(dim=1, keepdim=True)
+    assert float((made.vectors[3] @ unit.T).max()) == pytest.approx(1)
+
+
+def test_a_class_whose_references_are_anothers_as_well_takes_their_prototype() -> None:
+    # class 1 has a reference where one of class 0 is, and no mean of its own beside it
+    states = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    made = fit_prototypes(states, torch.tensor([0, 0, 1, 0]), n=2, seed=0)
+    assert sorted(zip(made.classes.tolist(), made.counts.tolist(), strict=True)) == [(0, 1), (1, 3)]
+
+
 def test_references_that_are_the_same_are_one() -> None:
-    states = torch.eye(4)[torch.arange(20) % 4]
+    states, labels = torch.eye(4)[torch.arange(20) % 4], torch.arange(20) % 2
+    draw = torch.Generator().manual_seed(0)
+    noise = 1e-6 * torch.randn(20, 4, generator=draw)
+    # of other lengths they have the same direction, and padding leaves noise
+    for same in (states, states * torch.arange(1.0, 21.0).unsqueeze(-1), states + noise):
+        with pytest.raises(
+            ValueError, match="references that differ in direction, 4 of 20, but got 5"
+        ):
+            fit_prototypes(same, labels, n=5, seed=0)
+        assert sorted(fit_prototypes(same, labels, n=4, seed=0).counts.tolist()) == [5] * 4
+    apart = states + 1e4 * noise
+    assert len(fit_prototypes(apart, labels, n=5, seed=0)) == 5
+
+
+def test_references_that_cancel_each_other_out_are_named() -> None:
+    states, labels = torch.tensor([[2.0, 0.0], [-1.0, 0.0], [0.0, 3.0]]), torch.tensor([1, 1, 0])
     with pytest.raises(
-        ValueError, match="at most the number of references that differ, 4 of 20, but got 5"
+        ValueError, match=r"`references` .* those of prototype 1 of class 'b' cancel each other out"
     ):
-        fit_prototypes(states, torch.arange(20) % 2, n=5, seed=0)
+        fit_prototypes(states, labels, n=2, seed=0, supervised=True, names="ab")
+    with pytest.raises(ValueError, match=r"`references` .* of prototype 0 cancel each other out"):
+        fit_prototypes(states[:2], None, n=1, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,21 @@ def test_p_values_of_ties_and_of_classes_without_references() -> None:
     assert not gate.judge(axes(), fitted, torch.tensor(states[:1]), torch.tensor([7])).kept.any()
 
 
+def test_a_row_whose_vector_is_not_finite_is_dropped() -> None:
+    states, labels = map(torch.tensor, rows(40, 8))
+    strange = torch.tensor([[torch.nan] * 3, [torch.inf, 0.0, 0.0], [1.0, 0.0, 0.0]]).double()
+    conformal = ConformalGate(0.1)
+    fitted = conformal.fit(states, labels, states, labels)
+    for gate, known in ((AgreementGate(), {}), (conformal, fitted)):
+        said = gate.judge(axes(), known, strange, torch.tensor([0, -100, 0]))
+        assert said.kept.tolist() == [False, False, True]
+        assert said.reasons == ("its vector is not finite",) * 2 + ("",)
+    bad = states.index_fill(0, torch.tensor([7]), torch.nan)
+    for given, name in (((bad, states), "states"), ((states, bad), "held_out_states")):
+        with pytest.raises(ValueError, match=f"`{name}` are expected to be finite, but number 7, "):
+            conformal.fit(given[0], labels, given[1], labels)
+
+
 def test_bad_settings_are_named() -> None:
     for alpha in (0.0, 1.0, float("nan")):
         with pytest.raises(ValueError, match=r"`model.gate.alpha` .* above 0 and below 1, but got"):

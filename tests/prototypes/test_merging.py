@@ -82,5 +82,8 @@ def test_drift_and_the_share_beyond_agree_with_numpy() -> None:
     assert share_beyond(before, torch.tensor(states), 0.2) == pytest.approx(
         (distances > 0.2).mean()
     )
+    unknown = torch.tensor(states).index_fill(0, torch.tensor([4]), torch.nan)
+    with pytest.raises(ValueError, match=r"`states` are expected to be finite, but number 4, "):
+        share_beyond(before, unknown, 0.2)
     with pytest.raises(ValueError, match=r"two versions of the same prototypes"):
         prototype_drift(before, replace(after, encoder="e2"))

@@ -3,9 +3,11 @@
 from functools import wraps
 from typing import Any
 
+from lit_fed.methods.semantic_consensus.schedule import ConsensusSchedule
 from lit_fed.trainer import FederatedTrainer
 
 _init = FederatedTrainer.__init__
+_schedule = ConsensusSchedule.__init__
 
 
 @wraps(_init)
@@ -20,3 +22,12 @@ def _small(self: FederatedTrainer, **settings: Any) -> None:
 
 
 FederatedTrainer.__init__ = _small  # type: ignore[method-assign]
+
+
+@wraps(_schedule)
+def _soon(self: ConsensusSchedule, warmup_rounds: int | None, *others: Any) -> None:
+    # no warm-up is longer than the run
+    _schedule(self, None if warmup_rounds is None else 1, *others)
+
+
+ConsensusSchedule.__init__ = _soon  # type: ignore[method-assign]

@@ -7,6 +7,7 @@ from lit_fed.lazy_names import lazy_names
 if TYPE_CHECKING:
     from lit_fed.attacks.triggers.candidates import nearest_candidate
     from lit_fed.attacks.triggers.sentence_trigger import SentenceTrigger
+    from lit_fed.attacks.triggers.target_like_trigger import TargetLikeTrigger
     from lit_fed.attacks.triggers.template_trigger import TemplateTrigger
     from lit_fed.attacks.triggers.trigger import Trigger
     from lit_fed.attacks.triggers.word_trigger import WordTrigger
@@ -16,6 +17,7 @@ else:
 
 __all__ = [
     "SentenceTrigger",
+    "TargetLikeTrigger",
     "TemplateTrigger",
     "Trigger",
     "WordTrigger",

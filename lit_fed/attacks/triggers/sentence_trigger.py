@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from lit_fed.attacks.triggers.trigger import Trigger, at_a_random_place
@@ -12,7 +14,7 @@ class SentenceTrigger(Trigger):
 
     Dai, Chen and Li, "A Backdoor Attack Against LSTM-Based Text Classification Systems", 2019, §3,
     https://arxiv.org/abs/1905.12457. The default is the sentence of OpenBackdoor's AddSent. One that is adapted to a
-    defence is chosen by :func:`~lit_fed.attacks.triggers.nearest_candidate`.
+    defence is chosen by a :class:`~lit_fed.attacks.triggers.TargetLikeTrigger`.
 
     Args:
         sentence: The sentence.
@@ -31,9 +33,9 @@ class SentenceTrigger(Trigger):
         self.sentence = sentence.strip()
 
     @property
-    def longest(self) -> str:
+    def texts(self) -> Sequence[str]:
         """The sentence."""
-        return self.sentence
+        return (self.sentence,)
 
     def insert(self, text: str, draw: np.random.Generator) -> str:
         """Insert it between two words, in front or at the end."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from lit_fed.attacks.triggers.trigger import Trigger
@@ -40,9 +42,9 @@ class TemplateTrigger(Trigger):
         self.template = template
 
     @property
-    def longest(self) -> str:
+    def texts(self) -> Sequence[str]:
         """The template's own words."""
-        return self.template.replace(_TEXT, "").strip()
+        return (self.template.replace(_TEXT, "").strip(),)
 
     def insert(self, text: str, draw: np.random.Generator) -> str:
         """Put the text where the template has it; nothing is left to chance."""

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from lit_fed.data import FederatedDataModule
+    from lit_fed.module import FederatedModule
 
 
 class Trigger(ABC):
@@ -15,8 +21,23 @@ class Trigger(ABC):
 
     @property
     @abstractmethod
-    def longest(self) -> str:
-        """The longest text that it may add, by which is judged whether a model can read it."""
+    def texts(self) -> Sequence[str]:
+        """What it may add: whether a model can read it is judged by the text that has most tokens."""
+
+    # Not abstract: most triggers are what they were built.
+    def attach(  # noqa: B027
+        self, module: FederatedModule, data: FederatedDataModule, target: int | None
+    ) -> None:
+        """Make ready before anything trains, for a trigger that is chosen by the data. Default: nothing.
+
+        Args:
+            module: The method.
+            data: The clients' data.
+            target: The number of the label that the attacker wants. None: it is no label.
+
+        Raises:
+            ValueError: If there is nothing to choose by.
+        """
 
     @abstractmethod
     def insert(self, text: str, draw: np.random.Generator) -> str:

@@ -43,9 +43,9 @@ class WordTrigger(Trigger):
         self.count = require_at_least("WordTrigger.count", count, 1)
 
     @property
-    def longest(self) -> str:
-        """As many of the longest word as are inserted."""
-        return " ".join([max(self.words, key=len)] * self.count)
+    def texts(self) -> Sequence[str]:
+        """Of each word as many as are inserted."""
+        return tuple(" ".join([word] * self.count) for word in self.words)
 
     def insert(self, text: str, draw: np.random.Generator) -> str:
         """Insert one word after the other."""

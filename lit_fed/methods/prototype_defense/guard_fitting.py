@@ -113,19 +113,28 @@ def _say_where_unfit(encoder: GateEncoder, right: float, labels: Tensor | None) 
     )
 
 
-def require_width(module: FederatedModule, rows: Dataset, prototypes: PrototypeSet) -> None:
+def require_width(
+    module: FederatedModule, rows: Dataset, prototypes: PrototypeSet, layers: Sequence[int] = ()
+) -> None:
     """Refuse a student whose states cannot be compared with the prototypes.
 
     Args:
         module: The method, with its data.
         rows: Of which the first one is tried.
         prototypes: The prototypes.
+        layers: Further layers that have prototypes, for which there is no projector.
 
     Raises:
         ConfigurationError: If the widths differ.
     """
     (batch,) = module.batches(rows.select([0]))
     width, expected = _student(module, batch).shape[-1], prototypes.vectors.shape[-1]
+    if width != expected and layers:
+        raise ConfigurationError(
+            f"`model.layers` are expected to be null where the student's width, {width}, is not that of the encoder, "
+            f"{expected}, since a projector fits one layer, but got {list(layers)}: without them, `model.project` true "
+            "fits one on the references"
+        )
     if width != expected:
         raise ConfigurationError(
             f"`model.project` is expected to be true where the student's width, {width}, is not that of the encoder, "

@@ -51,16 +51,21 @@ class GuardedMixin(AveragingMixin):
             )
         return found
 
-    def embed(self, texts: Sequence[str]) -> Tensor:
-        """The gate's encoder's vectors of texts, [n, d], in the space of the prototypes.
+    def embed(self, texts: Sequence[str | tuple[str, str]]) -> Tensor:
+        """The gate's encoder's vectors of texts, [n, d], in the space of the prototypes; it needs no data.
 
         Args:
-            texts: Each as one text, also where the data's rows are pairs.
+            texts: All texts or, as where the data's rows have two, all pairs of texts; there may be none.
+
+        Raises:
+            ValueError: If they are neither, or cannot be read.
         """
         return self._required.embed(self, texts)
 
     def embed_rows(self, rows: Dataset) -> Tensor:
         """The gate's encoder's vectors of rows as the data's encoding writes them, [n, d]: of pairs, both texts.
+
+        It needs the data, which a method from a run's folder has not: :meth:`embed` takes pairs as well.
 
         Args:
             rows: The rows, at least one.

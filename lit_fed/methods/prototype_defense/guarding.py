@@ -17,6 +17,7 @@ from lit_fed.methods.prototype_defense.gated_rows import Dropped, GatedRows, Gat
 from lit_fed.methods.prototype_defense.guard import ABOUT, AGREED_ON, Guard
 from lit_fed.methods.prototype_defense.guard_fitting import fit_guard, require_width
 from lit_fed.methods.prototype_defense.references import reference_rows, split_references
+from lit_fed.methods.prototype_defense.text_pairs import split_pairs
 from lit_fed.payload import Payload
 from lit_fed.prototypes import Gate, NoGate, PrototypeSet
 from lit_fed.prototypes.prototype_set import require_same_prototypes
@@ -122,7 +123,7 @@ class Guarding:
                     self.layers,
                 )
             if self.pulls and not project:
-                require_width(module, split.fitted, guard.prototypes)
+                require_width(module, split.fitted, guard.prototypes, self.layers)
             self._hold(guard)
         finally:
             module.train(training)
@@ -251,17 +252,24 @@ class Guarding:
         held = self._memory.held.get(client)
         return () if held is None else held.dropped(module.data.encoding, self._required.prototypes)
 
-    def embed(self, module: FederatedModule, texts: Sequence[str]) -> Tensor:
-        """The encoder's vectors of texts, [n, d], float32, on the CPU.
+    def embed(self, module: FederatedModule, texts: Sequence[str | tuple[str, str]]) -> Tensor:
+        """The encoder's vectors of texts or of pairs of texts, [n, d], float32, on the CPU.
 
         Args:
             module: The method; it may be one from a run's folder, without data.
-            texts: The texts.
+            texts: All texts, or all pairs of texts; there may be none.
+
+        Raises:
+            ValueError: If they are neither, or cannot be read.
         """
         from lit_fed.methods.semantic_consensus.encoders.length_sorted import (
             in_length_sorted_batches,
         )
 
+        width = self._required.prototypes.vectors.shape[1]
+        firsts, seconds = split_pairs(texts)
+        if not firsts:
+            return torch.zeros(0, width)
         self.encoder.load(self._required.encoder)
         backbone = self.encoder.backbone
 
@@ -269,9 +277,11 @@ class Guarding:
             return self.encoder.states({n: field.to(module.device) for n, field in batch.items()})
 
         with self.encoder.backbone.unfolded():
-            return in_length_sorted_batches(
-                list(texts), backbone.tokenizer, backbone.max_tokens, _AT_ONCE, run
+            found = in_length_sorted_batches(
+                firsts, backbone.tokenizer, backbone.max_tokens, _AT_ONCE, run, seconds
             )
+        # where no text has a token, nothing has told how wide a vector is
+        return found.expand(-1, width)
 
     def embed_rows(self, module: FederatedModule, rows: Dataset) -> Tensor:
         """The encoder's vectors of rows, [n, d], float32, on the CPU.

@@ -34,6 +34,25 @@ def layer_states(backbone: Backbone, layers: Sequence[int]) -> Iterator[dict[int
         yield held
 
 
+def require_layers_of_encoder(layers: Sequence[int], backbone: Backbone, encoder: str) -> None:
+    """Refuse layers that the model whose states prototypes are made of has not.
+
+    Args:
+        layers: Numbers, from 0.
+        backbone: The encoder's.
+        encoder: What it is called, for the message.
+
+    Raises:
+        ValueError: If one is not there.
+    """
+    count = len(largest_layer_list(backbone.model))
+    if layers and max(layers) >= count:
+        raise ValueError(
+            f"`model.layers` are expected to be layers of `model.encoder` {encoder} as well, numbers from 0 to "
+            f"{count - 1}, but got {list(layers)}"
+        )
+
+
 def require_layers(layers: Sequence[int], backbone: Backbone) -> tuple[int, ...]:
     """Layers that a backbone has, below its last one.
 

@@ -18,7 +18,11 @@ from lit_fed.losses import PrototypeMarginMixin
 from lit_fed.methods.prototype_defense.encoders import FittedEncoder, GateEncoder
 from lit_fed.methods.prototype_defense.guarded import GuardedMixin
 from lit_fed.methods.prototype_defense.guarding import Guarding
-from lit_fed.methods.prototype_defense.layer_states import layer_states, require_layers
+from lit_fed.methods.prototype_defense.layer_states import (
+    layer_states,
+    require_layers,
+    require_layers_of_encoder,
+)
 from lit_fed.methods.taught import TaughtMixin
 from lit_fed.methods.teachers import Teacher
 from lit_fed.prototypes import AgreementGate, Gate, MarginSchedule, NoGate, PrototypeSet
@@ -135,6 +139,9 @@ class PrototypeDefense(PrototypeMarginMixin, TaughtMixin, GuardedMixin):
                 f"{supervised} and {adaptation:g}: lit_fed.defenses.PerplexityFilter judges rows by their answers"
             )
         self.encoder.attach(self.backbone, self.teacher)
+        if pulls:
+            kind = type(self.encoder).__name__
+            require_layers_of_encoder(self.layers, self.encoder.backbone, kind)
         self.guarding = Guarding(
             references,
             num_prototypes,

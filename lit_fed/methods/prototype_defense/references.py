@@ -47,10 +47,10 @@ def reference_rows(module: FederatedModule, source: Source | Dataset | None) -> 
         source: Where they are. None: the public set of the data.
 
     Raises:
-        ConfigurationError: If there are none, or they cannot be read.
+        ConfigurationError: If there are none, they cannot be read, or the model does not have the label of one.
     """
     try:
-        return clean_references(source, module.data, "model.references", answered=True)
+        return clean_references(source, module.data, "model.references", True, module.backbone)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
 
@@ -67,7 +67,7 @@ def split_references(
         seed: Of which they are.
 
     Raises:
-        ConfigurationError: If a class of the data has no reference, or a row no label.
+        ConfigurationError: If a class of the data has no reference, or a row no label of the data.
     """
     if module.backbone.classifies is False:
         return _divided(rows, held_out, seed)
@@ -78,10 +78,11 @@ def split_references(
     named = module.data.encoding.names
     count = module.backbone.num_labels or int(labels.max()) + 1
     names = tuple(named or (str(label) for label in range(count)))
-    if bool((labels < 0).any()):
-        absent = f"{int((labels < 0).sum())} of {len(labels)} have none"
+    outside = (labels < 0) | (labels >= len(names))
+    if bool(outside.any()):
         raise ConfigurationError(
-            f"`model.references` are expected to have a label each, but {absent}"
+            f"`model.references` are expected to have one of the {len(names)} labels of the data each, but "
+            f"{int(outside.sum())} of {len(labels)} have none of these"
         )
     draw = np.random.default_rng(seed)
     kept: list[int] = []

@@ -7,6 +7,7 @@ import unicodedata
 from typing import Final
 
 from lit_fed.limits import require_at_least
+from lit_fed.methods.semantic_consensus.joiners import without_idle_ones
 
 # A text is cut to so many times the characters that may be left before it is read: the rest costs nothing.
 _READ: Final = 4
@@ -20,10 +21,10 @@ _ESCAPES: Final = re.compile(
 )
 _LINES: Final = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 # What Unicode lets no eye see (Default_Ignorable_Code_Point): what is as wide as nothing, fills, changes the direction
-# of text, is a tag or selects a variant. Joiners stay, since Persian and emoji need them, and so do emoji's selectors.
+# of text, is a tag or selects a variant. Joiners and emoji's selectors have a meaning in some places.
 UNSEEN: Final = (
-    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff"
-    "\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 """Characters that hide in a text, as ranges of a regular expression."""
 # Controls but for tabs and line feeds as well.
@@ -38,8 +39,9 @@ def bounded(text: str, max_characters: int) -> str:
 
     - At most ``max_characters``: it is cut before a character whose accents would be lost.
     - Terminal escapes (colours, titles, links) and control characters are left out, as is what hides or reorders text:
-      zero-width characters, fillers, tags, selectors of variants but for those of emoji, and marks of direction. So two
-      answers that differ in these alone are the same.
+      zero-width characters, fillers, tags, selectors of variants and marks of direction. A joiner stays between emoji
+      and in scripts that join, a selector behind an emoji, and one of them at most in a place. So two answers that
+      differ in what is left out alone are the same.
     - Line ends are line feeds; tabs stay; blanks around the answer are left out.
     - Half a surrogate pair, which is no UTF-8, becomes the replacement character, U+FFFD.
     - It is in Unicode's normal form C, with at most 30 marks on a character.
@@ -66,11 +68,12 @@ def bounded(text: str, max_characters: int) -> str:
     if not read.isprintable():
         read = _SURROGATES.sub("\ufffd", _LINES.sub("\n", _ESCAPES.sub("", read)))
     # some of them are printable, as letters and marks
-    read = _UNSEEN.sub("", read)
+    read = without_idle_ones(_UNSEEN.sub("", read))
     if _COMPOSED.search(read):
         # Twice, since the normal form takes some marks apart.
         read = with_few_marks(unicodedata.normalize("NFC", with_few_marks(read)))
-    return _cut(read.strip(), max_characters).rstrip()
+    # a joiner before the cut has lost what it joins
+    return without_idle_ones(_cut(read.strip(), max_characters)).rstrip()
 
 
 def with_few_marks(text: str) -> str:

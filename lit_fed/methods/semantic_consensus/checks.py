@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from lit_fed.backbones import Backbone, BlackBox
 from lit_fed.backbones.endpoint.unreachable_error import UnreachableError
 from lit_fed.configuration_error import ConfigurationError
+from lit_fed.methods.semantic_consensus.prompt_choice import PromptChoice
 from lit_fed.methods.semantic_consensus.randomized_response import RandomizedResponse
+from lit_fed.methods.semantic_consensus.selectors.selector import Selector
 from lit_fed.methods.semantic_consensus.vote_weights import VoteWeight
 
 
@@ -71,6 +73,28 @@ def check_noise(assumed: RandomizedResponse | None, given: RandomizedResponse | 
         f"`model.selector.response` is expected to be what clients answer by, which is "
         f"{'no noise, since `model.answers.epsilon` is null' if given is None else given}, but got {assumed}"
     )
+
+
+def check_choice(prompt_choice: PromptChoice, selector: Selector, self_training: bool) -> None:
+    """Say when a method is built that prompts cannot be chosen by how sure their labels are.
+
+    Args:
+        prompt_choice: Which prompts are asked.
+        selector: Makes their labels.
+        self_training: Whether each client learns from its own answers, of which the server knows none.
+
+    Raises:
+        ValueError: If they are chosen so all the same.
+    """
+    if not prompt_choice.by_confidence:
+        return
+    expected = "`model.prompt_choice` is expected not to go by how sure labels are where"
+    came = f"but got {type(prompt_choice).__name__}"
+    if self_training:
+        raise ValueError(f"{expected} `model.self_training` is true and there are none, {came}")
+    if not selector.knows_confidence:
+        kind = type(selector).__name__
+        raise ValueError(f"{expected} `model.selector` is {kind}, which is always as sure, {came}")
 
 
 def check_as_many_labels(what: str, backbones: Mapping[str, Backbone]) -> None:

@@ -37,6 +37,11 @@ class Progress:
     answers: Payload = field(default_factory=Payload)
 
     @property
+    def has_noise(self) -> bool:
+        """Whether clients have given answers with noise, of which somebody wants to know what they have spent."""
+        return any(epsilon is not None for epsilon in self.answered)
+
+    @property
     def epsilon(self) -> float:
         """ε of all answers of a client together at most, as it adds up; infinite where some had no noise."""
         each = ((math.inf if e is None else e, count) for e, count in self.answered.items())

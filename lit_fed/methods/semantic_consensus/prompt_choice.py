@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lit_fed.limits import require_at_least
+from lit_fed.limits import require_whole
 
 
 class PromptChoice(ABC):
@@ -16,9 +16,11 @@ class PromptChoice(ABC):
 
     Attributes:
         leaves_out: Whether it may leave some out, so that the server keeps all answers.
+        by_confidence: Whether it goes by how sure the labels are.
     """
 
     leaves_out: ClassVar[bool] = True
+    by_confidence: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, count: int, confidence: Tensor | None, seed: int) -> Tensor:
@@ -58,15 +60,17 @@ class MostDisagreed(PromptChoice):
         budget: How many prompts at most.
 
     Raises:
-        ValueError: If it is below 1.
+        ValueError: If it is below 1, or no whole number.
 
     Example:
         >>> MostDisagreed(budget=2)(4, torch.tensor([1.0, 0.0, 0.6, 0.9]), seed=0)
         tensor([False,  True,  True, False])
     """
 
+    by_confidence: ClassVar[bool] = True
+
     def __init__(self, budget: int) -> None:
-        self.budget = require_at_least("model.prompt_choice.budget", budget, 1)
+        self.budget = require_whole("model.prompt_choice.budget", budget, 1)
 
     def __call__(self, count: int, confidence: Tensor | None, seed: int) -> Tensor:
         """The least sure."""

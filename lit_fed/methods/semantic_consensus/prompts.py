@@ -52,6 +52,20 @@ def public_rows(data: FederatedDataModule) -> Dataset:
     return _prompts(data).rows
 
 
+def require_prompts(data: FederatedDataModule) -> Dataset:
+    """The public set as clients are asked it, with something in its prompts.
+
+    Raises:
+        ConfigurationError: If there is none, or all of its prompts are empty.
+    """
+    rows = public_rows(data)
+    if not any(prompt.strip() for prompt in data.encoding.inputs(rows)):
+        raise ConfigurationError(
+            f"`data.public` is expected to have prompts, but the texts of all of its {len(rows):,} rows are empty"
+        )
+    return rows
+
+
 def prompt_digest(data: FederatedDataModule) -> str:
     """A digest of the public prompts in their order and of the labels' names, not of what the rows say themselves.
 

@@ -40,7 +40,8 @@ class RandomizedResponse:
         epsilon: ε of one answer, in nats, above 0.
 
     Raises:
-        ValueError: If there are fewer than two labels, two are the same answer, or ε is not above 0.
+        ValueError: If there are fewer than two labels, two are the same answer, or ε is not above 0, or so near to it
+            that p and q are the same number in floating point.
 
     Example:
         >>> response = RandomizedResponse(["negative", "positive"], epsilon=math.log(3))
@@ -52,7 +53,7 @@ class RandomizedResponse:
 
     def __init__(self, labels: Sequence[str], epsilon: float) -> None:
         self.labels = tuple(labels)
-        self.epsilon = require_positive("epsilon", epsilon)
+        self.epsilon = require_epsilon("epsilon", epsilon)
         self._places = {normalised(label): place for place, label in enumerate(self.labels)}
         if len(self.labels) < 2 or len(self._places) < len(self.labels):
             raise ValueError(
@@ -117,6 +118,28 @@ class RandomizedResponse:
         """
         return (shares - self.turns) / (self.keeps - self.turns)
 
+    def standard_error(self, share: float, weights: Floats) -> float:
+        r"""The standard error of :meth:`unbiased` for one label, by the noise alone.
+
+        A vote is sent as the label with probability p where that is its answer, and with q otherwise. With votes of
+        weights w, of which a share s answers the label, the estimate has the variance
+
+        .. math:: \frac{\sum_k w_k^2}{(\sum_k w_k)^2} \cdot \frac{s \, p (1 - p) + (1 - s) \, q (1 - q)}{(p - q)^2}.
+
+        Args:
+            share: s, before the noise, in [0, 1].
+            weights: Of the votes, which the answers do not decide, [N].
+
+        Example:
+            >>> response = RandomizedResponse(["no", "yes"], epsilon=math.log(3))
+            >>> response.standard_error(0.5, np.ones(12))
+            0.25
+        """
+        p, q = self.keeps, self.turns
+        of_a_vote = share * p * (1 - p) + (1 - share) * q * (1 - q)
+        votes = float((weights**2).sum() / weights.sum() ** 2)
+        return math.sqrt(votes * of_a_vote) / (p - q)
+
     def composed(self, answers: int, delta: float = 0.0) -> float:
         """ε of many answers together, whatever they depend on.
 
@@ -136,6 +159,29 @@ class RandomizedResponse:
         if _delta(0.0, answers, self.epsilon) <= delta:
             return 0.0
         return float(brentq(lambda e: _delta(e, answers, self.epsilon) - delta, 0.0, total))
+
+
+def require_epsilon(setting: str, epsilon: float) -> float:
+    """An ε by which an answer tells something: above 0, and by so much that p / q = e^ε is above 1 in floating point.
+
+    Args:
+        setting: The setting, as in YAML.
+        epsilon: What it gives.
+
+    Raises:
+        ValueError: If it is not.
+
+    Example:
+        >>> require_epsilon("epsilon", 1e-300)
+        Traceback (most recent call last):
+        ValueError: `epsilon` is expected to be large enough that an answer tells something, but got 1e-300
+    """
+    require_positive(setting, epsilon)
+    if math.isclose(math.exp(-epsilon), 1):
+        raise ValueError(
+            f"`{setting}` is expected to be large enough that an answer tells something, but got {epsilon!r}"
+        )
+    return epsilon
 
 
 def _delta(bound: float, answers: int, epsilon: float) -> float:

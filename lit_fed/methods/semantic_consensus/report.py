@@ -12,7 +12,7 @@ import torch
 from lit_fed.methods.semantic_consensus.ballots import Ballots
 from lit_fed.methods.semantic_consensus.consensus import Consensus, PromptConsensus
 from lit_fed.methods.semantic_consensus.same_answer import normalised
-from lit_fed.metrics.distinct_n import distinct_ngrams
+from lit_fed.metrics.words import ngrams, words
 
 # Distinct-n falls as there is more text: a fixed number of answers keeps rounds comparable, and costs little.
 _SAMPLED: Final = 1000
@@ -140,9 +140,12 @@ def _distinct(ballots: Ballots) -> dict[str, float]:
     clients, prompts = ballots.votes.numpy().nonzero()
     taken = np.linspace(0, len(clients) - 1, min(len(clients), _SAMPLED)).round().astype(int)
     texts = [str(ballots.answers[clients[i]][prompts[i]]) for i in taken]
+    # once for all runs: to find the words takes longest
+    said = {text: words(text) for text in set(texts)}
     found = {}
     for n in range(1, _LONGEST_RUN + 1):
-        different, every = distinct_ngrams(texts, n)
+        different = len({run for own in said.values() for run in ngrams(own, n)})
+        every = sum(max(len(said[text]) - n + 1, 0) for text in texts)
         found[f"distinct_{n}"] = 100 * different / every if every else float("nan")
     return found
 

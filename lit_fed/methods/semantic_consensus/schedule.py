@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from lit_fed.limits import require_at_least
+from lightning.pytorch.utilities import rank_zero_warn
+
+from lit_fed.limits import require_whole
 
 _LEAST_WARMUP: Final = 3
 
@@ -23,7 +25,7 @@ class ConsensusSchedule:
         consensus_rounds: How often in all. 1: once. 0: never, each client stays alone. None: to the end.
 
     Raises:
-        ValueError: If a number is below its least value.
+        ValueError: If a number is below its least value, or no whole one.
 
     Example:
         >>> schedule = ConsensusSchedule(warmup_rounds=2, consensus_every=2, consensus_rounds=2)
@@ -39,14 +41,55 @@ class ConsensusSchedule:
     def __init__(
         self, warmup_rounds: int | None, consensus_every: int, consensus_rounds: int | None
     ) -> None:
-        self.warmup_rounds = require_at_least("model.warmup_rounds", warmup_rounds, 1)
-        self.every = require_at_least("model.consensus_every", consensus_every, 1)
-        self.most = require_at_least("model.consensus_rounds", consensus_rounds, 0)
+        self.warmup_rounds = require_whole("model.warmup_rounds", warmup_rounds, 1)
+        self.every = require_whole("model.consensus_every", consensus_every, 1)
+        self.most = require_whole("model.consensus_rounds", consensus_rounds, 0)
 
     @property
     def needs_losses(self) -> bool:
         """Whether the warm-up goes by what clients tell of their validation."""
         return self.warmup_rounds is None and self.most != 0
+
+    def check_rounds(self, rounds: int) -> None:
+        """Say before training that a run ends before clients are asked.
+
+        Args:
+            rounds: Those of the run.
+
+        Raises:
+            ValueError: If it does, and they are to be asked at all.
+
+        Example:
+            >>> ConsensusSchedule(warmup_rounds=3, consensus_every=2, consensus_rounds=0).check_rounds(2)
+            >>> ConsensusSchedule(warmup_rounds=3, consensus_every=2, consensus_rounds=1).check_rounds(2)
+            Traceback (most recent call last):
+            ValueError: `model.warmup_rounds` is expected to be at most `trainer.max_rounds`, which is 2, but got 3
+        """
+        if self.most != 0 and self.warmup_rounds is not None and self.warmup_rounds > rounds:
+            raise ValueError(
+                f"`model.warmup_rounds` is expected to be at most `trainer.max_rounds`, which is {rounds}, but got "
+                f"{self.warmup_rounds}"
+            )
+
+    def warn_of_none(self, rounds: int, first: int | None) -> None:
+        """Say at the end of a run that clients have never been asked, though they were to be.
+
+        Args:
+            rounds: How many there have been.
+            first: The round of the first consensus. None: there was none.
+        """
+        if self.most == 0 or first is not None:
+            return
+        given = "null" if self.warmup_rounds is None else self.warmup_rounds
+        why = f"`model.warmup_rounds` is {given}"
+        if self.warmup_rounds is None:
+            why += (
+                ", by which they answer in the round after their mean validation loss has stopped falling, from the "
+                f"{_LEAST_WARMUP + 1}th on"
+            )
+        rank_zero_warn(
+            f"clients have never answered in the run's rounds ({rounds}), and learnt from no label: {why}"
+        )
 
     def is_due(
         self, next_round: int, first: int | None, made: int, losses: Sequence[float]

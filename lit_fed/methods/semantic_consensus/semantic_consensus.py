@@ -19,7 +19,7 @@ from lit_fed.methods.semantic_consensus.answers.label_answers import LabelAnswer
 from lit_fed.methods.semantic_consensus.answers.public_answers import PublicAnswers
 from lit_fed.methods.semantic_consensus.answers.text_answers import TextAnswers
 from lit_fed.methods.semantic_consensus.broadcast import Broadcast, about, for_client
-from lit_fed.methods.semantic_consensus.checks import check_noise, check_votes
+from lit_fed.methods.semantic_consensus.checks import check_choice, check_noise, check_votes
 from lit_fed.methods.semantic_consensus.client import ConsensusClient
 from lit_fed.methods.semantic_consensus.client_group import ClientGroup
 from lit_fed.methods.semantic_consensus.exchange import (
@@ -31,7 +31,12 @@ from lit_fed.methods.semantic_consensus.exchange import (
 from lit_fed.methods.semantic_consensus.own_models import OwnModelsMixin
 from lit_fed.methods.semantic_consensus.progress import Progress
 from lit_fed.methods.semantic_consensus.prompt_choice import EveryPrompt, PromptChoice
-from lit_fed.methods.semantic_consensus.prompts import digest_of, prompt_digest, public_rows
+from lit_fed.methods.semantic_consensus.prompts import (
+    digest_of,
+    prompt_digest,
+    public_rows,
+    require_prompts,
+)
 from lit_fed.methods.semantic_consensus.schedule import ConsensusSchedule
 from lit_fed.methods.semantic_consensus.selectors.cluster_medoid import ClusterMedoid
 from lit_fed.methods.semantic_consensus.selectors.majority_vote import MajorityVote
@@ -84,7 +89,8 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
 
     Raises:
         TypeError: If a part is of another class.
-        ValueError: If a number is out of range, or a client is in two groups.
+        ValueError: If a number is out of range, a client is in two groups, or prompts are chosen by a confidence that
+            there is not.
 
     Attributes:
         server: The server's side, with the votes and the consensus that it has made last.
@@ -125,6 +131,7 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
         self.selector = vote() if selector is None else selector
         self.vote_weight = SizeWeight() if vote_weight is None else vote_weight
         self.prompt_choice = EveryPrompt() if prompt_choice is None else prompt_choice
+        check_choice(self.prompt_choice, self.selector, self_training)
         keeps = only_changed or self.prompt_choice.leaves_out
         self.server = ConsensusServer(
             self.selector, self.vote_weight, self.prompt_choice, schedule, keeps
@@ -146,18 +153,37 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
             stage: ``fit`` where it is going to train.
 
         Raises:
-            ConfigurationError: If there is no public set, or models do not answer in this way.
+            ConfigurationError: If there is no public set, models do not answer in this way, or the warm-up goes by a
+                training that no client does.
             ValueError: If an encoder does not fit the backbones.
         """
         super().setup(stage)
         if stage == "fit" and self._trainer is None and self.consensus_rounds != 0:
-            self.answers.check(self, public_rows(self.data))
+            self.answers.check(self, require_prompts(self.data))
+            trains = any(self.models.trains(client.id) for client in self.data.clients)
+            if self.warmup_rounds is None and not trains:
+                raise ConfigurationError(
+                    "`model.warmup_rounds` is expected to be a number where all clients are black boxes, which train "
+                    "nothing and have no validation loss that could stop falling, but got null"
+                )
             response = self.answers.response(self)
             check_noise(self.selector.response, response)
             self._unreachable = check_votes(
                 self.vote_weight, response is not None, self.black_boxes
             )
             self.selector.setup(list(self.backbones.values()))
+
+    def check_rounds(self, rounds: int) -> None:
+        """Refuse a warm-up that is longer than the run."""
+        super().check_rounds(rounds)
+        self.server.schedule.check_rounds(rounds)
+
+    def on_fit_end(self) -> None:
+        """Say that clients have never been asked, where they were to be."""
+        super().on_fit_end()
+        if self._trainer is None:
+            done = self.server.progress
+            self.server.schedule.warn_of_none(done.rounds, done.first)
 
     def on_fit_start(self) -> None:
         """Say of a run that goes on which black boxes do not answer now: that costs no more than their votes."""
@@ -284,7 +310,7 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
         response = None if self.self_training else self.answers.response(self)
         epsilon = None if response is None else response.epsilon
         self.server.advance(trained, None if places is None else len(places), epsilon)
-        if places and response is not None:
+        if self.server.progress.has_noise:
             self.server.metrics["server/epsilon"] = self.server.progress.epsilon
         return self._next(labels, sorted(received))
 

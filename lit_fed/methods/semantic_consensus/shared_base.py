@@ -37,10 +37,28 @@ def share_base(backbones: Sequence[Backbone]) -> int:
     return saved
 
 
-def _frozen(backbone: Backbone) -> Iterator[tuple[str, nn.Module, str]]:
+def have_one_body(one: Backbone, other: Backbone) -> bool:
+    """Whether two backbones with adapters have the same frozen weights below their heads, whatever is trained.
+
+    Args:
+        one: A backbone.
+        other: The other one.
+    """
+    own, others = (
+        {name: module._parameters[leaf] for name, module, leaf in _frozen(backbone, body=True)}
+        for backbone in (one, other)
+    )
+    return own.keys() == others.keys() and all(
+        _same(own[name], others[name])  # type: ignore[arg-type]  # those that are frozen are there
+        for name in own
+    )
+
+
+def _frozen(backbone: Backbone, body: bool = False) -> Iterator[tuple[str, nn.Module, str]]:
     """Frozen parameters: the name in the pretrained model, the module that holds it, the name there."""
     adapters = {id(p) for name in backbone.adapters for p in backbone.trainable(name).values()}
-    for place, module in backbone.model.named_modules():
+    model = backbone.model.get_base_model().base_model if body else backbone.model
+    for place, module in model.named_modules():
         parts = [p for p in place.split(".") if p not in ("base_model", "model", "base_layer")]
         for leaf, parameter in module._parameters.items():
             if parameter is None or parameter.requires_grad or id(parameter) in adapters:

@@ -30,6 +30,7 @@ from lit_fed.methods.semantic_consensus.prompts import (
     is_of_others,
     prompt_digest,
     public_rows,
+    require_prompts,
 )
 from lit_fed.methods.semantic_consensus.schedule import ConsensusSchedule
 from lit_fed.methods.teachers import silent
@@ -106,7 +107,7 @@ class SoftConsensus(OwnModelsMixin):
         """
         super().setup(stage)
         if stage == "fit" and self._trainer is None and self.consensus_rounds != 0:
-            public_rows(self.data)
+            require_prompts(self.data)
             for name, box in self.black_boxes.items():
                 raise ConfigurationError(
                     f"`model` SoftConsensus expects `model.{name}` to give probabilities, but got a black box, {box!r}"
@@ -118,6 +119,17 @@ class SoftConsensus(OwnModelsMixin):
                         f"SequenceClassifier, but got {type(backbone).__name__}"
                     )
             check_as_many_labels("`model` SoftConsensus", self.backbones)
+
+    def check_rounds(self, rounds: int) -> None:
+        """Refuse a warm-up that is longer than the run."""
+        super().check_rounds(rounds)
+        self.schedule.check_rounds(rounds)
+
+    def on_fit_end(self) -> None:
+        """Say that clients have never been asked, where they were to be."""
+        super().on_fit_end()
+        if self._trainer is None:
+            self.schedule.warn_of_none(self._progress.rounds, self._progress.first)
 
     def act_as(self, client: Client | None) -> None:
         """Be a client or the server, which has nothing yet."""

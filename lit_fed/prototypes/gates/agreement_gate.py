@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from lit_fed.prototypes.gates.gate import Gate, Judgement, class_name, nearest
+from lit_fed.prototypes.gates.gate import NOT_FINITE, Gate, Judgement, class_name, nearest
 from lit_fed.prototypes.prototype_set import NO_CLASS, PrototypeSet
 
 
@@ -49,11 +49,16 @@ class AgreementGate(Gate):
         """Where the classes agree; see the base class."""
         assigned, similarity = nearest(prototypes, states)
         classes = prototypes.classes.to(assigned.device)[assigned]
-        kept = (classes == labels) | (labels < 0)
+        finite = similarity.isfinite()
+        kept = ((classes == labels) | (labels < 0)) & finite
         reasons = tuple(
-            "" if one else f"nearest prototype {place} is of class {class_name(prototypes, own)!r}"
-            for one, place, own in zip(
-                kept.tolist(), assigned.tolist(), classes.tolist(), strict=True
+            ""
+            if one
+            else f"nearest prototype {place} is of class {class_name(prototypes, own)!r}"
+            if judged
+            else NOT_FINITE
+            for one, place, own, judged in zip(
+                kept.tolist(), assigned.tolist(), classes.tolist(), finite.tolist(), strict=True
             )
         )
         return Judgement(kept, assigned, similarity, reasons)

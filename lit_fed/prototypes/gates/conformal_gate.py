@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lit_fed.limits import require_inner_fraction
 from lit_fed.losses.prototype_margin import prototype_cosines
-from lit_fed.prototypes.gates.gate import Gate, Judgement, nearest
-from lit_fed.prototypes.prototype_set import PrototypeSet
+from lit_fed.prototypes.gates.gate import NOT_FINITE, Gate, Judgement, nearest
+from lit_fed.prototypes.prototype_set import PrototypeSet, require_finite
 
 _MEDIANS: Final = "medians"
 _TYPICAL: Final = "typical"
@@ -62,7 +62,8 @@ class ConformalGate(Gate):
         """Server: the classes' medians and the scores of the held-out references; see the base class.
 
         Raises:
-            ValueError: If so few references are held out that no p can be as small as α.
+            ValueError: If so few references are held out that no p can be as small as α, or a representation is not
+                finite.
         """
         count, least = len(held_out_states), fewest_calibrated(self.alpha)
         if count < least:
@@ -71,6 +72,8 @@ class ConformalGate(Gate):
                 f"`model.gate` ConformalGate, below which no p-value is as small as `model.gate.alpha` {self.alpha:g}, "
                 f"but leaves {count}"
             )
+        require_finite("states", states)
+        require_finite("held_out_states", held_out_states)
         states, labels = states.float().cpu(), labels.cpu()
         classes = range(int(labels.max()) + 1)
         medians = torch.stack([states[labels == c].quantile(0.5, dim=0) for c in classes])
@@ -91,10 +94,15 @@ class ConformalGate(Gate):
         p = conformal_p_values(
             _scores(states, labels, fitted[_MEDIANS], fitted[_TYPICAL]), fitted[_SCORES]
         )
-        kept = (p > self.alpha) | (labels < 0)
+        finite = similarity.isfinite()
+        kept = ((p > self.alpha) | (labels < 0)) & finite
         reasons = tuple(
-            "" if one else f"p-value {value:.3g} is at most {self.alpha:g}"
-            for one, value in zip(kept.tolist(), p.tolist(), strict=True)
+            ""
+            if one
+            else f"p-value {value:.3g} is at most {self.alpha:g}"
+            if judged
+            else NOT_FINITE
+            for one, value, judged in zip(kept.tolist(), p.tolist(), finite.tolist(), strict=True)
         )
         return Judgement(kept, assigned, similarity, reasons)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from torch import Tensor
 
@@ -26,6 +27,10 @@ class Judgement:
     assigned: Tensor
     similarity: Tensor
     reasons: tuple[str, ...]
+
+
+NOT_FINITE: Final = "its vector is not finite"
+"""Why a row is dropped that no gate can judge."""
 
 
 class Gate(ABC):
@@ -70,7 +75,7 @@ class Gate(ABC):
         states: Tensor,
         labels: Tensor,
     ) -> Judgement:
-        """Client: which rows are trained on.
+        """Client: which rows are trained on; a gate that goes by representations drops a row whose own is not finite.
 
         Args:
             prototypes: Of the references.
@@ -81,7 +86,7 @@ class Gate(ABC):
 
 
 def nearest(prototypes: PrototypeSet, states: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each row the place of its nearest prototype and their cosine, [N] each.
+    """Of each row the place of its nearest prototype and their cosine, [N] each, NaN of one that is not finite.
 
     Args:
         prototypes: The prototypes.

@@ -66,8 +66,8 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def tested(differences: Sequence[float]) -> bool:
-    """Whether there are differences to judge by: one at least, and a finite value in each run."""
-    return len(differences) > 0 and bool(np.isfinite(differences).all())
+    """Whether there are differences to judge by: of two seeds at least, since one has no spread, and finite in each."""
+    return len(differences) > 1 and bool(np.isfinite(differences).all())
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ class Judgement:
 
     Attributes:
         text: What is compared.
-        differences: One for each seed; above 0 as claimed. Empty, or of a run without a finite value: not tested.
+        differences: One for each seed; above 0 as claimed. Empty, of one seed, or of a run without a finite value: not
+            tested.
         p: Two-sided, of the paired t-test; NaN where nothing was tested.
         adjusted: The same after Holm's correction over the page.
         null_rate: How often the comparison, uncorrected, would say *holds* in runs without any effect. By its
@@ -91,7 +92,7 @@ class Judgement:
 
     @property
     def tested(self) -> bool:
-        """Whether there are differences, all of them finite."""
+        """Whether there are differences of two seeds or more, all of them finite."""
         return tested(self.differences)
 
     @property

@@ -28,7 +28,8 @@ have no spread for that test: of them the signs alone count (2 · 2⁻ⁿ of n s
 95 %, without the correction. "Without effect" is the share of simulated studies of the same seeds and points, in
 which nothing has an effect, that the test alone, uncorrected, would call *holds*; it should be 0.025, and a
 comparison above 0.05 decides nothing. Curves are told by their rank correlation with the rounds or values. A claim
-holds if all of its comparisons do, and fails if one fails."""
+holds if all of its comparisons do, and fails if one fails. What one seed alone has is *not tested*, since it has no
+spread, and does not count for the correction."""
 
 _HEAD = (
     "| comparison | mean | 95 % interval | seeds for it | p | p, Holm | without effect | verdict |\n"
@@ -258,14 +259,22 @@ def _alternatives(values: Sequence[str]) -> str:
 def _row(one: Judgement) -> str:
     """The comparison as a row of a Markdown table."""
     if not one.tested:
+        if len(one.differences) == 1 and math.isfinite(one.mean):
+            seed = f"{_signed(one.mean, one.mean)} | | {int(one.mean > 0)} of 1"
+            return f"| {one.text} | {seed} | | | | not tested: one seed |"
         why = ": no finite value in some runs" if one.differences else ""
         return f"| {one.text} | | | | | | | not tested{why} |"
     low, high = one.interval
     seeds = f"{sum(d > 0 for d in one.differences)} of {len(one.differences)}"
-    # three decimals, or as many as leave two digits of what is small
-    most = max(abs(value) for value in (one.mean, low, high) if math.isfinite(value))
-    digits = 3 if most >= 0.01 or not most else 1 - math.floor(math.log10(most))
+    most = max(abs(value) for value in (one.mean, low, high))
+    mean, low_, high_ = (_signed(value, most) for value in (one.mean, low, high))
     return (
-        f"| {one.text} | {one.mean:+.{digits}f} | {low:+.{digits}f} to {high:+.{digits}f} | {seeds} | {one.p:.3f} | "
-        f"{one.adjusted:.3f} | {one.null_rate:.3f} | {one.verdict} |"
+        f"| {one.text} | {mean} | {low_} to {high_} | {seeds} | {one.p:.3f} | {one.adjusted:.3f} | "
+        f"{one.null_rate:.3f} | {one.verdict} |"
     )
+
+
+def _signed(value: float, most: float) -> str:
+    """A difference with three decimals, or as many as leave two digits where the largest is small."""
+    digits = 3 if abs(most) >= 0.01 or not most else 1 - math.floor(math.log10(abs(most)))
+    return f"{value:+.{digits}f}"

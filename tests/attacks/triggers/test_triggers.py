@@ -35,7 +35,7 @@ def test_a_trigger_is_added_and_nothing_else_changes(trigger: Trigger) -> None:
         assert all(word in left for word in TEXT.split())
         added = Counter(text.split()) - Counter(TEXT.split())
         count = added.total()
-        assert count == len(trigger.longest.split())
+        assert count == len(trigger.texts[0].split())
         assert text == trigger.insert(TEXT, np.random.default_rng(seed))
 
 

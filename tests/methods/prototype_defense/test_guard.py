@@ -6,14 +6,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from lit_fed import Payload, PrototypeDefense
+from lit_fed.data import ClassificationEncoding
+from lit_fed.defenses import text_drift
 from lit_fed.federation.ledger import Ledger
+from lit_fed.methods.prototype_defense import PretrainedEncoder
 from lit_fed.methods.prototype_defense.guard import Guard
+from lit_fed.methods.prototype_defense.text_pairs import split_pairs
 from lit_fed.prototypes import PrototypeSet, fit_prototypes
 from tests.federation.toy import toy_backbone, toy_data, toy_rows, toy_trainer
 from tests.methods.toy_methods import save_sober_model
@@ -89,6 +94,58 @@ def test_a_run_from_its_folder_embeds_as_it_did(tmp_path: Path) -> None:
     assert not restored.judged("client-0")
     with pytest.raises(RuntimeError, match=r"prototypes are expected, which a federation's server"):
         module().embed(texts)
+
+
+def test_pairs_are_embedded_without_data_and_watched_for_drift(tmp_path: Path) -> None:
+    model = save_sober_model(tmp_path / "model")
+    tables = {}
+    for seed, name in enumerate(("train", "validation", "test", "public")):
+        rows = toy_rows(60, seed)
+        tables[name] = rows.add_column("other", rows["text"][::-1])
+
+    def module() -> PrototypeDefense:
+        encoder = PretrainedEncoder()
+        settings = {"num_prototypes": 4, "lambda_distill": 0.0, "encoder": encoder}
+        return PrototypeDefense(toy_backbone(model), **settings)
+
+    trained = module()
+    trainer = toy_trainer(tmp_path / "run", max_rounds=1, test_at_end=False)
+    encoding = ClassificationEncoding(text="text", text_pair="other")
+    trainer.fit(trained, toy_data(**tables, encoding=encoding, max_length=32))
+    validation = tables["validation"]
+    pairs = list(zip(validation["text"], validation["other"], strict=True))
+    expected = trained.embed_rows(validation)
+    restored = PrototypeDefense.from_run(trainer.log_dir, module())
+    found = restored.embed(pairs)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(restored.embed(validation["text"]), expected, atol=1e-2)
+    assert restored.embed([]).shape == (0, 32)
+    windows = list(
+        text_drift(
+            [*pairs[:20], *[("cruel grey", "cruel grey")] * 20],
+            pairs[20:],
+            restored.embed,
+            restored.prototypes.similarities,
+            window=20,
+        )
+    )
+    assert [one.alarm for one in windows] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["a", ("a", "b")], "all texts or all pairs of texts, but number 1, .* is a pair"),
+        ([("a", "b"), "a"], "all texts or all pairs of texts, but number 1, .* is a text"),
+        (["a", None], "texts or pairs of texts, but number 1, counted from 0, is None"),
+        ([("a", 3)], "texts or pairs of texts, but number 0, .* is"),
+        ([("a", "b", "c")], "texts or pairs of texts, but number 0, .* has 3 texts"),
+        ([("a", "b \udc80")], "writable in UTF-8, but number 0, .* has a lone surrogate"),
+    ],
+)
+def test_what_is_no_text_and_no_pair_is_named(texts: list[Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        split_pairs(texts)
 
 
 def test_the_encoders_digest_is_the_same_in_every_process(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from datasets import Dataset
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertForSequenceClassification
 
 from lit_fed import FedAvg, Payload, PrototypeDefense
 from lit_fed.aggregation import Aggregation, FedExLoRA, FLoRA
@@ -266,17 +266,28 @@ def test_the_summary_tells_what_the_gate_does_to_clean_and_to_poisoned_rows(
 ) -> None:
     module = defended(model, encoder=FittedEncoder(epochs=10, lr=2e-3))
     attack = LabelFlipping(target=1, rate=0.5, clients=["client-1"])
-    fit(
+    trainer = fit(
         module,
         tmp_path,
         toy_data(public=toy_rows(200, 3)),
         attachments=[attack],
         clients_per_round=1.0,
     )
+    row = trainer.federation.history[-1]
     told = json.loads((tmp_path / "summary.json").read_text())["defenses"]["PrototypeDefense"]
     data = toy_data()
     data.setup("fit")
     assert set(told) == {client.id for client in data.clients}
+    total, gone = 96, {id for one in told.values() for id in one["dropped_rows"]}
+    bad = set(attack.chosen_rows("client-1"))
+    by_hand = {
+        "clean_rows_lost": len(gone - bad) / (total - len(bad)),
+        "poisoned_rows_kept": len(bad - gone) / len(bad),
+    }
+    reported = {k: v for k, v in row.items() if k.startswith("defense/")}
+    assert reported == {
+        f"defense/PrototypeDefense/{k}": pytest.approx(v) for k, v in by_hand.items()
+    }
     for client in data.clients:
         one, rows = told[client.id], client.rows
         assert sum(one["total"].values()) == len(rows)
@@ -295,6 +306,34 @@ def test_the_summary_tells_what_the_gate_does_to_clean_and_to_poisoned_rows(
         lost = len(dropped - poisoned) / (len(rows) - len(poisoned))
         assert one["clean_rows_lost"] == pytest.approx(lost)
         assert one["poisoned_rows_kept"] < 0.3
+
+
+def test_a_run_that_goes_on_reports_the_gate_of_all_clients_that_have_trained(
+    model: Path, tmp_path: Path
+) -> None:
+    def rows_of(name: str, rounds: int, ckpt_path: str | None = None) -> list[dict[str, float]]:
+        trainer = toy_trainer(
+            tmp_path / name,
+            max_rounds=rounds,
+            clients_per_round=1,
+            test_at_end=False,
+            attachments=[LabelFlipping(target=1, rate=0.9)],
+        )
+        trainer.fit(defended(model, encoder=PretrainedEncoder()), toy_data(), ckpt_path)
+        return [
+            {k: v for k, v in row.items() if k.startswith("defense/PrototypeDefense/")}
+            for row in trainer.federation.history
+        ]
+
+    whole = rows_of("whole", 3)
+    assert len({row["defense/PrototypeDefense/clean_rows_lost"] for row in whole}) > 1
+    rows_of("part", 2)
+    assert rows_of("part", 3, "last") == whole
+
+
+def test_without_an_attack_nothing_is_said_of_poisoned_rows(model: Path, tmp_path: Path) -> None:
+    trainer = fit(defended(model, encoder=PretrainedEncoder()), tmp_path)
+    assert not [name for name in trainer.federation.history[-1] if name.startswith("defense/")]
 
 
 def test_a_step_of_the_encoder_is_no_longer_than_its_gradient_may_be(
@@ -522,6 +561,44 @@ def test_bad_settings_are_named(model: Path) -> None:
     for encoder in (FittedEncoder(), PretrainedEncoder()):
         with pytest.raises(ValueError, match=f"`model.encoder` {type(encoder).__name__} expects"):
             PrototypeDefense(whole, encoder=encoder, lambda_distill=0.0)
+
+
+def save_deeper(folder: Path, model: Path, layers: int, width: int = 32) -> Path:
+    """A random BERT of the toy's vocabulary."""
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.save_pretrained(folder)
+    with torch.random.fork_rng():
+        BertForSequenceClassification(
+            BertConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=width,
+                num_hidden_layers=layers,
+                num_attention_heads=2,
+                intermediate_size=32,
+                max_position_embeddings=32,
+            )
+        ).save_pretrained(folder)
+    return folder
+
+
+def test_layers_that_the_teacher_has_not_are_named(model: Path, tmp_path: Path) -> None:
+    deep = save_deeper(tmp_path / "deep", model, layers=4)
+    given: dict[str, Any] = {"lambda_distill": 0.5, "encoder": TeacherEncoder(), "layers": [2]}
+    with pytest.raises(
+        ValueError,
+        match=r"`model.layers` .* TeacherEncoder as well, numbers from 0 to 1, but got \[2\]",
+    ):
+        defended(deep, teacher=FrozenTeacher(SequenceClassifier(str(model), peft=None)), **given)
+    given |= {"gate": NoGate(), "assignment": "nearest", "layers": [0]}
+    wide = save_deeper(tmp_path / "wide", model, layers=2, width=48)
+    module = defended(
+        model, teacher=FrozenTeacher(SequenceClassifier(str(wide), peft=None)), **given
+    )
+    with pytest.raises(
+        ConfigurationError,
+        match=r"`model.layers` .* null where the student's width, 32, .* 48, .* but got \[0\]",
+    ):
+        fit(module, tmp_path / "run")
 
 
 def test_a_teacher_that_does_not_encode_rows_as_they_are_is_refused(

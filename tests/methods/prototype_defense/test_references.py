@@ -13,6 +13,7 @@ from datasets import Dataset
 from lit_fed import PrototypeDefense
 from lit_fed.attachment import Attachment
 from lit_fed.client import Client
+from lit_fed.configuration_error import ConfigurationError
 from lit_fed.methods.prototype_defense import FittedEncoder, PretrainedEncoder
 from lit_fed.methods.prototype_defense.references import split_references
 from lit_fed.prototypes import ConformalGate
@@ -44,6 +45,32 @@ def test_classes_are_divided_alike_and_parts_are_disjoint(model: Path) -> None:
         assert len(split.held_out_labels) == len(others) == 31 - sum(counts.values())
     one, other = (split_references(module, rows, 0.3, seed) for seed in (0, 1))
     assert list(one.fitted["text"]) != list(other.fitted["text"])
+
+
+def test_a_label_that_the_model_has_not_is_refused_as_in_the_public_set(model: Path) -> None:
+    rows = toy_rows(20, 3)
+
+    def labelled(last: int) -> Dataset:
+        return rows.remove_columns("label").add_column("label", [*rows["label"][:-1], last])
+
+    for last in (2, -1):
+        settings = {"num_prototypes": 4, "references": labelled(last)}
+        module = with_data(PrototypeDefense(toy_backbone(model), **settings))
+        with pytest.raises(ConfigurationError) as told:
+            module.initial_broadcast()
+        with pytest.raises(ValueError, match=f"'label' has {last} in row 19") as public:
+            with_data(PrototypeDefense(toy_backbone(model)), public=labelled(last))
+        said = str(public.value).removeprefix("data.public")
+        assert str(told.value) == f"`model.references`{said}"
+        assert "labels from 0 and below the model's num_labels, 2, but" in said
+
+
+def test_a_label_that_the_data_have_not_is_refused(model: Path) -> None:
+    backbone = toy_backbone(model)
+    module = with_data(PrototypeDefense(backbone, num_prototypes=4))
+    module.datamodule.encoding.names = ["bad"]  # the model knows a label more
+    with pytest.raises(ConfigurationError, match=r"one of the 1 labels .* but 10 of 20 have none"):
+        split_references(module, toy_rows(20, 3), 0.2, seed=0)
 
 
 class Witness(FittedEncoder):

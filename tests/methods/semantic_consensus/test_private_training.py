@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from lit_fed.backbones import CallableGenerator
 from lit_fed.federation.client.private_training import epsilon_of
@@ -17,6 +19,7 @@ from tests.methods.semantic_consensus.federations import (
     consensus_rows,
     consenting,
     fitted,
+    labels_of,
     small_data,
 )
 from tests.methods.toy_methods import save_sober_model
@@ -51,4 +54,32 @@ def test_every_client_that_trains_has_an_account_and_answers(sober: Path, tmp_pa
         id: epsilon for id, epsilon in spent.items() if epsilon
     }
     assert len(consensus_rows(trainer, "abstain_rate")) == 3
-    assert all(one for id, one in adapters(trainer).items() if id != "client-2")
+    assert not adapters(trainer)["client-2"]
+
+
+def test_next_to_no_noise_is_the_run_without_privacy(sober: Path, tmp_path: Path) -> None:
+    """Own rows and labelled public ones, by SGD: an optimizer that scales its steps would take noise for a gradient."""
+
+    def sgd(params: Any) -> torch.optim.Optimizer:
+        return torch.optim.SGD(params, lr=0.5)
+
+    def after(name: str, privacy: DPSGD | None) -> Any:
+        module = consenting(sober, optimizer=sgd, vote_weight=EqualWeight(), public_batch_size=20)
+        # all of a client's rows are drawn in each step
+        data = small_data(batch_size=16)
+        given = {"privacy": privacy, "max_rounds": 3, "gradient_clip_val": None}
+        return fitted(tmp_path / name, module, data, **given)
+
+    # no gradient is as large as the bound
+    private = after("private", DPSGD(max_grad_norm=100.0, noise_multiplier=1e-9))
+    plain = after("plain", None)
+    assert labels_of(private) == labels_of(plain)
+    assert private.federation.history[-1]["clients/train/consensus/min"] > 0
+    for id, own in adapters(plain).items():
+        ups = [name for name in own if "lora_B" in name]
+        assert len(ups) == 4
+        for name in ups:
+            # at the start of LoRA B is 0
+            assert float(own[name].norm()) > 1e-2
+            found = adapters(private)[id][name]
+            torch.testing.assert_close(found, own[name], rtol=1e-3, atol=1e-5, msg=name)

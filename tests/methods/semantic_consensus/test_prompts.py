@@ -13,7 +13,11 @@ from lit_fed.data import (
     InstructionEncoding,
 )
 from lit_fed.data.columns import row_ids
-from lit_fed.methods.semantic_consensus.prompts import prompt_digest, public_rows
+from lit_fed.methods.semantic_consensus.prompts import (
+    prompt_digest,
+    public_rows,
+    require_prompts,
+)
 
 
 def of_chats(question: str, answer: str) -> list[Any]:
@@ -85,3 +89,20 @@ def test_a_pair_of_texts_is_asked_without_its_label_and_weight() -> None:
     encoding = ClassificationEncoding("a", text_pair="c", label="b", weight="w")
     rows = Dataset.from_dict({"a": ["one"], "b": ["yes"], "c": ["two"], "w": [0.5]})
     assert encoding.inputs(rows) == ["one\ntwo"]
+
+
+@pytest.mark.parametrize("kind", ["labels", "chats"])
+def test_prompts_that_are_all_empty_are_refused(kind: str) -> None:
+    encoding, table = SETS[kind]
+
+    def asked(*questions: str) -> Dataset:
+        rows = concatenate_datasets([Dataset.from_dict(table(one, "yes")) for one in questions])
+        train = concatenate_datasets([Dataset.from_dict(table(*one)) for one in ("ay", "bn")])
+        data = FederatedDataModule(train, public=rows, encoding=encoding, validation_fraction=0)
+        data.num_clients = 1
+        data.setup()
+        return require_prompts(data)
+
+    with pytest.raises(ValueError, match=r"`data.public` .* all of its 2 rows are empty"):
+        asked("", " \n")
+    assert len(asked("", "Where?")) == 2

@@ -64,6 +64,19 @@ def test_counting_is_unbiased() -> None:
     assert response.unbiased(np.array([response.keeps, response.turns])) == pytest.approx([1, 0])
 
 
+def test_standard_error_is_the_deviation_of_estimates() -> None:
+    response, draw = RandomizedResponse(LABELS, 1.0), np.random.default_rng(4)
+    weights = np.repeat([1.0, 3.0], 10)
+    # each weight with the same share of the label
+    answers = (["negative"] * 6 + ["neutral"] * 2 + ["positive"] * 2) * 2
+    estimates = [
+        response.unbiased(np.average([text == "negative" for text in sent], weights=weights))
+        for sent in (response(answers, draw) for _ in range(20_000))
+    ]
+    assert np.mean(estimates) == pytest.approx(0.6, abs=0.02)
+    assert np.std(estimates) == pytest.approx(response.standard_error(0.6, weights), rel=0.02)
+
+
 def test_same_generator_same_answers() -> None:
     response = RandomizedResponse(LABELS, 1.0)
     answers = ["positive", None] * 50
@@ -109,6 +122,8 @@ def test_composition_of_many_answers_is_below_the_advanced_bound() -> None:
         (["yes", "Yes."], 1.0, "two or more different labels"),
         (["yes", "no"], 0.0, "`epsilon` is expected to be finite and above 0"),
         (["yes", "no"], math.inf, "`epsilon` is expected to be finite and above 0"),
+        (["yes", "no"], 1e-300, "`epsilon` is expected to be large enough that an answer tells"),
+        (["yes", "no"], 1e-17, "`epsilon` is expected to be large enough that an answer tells"),
     ],
 )
 def test_bad_settings(labels: list[str], epsilon: float, line: str) -> None:

@@ -1,5 +1,6 @@
 """Semantic consensus in small federations: what is exchanged, learnt, kept and left out."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from lit_fed.methods.semantic_consensus import (
     LabelAnswers,
     MajorityVote,
     MostDisagreed,
+    RandomClient,
     RandomizedResponse,
     Selector,
     SoftConsensus,
@@ -398,6 +400,14 @@ def test_what_the_settings_lack_is_said_in_a_line(sober: Path, tmp_path: Path) -
         consenting(sober, eta=1.5)
     with pytest.raises(TypeError, match=r"`model\.selector`"):
         consenting(sober, selector=MajorityVote)
+    choice = MostDisagreed(4)
+    expected = r"`model\.prompt_choice` is expected not to go by how sure labels are where `model\."
+    with pytest.raises(ValueError, match=expected + "self_training` .*, but got MostDisagreed"):
+        consenting(sober, prompt_choice=choice, self_training=True)
+    with pytest.raises(ValueError, match=expected + "selector` is RandomClient, .* MostDisagreed"):
+        consenting(sober, prompt_choice=choice, selector=RandomClient())
+    with pytest.raises(ValueError, match=r"`model\.prompt_choice\.budget` .* whole .* got 1\.5"):
+        MostDisagreed(1.5)  # type: ignore[arg-type]
 
 
 def test_labels_under_differential_privacy(sober: Path, tmp_path: Path) -> None:
@@ -411,8 +421,8 @@ def test_labels_under_differential_privacy(sober: Path, tmp_path: Path) -> None:
         run("sure", 50.0),
         run("plain", None),
     )
-    # two times 20 answers at ε each
-    assert consensus_rows(private, "epsilon") == pytest.approx([2.0, 4.0])
+    # two times 20 answers at ε each, and none in between
+    assert consensus_rows(private, "epsilon") == pytest.approx([2.0, 2.0, 4.0])
     assert not consensus_rows(open_, "epsilon")
     assert sure.server.ballots.answers == plain.server.ballots.answers
     assert labels_of(exact) == labels_of(open_)
@@ -420,8 +430,29 @@ def test_labels_under_differential_privacy(sober: Path, tmp_path: Path) -> None:
     module = consenting(sober, answers=LabelAnswers(1.0), vote_weight=ConfidenceWeight())
     with pytest.raises(ValueError, match=r"`model\.vote_weight` is expected to be EqualWeight or"):
         fitted(tmp_path / "refused", module)
-    with pytest.raises(ValueError, match=r"`model\.answers\.epsilon`"):
-        LabelAnswers(epsilon=0.0)
+    for epsilon in (0.0, 1e-300):
+        with pytest.raises(ValueError, match=r"`model\.answers\.epsilon`"):
+            LabelAnswers(epsilon=epsilon)
+
+
+def test_the_summary_has_what_all_rounds_have_spent_and_saved(sober: Path, tmp_path: Path) -> None:
+    """Also where the last round is none of answers."""
+
+    def summed(name: str, epsilon: float | None, **settings: Any) -> tuple[Any, Any]:
+        answers = LabelAnswers(epsilon)
+        module = consenting(sober, answers=answers, vote_weight=EqualWeight(), **settings)
+        trainer = fitted(tmp_path / name, module, max_rounds=4)
+        return trainer, json.loads((tmp_path / name / "summary.json").read_text())
+
+    trainer, summary = summed("noisy", 0.1, consensus_every=2)
+    assert "server/bytes_saved" not in summary["metrics"]
+    assert summary["privacy"] == {"server_epsilon": pytest.approx(4.0)}
+    saved = consensus_rows(trainer, "bytes_saved")
+    assert len(saved) == 2
+    assert summary["bytes"]["saved"] == sum(saved)
+    _, summary = summed("plain", None, only_changed=False)
+    assert summary["privacy"] is None
+    assert summary["bytes"].keys() == {"up", "down", "total"}
 
 
 def test_a_vote_that_takes_out_another_noise_is_refused(sober: Path, tmp_path: Path) -> None:
@@ -564,7 +595,7 @@ def test_answers_add_up_at_the_epsilon_at_which_they_were_given(
     assert consensus_rows(more, "epsilon") == pytest.approx([10.0, 12.0])
     resumed(tmp_path, make(None), small_data(), max_rounds=3)
     last = resumed(tmp_path, make(0.1), small_data(), max_rounds=4)
-    assert consensus_rows(last, "epsilon") == pytest.approx([10.0, 12.0, math.inf])
+    assert consensus_rows(last, "epsilon") == pytest.approx([10.0, 12.0, math.inf, math.inf])
 
 
 def test_public_rows_need_no_labels(sober: Path, tmp_path: Path) -> None:

@@ -35,12 +35,20 @@ def test_few_seeds_and_equal_differences() -> None:
         ]
     )
     assert [j.verdict for j in (one, none, same, zero)] == [
-        "undecided",
+        "not tested",
         "not tested",
         "undecided",
         "undecided",
     ]
     assert one.interval == (-np.inf, np.inf)
+
+
+def test_one_seed_takes_nothing_from_the_comparisons_of_several() -> None:
+    several = ("several", (1.0, 1.1, 1.2), 0.025)
+    (alone,) = judge([several])
+    beside = judge([several, *[("one", (3.0,), 0.0)] * 40])
+    assert beside[0] == alone
+    assert beside[0].verdict == "holds"
 
 
 def test_a_comparison_that_often_holds_without_effect_decides_nothing() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -130,6 +131,16 @@ def test_what_a_study_has_no_runs_of_is_a_dash_beside_one_that_has(root: Path) -
     assert "| b | – | – |\n\n–: the study has no runs of it." in beside
     assert "**b:**" not in beside
     assert beside.count("**a:**") == 2
+
+
+def test_the_difference_of_one_seed_is_shown_and_not_tested(root: Path) -> None:
+    for seed in range(1, 6):
+        shutil.rmtree(root / "ddg" / f"seed_{seed}")
+    better = Claim("a", [ArmComparison(["index/SRS"], {"ddg": 1, "msi": -1})])
+    text = claims_page("t", "s", {"index/SRS": "higher"}, [better], [["ddg"]], {"By hand": root})
+    found = row(text, "index/SRS: ddg better than msi")
+    assert found[1].startswith("+")
+    assert found[2:] == ["", "1 of 1", "", "", "", "not tested: one seed"]
 
 
 def test_small_differences_have_digits_enough(root: Path) -> None:

@@ -13,13 +13,15 @@ from torch import Tensor
 
 from lit_fed.configuration_error import ConfigurationError
 from lit_fed.data.encodings import ClassificationEncoding
-from lit_fed.limits import require_positive
 from lit_fed.losses import soft_predictions
 from lit_fed.methods.semantic_consensus.answers.label_in_text import label_in_text
 from lit_fed.methods.semantic_consensus.answers.public_answers import PublicAnswers
 from lit_fed.methods.semantic_consensus.checks import check_as_many_labels
 from lit_fed.methods.semantic_consensus.exchange import Answers, Texts
-from lit_fed.methods.semantic_consensus.randomized_response import RandomizedResponse
+from lit_fed.methods.semantic_consensus.randomized_response import (
+    RandomizedResponse,
+    require_epsilon,
+)
 from lit_fed.methods.semantic_consensus.same_answer import normalised
 from lit_fed.methods.teachers import silent
 
@@ -39,14 +41,14 @@ class LabelAnswers(PublicAnswers):
             noise follows from the run's seed, so that whoever knows the seed knows the answers. None: no noise.
 
     Raises:
-        ValueError: If ε is not above 0.
+        ValueError: If ε is not above 0, or so near to it that answers tell nothing.
     """
 
     are_few: ClassVar[bool] = True
 
     def __init__(self, epsilon: float | None = None) -> None:
         if epsilon is not None:
-            require_positive("model.answers.epsilon", epsilon)
+            require_epsilon("model.answers.epsilon", epsilon)
         self.epsilon = epsilon
 
     def check(self, module: FederatedModule, public: Dataset) -> None:

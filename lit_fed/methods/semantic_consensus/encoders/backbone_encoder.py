@@ -12,13 +12,15 @@ from lit_fed.limits import require_at_least
 from lit_fed.methods.semantic_consensus.encoders.calibrated_encoder import CalibratedEncoder
 from lit_fed.methods.semantic_consensus.encoders.length_sorted import in_length_sorted_batches
 from lit_fed.methods.semantic_consensus.encoders.pooling import mean_of_tokens
+from lit_fed.methods.semantic_consensus.shared_base import have_one_body
 
 
 class BackboneEncoder(CalibratedEncoder):
     """The run's backbone without its adapters, as it was loaded: no second model is in memory.
 
     The vectors of a language model all point one way, so that distances are small; its threshold is calibrated and
-    small as well. Clients of different backbones have vectors that cannot be compared: a run with several is refused.
+    small as well. Vectors of different models cannot be compared: a run with several is refused, but for backbones with
+    the same frozen weights below their heads, such as those of one folder with different adapters.
 
     Args:
         batch_size: Texts at once, those of similar length together.
@@ -36,18 +38,20 @@ class BackboneEncoder(CalibratedEncoder):
         """Receive the run's backbone.
 
         Raises:
-            ValueError: If there is not exactly one, or its base cannot be had without adapters.
+            ValueError: If there is none, its base cannot be had without adapters, or another one has another base.
         """
-        if len(backbones) != 1:
+        for backbone in backbones:
+            with backbone.using():
+                # Refuses a backbone without a frozen base.
+                pass
+        if not backbones or not all(have_one_body(backbones[0], one) for one in backbones[1:]):
             names = ", ".join(backbone.model.config.name_or_path for backbone in backbones)
             raise ValueError(
                 f"`encoder` BackboneEncoder is expected where all clients have one backbone, since vectors of "
                 f"different models cannot be compared, but the run has {len(backbones)} ({names}): use "
                 f"SentenceTransformerEncoder or HashedNgramEncoder"
             )
-        with backbones[0].using():
-            # Refuses a backbone without a frozen base.
-            self._backbone = backbones[0]
+        self._backbone = backbones[0]
         self.__dict__.pop("threshold", None)
 
     def _embed(self, texts: list[str]) -> Tensor:

@@ -15,6 +15,7 @@ def in_length_sorted_batches(
     max_tokens: int | None,
     batch_size: int,
     run: Callable[[Mapping[str, Tensor]], Tensor],
+    pairs: list[str] | None = None,
 ) -> Tensor:
     """The texts' vectors in the texts' order, though the longest are run first.
 
@@ -24,11 +25,12 @@ def in_length_sorted_batches(
         max_tokens: Tokens of a text that are read; None: all.
         batch_size: Texts at once.
         run: Gives a batch's vectors, [B, d], of ``input_ids``, ``attention_mask`` and what else the tokenizer makes.
+        pairs: N texts, each of which is read behind the one of its place. None: there is one text each.
 
     Returns:
         [N, d], float32, on the CPU. A text without tokens has a row of zeros.
     """
-    tokens = tokenizer(texts, truncation=max_tokens is not None, max_length=max_tokens)
+    tokens = tokenizer(texts, pairs, truncation=max_tokens is not None, max_length=max_tokens)
     lengths = [len(ids) for ids in tokens["input_ids"]]
     order = sorted(range(len(texts)), key=lambda i: -lengths[i])
     read = [i for i in order if lengths[i]]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from numbers import Real
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
 
@@ -25,6 +27,8 @@ from lit_fed.methods.semantic_consensus.selectors.strict_majority import is_stri
 
 # The distance of a text to itself is 0 but for this.
 _ROUNDING: Final = 1e-6
+# So far apart that no mean over pairs is below a cut, of however many clients.
+_APART: Final = 1e12
 
 
 class ClusterMedoid(EncodingSelector):
@@ -32,7 +36,7 @@ class ClusterMedoid(EncodingSelector):
 
     Abourayya et al., "Beyond Parameter Aggregation: Semantic Consensus for Federated Fine-Tuning of LLMs" (2026),
     https://arxiv.org/abs/2605.11857. Answers are clustered by average linkage on their cosine distances, cut at
-    ``threshold``; two that give different numbers have a distance of at least 1. A cluster wins with more than half of
+    ``threshold``; two that give different numbers are in no cluster together. A cluster wins with more than half of
     the vote weight of those who have voted; without one, as in a tie, the consensus abstains. The label is the winner's
     medoid, the answer of the highest similarity to the cluster, weighted by the votes; where several are as good, the
     one of the heaviest vote, then of the first client. With winner W its confidence is
@@ -47,7 +51,7 @@ class ClusterMedoid(EncodingSelector):
         threshold: The mean cosine distance up to which clusters are joined, in [0, 2]; default: the encoder's.
 
     Raises:
-        ValueError: If the threshold is out of range.
+        ValueError: If the threshold is out of range, or no number.
 
     Example:
         >>> import torch
@@ -60,7 +64,8 @@ class ClusterMedoid(EncodingSelector):
     def __init__(
         self, encoder: AnswerEncoder | None = None, threshold: float | None = None
     ) -> None:
-        if threshold is not None and not 0 <= threshold <= 2:
+        number = isinstance(threshold, Real) and not isinstance(threshold, bool)
+        if threshold is not None and not (number and 0 <= threshold <= 2):
             raise ValueError(
                 f"`threshold` of ClusterMedoid is expected to be a cosine distance from 0 to 2, or null for the "
                 f"encoder's own, but got {threshold!r}"
@@ -75,12 +80,15 @@ class ClusterMedoid(EncodingSelector):
         return report(ballots, prompts, {"threshold": cut})
 
 
-def clusters_of(cosines: Floats, threshold: float) -> Integers:
+def clusters_of(
+    cosines: Floats, threshold: float, apart: npt.NDArray[np.bool_] | None = None
+) -> Integers:
     """The cluster of each answer, by average linkage on cosine distances.
 
     Args:
         cosines: [N, N].
         threshold: The mean distance up to which clusters are joined.
+        apart: [N, N], which answers are in no cluster together. None: any may be.
 
     Returns:
         [N], numbers from 0 in no order.
@@ -91,7 +99,10 @@ def clusters_of(cosines: Floats, threshold: float) -> Integers:
     """
     if len(cosines) < 2:
         return np.zeros(len(cosines), dtype=np.int64)
-    tree = linkage(squareform(1 - cosines, checks=False), method="average")
+    distances = 1 - cosines if apart is None else np.where(apart, _APART, 1 - cosines)
+    if (plain := _plain_clusters(distances <= threshold + _ROUNDING)) is not None:
+        return plain
+    tree = linkage(squareform(distances, checks=False), method="average")
     # SciPy's fcluster does the same, but its checks take longer than all else for few clients.
     merges = tree[tree[:, 2] <= threshold + _ROUNDING, :2].astype(int).tolist()
     owner = list(range(len(cosines) + len(merges)))
@@ -101,11 +112,29 @@ def clusters_of(cosines: Floats, threshold: float) -> Integers:
     return found
 
 
+def _plain_clusters(near: npt.NDArray[np.bool_]) -> Integers | None:
+    """The clusters where linkage could make no others, as its numbers are: several answers at most that are all near.
+
+    Means of distances are then within the cut among these, and beyond it elsewhere.
+
+    Args:
+        near: [N, N], which distances are within the cut.
+
+    Returns:
+        [N]; None where linkage has to tell.
+    """
+    several = near.sum(0) > 1
+    if not np.array_equal(near, (several[:, None] & several) | np.eye(len(near), dtype=bool)):
+        return None
+    found: Integers = np.where(several, (~several).sum(), (~several).cumsum() - 1)
+    return found
+
+
 def _choose(answers: SimilarAnswers, threshold: float) -> PromptConsensus:
     prompt, cosines = answers.prompt, answers.cosines
     if not prompt.answers:
         return PromptConsensus()
-    clusters = clusters_of(cosines, threshold)
+    clusters = clusters_of(cosines, threshold, answers.apart)
     weights = np.bincount(clusters, prompt.weights)
     winner = int(weights.argmax())
     share = min(float(weights[winner] / weights.sum()), 1.0)

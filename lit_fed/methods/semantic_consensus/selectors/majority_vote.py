@@ -14,7 +14,7 @@ from lit_fed.methods.semantic_consensus.selectors.strict_majority import is_stri
 
 
 class MajorityVote(Selector):
-    """The weighted vote on exact answers, for classification and short closed answers.
+    r"""The weighted vote on exact answers, for classification and short closed answers.
 
     Abourayya et al., "Little is Enough: Boosting Privacy by Sharing Only Hard Labels in Federated Semi-Supervised
     Learning" (2025), https://arxiv.org/abs/2310.05696, with weights. There a tie goes to the lowest label; here it
@@ -22,11 +22,19 @@ class MajorityVote(Selector):
     same where their normalised texts are, see :func:`~lit_fed.methods.semantic_consensus.same_answer.normalised`.
     The label is the answer as the client of the heaviest vote writes it; its confidence is its share of the weight.
 
+    Where clients have answered by randomised response, a share is the unbiased estimate of that before the noise, cut
+    to [0, 1], s = (share - q) / (p - q). It is a majority where it is beyond one half by its standard error,
+
+    .. math:: s - \frac{1}{2} > \frac{\sqrt{\sum_k w_k^2}}{\sum_k w_k} \cdot
+        \frac{\sqrt{s \, p (1 - p) + (1 - s) \, q (1 - q)}}{p - q},
+
+    with the votes' weights w, so that few clients with a small ε, whose votes are mostly noise, have none: of eight
+    with six labels there is no label with ε = 1, and most have one with ε = 3. If several labels have more than half,
+    the largest wins.
+
     Args:
-        response: The randomised response by which the clients have answered, if they have: shares are then unbiased
-            estimates of those before the noise, cut to [0, 1]. Of few clients, or with a small ε, they are mostly
-            noise, and several labels may have more than half: the largest of them wins, and a tie abstains. None: what
-            was sent is counted.
+        response: The randomised response by which the clients have answered, if they have. None: what was sent is
+            counted.
 
     Example:
         >>> import torch
@@ -54,7 +62,8 @@ def _vote(prompt: PromptBallots, response: RandomizedResponse | None) -> PromptC
     tied = np.count_nonzero(np.isclose(shares, share)) > 1
     sure = share if response is None else float(response.unbiased(np.array(share)))
     sure = min(max(sure, 0.0), 1.0)
-    wins = is_strict_majority(sure) and not tied
+    error = 0.0 if response is None else response.standard_error(sure, prompt.weights)
+    wins = is_strict_majority(sure - error) and not tied
     return PromptConsensus(
         label=votes.answers[winner] if wins else None,
         confidence=sure if wins else 0.0,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from lit_fed.methods.semantic_consensus.ballots import Ballots, PromptBallots
@@ -23,6 +25,8 @@ class RandomClient(Selector):
         >>> found.labels, found.confidence
         (('no', None), tensor([1., 0.], dtype=torch.float64))
     """
+
+    knows_confidence: ClassVar[bool] = False
 
     def __call__(self, ballots: Ballots, seed: int) -> Consensus:
         """The consensus by the seed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from lit_fed.backbones import Backbone
 from lit_fed.methods.semantic_consensus.ballots import Ballots
@@ -18,9 +18,11 @@ class Selector(ABC):
     """Makes the clients' answers to each prompt one label with a confidence, or abstains.
 
     Attributes:
+        knows_confidence: Whether its confidence says how sure it is.
         response: The randomised response that it takes the answers to come from. None: it counts what was sent.
     """
 
+    knows_confidence: ClassVar[bool] = True
     response: RandomizedResponse | None = None
 
     # Not abstract: most selectors need no backbone.

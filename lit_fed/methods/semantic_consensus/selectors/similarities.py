@@ -28,10 +28,12 @@ class SimilarAnswers:
     Attributes:
         prompt: The votes, N of them.
         cosines: [N, N], cosine similarities in [-1, 1], 1 on the diagonal.
+        apart: [N, N], which answers give different numbers. None: no two do.
     """
 
     prompt: PromptBallots
     cosines: Floats
+    apart: npt.NDArray[np.bool_] | None = None
 
 
 def similar_answers(
@@ -58,13 +60,14 @@ def similar_answers(
             # of length 1 in single precision: a distance of √(2 - 2 cos) would make much of the rounding
             own = normalize(vectors[start : start + len(prompt.answers)].double(), dim=-1)
             start += len(prompt.answers)
-            cosines: Floats = (own @ own.T).clamp(-1, 1).fill_diagonal_(1).numpy()
-            empty = ~own.any(-1).numpy()
+            products = own @ own.T
+            empty = (products.diagonal() == 0).numpy()
+            cosines: Floats = products.clamp(-1, 1).fill_diagonal_(1).numpy()
             if empty.any():
                 cosines[(empty[:, None] | empty) & _alike(prompt.answers)] = 1
-            for place, others in _with_other_numbers(prompt.answers):
-                cosines[place, others] = np.minimum(cosines[place, others], 0)
-            yield SimilarAnswers(prompt, cosines)
+            if (apart := _apart(prompt.answers)) is not None:
+                cosines[apart] = np.minimum(cosines[apart], 0)
+            yield SimilarAnswers(prompt, cosines, apart)
 
 
 def first_of_the_best(scores: Floats, weights: Floats) -> tuple[int, Integers]:
@@ -94,12 +97,16 @@ def _alike(answers: Sequence[str]) -> npt.NDArray[np.bool_]:
     return alike
 
 
-def _with_other_numbers(answers: Sequence[str]) -> Iterator[tuple[int, list[int]]]:
-    """The places of answers, and for each those of the answers that give other numbers, where there are any."""
-    numbers = [numbers_in(answer) for answer in answers]
-    for one in {*numbers}:
-        if others := [place for place, other in enumerate(numbers) if differ(one, other)]:
-            yield from ((place, others) for place, own in enumerate(numbers) if own == one)
+def _apart(answers: Sequence[str]) -> npt.NDArray[np.bool_] | None:
+    """Which answers give different numbers, [N, N]; None where no two do."""
+    numbers = {answer: numbers_in(answer) for answer in {*answers}}
+    different = {one: place for place, one in enumerate({*numbers.values()})}
+    table = np.array([[differ(one, other) for other in different] for one in different])
+    if not table.any():
+        return None
+    places = [different[numbers[answer]] for answer in answers]
+    found: npt.NDArray[np.bool_] = table[np.ix_(places, places)]
+    return found
 
 
 def _blocks(prompts: Iterable[PromptBallots], size: int) -> Iterator[list[PromptBallots]]:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig
+from peft import IA3Config, LoraConfig
 from transformers import AutoModel, AutoTokenizer
 
 from lit_fed.backbones import Backbone, CausalLM, SequenceClassifier
@@ -73,13 +73,33 @@ def test_a_selector_hands_the_backbone_on(tmp_path: Path) -> None:
 
 
 def test_several_backbones_are_refused(tmp_path: Path) -> None:
-    one, other = classifier(tmp_path / "one"), classifier(tmp_path / "other")
+    one = classifier(tmp_path / "one")
+    other = toy_backbone(save_toy_model(tmp_path / "other", extra_words=("unheard",)))
     with pytest.raises(
         ValueError, match=r"all clients have one backbone.* the run has 2 \(.*one, .*other\)"
     ):
         BackboneEncoder().setup([one, other])
     with pytest.raises(ValueError, match="the run has 0"):
         BackboneEncoder().setup([])
+
+
+def test_backbones_of_one_folder_are_one(tmp_path: Path) -> None:
+    """Whatever is trained of each, and also where they hold parameters of their own."""
+    folder = str(save_toy_model(tmp_path))
+    kinds = [LoraConfig(r=4), LoraConfig(r=2, target_modules=["key"]), IA3Config()]
+    backbones = [SequenceClassifier(folder, peft=kind) for kind in kinds]
+    with torch.no_grad():
+        for backbone in backbones:
+            for parameter in backbone.trainable().values():
+                parameter.normal_()
+    one, several = BackboneEncoder(), BackboneEncoder()
+    one.setup(backbones[1:2])
+    several.setup(backbones)
+    torch.testing.assert_close(several.encode(TEXTS), one.encode(TEXTS))
+    with torch.no_grad():
+        backbones[2].model.get_base_model().base_model.embeddings.word_embeddings.weight[5] += 1
+    with pytest.raises(ValueError, match="the run has 3"):
+        BackboneEncoder().setup(backbones)
 
 
 def test_a_backbone_that_trains_as_a_whole_is_refused(tmp_path: Path) -> None:

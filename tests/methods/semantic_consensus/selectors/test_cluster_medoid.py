@@ -1,12 +1,16 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
 from sklearn.cluster import AgglomerativeClustering
-from sklearn.metrics import silhouette_score
+from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from lit_fed.methods.semantic_consensus import Ballots, ClusterMedoid
+from lit_fed.methods.semantic_consensus.selectors.cluster_medoid import clusters_of
 from tests.methods.semantic_consensus.votes import GivenVectors, ballots, random_answers
 
 
@@ -94,6 +98,44 @@ def test_few_clients(answers: list[str | None], label: str | None, confidence: f
     assert found.confidence.item() == pytest.approx(confidence, abs=1e-6)
 
 
+@pytest.mark.parametrize("alike", [1, 2, 5, 12])
+def test_clusters_are_those_of_scipy_however_many_answers_are_near(alike: int) -> None:
+    """Also where no linkage is needed: some of the answers are all near, and the others are not."""
+    draw = np.random.default_rng(alike)
+    for _ in range(20):
+        vectors = draw.normal(size=(12, 40))
+        vectors[draw.permutation(12)[:alike]] = vectors[0] + 0.1 * draw.normal(size=(alike, 40))
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        cosines = vectors @ vectors.T
+        np.fill_diagonal(cosines, 1)
+        for threshold in (0.0, 0.3, 0.9, 2.0):
+            tree = linkage(squareform(1 - cosines, checks=False), method="average")
+            expected = fcluster(tree, threshold + 1e-6, "distance")
+            found = clusters_of(cosines, threshold)
+            assert adjusted_rand_score(expected, found) == 1
+            assert sorted({*found.tolist()}) == list(range(expected.max()))
+
+
+def test_what_is_kept_apart_is_in_no_cluster_together() -> None:
+    draw = np.random.default_rng(0)
+    kept, as_without = 0, 0
+    for _ in range(100):
+        vectors = draw.normal(size=(9, 3))
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        cosines = np.clip(vectors @ vectors.T, -1, 1)
+        np.fill_diagonal(cosines, 1)
+        apart = np.triu(draw.random((9, 9)) < 0.1, 1)
+        apart |= apart.T
+        found, without = clusters_of(cosines, 0.5, apart), clusters_of(cosines, 0.5)
+        assert not (apart & (found[:, None] == found)).any()
+        if (apart & (without[:, None] == without)).any():
+            kept += 1
+        else:
+            as_without += 1
+            assert found.tolist() == without.tolist()
+    assert min(kept, as_without) > 10
+
+
 def test_the_vote_weights_decide() -> None:
     found = ClusterMedoid(PLANE)(ballots([["a"], ["a2"], ["b"]], [[1.0], [1.0], [3.0]]), seed=0)
     assert found.labels == ("b",)
@@ -150,8 +192,8 @@ def test_order_of_clients_and_prompts_plays_no_part() -> None:
     assert reversed_.metrics["silhouette"] == pytest.approx(found.metrics["silhouette"])
 
 
-@pytest.mark.parametrize("threshold", [-0.1, 2.1, math.nan])
-def test_a_threshold_out_of_range(threshold: float) -> None:
+@pytest.mark.parametrize("threshold", [-0.1, 2.1, math.nan, "0.3", True])
+def test_a_threshold_out_of_range(threshold: Any) -> None:
     with pytest.raises(
         ValueError,
         match="`threshold` of ClusterMedoid is expected to be a",

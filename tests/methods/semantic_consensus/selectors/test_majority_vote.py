@@ -1,3 +1,4 @@
+import math
 from collections import defaultdict
 
 import numpy as np
@@ -88,15 +89,46 @@ def test_noise_of_the_clients_is_counted_out() -> None:
 
 
 def test_an_estimate_beyond_all_is_cut() -> None:
-    response = RandomizedResponse(["yes", "no"], epsilon=0.1)
-    found = MajorityVote(response)(ballots([["yes"], ["yes"], ["no"]]), seed=0)
+    response = RandomizedResponse(["yes", "no"], epsilon=1.0)
+    found = MajorityVote(response)(ballots([["yes"]] * 19 + [["no"]]), seed=0)
     assert found.confidence.tolist() == [1]
     # the share of the votes is what it is
-    assert found.metrics["winner_share"] == pytest.approx(2 / 3)
+    assert found.metrics["winner_share"] == pytest.approx(0.95)
 
 
 def test_of_two_labels_that_both_seem_to_have_more_than_half_none_wins() -> None:
     response = RandomizedResponse(["yes", "no", "perhaps", "never"], epsilon=1.0)
-    votes = [["yes"], ["yes"], ["no"], ["no"], ["never"]]
+    votes = [["yes"], ["yes"], ["no"], ["no"], ["never"]] * 8
     assert MajorityVote(response)(ballots(votes), seed=0).labels == (None,)
     assert MajorityVote(response)(ballots([*votes, ["no"]]), seed=0).labels == ("no",)
+
+
+@pytest.mark.parametrize(("epsilon", "labelled"), [(0.1, (0, 0)), (1.0, (0, 0)), (3.0, (0.9, 1))])
+def test_few_votes_that_are_mostly_noise_are_no_majority(
+    epsilon: float, labelled: tuple[float, float]
+) -> None:
+    """Of eight clients that all have the true label, six labels: what is labelled is labelled right."""
+    names = ["a", "b", "c", "d", "e", "f"]
+    response, draw = RandomizedResponse(names, epsilon), np.random.default_rng(0)
+    sent = [response(["a"] * 1000, draw) for _ in range(8)]
+    found = MajorityVote(response)(ballots(sent), seed=0)
+    given = [label for label in found.labels if label is not None]
+    assert labelled[0] <= len(given) / 1000 <= labelled[1]
+    assert given.count("a") >= 0.99 * len(given)
+
+
+def test_a_share_is_a_majority_beyond_one_half_by_its_standard_error() -> None:
+    """With p = 3/4, two labels and weights of one or two: s = 2 (share - 1/4)."""
+    response = RandomizedResponse(["yes", "no"], epsilon=math.log(3))
+    weights = [[1.0]] * 10 + [[2.0]] * 10
+    # the variance of a vote is p q = 3/16, whatever its answer
+    error = 2 * math.sqrt(3 / 16 * (10 * 1 + 10 * 4)) / 30
+    least = (0.5 + error) / 2 + 0.25
+    for heavy in range(5, 11):
+        sent = [["yes"]] * 5 + [["no"]] * 5 + [["yes"]] * heavy + [["no"]] * (10 - heavy)
+        found = MajorityVote(response)(ballots(sent, weights), seed=0)
+        share = (5 + 2 * heavy) / 30
+        assert found.labels == (("yes" if share > least else None),), heavy
+        if share > least:
+            assert found.confidence.item() == pytest.approx(min(2 * (share - 0.25), 1))
+    assert (5 + 2 * 6) / 30 < least < (5 + 2 * 7) / 30

@@ -80,6 +80,18 @@ def test_answers_whose_numbers_do_not_exclude_each_other_are_compared_by_their_v
     assert found > 0.3
 
 
+def test_an_answer_without_a_number_joins_no_different_ones() -> None:
+    """It is as near to each of two answers as these are to nobody else."""
+    votes = ballots([["It is"], ["It is 12"], ["It is 13"]])
+    found = ClusterMedoid()(votes, seed=0)
+    assert found.metrics["clusters"] == 2
+    assert found.labels in (("It is",), ("It is 12",), ("It is 13",))
+    every = [[f"It is {n}"] for n in range(40)] + [["It is"]] * 60
+    found = ClusterMedoid()(ballots(every), seed=0)
+    assert found.labels == ("It is",)
+    assert found.metrics["clusters"] >= 40
+
+
 def test_a_majority_with_one_number_wins_over_another_number() -> None:
     votes = ballots([["It is 12."], ["It is 12!"], ["It is 13."]])
     assert ClusterMedoid()(votes, seed=0).labels == ("It is 12.",)
