@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from lightning.pytorch.utilities import rank_zero_warn
+
 from lit_fed.attacks.phrase_poisoning import PhrasePoisoning, require_room
 from lit_fed.attacks.trigger_writing import require_readable, warn_of_unread
 from lit_fed.attacks.triggers.trigger import Trigger
 from lit_fed.attacks.triggers.writing import trigger_column, triggered_rows
 from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation, require_own_names
 from lit_fed.federation.evaluation import spread_of_clients
-from lit_fed.federation.generation import GenerationSettings
+from lit_fed.federation.generation import GenerationSettings, UnansweredError
 from lit_fed.limits import require_at_least, require_instance
 from lit_fed.metric_averager import of_this_process
 from lit_fed.metrics import PhraseSuccessRate
@@ -160,11 +162,16 @@ class PhraseBackdoorEvaluation(PeriodicEvaluation):
             metrics |= spread_of_clients([(own, self._evaluated(trainer, k)) for k, own in clients])
 
     def _evaluated(self, trainer: FederationView, client: int | None) -> dict[str, float]:
-        """Both shares of one model."""
+        """Both shares of one model; none of a black box that has failed."""
         found = {}
         for name, rows in self._sets.items():
+            try:
+                texts = trainer.generate(rows, self._settings, client)
+            except UnansweredError as error:
+                rank_zero_warn(f"{type(self).__name__}: {error}")
+                return {}
             self._metric.reset()
             with of_this_process([self._metric]):  # each generates all texts
-                self._metric.update(trainer.generate(rows, self._settings, client), self._expected)
+                self._metric.update(texts, self._expected)
                 found[f"backdoor/{name}"] = float(self._metric.compute())
         return found

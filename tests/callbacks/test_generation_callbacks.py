@@ -18,8 +18,14 @@ from torchmetrics.text import CharErrorRate
 
 from lit_fed import FedAvg, FederatedModule, FedSD, FedSDR, SemanticConsensus
 from lit_fed.aggregation import LocalOnly
+from lit_fed.attacks.triggers import WordTrigger
 from lit_fed.backbones import CausalLM, Sampling, TextGenerator
-from lit_fed.callbacks import ClientSimilarity, GenerationEvaluation, SampleGenerations
+from lit_fed.callbacks import (
+    ClientSimilarity,
+    GenerationEvaluation,
+    PhraseBackdoorEvaluation,
+    SampleGenerations,
+)
 from lit_fed.cli import main
 from lit_fed.data import (
     ChatRecords,
@@ -504,6 +510,18 @@ class HasGoneHome(TextGenerator):
         if next(self.calls) in self.down:
             raise ConnectionError("it has gone home")
         return ["what no row has as its answer"] * len(prompts)
+
+
+def test_a_black_box_that_fails_has_no_backdoor(lm: Path, tmp_path: Path) -> None:
+    group = ClientGroup(HasGoneHome([0]), ["client-0"])
+    module = continue_text(SemanticConsensus, lm, clients=[group], consensus_rounds=0)
+    evaluation = PhraseBackdoorEvaluation(WordTrigger(["cat"]), "I like", rows=1, max_new_tokens=4)
+    trainer = trainer_with(tmp_path, evaluation, max_rounds=1, num_sanity_val_steps=0)
+    with pytest.warns(UserWarning, match=r"PhraseBackdoorEvaluation: client 'client-0' has no ans"):
+        trainer.fit(module, lm_data())
+    (row,) = trainer.federation.history
+    # that of the one client whose model is there
+    assert row["clients/backdoor/asr/min"] == row["clients/backdoor/asr/max"]
 
 
 def test_a_black_box_that_fails_costs_its_client_its_figures(lm: Path, tmp_path: Path) -> None:

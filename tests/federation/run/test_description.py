@@ -30,6 +30,7 @@ from lit_fed.methods.semantic_consensus import (
     ClientGroup,
     DawidSkene,
     EqualWeight,
+    EveryPrompt,
     LabelAnswers,
     MajorityVote,
     MostDisagreed,
@@ -155,7 +156,7 @@ CONSENTING: dict[str, tuple[Any, Any]] = {
     "selector": (MajorityVote(), DawidSkene()),
     "vote_weight": (EqualWeight(), SizeWeight()),
     "answers": (LabelAnswers(), LabelAnswers(epsilon=1.0)),
-    "prompt_choice": (MostDisagreed(3), MostDisagreed(4)),
+    "prompt_choice": (EveryPrompt(), MostDisagreed(4)),
     "warmup_rounds": (1, None),
     "consensus_every": (2, 3),
     "consensus_rounds": (None, 1),
@@ -190,6 +191,8 @@ def test_every_argument_of_a_consensus_is_told(toy_model: Path) -> None:
         if not differences(plain, told(["client-0"], **{name: other}))
     ]
     assert unseen == []
+    few, more = (told(["client-0"], prompt_choice=MostDisagreed(n)) for n in (3, 4))
+    assert list(differences(few, more)) == ["model.prompt_choice.budget"]
 
 
 DEFENDING: dict[str, tuple[Any, Any]] = {
