@@ -52,7 +52,10 @@ def test_a_client_that_trains_tells_what_is_faster(
     for name, ids in (("one", ["client-0"]), ("all", ["client-0", "client-1", "client-2"])):
         service = CallableGenerator(lambda text: "0")
         module = SemanticConsensus(
-            toy_backbone(toy_model), [ClientGroup(service, ids)], optimizer=fast_adamw
+            toy_backbone(toy_model),
+            [ClientGroup(service, ids)],
+            warmup_rounds=1,
+            optimizer=fast_adamw,
         )
         data = toy_data(num_clients=3, partitioner=IIDPartitioner())
         toy_trainer(tmp_path / name, max_rounds=1, compile=True).fit(module, data)
