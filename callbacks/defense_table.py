@@ -44,12 +44,11 @@ class DefenseTable(FederatedCallback):
     """Ends a fit with a table of what an attack does with the run's defence, without it, and to a clean model.
 
     The run itself is *with* the defence, be it the method, its aggregation rule, DP-SGD or an attachment, all of which
-    its row names. When it is over, two
-    further federations of an undefended method are run in the same process, on the same data, with the same settings,
-    seed, number of rounds and attachments that are no defences: one with the run's attacks, and one without any, whose
-    success rate is the floor of this trigger. They have folders of their own in the run's, ``backdoor/undefended`` and
-    ``backdoor/never_poisoned``, and go on there where they were broken off. The table is in ``backdoor/table.json`` and
-    in the run's summary as well.
+    its row names. When it is over, two further federations of an undefended method are run in the same process, on the
+    same data, with the same settings, seed, number of rounds and attachments that are no defences: one with the run's
+    attacks, and one without any, whose success rate is the floor of this trigger. They have folders of their own in the
+    run's, ``backdoor/undefended`` and ``backdoor/never_poisoned``, and go on there where they were broken off. The
+    table is in ``backdoor/table.json`` and in the run's summary as well.
 
     An attack that does not work cannot be defended against: if it succeeds in less than 90 % of the rows without a
     defence, by less than 10 points more than the trigger does with the clean model, as where either of them calls

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lightning.pytorch.utilities import rank_zero_warn
 
@@ -11,6 +11,7 @@ from lit_fed.attacks.phrase_poisoning import PhrasePoisoning, require_room
 from lit_fed.attacks.trigger_writing import require_readable, warn_of_unread
 from lit_fed.attacks.triggers.trigger import Trigger
 from lit_fed.attacks.triggers.writing import trigger_column, triggered_rows
+from lit_fed.backbones.causal_lm import NEW_TOKENS
 from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation, require_own_names
 from lit_fed.federation.evaluation import spread_of_clients
 from lit_fed.federation.generation import GenerationSettings, UnansweredError
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from lit_fed.defenses.input_defense import InputDefense
     from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
-
-_NEW_TOKENS: Final = 128
-"""Tokens at most of an answer, where no setting says how many."""
 
 
 class PhraseBackdoorEvaluation(PeriodicEvaluation):
@@ -121,7 +119,7 @@ class PhraseBackdoorEvaluation(PeriodicEvaluation):
         if self.trigger is not None:  # that of an attack is ready
             self.trigger.attach(module, data, target=None)
         require_readable(trigger, module, data, f"`{name}.trigger`")
-        most = _NEW_TOKENS if self.max_new_tokens is None else self.max_new_tokens
+        most = NEW_TOKENS if self.max_new_tokens is None else self.max_new_tokens
         require_room(phrase, module, data, f"`{name}.phrase`", most)
         whole: Dataset = next(iter(data.tests.values()))
         count = len(whole) if self.rows is None else min(self.rows, len(whole))

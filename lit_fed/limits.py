@@ -13,30 +13,7 @@ Kind = TypeVar("Kind")
 
 
 def require_at_least(setting: str, value: Count, least: int) -> Count:
-    """A count, where there is one, that is large enough.
-
-    Args:
-        setting: The setting, as in YAML.
-        value: What it gives.
-        least: The smallest number allowed.
-
-    Raises:
-        ValueError: If it is smaller.
-
-    Example:
-        >>> require_at_least("data.num_clients", 3, 1)
-        3
-        >>> require_at_least("data.num_clients", 0, 1)
-        Traceback (most recent call last):
-        ValueError: `data.num_clients` is expected to be at least 1, but got 0
-    """
-    if value is not None and value < least:
-        raise ValueError(f"`{setting}` is expected to be at least {least}, but got {value!r}")
-    return value
-
-
-def require_whole(setting: str, value: Count, least: int) -> Count:
-    """A whole number, where there is one, that is large enough.
+    """A count, where there is one, that is a whole number and large enough.
 
     Args:
         setting: The setting, as in YAML.
@@ -47,17 +24,20 @@ def require_whole(setting: str, value: Count, least: int) -> Count:
         ValueError: If it is smaller, or none that counts something.
 
     Example:
-        >>> require_whole("model.warmup_rounds", 3, 1)
+        >>> require_at_least("data.num_clients", 3, 1)
         3
-        >>> require_whole("model.warmup_rounds", 2.5, 1)
+        >>> require_at_least("data.num_clients", 0, 1)
         Traceback (most recent call last):
-        ValueError: `model.warmup_rounds` is expected to be a whole number of at least 1, but got 2.5
+        ValueError: `data.num_clients` is expected to be at least 1, but got 0
     """
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if value is not None and (not whole or value < least):
+    if value is None:
+        return value
+    if not isinstance(value, Integral) or isinstance(value, bool):
         raise ValueError(
             f"`{setting}` is expected to be a whole number of at least {least}, but got {value!r:.80}"
         )
+    if value < least:
+        raise ValueError(f"`{setting}` is expected to be at least {least}, but got {value!r}")
     return value
 
 

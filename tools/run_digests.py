@@ -6,8 +6,10 @@ Run it before and after a refactoring, and compare::
     python tools/run_digests.py --jobs 2 --output after.json
     python tools/run_digests.py --compare before.json after.json
 
-Every configuration of ``configs/`` and a choice of variants runs at a very small size: one client
-after the other, broken off and resumed, two clients at once, and some in two processes. Of each run
+Every method and rule of ``configs/`` and a choice of variants runs at a very small size: one client
+after the other, broken off and resumed, two clients at once, and some in two processes. Overlays
+whose files are not made here are left out. A case that does not run one client after the other
+guards nothing, and ends the command with 1. Of each run
 the digests of the adapter, of every checkpoint and of the metrics are kept. They are equal only if
 the results are equal bit for bit, on the same machine and with the same versions of torch.
 
@@ -112,15 +114,8 @@ class Case:
 
 def all_cases() -> list[Case]:
     """The cases: the configurations as they are, the overlays, and variants of settings."""
-    # a run that ends in its warm-up is refused, and would be no guard of a consensus
-    soon = ("--model.warmup_rounds=1",)
     cases = [
-        Case(
-            p.stem,
-            (p.name,),
-            soon if "consensus" in p.stem else (),
-            inputs="sst2" if "sst2" in p.stem else "embedded",
-        )
+        Case(p.stem, (p.name,), OWN_ARGS.get(p.stem, ()), OWN_INPUTS.get(p.stem, "embedded"))
         for p in sorted(CONFIGS.glob("*.yaml"))
     ]
     cases += [
@@ -128,11 +123,19 @@ def all_cases() -> list[Case]:
         for p in sorted(CONFIGS.glob("gpu/*.yaml"))
     ]
     by_task = ("--trainer.rounds_per_task=1",)
-    for path in sorted(CONFIGS.glob("data/*.yaml")):
-        inputs = path.stem if path.stem in INPUTS else "embedded"
-        for method in ("lora_fedavg", "ddg_msi") if inputs == "embedded" else ("lora_fedavg",):
-            files = (f"{method}.yaml", f"data/{path.name}")
-            cases.append(Case(f"{method}+{path.stem}", files, by_task, inputs))
+    for method, data, args, inputs in (
+        ("lora_fedavg", "embedded_tasks", by_task, "embedded"),
+        ("ddg_msi", "embedded_tasks", by_task, "embedded"),
+        ("lora_fedavg", "tatoeba", by_task, "tatoeba"),
+        ("lora_fedavg", "sst2_trec", by_task, "sst2_trec"),
+        ("lora_fedavg", "sst2", ("--data.public_size=10",), "sst2"),
+        ("lora_fedavg", "trec", (), "sst2_trec"),
+        ("lora_fedavg", "embedded_instructions", (), "none"),
+        ("lora_fedavg", "embedded_references", (), "none"),
+    ):
+        cases.append(
+            Case(f"{method}+{data}", (f"{method}.yaml", f"data/{data}.yaml"), args, inputs)
+        )
     minilm = ("lora_fedavg.yaml", "data/sst2_trec.yaml", "backbones/minilm.yaml")
     cases.append(Case("lora_fedavg+sst2_trec+minilm", minilm, by_task, "sst2_trec"))
     variants = [*_ddg_variants(), *_injection_variants(), *_trainer_variants()]
@@ -144,6 +147,31 @@ def all_cases() -> list[Case]:
             Case("ddg-causal_lm", ("ddg.yaml",), inputs="causal_lm"),
         ]
     )
+
+
+ALL_AUTHORS = ("--data.num_clients=10",)
+# a run that ends in its warm-up is refused, and would be no guard of a consensus
+SOON = ("--model.warmup_rounds=1",)
+OWN_ARGS = {
+    "fedsdr": ALL_AUTHORS,  # asks each client the test rows of its author
+    "flexlora": ALL_AUTHORS,  # names some
+    "krum": ALL_AUTHORS,  # wants nine
+    "multi_krum": ALL_AUTHORS,
+    "semantic_consensus": SOON,
+    "semantic_consensus_models": (*SOON, *ALL_AUTHORS),
+    "semantic_consensus_text": SOON,
+    "soft_consensus": SOON,
+}
+"""What a configuration needs beside what makes it small."""
+OWN_INPUTS = {
+    "fedsd": "embedded_instructions",
+    "fedsdr": "embedded_instructions",
+    "lora_fedavg_instructions": "embedded_instructions",
+    "lora_fedavg_sst2": "sst2",
+    "prototype_defense": "embedded_mistakes",
+    "semantic_consensus_text": "embedded_instructions",
+}
+"""The ``INPUTS`` of configurations that are not for the embedded pairs."""
 
 
 Variant = tuple[str, str, tuple[str, ...]]
@@ -201,6 +229,29 @@ def embedded_rows(folder: Path) -> list[str]:
     tests = {split: rows(split) for split in ("test", "unseen_names", "longer", "register")}
     data = {split: rows(split) for split in ("train", "validation", "public")}
     return [_overlay(folder, {"data": {**data, "test": tests, "public_size": 0}})]
+
+
+def embedded_instruction_rows(folder: Path) -> list[str]:
+    """Few of the embedded instructions, as a configuration that comes after the method's."""
+    return [_sized(folder, "EmbeddedInstructions", {"train": 90, "validation": 12, "test": 12})]
+
+
+def embedded_mistake_rows(folder: Path) -> list[str]:
+    """Few of the embedded translations, with clean ones enough for prototypes of all classes."""
+    sizes = {"train": 180, "validation": 60, "test": 60, "public": 180}
+    return [_sized(folder, "EmbeddedMistakes", sizes)]
+
+
+def _sized(folder: Path, source: str, sizes: dict[str, int]) -> str:
+    """A configuration file with so many rows of each split of an embedded source."""
+    data = {
+        split: {
+            "class_path": f"lit_fed.data.{source}",
+            "init_args": {"split": split, "size": size},
+        }
+        for split, size in sizes.items()
+    }
+    return _overlay(folder, {"data": data})
 
 
 def all_embedded_rows(folder: Path) -> list[str]:
@@ -272,6 +323,8 @@ def causal_lm_rows(folder: Path) -> list[str]:
 
 INPUTS: dict[str, Callable[[Path], list[str]]] = {
     "embedded": embedded_rows,
+    "embedded_instructions": embedded_instruction_rows,
+    "embedded_mistakes": embedded_mistake_rows,
     "none": all_embedded_rows,
     "sst2": sst2_rows,
     "sst2_trec": sst2_trec_rows,
@@ -619,6 +672,9 @@ def write_digests(output: Path, cases: list[Case], jobs: int, work: Path) -> Non
         cases: What to run.
         jobs: Processes that run cases.
         work: Where the runs are kept.
+
+    Raises:
+        SystemExit: When all is written, if a case does not run one client after the other.
     """
     started = time.monotonic()
     # Children read these when they start: this copy of the library, no threads, and whole errors.
@@ -644,6 +700,8 @@ def write_digests(output: Path, cases: list[Case], jobs: int, work: Path) -> Non
     print(
         f"{count} executions of {len(cases)} cases in {time.monotonic() - started:.0f} s: {output}"
     )
+    if failed := [name for name, found in records.items() if "error" in found["sequential"]]:
+        sys.exit(f"these cases guard nothing, since they do not run: {', '.join(failed)}")
 
 
 def _report(name: str, executions: dict[str, Record], work: Path) -> None:

@@ -38,7 +38,8 @@ from lit_fed.limits import require_at_least
 if TYPE_CHECKING:
     from peft import PeftConfig
 
-_NEW_TOKENS = 128
+NEW_TOKENS = 128
+"""Tokens at most of an answer, where no setting says how many."""
 # Parts of predictions' spread that rounding moves.
 _ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4}
 _COARSE = 0.02
@@ -460,8 +461,8 @@ class CausalLM(Backbone, TextGenerator):
         """Tokens at most in each continuation, for which the longest prompt leaves room."""
         room, longest = context_length(self._base), longest + self.virtual_tokens
         if max_new_tokens is None:
-            left = _NEW_TOKENS if room is None else room - longest
-            max_new_tokens = max(1, min(_NEW_TOKENS, left))
+            left = NEW_TOKENS if room is None else room - longest
+            max_new_tokens = max(1, min(NEW_TOKENS, left))
         if longest and room is not None and longest + max_new_tokens > room:
             raise ValueError(
                 f"`max_new_tokens` is {max_new_tokens} and the longest prompt has {longest} tokens, but "

@@ -12,7 +12,7 @@ from lit_fed.data.columns import in_memory_with_texts, require_column, select_ro
 from lit_fed.data.encodings.encoding import column_texts
 from lit_fed.defenses.input_defense import Classify, Inspection
 from lit_fed.defenses.text_defense import TextDefense
-from lit_fed.limits import require_fraction, require_share, require_whole
+from lit_fed.limits import require_at_least, require_fraction, require_share
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -98,10 +98,10 @@ class STRIP(TextDefense):
         seed: int = 0,
     ) -> None:
         super().__init__(text)
-        self.copies = require_whole("STRIP.copies", copies, 1)
+        self.copies = require_at_least("STRIP.copies", copies, 1)
         self.mix = require_share("STRIP.mix", mix)
         self.false_rejections = require_fraction("STRIP.false_rejections", false_rejections)
-        self.seed = require_whole("STRIP.seed", seed, 0)
+        self.seed = require_at_least("STRIP.seed", seed, 0)
         self.fitted_threshold: float | None = None
         self._pool: list[tuple[str, list[str]]] = []
 

@@ -21,7 +21,7 @@ from lit_fed.client import Client
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation.execution import ClientExecution
 from lit_fed.federation.sampling import ClientSampler, clients_per_round
-from lit_fed.limits import require_at_least, require_instance
+from lit_fed.limits import require_at_least, require_instance, require_non_negative
 from lit_fed.methods.teachers import teachers_of
 from lit_fed.module import FederatedModule
 from lit_fed.privacy import DPSGD
@@ -61,7 +61,6 @@ def check_settings(settings: Mapping[str, Any], execution: ClientExecution) -> N
         "num_sanity_val_steps": 0,
         "seed": 0,
         "fast_dev_run": 0,
-        "client_state_mb": 0,
     }
     if settings["local_epochs"] is None and settings["local_steps"] is None:
         raise ValueError(
@@ -69,6 +68,8 @@ def check_settings(settings: Mapping[str, Any], execution: ClientExecution) -> N
         )
     for name, bound in least.items():
         require_at_least(f"trainer.{name}", settings[name], bound)
+    if settings["client_state_mb"] is not None:
+        require_non_negative("trainer.client_state_mb", settings["client_state_mb"])
     if settings["compile"] and not execution.takes_compiled:
         raise ValueError(
             f"`trainer.compile` is expected to be false with `trainer.execution` "

@@ -406,8 +406,8 @@ def test_check_finds_nobody() -> None:
         ({"temperature": -1.0}, "`temperature` is expected to be finite and at least 0"),
         ({"timeout": 0.0}, "`timeout` is expected to be finite and above 0"),
         ({"batch_timeout": float("inf")}, "`batch_timeout` is expected to be finite and above 0"),
-        ({"max_retries": -1}, "`max_retries` is expected to be a whole number of at least 0"),
-        ({"concurrency": 0}, "`concurrency` is expected to be a whole number of at least 1"),
+        ({"max_retries": -1}, "`max_retries` is expected to be at least 0, but got -1"),
+        ({"concurrency": 0}, "`concurrency` is expected to be at least 1, but got 0"),
         ({"concurrency": 2.5}, "`concurrency` is expected to be a whole number of at least 1"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lit_fed.limits import require_positive, require_whole
+from lit_fed.limits import require_at_least, require_positive
 
 
 @dataclass(frozen=True)
@@ -27,5 +27,5 @@ class EndpointLimits:
         for setting in ("timeout", "prompt_timeout", "batch_timeout"):
             require_positive(setting, getattr(self, setting))
         for setting in ("concurrency", "max_answer_bytes", "give_up_after"):
-            require_whole(setting, getattr(self, setting), 1)
-        require_whole("max_retries", self.max_retries, 0)
+            require_at_least(setting, getattr(self, setting), 1)
+        require_at_least("max_retries", self.max_retries, 0)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor, nn
 
+from lit_fed.backbones.length_sorted import in_length_sorted_batches
 from lit_fed.configuration_error import ConfigurationError
 from lit_fed.data.columns import row_ids
 from lit_fed.data.datamodule import Table
@@ -262,10 +263,6 @@ class Guarding:
         Raises:
             ValueError: If they are neither, or cannot be read.
         """
-        from lit_fed.methods.semantic_consensus.encoders.length_sorted import (
-            in_length_sorted_batches,
-        )
-
         width = self._required.prototypes.vectors.shape[1]
         firsts, seconds = split_pairs(texts)
         if not firsts:

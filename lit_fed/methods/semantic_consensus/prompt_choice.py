@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lit_fed.limits import require_whole
+from lit_fed.limits import require_at_least
 
 
 class PromptChoice(ABC):
@@ -70,7 +70,7 @@ class MostDisagreed(PromptChoice):
     by_confidence: ClassVar[bool] = True
 
     def __init__(self, budget: int) -> None:
-        self.budget = require_whole("model.prompt_choice.budget", budget, 1)
+        self.budget = require_at_least("model.prompt_choice.budget", budget, 1)
 
     def __call__(self, count: int, confidence: Tensor | None, seed: int) -> Tensor:
         """The least sure."""

@@ -112,9 +112,12 @@ def test_what_a_killed_run_has_left_is_removed(toy_model: Path, tmp_path: Path) 
     assert all(state.optimizer.tensors for state in trainer.federation.clients.values())
 
 
-def test_a_negative_budget_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"`trainer.client_state_mb` is expected to be at least 0"):
-        toy_trainer(Path(), client_state_mb=-1)
+@pytest.mark.parametrize("budget", [-1, float("nan")])
+def test_a_budget_that_is_none_is_refused(budget: float) -> None:
+    with pytest.raises(
+        ValueError, match=r"`trainer.client_state_mb` is expected to be finite and at least 0"
+    ):
+        toy_trainer(Path(), client_state_mb=budget)
 
 
 MAPS = Path("/proc/self/maps")

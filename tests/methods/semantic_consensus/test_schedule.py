@@ -33,7 +33,8 @@ def soft(model: Path, **settings: Any) -> SoftConsensus:
 @pytest.mark.parametrize("setting", ["warmup_rounds", "consensus_every"])
 def test_what_is_no_number_of_rounds_is_named(setting: str, wrong: Any) -> None:
     given: dict[str, Any] = {"warmup_rounds": 1, "consensus_every": 1, "consensus_rounds": None}
-    said = f"`model.{setting}` is expected to be a whole number of at least 1, but got {wrong!r}"
+    kind = "" if wrong == 0 else "a whole number of "
+    said = f"`model.{setting}` is expected to be {kind}at least 1, but got {wrong!r}"
     with pytest.raises(ValueError, match=said):
         ConsensusSchedule(**given | {setting: wrong})
 

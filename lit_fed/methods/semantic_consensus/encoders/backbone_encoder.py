@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from lit_fed.backbones import Backbone
+from lit_fed.backbones.length_sorted import in_length_sorted_batches
 from lit_fed.backbones.padding import undisturbed
 from lit_fed.limits import require_at_least
 from lit_fed.methods.semantic_consensus.encoders.calibrated_encoder import CalibratedEncoder
-from lit_fed.methods.semantic_consensus.encoders.length_sorted import in_length_sorted_batches
 from lit_fed.methods.semantic_consensus.encoders.pooling import mean_of_tokens
 from lit_fed.methods.semantic_consensus.shared_base import have_one_body
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from lit_fed.backbones import Backbone
+from lit_fed.backbones.length_sorted import in_length_sorted_batches
 from lit_fed.backbones.pretrained import quiet_transformers
 from lit_fed.limits import require_at_least
 from lit_fed.methods.semantic_consensus.encoders.calibrated_encoder import CalibratedEncoder
-from lit_fed.methods.semantic_consensus.encoders.length_sorted import in_length_sorted_batches
 from lit_fed.methods.semantic_consensus.encoders.sentence_folder import (
     SentenceModel,
     read_sentence_model,
