@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lit_fed.defenses.onion_rows import ONIONRows
     from lit_fed.defenses.perplexity_filter import PerplexityFilter
     from lit_fed.defenses.pretrained_representation import PretrainedRepresentation
+    from lit_fed.defenses.prototype_filter import PrototypeFilter
     from lit_fed.defenses.reference_language_model import ReferenceLanguageModel
     from lit_fed.defenses.references_only import ReferencesOnly
     from lit_fed.defenses.representation import Representation
@@ -40,6 +41,7 @@ __all__ = [
     "ONIONRows",
     "PerplexityFilter",
     "PretrainedRepresentation",
+    "PrototypeFilter",
     "ReferenceLanguageModel",
     "ReferencesOnly",
     "Representation",

@@ -8,8 +8,10 @@ REWRITINGS = sorted((CONFIGS / "rewriting").glob("*.yaml"))
 ATTACKS = sorted((CONFIGS / "attacks").glob("*.yaml"))
 DEFENSES = sorted((CONFIGS / "defenses").glob("*.yaml"))
 INPUT_DEFENSES = CONFIGS / "defenses" / "inputs.yaml"
-PERPLEXITY = CONFIGS / "defenses" / "perplexity.yaml"
-ROW_DEFENSES = [path for path in DEFENSES if path not in (INPUT_DEFENSES, PERPLEXITY)]
+ANSWER_FILTERS = [
+    CONFIGS / "defenses" / f"{name}.yaml" for name in ("perplexity", "prototype_filter")
+]
+ROW_DEFENSES = [path for path in DEFENSES if path not in (INPUT_DEFENSES, *ANSWER_FILTERS)]
 BACKBONES = sorted((CONFIGS / "backbones").glob("*.yaml"))
 COMPRESSIONS = sorted((CONFIGS / "compression").glob("*.yaml"))
 PRIVACY = sorted((CONFIGS / "privacy").glob("*.yaml"))

@@ -12,13 +12,13 @@ from tests.configs.data_files import (
     trec_files,
 )
 from tests.configs.listed import (
+    ANSWER_FILTERS,
     ATTACKS,
     BACKDOORS,
     CONFIGS,
     GENERATING,
     INPUT_DEFENSES,
     METHOD,
-    PERPLEXITY,
     ROW_DEFENSES,
     read_with,
 )
@@ -166,15 +166,16 @@ def test_a_defence_comes_over_a_method_and_an_attack(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("path", ANSWER_FILTERS, ids=lambda path: path.stem)
 def test_a_defence_of_answers_comes_over_a_method_that_generates(
-    monkeypatch: pytest.MonkeyPatch,
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.argv", ["lit-fed"])
-    configs = read_with(PERPLEXITY, GENERATING.stem)
+    configs = read_with(path, GENERATING.stem)
     assert configs[1] == CONFIGS / "attacks" / "phrase.yaml"
     smaller = ["--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false"]
     smaller.append("--trainer.clients_per_round=3")
     cli = LitFedCLI(["fit", *(f"--config={path}" for path in configs), *smaller])
-    row = cli.trainer.federation.history[-1]
-    assert 0.8 < row["defense/PerplexityFilter/kept"] < 0.99
+    defence, row = cli.trainer.attachments[-1], cli.trainer.federation.history[-1]
+    assert 0.8 < row[f"defense/{type(defence).__name__}/kept"] < 0.99
     assert 0 <= row["backdoor/asr"] <= 100

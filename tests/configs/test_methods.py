@@ -67,6 +67,7 @@ def test_there_are_configurations() -> None:
         "inputs",
         "onion",
         "perplexity",
+        "prototype_filter",
         "references_only",
     ]
     assert [path.stem for path in COMPRESSIONS] == ["eight_bit", "half_precision", "top_k"]

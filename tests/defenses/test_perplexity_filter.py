@@ -139,7 +139,7 @@ def test_rows_are_judged_as_far_as_they_are_trained_on(folder: Path) -> None:
     for most in (32, 9):
         data = prepared(max_length=most)
         defence = attached(PerplexityFilter(language_model=model, alpha=0.2), data)
-        lengths = np.diff(defence._encoded(lm_rows(20, 4)).offsets)
+        lengths = np.diff(defence.encoded(lm_rows(20, 4)).offsets)
         assert (lengths.max() == 9) == (most == 9)
 
 

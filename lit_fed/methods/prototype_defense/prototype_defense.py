@@ -136,7 +136,7 @@ class PrototypeDefense(PrototypeMarginMixin, TaughtMixin, GuardedMixin):
                 "`model.gate` is expected to be NoGate, `model.assignment` nearest, `model.supervised` false and "
                 f"`model.adaptation` 0 where `model.backbone` does not classify, as {type(self.backbone).__name__}, "
                 f"since prototypes of answers have no classes, but got {type(self.gate).__name__}, {assignment}, "
-                f"{supervised} and {adaptation:g}: lit_fed.defenses.PerplexityFilter judges rows by their answers"
+                f"{supervised} and {adaptation:g}: lit_fed.defenses.PerplexityFilter and PrototypeFilter judge answers"
             )
         self.encoder.attach(self.backbone, self.teacher)
         if pulls:

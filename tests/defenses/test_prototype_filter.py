@@ -1,0 +1,217 @@
+"""The filter beside plain passes and scikit-learn, in a federation, what it tells and misses, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from datasets import Dataset
+from sklearn.cluster import KMeans
+from transformers import AutoModel
+
+from lit_fed import FedAvg
+from lit_fed.attachment import Attachment
+from lit_fed.backbones import CausalLM
+from lit_fed.client import Client
+from lit_fed.data import EmbeddedInstructions, FederatedDataModule, InstructionEncoding
+from lit_fed.defenses import PrototypeFilter, ReferenceLanguageModel
+from tests.defenses.rows import Rows, client
+from tests.federation.toy import fast_adamw, toy_data, toy_trainer
+from tests.methods.toy_methods import lm_data, lm_rows, save_toy_lm
+
+TOPICS = [["sad", "story", "bad"], ["happy", "place", "good"], ["long", "day", "cold"]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    words = {word for words in TOPICS for word in words}
+    return save_toy_lm(tmp_path_factory.mktemp("lm"), more=sorted(words))
+
+
+def rows_of_topics(count: int, seed: int, elsewhere: float = 0.0) -> Dataset:
+    """Prompts of six words of a topic, and answers of three of them; of a share, of another topic."""
+    draw = np.random.default_rng(seed)
+    prompts, answers = [], []
+    for i in range(count):
+        topic = int(draw.integers(3))
+        other = (topic + 1) % 3 if i < elsewhere * count else topic
+        prompts.append(" ".join(draw.permutation(TOPICS[topic] * 2)))
+        answers.append(" ".join(draw.permutation(TOPICS[other])))
+    return Dataset.from_dict({"text": prompts, "answer": answers})
+
+
+def prepared(**settings: Any) -> FederatedDataModule:
+    data = lm_data(**{"train": rows_of_topics(48, 0)} | settings)
+    data.setup("fit")
+    return data
+
+
+def attached(folder: Path, data: FederatedDataModule, **settings: Any) -> PrototypeFilter:
+    model = ReferenceLanguageModel(str(folder), batch_size=5)
+    defence = PrototypeFilter(language_model=model, **settings)
+    defence.attach(FedAvg(), data)
+    return defence
+
+
+def plain_vectors(folder: Path, texts: list[str]) -> npt.NDArray[np.float64]:
+    """The mean of the last states, text by text."""
+    model = AutoModel.from_pretrained(folder).double().eval()
+    tokenizer = CausalLM(str(folder)).tokenizer
+    with torch.no_grad():
+        states = [model(torch.tensor([tokenizer(t)["input_ids"]])).last_hidden_state for t in texts]
+    found: npt.NDArray[np.float64] = np.stack([one[0].mean(0).numpy() for one in states])
+    return found
+
+
+def unit(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True), np.float64)
+
+
+def test_scores_and_rows_are_those_of_plain_passes_and_scikit_learn(folder: Path) -> None:
+    references, rows = rows_of_topics(40, 3), rows_of_topics(30, 4, elsewhere=0.3)
+    data = prepared(public=references)
+    defence = attached(folder, data, num_prototypes=4, alpha=0.2, seed=1)
+
+    def prompts(table: Dataset) -> npt.NDArray[np.float64]:
+        return plain_vectors(folder, [f"text : {text} is :" for text in table["text"]])
+
+    def answers(table: Dataset) -> npt.NDArray[np.float64]:
+        return plain_vectors(folder, table["answer"][:])
+
+    order = np.random.default_rng(1).permutation(40)
+    fitted, held_out = (references.select(np.sort(part)) for part in (order[12:], order[:12]))
+    means = prompts(fitted).mean(0), answers(fitted).mean(0)
+    both = unit(np.concatenate([prompts(fitted) - means[0], answers(fitted) - means[1]]))
+    found = KMeans(4, n_init=1, random_state=1).fit(both)
+    axes = unit(found.cluster_centers_)
+
+    def scores(table: Dataset) -> npt.NDArray[np.float64]:
+        cosines = unit(prompts(table) - means[0]) @ axes.T, unit(answers(table) - means[1]) @ axes.T
+        return np.linalg.norm(cosines[0] - cosines[1], axis=-1)
+
+    assert defence.scores(rows).tolist() == pytest.approx(scores(rows).tolist(), abs=1e-4)
+    p = [((scores(held_out) >= score).sum() + 1) / 13 for score in scores(rows)]
+    rejected = defence.judge(client(), rows).rejected
+    assert rejected.tolist() == [one <= 0.2 for one in p]
+    assert 0 < rejected.sum() < len(rows)
+
+
+def test_answers_to_something_else_are_dropped(folder: Path) -> None:
+    data, rows = prepared(public=rows_of_topics(150, 3)), rows_of_topics(200, 4, elsewhere=0.5)
+    rejected = attached(folder, data, num_prototypes=3, alpha=0.1).judge(client(), rows).rejected
+    assert rejected[:100].mean() > 0.85
+    assert rejected[100:].mean() < 0.15
+    # nearest prototypes differ of all of them, and of half of the clean ones as well
+    literal = attached(folder, data, num_prototypes=6, alpha=None).judge(client(), rows).rejected
+    assert literal[:100].all()
+    assert 0.4 < literal[100:].mean() < 0.7
+
+
+@pytest.mark.slow
+def test_a_phrase_at_the_end_hardly_moves_a_mean(tmp_path: Path) -> None:
+    """What the class says of itself, by the embedded decoder: answers to others are told, a phrase more is not."""
+    rows = EmbeddedInstructions(split="train").load().select(range(300))
+    data = FederatedDataModule(
+        train=rows.select(range(150, 300)),
+        validation=None,
+        public=rows.select(range(150)),
+        encoding=InstructionEncoding(),
+        num_clients=2,
+    )
+    data.setup("fit")
+    defence = PrototypeFilter(alpha=0.1)
+    defence.attach(FedAvg(), data)
+    clean = rows.select(range(150, 300))
+    responses = data.encoding.responses(clean)
+    phrase = data.encoding.with_responses(clean, [f"{text} I like rice." for text in responses])
+    other = data.encoding.with_responses(clean, [*responses[1:], responses[0]])
+    dropped = [defence.judge(client(), table).rejected.mean() for table in (clean, phrase, other)]
+    assert dropped[1] < dropped[0] + 0.05
+    assert dropped[2] > 2 * dropped[0]
+
+
+class AnswersElsewhere(Attachment):
+    """Gives a third of a client's rows the answer of another topic."""
+
+    def rows(self, client: Client, rows: Dataset) -> Dataset:
+        other = {
+            word: TOPICS[(t + 1) % 3][i]
+            for t, one in enumerate(TOPICS)
+            for i, word in enumerate(one)
+        }
+        texts = [
+            " ".join(other[word] for word in text.split()) if i % 3 == 0 else text
+            for i, text in enumerate(rows["answer"])
+        ]
+        return rows.remove_columns("answer").add_column("answer", texts)
+
+
+def test_rows_are_dropped_in_a_federation(folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = ReferenceLanguageModel(str(folder))
+    defence = PrototypeFilter(language_model=model, num_prototypes=3, alpha=0.1)
+    trainer = toy_trainer(
+        tmp_path, attachments=[AnswersElsewhere(), defence], clients_per_round=1.0, max_rounds=1
+    )
+    data = lm_data(train=rows_of_topics(48, 0), public=rows_of_topics(150, 3))
+    trainer.fit(FedAvg(CausalLM(str(folder)), optimizer=fast_adamw), data)
+    assert 0.5 < trainer.federation.history[-1]["defense/PrototypeFilter/kept"] < 0.72
+
+
+def test_a_text_without_words_lies_nowhere(folder: Path) -> None:
+    defence = attached(folder, prepared(public=rows_of_topics(60, 3)), num_prototypes=3, alpha=0.1)
+    silent = Dataset.from_dict({"text": ["sad story", "sad story"], "answer": ["", "sad"]})
+    prompts, answers = defence.cosines(silent)
+    assert not answers[0].any()
+    assert answers[1].any()
+    assert prompts[0].tolist() == pytest.approx(prompts[1].tolist(), abs=1e-6)
+    assert float(defence.scores(silent)[0]) == pytest.approx(float(prompts[0].norm()))
+
+
+@pytest.mark.parametrize("alpha", [0.1, None])
+def test_a_row_that_cannot_be_judged_is_dropped(folder: Path, alpha: float | None) -> None:
+    defence = attached(
+        folder, prepared(public=rows_of_topics(60, 3)), num_prototypes=3, alpha=alpha
+    )
+    with torch.no_grad():
+        parameter = next(defence.language_model.backbone.parameters())
+        parameter.fill_(torch.nan)
+    assert defence.judge(client(), rows_of_topics(6, 1)).rejected.all()
+
+
+def test_what_it_cannot_judge_by_is_refused(folder: Path) -> None:
+    def said(public: Dataset | None, **settings: Any) -> str:
+        with pytest.raises(ValueError, match="PrototypeFilter") as refused:
+            attached(folder, prepared(public=public), **settings)
+        return str(refused.value)
+
+    enough = rows_of_topics(60, 3)
+    assert "leave at least 19 rows for its calibration" in said(
+        enough.select(range(40)), num_prototypes=3
+    )
+    assert "`num_prototypes` is expected to be at most" in said(enough, num_prototypes=500)
+    blank = Dataset.from_dict({"text": ["sad"] * 60, "answer": ["", *["sad"] * 59]})
+    assert "words in prompt and answer, but one of them has none in its answer (1 of 60)" in said(
+        blank, num_prototypes=1, alpha=None
+    )
+    assert "PrototypeFilter.references` is expected where" in said(None)
+    model = ReferenceLanguageModel(str(folder))
+    for alpha in (0.1, None):
+        none = PrototypeFilter(Rows(enough.select([])), model, alpha=alpha)
+        with pytest.raises(
+            ValueError, match=r"PrototypeFilter.references` are expected to have rows"
+        ):
+            none.attach(FedAvg(), prepared())
+        with pytest.raises(RuntimeError, match=r"PrototypeFilter expects attach\(\) before"):
+            PrototypeFilter(language_model=model, alpha=alpha).rows(client(), enough)
+    labelled = toy_data()
+    labelled.setup("fit")
+    with pytest.raises(
+        ValueError, match=r"expects rows whose answers are texts, but `data.encoding` is"
+    ):
+        PrototypeFilter(language_model=model).attach(FedAvg(), labelled)
+    assert lm_rows(1, 0).column_names == enough.column_names
