@@ -128,6 +128,11 @@ class PhraseBackdoorEvaluation(PeriodicEvaluation):
         rows = whole.select([i * len(whole) // count for i in range(count)])
         self._metric = PhraseSuccessRate(phrase)
         self._expected = [answer or "" for answer in data.encoding.answers(rows) or [""] * count]
+        if all(self._metric.phrase in answer for answer in self._expected):
+            raise ValueError(
+                f"`{name}.phrase` is expected not to be in every answer of `data.test` as it is, but {phrase[:60]!r} "
+                f"is in all {count}"
+            )
         column = trigger_column(data.encoding, rows, column, f"{name}.column")
         written = triggered_rows(rows, column, trigger, [self.seed])
         self._sets = {"asr": written, "false_positives": rows}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from lit_fed.attachment import attachment_names
+from lit_fed.attachment import Attachment, attachment_names
 from lit_fed.attacks import RowPoisoning
 from lit_fed.callbacks.federated_callback import FederatedCallback
 from lit_fed.defenses import KeptRows, RowDefense
@@ -57,7 +57,7 @@ class RowDefenseReport(FederatedCallback):
         self._judged |= _of_method(trainer)
         for name, clients in self._with_gate(trainer, counts).items():
             told = _shares(clients) if name in counts else {}
-            told |= _by_attack(trainer, clients, _before(counts, name))
+            told |= _by_attack(trainer, clients)
             metrics |= {f"defense/{name}/{what}": share for what, share in told.items()}
 
     def summarised(self, trainer: FederationView) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class RowDefenseReport(FederatedCallback):
                         "kept": dict(zip(one.classes, one.kept, strict=True)),
                         "changed": dict(zip(one.classes, one.changed, strict=True)),
                         "dropped_rows": list(one.dropped),
-                        **_by_attack(trainer, {client: one}, _before(counts, name)),
+                        **_by_attack(trainer, {client: one}),
                     }
                     for client, one in clients.items()
                 }
@@ -91,8 +91,8 @@ class RowDefenseReport(FederatedCallback):
 
 def _read(written: Mapping[str, Any]) -> KeptRows:
     """The counts of a client in a state, where JSON has lists in the place of tuples."""
-    names = ("classes", "total", "kept", "changed", "dropped")
-    return KeptRows(written["defense"], *(tuple(written[name]) for name in names))
+    lists = ("classes", "total", "kept", "changed", "dropped", "judged")
+    return KeptRows(**{**written, **{name: tuple(written[name]) for name in lists}})
 
 
 def _counts(trainer: FederationView) -> dict[str, dict[str, KeptRows]]:
@@ -136,33 +136,33 @@ def _of_method(trainer: FederationView) -> dict[str, KeptRows]:
     return {client: one for client, one in found.items() if one is not None}
 
 
-def _before(counts: Mapping[str, Mapping[str, KeptRows]], name: str) -> dict[str, set[int]]:
-    """What defences before one have dropped already, by client."""
-    gone: dict[str, set[int]] = {}
-    for other, clients in counts.items():
-        if other == name:
-            break
-        for client, one in clients.items():
-            gone.setdefault(client, set()).update(one.dropped)
-    return gone
-
-
 def _by_attack(
-    trainer: FederationView, clients: Mapping[str, KeptRows], gone: Mapping[str, set[int]]
+    trainer: FederationView,
+    clients: Mapping[str, KeptRows],
 ) -> dict[str, float]:
-    """The share of clean rows that is lost, and that of poisoned ones that is kept; none where nothing is poisoned."""
+    """The share of clean rows that is lost, and that of poisoned ones that is kept; none where nothing is poisoned.
+
+    They are of the rows that the defence has seen: none of another task, none that a defence before it has dropped, and
+    none where a client's rows are others than those that attacks have chosen from.
+    """
     attacks = [one for one in trainer.attachments if isinstance(one, RowPoisoning)]
-    round = max(0, trainer.current_round - 1)
     lost = clean = kept = poisoned = 0
-    for client, counts in clients.items():
-        bad = set().union(*(one.chosen_rows(client, round) for one in attacks))
-        bad -= gone.get(client, set())
-        caught = len(bad.intersection(counts.dropped))
-        lost += len(counts.dropped) - caught
-        clean += sum(counts.total) - len(bad)
+    for client, seen in clients.items():
+        if any(one.replaces_rows and _is_for(one, client) for one in trainer.attachments):
+            continue
+        bad = set().union(*(one.chosen_rows(client, seen.round) for one in attacks))
+        bad &= set(seen.judged)
+        caught = len(bad.intersection(seen.dropped))
+        lost += len(seen.dropped) - caught
+        clean += sum(seen.total) - len(bad)
         kept += len(bad) - caught
         poisoned += len(bad)
     if not poisoned:
         return {}
     told = {"poisoned_rows_kept": kept / poisoned}
     return {"clean_rows_lost": lost / clean, **told} if clean else told
+
+
+def _is_for(attachment: Attachment, client: str) -> bool:
+    """Whether an attachment acts on a client, by its id."""
+    return attachment.clients is None or client in attachment.clients

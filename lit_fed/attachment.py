@@ -33,7 +33,7 @@ class Attachment:
         clients: Ids of the clients that it acts on. None: all.
 
     Raises:
-        ValueError: If ``clients`` is a text, whose letters would be taken for ids.
+        ValueError: If ``clients`` is a text, whose letters would be taken for ids, or names none.
 
     Attributes:
         acts_on_changes: Whether it needs, of each weight that a client sends, what the client has downloaded of it.
@@ -64,6 +64,11 @@ class Attachment:
             raise ValueError(
                 f"`trainer.attachments` {type(self).__name__} expects `clients` to be a list of ids, but got the text "
                 f"{clients!r}"
+            )
+        if clients is not None and not len(clients):
+            raise ValueError(
+                f"`trainer.attachments` {type(self).__name__} expects `clients` to name one at least, or null, but got "
+                "an empty list"
             )
         self.clients = None if clients is None else frozenset(clients)
 

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar
 
 Count = TypeVar("Count", int, int | None)
 Kind = TypeVar("Kind")
+
+
+def is_number(value: object) -> bool:
+    """Whether something is a number; a truth value, which Python takes for one, is none.
+
+    Args:
+        value: Anything.
+
+    Example:
+        >>> is_number(0.5), is_number(True), is_number("0.5")
+        (True, False, False)
+    """
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def require_at_least(setting: str, value: Count, least: int) -> Count:
@@ -78,7 +91,7 @@ def require_non_negative(setting: str, value: float) -> float:
         Traceback (most recent call last):
         ValueError: `model.lambda_distill` is expected to be finite and at least 0, but got -1.0
     """
-    if not math.isfinite(value) or value < 0:
+    if not is_number(value) or not math.isfinite(value) or value < 0:
         raise ValueError(f"`{setting}` is expected to be finite and at least 0, but got {value!r}")
     return value
 
@@ -98,7 +111,7 @@ def require_positive(setting: str, value: float) -> float:
         Traceback (most recent call last):
         ValueError: `data.partitioner.alpha` is expected to be finite and above 0, but got -1.0
     """
-    if not math.isfinite(value) or value <= 0:
+    if not is_number(value) or not math.isfinite(value) or value <= 0:
         raise ValueError(f"`{setting}` is expected to be finite and above 0, but got {value!r}")
     return value
 
@@ -118,7 +131,7 @@ def require_fraction(setting: str, value: float) -> float:
         Traceback (most recent call last):
         ValueError: `data.validation_fraction` is expected to be at least 0 and below 1, but got 1.0
     """
-    if not 0 <= value < 1:
+    if not is_number(value) or not 0 <= value < 1:
         raise ValueError(f"`{setting}` is expected to be at least 0 and below 1, but got {value!r}")
     return value
 
@@ -138,7 +151,7 @@ def require_inner_fraction(setting: str, value: float) -> float:
         Traceback (most recent call last):
         ValueError: `model.gate.alpha` is expected to be above 0 and below 1, but got 0.0
     """
-    if not 0 < value < 1:
+    if not is_number(value) or not 0 < value < 1:
         raise ValueError(f"`{setting}` is expected to be above 0 and below 1, but got {value!r}")
     return value
 
@@ -158,7 +171,7 @@ def require_share(setting: str, value: float) -> float:
         Traceback (most recent call last):
         ValueError: `model.eta` is expected to be from 0 to 1, but got 1.5
     """
-    if not 0 <= value <= 1:
+    if not is_number(value) or not 0 <= value <= 1:
         raise ValueError(f"`{setting}` is expected to be from 0 to 1, but got {value!r}")
     return value
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Sequence
-from numbers import Real
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_fed.attachment import Attachment
 from lit_fed.client import Client
-from lit_fed.limits import require_at_least
+from lit_fed.limits import is_number, require_at_least
 
 
 class Attack(Attachment, ABC):
@@ -40,10 +39,6 @@ class Attack(Attachment, ABC):
     ) -> None:
         super().__init__(clients)
         name = f"trainer.attachments {type(self).__name__}"
-        if self.clients is not None and not self.clients:
-            raise ValueError(
-                f"{self.setting} expects `clients` to name one at least, or null, but got an empty list"
-            )
         if clients is not None and count is not None:
             raise ValueError(
                 f"{self.setting} expects either `clients` or `count`, but got both of them"
@@ -92,16 +87,3 @@ class Attack(Attachment, ABC):
             )
         drawn = np.random.default_rng(self.seed).choice(len(clients), number, replace=False)
         self.clients = frozenset(clients[i] for i in drawn)
-
-
-def is_number(value: object) -> bool:
-    """Whether something is a number; a truth value, which Python takes for one, is none.
-
-    Args:
-        value: Anything.
-
-    Example:
-        >>> is_number(0.5), is_number(True), is_number("0.5")
-        (True, False, False)
-    """
-    return isinstance(value, Real) and not isinstance(value, bool)

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lit_fed.attacks.attack import Attack, is_number
+from lit_fed.attacks.attack import Attack
 from lit_fed.client import Client
 from lit_fed.data.columns import column_values, require_column, row_ids
+from lit_fed.limits import is_number
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from lit_fed.backbones.endpoint.answer_failure import AnswerFailure, told
+from lit_fed.backbones.endpoint.answer_failure import AnswerFailure, is_reply, told
 from lit_fed.backbones.endpoint.answers import answer_in_reply
 from lit_fed.backbones.endpoint.api_key import read_key, require_variable_name
 from lit_fed.backbones.endpoint.limits import EndpointLimits
@@ -162,7 +162,7 @@ class HTTPGenerator(TextGenerator):
         results = self._ask(require_prompts(prompts))
         failures = [result for result in results if isinstance(result, AnswerFailure)]
         self._failures = Counter(failure.kind for failure in failures)
-        self._has_answered = self._has_answered or len(failures) < len(results)
+        self._has_answered = self._has_answered or any(is_reply(result) for result in results)
         if not (self._has_answered or self._has_passed):
             for failure in failures:
                 if failure.setting is not None:
@@ -185,7 +185,7 @@ class HTTPGenerator(TextGenerator):
                 or the environment has a proxy or certificates that cannot be used.
         """
         (result,) = self._ask([TRIAL])
-        if isinstance(result, str):
+        if isinstance(result, str) or is_reply(result):
             self._has_answered = True
         elif result.setting is not None or result.kind in ("rejected", "malformed"):
             raise self._wrong(result)

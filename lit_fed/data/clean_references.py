@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from datasets import Dataset
+
+from lit_fed.data.columns import row_ids
 from lit_fed.data.sources.source import Source
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
     from lit_fed.data.datamodule import FederatedDataModule
+    from lit_fed.data.encodings import Encoding
     from lit_fed.data.reader import Reader
 
 
@@ -30,14 +32,20 @@ def clean_references(
         reader: The model that is to know the rows' labels. None, or one that does not classify: any labels.
 
     Raises:
+        TypeError: If it is no table.
         ValueError: If there are none, a row does not say what is to be predicted, or its label is none of the model's.
     """
     if given is not None:
+        if not isinstance(given, Source | Dataset):
+            raise TypeError(
+                f"`{setting}` is expected to be a table, such as lit_fed.data.JSONLSource, but got {given!r:.80}"
+            )
         rows = given.load() if isinstance(given, Source) else given
         if answered:
             try:
                 data.encoding.require_columns(rows, setting)
                 data.encoding.require_values(rows)
+                _require_learnable(data.encoding, rows)
                 if reader is not None and reader.classifies:
                     features = data.features(rows, reader.tokenizer)
                     data.encoding.check(features, reader.num_labels)
@@ -53,3 +61,14 @@ def clean_references(
             "lit_fed.data.JSONLSource, or `data.public`"
         )
     return public
+
+
+def _require_learnable(encoding: Encoding, rows: Dataset) -> None:
+    """Raise where a row has nothing to learn from, which an encoding may leave out where tables are loaded."""
+    if (said := encoding.learnable(rows)) is None or said[0].all():
+        return
+    has, lack = said
+    raise ValueError(
+        f"each row is expected to have {lack}, but {int((~has).sum())} of {len(rows)} have none, the first is row "
+        f"{int(row_ids(rows)[int((~has).argmax())])}"
+    )

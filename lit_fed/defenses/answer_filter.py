@@ -10,13 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from lit_fed.backbones.anatomy import context_length
 from lit_fed.data.clean_references import clean_references
 from lit_fed.data.sources.source import Source
 from lit_fed.defenses.input_defense import Inspection
 from lit_fed.defenses.reference_language_model import ReferenceLanguageModel
 from lit_fed.defenses.row_defense import RowDefense
-from lit_fed.limits import require_inner_fraction
+from lit_fed.limits import require_inner_fraction, require_instance
 from lit_fed.prototypes.gates import conformal_p_values, fewest_calibrated
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from lit_fed.module import FederatedModule
 
 _HELD_OUT: Final = 0.3
-_MAX_LENGTH: Final = 512  # as of data that say none
 
 
 class AnswerFilter(RowDefense):
@@ -39,7 +37,8 @@ class AnswerFilter(RowDefense):
     .. math:: p = \frac{\#\{\text{held-out references with a score} \ge s\} + 1}{n + 1} \le \alpha,
 
     so about a share α of clean rows is lost, if they are like the references (Vovk et al., "Algorithmic Learning in a
-    Random World", 2005). A row whose score is not finite is dropped.
+    Random World", 2005). A row whose score is not finite is dropped. What is judged of a row are the tokens that are
+    learnt, as the encoding writes and cuts them for the language model, which has to read as many as those that train.
 
     Args:
         references: A table of clean rows. None: the public set of the data.
@@ -50,7 +49,7 @@ class AnswerFilter(RowDefense):
     """
 
     encoding: Encoding
-    _max_length: int
+    _most: int
 
     def __init__(
         self,
@@ -62,6 +61,7 @@ class AnswerFilter(RowDefense):
     ) -> None:
         super().__init__(clients=clients, seed=seed)
         self.references = references
+        require_instance(f"{self.setting}.language_model", language_model, ReferenceLanguageModel)
         self.language_model = language_model or ReferenceLanguageModel()
         if alpha is not None:
             require_inner_fraction(f"{self.setting}.alpha", alpha)
@@ -95,7 +95,8 @@ class AnswerFilter(RowDefense):
         """Fit on the references, and find the scores of those that are held out; see the base class.
 
         Raises:
-            ValueError: If rows have no texts as answers, or the references are not there or not enough.
+            ValueError: If rows have no texts as answers, the language model reads less of a row than is learnt, or the
+                references are not there, not enough, some without an answer, or have a score that is not finite.
         """
         if data.encoding.prompts(next(iter(data.clients)).rows.select([])) is None:
             raise ValueError(
@@ -103,11 +104,17 @@ class AnswerFilter(RowDefense):
                 f"{type(data.encoding).__name__}"
             )
         self.forget()
-        self.encoding, self._max_length = data.encoding, data.max_length or _MAX_LENGTH
+        self.encoding, self._most = data.encoding, data.longest_row
+        read = self.language_model.backbone.max_tokens
+        if read is not None and read < self._most:
+            raise ValueError(
+                f"`{self.setting}.language_model` is expected to read the {self._most} tokens that a row may have "
+                f"(`data.max_length`), but reads {read}: what is behind them would be learnt and not judged"
+            )
         setting = f"{self.setting}.references"
         references = clean_references(self.references, data, setting, answered=True)
         data.encoding.require_columns(references, setting)
-        key = (references._fingerprint, data.encoding, self._max_length)
+        key = (references._fingerprint, data.encoding, self._most)
         if self._fitted_on != key:
             self._fitted_on = None
             self._calibration = self._calibrated(references)
@@ -145,8 +152,7 @@ class AnswerFilter(RowDefense):
             rows: N rows.
         """
         backbone = self.language_model.backbone
-        most = min(self._max_length, context_length(backbone.model) or self._max_length)
-        features = self.encoding.encode(rows, backbone.tokenizer, most)
+        features = self.encoding.encode(rows, backbone.tokenizer, self._most)
         features.padding_side = "left" if backbone.tokenizer.padding_side == "left" else "right"
         return features
 
@@ -169,4 +175,10 @@ class AnswerFilter(RowDefense):
                 f"`{self.setting}.references` are expected to leave at least {least} rows for its "
                 f"calibration, below which no p-value is as small as `alpha` {self.alpha:g}, but leave {len(held_out)}"
             )
-        return self.scores(held_out).sort().values
+        scores = self.scores(held_out)
+        if bool((unknown := ~scores.isfinite()).any()):
+            raise ValueError(
+                f"`{self.setting}.references` are expected to have a finite score each, but {int(unknown.sum())} of "
+                f"{len(scores)} have none: no token of their answer is read, or `language_model` has diverged (`lr`)"
+            )
+        return scores.sort().values

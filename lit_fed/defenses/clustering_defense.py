@@ -78,7 +78,7 @@ class ClusteringDefense(RowDefense):
         """Drop the suspects among the client's rows.
 
         Raises:
-            ValueError: If a text or a label is missing.
+            ValueError: If a text or a label is missing, or a vector is not finite.
         """
         texts = column_texts(rows, str(self.text), f"{self.setting}.text")
         pairs = None
@@ -86,4 +86,10 @@ class ClusteringDefense(RowDefense):
             pairs = column_texts(rows, self.text_pair, f"{self.setting}.text_pair")
         _, labels = column_codes(rows, str(self.label), f"{self.setting}.label")
         vectors = self.representation.vectors(texts, pairs, labels, self.seed)
+        if not np.isfinite(vectors).all():
+            raise ValueError(
+                f"`{self.setting}.representation` is expected to give finite vectors, but those of "
+                f"{int((~np.isfinite(vectors).all(-1)).sum())} of {len(rows)} rows are not: a learning rate may be too "
+                "high"
+            )
         return Inspection(rows, self.suspects(vectors, labels))

@@ -26,6 +26,8 @@ class KeptRows:
         kept: Those that are kept, [C].
         changed: Those of the kept whose text is another one, [C].
         dropped: Ids of the rows that are dropped (:func:`~lit_fed.data.columns.row_ids`).
+        judged: Ids of all rows that it has seen.
+        round: The round in which it has seen them last, from 0.
     """
 
     defense: str
@@ -34,6 +36,8 @@ class KeptRows:
     kept: tuple[int, ...]
     changed: tuple[int, ...]
     dropped: tuple[int, ...]
+    judged: tuple[int, ...]
+    round: int
 
     @classmethod
     def counted(
@@ -43,6 +47,7 @@ class KeptRows:
         rejected: npt.NDArray[np.bool_],
         changed: npt.NDArray[np.bool_],
         ids: npt.NDArray[np.int64],
+        round: int,
     ) -> KeptRows:
         """Count rows by class.
 
@@ -52,10 +57,11 @@ class KeptRows:
             rejected: Whether each row is dropped, [n].
             changed: Whether its text is another one, [n].
             ids: The rows' ids, [n].
+            round: The round.
 
         Example:
             >>> counted = KeptRows.counted(
-            ...     "ONION", ["a", "b", "a"], np.array([1, 0, 0], bool), np.array([0, 0, 1], bool), np.arange(3)
+            ...     "ONION", ["a", "b", "a"], np.array([1, 0, 0], bool), np.array([0, 0, 1], bool), np.arange(3), 0
             ... )
             >>> counted.classes, counted.total, counted.kept, counted.changed, counted.dropped
             (('a', 'b'), (2, 1), (1, 1), (1, 0), (0,))
@@ -73,18 +79,25 @@ class KeptRows:
             per_class(~rejected),
             per_class(~rejected & changed),
             tuple(ids[rejected].tolist()),
+            tuple(ids.tolist()),
+            round,
         )
 
     def to_payload(self) -> Payload:
         """As a payload, to be kept with the client's state.
 
         Example:
-            >>> kept = KeptRows("ONION", ("a",), (2,), (1,), (0,), (7,))
+            >>> kept = KeptRows("ONION", ("a",), (2,), (1,), (0,), (7,), (4, 7), 3)
             >>> KeptRows.from_payload(kept.to_payload()) == kept
             True
         """
         counts = torch.tensor([self.total, self.kept, self.changed], dtype=torch.int64)
-        tensors = {"counts": counts, "dropped": torch.tensor(self.dropped, dtype=torch.int64)}
+        tensors = {
+            "counts": counts,
+            "dropped": torch.tensor(self.dropped, dtype=torch.int64),
+            "judged": torch.tensor(self.judged, dtype=torch.int64),
+            "round": torch.tensor(self.round),
+        }
         return Payload(tensors, {_KIND: [self.defense], "classes": list(self.classes)})
 
     @classmethod
@@ -94,5 +107,6 @@ class KeptRows:
             return None
         total, kept, changed = (tuple(row) for row in payload.tensors["counts"].tolist())
         (defense,), classes = payload.strings[_KIND], payload.strings["classes"]
-        dropped = tuple(payload.tensors["dropped"].tolist())
-        return cls(defense, tuple(classes), total, kept, changed, dropped)
+        dropped, judged = (tuple(payload.tensors[name].tolist()) for name in ("dropped", "judged"))
+        round = int(payload.tensors["round"])
+        return cls(defense, tuple(classes), total, kept, changed, dropped, judged, round)

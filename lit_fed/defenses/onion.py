@@ -14,7 +14,7 @@ from lit_fed.defenses.input_defense import Classify, Inspection
 from lit_fed.defenses.perplexity import suspicions
 from lit_fed.defenses.reference_language_model import ReferenceLanguageModel
 from lit_fed.defenses.text_defense import TextDefense
-from lit_fed.limits import require_share
+from lit_fed.limits import require_at_least, require_share
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -78,7 +78,7 @@ class ONION(TextDefense):
         self.threshold = threshold
         self.max_changed = require_share("ONION.max_changed", max_changed)
         self.word_rate = require_share("ONION.word_rate", word_rate)
-        self.seed = seed
+        self.seed = require_at_least("ONION.seed", seed, 0)
         self.fitted_threshold = threshold
 
     def fit(self, classify: Classify, references: Dataset) -> None:
@@ -166,6 +166,6 @@ def _without(text: str, found: npt.NDArray[np.float64], limit: float) -> str:
 
 
 def _quantile(found: Sequence[npt.NDArray[np.float64]], rate: float) -> float:
-    """The threshold above which at most a share of all words is."""
+    """The threshold above which at most a share of all words is; of a share of 1, all but the least suspicious."""
     words = np.sort(np.concatenate([*found, np.zeros(1)]))
-    return float(words[len(words) - 1 - int(rate * len(words))])
+    return float(words[max(0, len(words) - 1 - int(rate * len(words)))])

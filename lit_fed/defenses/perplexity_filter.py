@@ -13,6 +13,7 @@ from lit_fed.backbones.padding import undisturbed
 from lit_fed.data.sources.source import Source
 from lit_fed.defenses.answer_filter import AnswerFilter
 from lit_fed.defenses.reference_language_model import ReferenceLanguageModel
+from lit_fed.limits import require_inner_fraction
 from lit_fed.losses.cross_entropy import target_nats
 
 if TYPE_CHECKING:
@@ -65,9 +66,10 @@ class PerplexityFilter(AnswerFilter):
         seed: int = 0,
     ) -> None:
         super().__init__(references, language_model, alpha, clients, seed)
+        require_inner_fraction(f"{self.setting}.alpha", alpha)
 
     def scores(self, rows: Dataset) -> Tensor:
-        """The mean nats of each row's learnt tokens, [N] in float64; 0 of a row without any.
+        """The mean nats of each row's learnt tokens, [N] in float64; infinite where the model reads none of them.
 
         Args:
             rows: N rows.
@@ -77,7 +79,7 @@ class PerplexityFilter(AnswerFilter):
 
 
 def mean_nats(backbone: CausalLM, features: Features, batch_size: int) -> Tensor:
-    """The mean of −log p over each row's learnt tokens, [N] in float64, on the CPU; 0 of a row without any.
+    """The mean of −log p over each row's learnt tokens, [N] in float64, on the CPU; infinite of a row without any.
 
     Args:
         backbone: The model.
@@ -93,6 +95,7 @@ def mean_nats(backbone: CausalLM, features: Features, batch_size: int) -> Tensor
             batch = features.batch(places.tolist())
             prediction = backbone({name: value.to(device) for name, value in batch.items()})
             nats, mask = target_nats(prediction.logits, prediction.targets, prediction.mask)
-            counts = mask.sum(-1).clamp(min=1)
-            found[torch.from_numpy(places)] = (nats.double().sum(-1) / counts).cpu()
+            counts = mask.sum(-1)
+            means = torch.where(counts > 0, nats.double().sum(-1) / counts.clamp(min=1), torch.inf)
+            found[torch.from_numpy(places)] = means.cpu()
     return found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,8 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lit_fed.backbones.length_sorted import in_length_sorted_batches
 from lit_fed.backbones.padding import undisturbed
+from lit_fed.data.encodings.encoding import padding_id
+from lit_fed.data.features import IGNORED, Features
 from lit_fed.data.sources.source import Source
 from lit_fed.defenses.answer_filter import AnswerFilter
 from lit_fed.defenses.input_defense import Inspection
@@ -29,10 +31,12 @@ if TYPE_CHECKING:
 class PrototypeFilter(AnswerFilter):
     r"""Drops the rows whose answer is about something else than their prompt, as prototypes of clean texts tell.
 
-    For models that write summaries and other answers that say again what their prompt says. A vector is the mean of the
-    language model's last states over the tokens of a text. Those of clean prompts x, and those of their answers y, have
-    their own mean subtracted, since the states of a decoder all point one way, and P prototypes are fitted on both by
-    spherical k-means. With the cosines :math:`v(t) = (\cos(t, P_1), …, \cos(t, P_P))` the score of a row is
+    For models that write summaries and other answers that say again what their prompt says. The answer y of a row are
+    its tokens that are learnt, in a chat those of all turns that are, and its prompt x those that are read beside them,
+    as far as either is read when the row is trained on. Each is read by itself, and its vector is the mean of the
+    language model's last states. Those of clean prompts, and those of their answers, have their own mean subtracted,
+    since the states of a decoder all point one way, and P prototypes are fitted on both by spherical k-means. With the
+    cosines :math:`v(t) = (\cos(t, P_1), …, \cos(t, P_P))` the score of a row is
 
     .. math:: s = \lVert v(x) - v(y) \rVert_2, \qquad
         p = \frac{\#\{\text{held-out references with a score} \ge s\} + 1}{n + 1},
@@ -51,13 +55,14 @@ class PrototypeFilter(AnswerFilter):
             of the data.
         language_model: It makes the vectors. None: the embedded decoder as it is.
         num_prototypes: P, at most as many as clean prompts and answers that differ.
-        alpha: α in (0, 1). None: the nearest prototypes have to be the same.
+        alpha: α in (0, 1). None: the nearest prototypes have to be the same, and no reference is held out.
         clients: Ids of the clients that it acts on. None: all.
         seed: Of the choice of the references that are held out, and of k-means++.
 
     Raises:
-        ValueError: If a number is out of range; when a fit starts, if there are no references, some without words in
-            their prompt or answer, fewer than prototypes or too few for α, or rows are classified.
+        ValueError: If a number is out of range; when a fit starts, if there are no references, some without an answer,
+            fewer than prototypes or too few for α, the language model reads less than those that train, or rows are
+            classified.
 
     Example:
         >>> PrototypeFilter(alpha=0.1).num_prototypes
@@ -95,14 +100,17 @@ class PrototypeFilter(AnswerFilter):
         """
         super().fit(references)
         vectors = self._vectors(references)
-        for vector, name in zip(vectors, ("prompt", "answer"), strict=True):
-            if bool((empty := ~vector.any(-1)).any()):
-                raise ValueError(
-                    f"`{self.setting}.references` are expected to have words in prompt and answer, but one of them has "
-                    f"none in its {name} ({int(empty.sum())} of {len(references)})"
-                )
-        prompts, answers = vectors
-        self._means = prompts.mean(0), answers.mean(0)
+        if (count := 2 * len(references)) < self.num_prototypes:
+            raise ValueError(
+                f"`{self.setting}.num_prototypes` is expected to be at most {count}, the prompts and answers of the "
+                f"{len(references)} references that are not held out, but got {self.num_prototypes}"
+            )
+        if bool((empty := ~(vectors[0].any(-1) & vectors[1].any(-1))).any()):
+            raise ValueError(
+                f"`{self.setting}.references` are expected to have a prompt and an answer that are read, but "
+                f"{int(empty.sum())} of {len(references)} have not"
+            )
+        self._means = vectors[0].mean(0), vectors[1].mean(0)
         try:
             self._prototypes = fit_prototypes(
                 torch.cat(self._centred(vectors)), None, self.num_prototypes, self.seed
@@ -111,19 +119,19 @@ class PrototypeFilter(AnswerFilter):
             raise ValueError(f"{self.setting}: {error}") from error
 
     def scores(self, rows: Dataset) -> Tensor:
-        """How far the cosines of each row's prompt are from those of its answer, [N] in float64.
+        """How far the cosines of each row's prompt are from those of its answer, [N] in float64; infinite without one.
 
         Args:
             rows: N rows.
         """
         prompts, answers = self.cosines(rows)
-        apart: Tensor = torch.linalg.vector_norm(prompts - answers, dim=-1)
-        return apart
+        apart = torch.linalg.vector_norm(prompts - answers, dim=-1)
+        return torch.where(answers.any(-1), apart, torch.inf)
 
     def cosines(self, rows: Dataset) -> tuple[Tensor, Tensor]:
         """The cosines of each row's prompt and of its answer with the prototypes, [N, P] each, in float64.
 
-        Those of a text without words are 0.
+        Those of a prompt or an answer without tokens are 0.
 
         Args:
             rows: N rows.
@@ -138,37 +146,47 @@ class PrototypeFilter(AnswerFilter):
             return super().judge(client, rows)
         self.require_attached()
         prompts, answers = self.cosines(rows)
-        finite = (prompts + answers).isfinite().all(-1)
-        rejected = (prompts.argmax(-1) != answers.argmax(-1)) | ~finite
+        told = (prompts + answers).isfinite().all(-1) & answers.any(-1)
+        rejected = (prompts.argmax(-1) != answers.argmax(-1)) | ~told
         found: npt.NDArray[np.bool_] = rejected.numpy()
         return Inspection(rows, found)
 
     def _vectors(self, rows: Dataset) -> tuple[Tensor, Tensor]:
         """Of each row the means of the last states of its prompt's and its answer's tokens, [N, d] each."""
-        backbone = self.language_model.backbone
+        features = self.encoded(rows)
+        learnt = features.tokens["labels"] != IGNORED
+        parts = [self._means_of(features, chosen) for chosen in (~learnt, learnt)]
+        return parts[0], parts[1]
+
+    def _means_of(self, features: Features, chosen: npt.NDArray[np.bool_]) -> Tensor:
+        """Of each row the mean of the last states of the tokens that are chosen, read by themselves; 0 without any."""
+        backbone, size = self.language_model.backbone, self.language_model.batch_size
         # without the head, whose logits over a vocabulary would be most of the memory
         body = backbone.model.base_model
         device = next(body.parameters()).device
-
-        def run(batch: Mapping[str, Tensor]) -> Tensor:
-            given = {name: field.to(device) for name, field in batch.items()}
-            return mean_pool(body(**given).last_hidden_state, given["attention_mask"])
-
-        texts = self.encoding.prompts(rows) or [], self.encoding.responses(rows)
-        size = self.language_model.batch_size
+        parts = [
+            features.row("input_ids", i)[chosen[start:stop]].tolist()
+            for i, (start, stop) in enumerate(pairwise(features.offsets))
+        ]
+        read = Features({"input_ids": parts}, {}, {"input_ids": padding_id(backbone.tokenizer)})
+        read.padding_side = features.padding_side
+        lengths = read.lengths
+        order = [i for i in np.argsort(-lengths, kind="stable") if lengths[i]]
+        found = torch.zeros(len(features), 1)
         with undisturbed(backbone):
-            prompts, answers = (
-                in_length_sorted_batches(
-                    one, backbone.tokenizer, backbone.max_tokens, size, run
-                ).expand(-1, backbone.model.config.hidden_size)
-                for one in texts
-            )
-        return prompts, answers
+            for start in range(0, len(order), size):
+                places = [int(i) for i in order[start : start + size]]
+                batch = {name: one.to(device) for name, one in read.batch(places).items()}
+                means = mean_pool(body(**batch).last_hidden_state, batch["attention_mask"])
+                if not start:
+                    found = torch.zeros(len(features), means.shape[-1])
+                found[places] = means.float().cpu()
+        return found
 
     def _centred(self, vectors: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """The vectors without the mean of clean ones; those of texts without words are 0 as before."""
+        """The vectors without the mean of clean ones; those without tokens are 0 as before."""
         prompts, answers = (
-            torch.where(vector.any(-1, keepdim=True), vector - mean, vector)
+            torch.where(vector.any(-1, keepdim=True), vector - mean, torch.zeros_like(mean))
             for vector, mean in zip(vectors, self._means, strict=True)
         )
         return prompts, answers

@@ -57,7 +57,7 @@ class ReferenceLanguageModel:
         self.lr = require_positive("ReferenceLanguageModel.lr", lr)
         self.batch_size = require_at_least("ReferenceLanguageModel.batch_size", batch_size, 1)
         self.device = device
-        self.seed = seed
+        self.seed = require_at_least("ReferenceLanguageModel.seed", seed, 0)
         self._loaded: CausalLM | None = None
 
     @property

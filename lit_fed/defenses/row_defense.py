@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -118,7 +119,7 @@ class RowDefense(Attachment):
         if key not in self._made:
             self._made[key] = self._judged(client, rows)
         kept, counts = self._made[key]
-        self._last[client.id] = counts
+        self._last[client.id] = replace(counts, round=client.round)
         return kept
 
     def upload(
@@ -149,7 +150,7 @@ class RowDefense(Attachment):
         if self.label is not None:
             labels = written_values(rows, self.label, f"{setting}.label")
         counts = KeptRows.counted(
-            type(self).__name__, labels, found.rejected, changed, row_ids(rows)
+            type(self).__name__, labels, found.rejected, changed, row_ids(rows), client.round
         )
         if not found.rejected.any():
             return found.rows, counts

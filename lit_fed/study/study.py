@@ -16,7 +16,7 @@ from rich.console import Console
 
 from lit_fed.atomic_files import whole_file, write_file
 from lit_fed.configurations import find_configuration, with_configurations
-from lit_fed.limits import require_distinct, require_folder_name
+from lit_fed.limits import require_at_least, require_distinct, require_folder_name
 from lit_fed.study.arm import Arm, arms
 from lit_fed.study.execution import execute
 from lit_fed.study.figure import Kind, draw
@@ -83,7 +83,11 @@ def study(
         SystemExit: With code 1, after the table, if a run failed.
     """
     require_folder_name("name", name)
+    for setting, given in (("configs", configs), ("seeds", seeds)):
+        if not given:
+            raise ValueError(f"`{setting}` is expected to have one at least, but there is none")
     require_distinct("seeds", seeds)
+    require_at_least("jobs", jobs, 0)
     own = _by_name(configs)
     overlays = tuple(find_configuration(str(overlay)) for overlay in overlays)
     if sweep is not None and len(sweep) != 1:
@@ -95,6 +99,8 @@ def study(
     swept = None
     if sweep is not None:
         ((setting, values),) = sweep.items()
+        if not values:
+            raise ValueError(f"`sweep.{setting}` is expected to have values, but there is none")
         require_distinct(f"sweep.{setting}", values)
         # as in YAML: Python's name of a truth value is none there
         swept = (setting, [str(one).lower() if isinstance(one, bool) else one for one in values])

@@ -12,12 +12,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from threading import Lock
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from lit_fed.backbones import HTTPGenerator, TextGenerator
+from lit_fed.backbones.endpoint.prompts import TRIAL
 from lit_fed.backbones.endpoint.unreachable_error import UnreachableError
 from lit_fed.configuration_error import ConfigurationError
 from tests.backbones.endpoint.misbehaving_server import (
@@ -602,3 +604,47 @@ def test_from_yaml() -> None:
     assert isinstance(made, HTTPGenerator)
     assert (made.base_url, made.model, made.api_key_env) == tuple(settings.values())
     assert made.chat
+
+
+def test_a_reply_without_an_answer_shows_that_the_settings_are_right() -> None:
+    """After it, what one prompt is refused is that prompt's, and the others are asked."""
+    for trial in ("null", '""'):
+        faults: dict[str, Fault] = {TRIAL: says(CHAT.format(trial)), "kill": fails_with(403)}
+        with MisbehavingServer(faults) as server:
+            asked = generator(server, concurrency=1)
+            asked.check()
+            with pytest.warns(UserWarning, match="no answer to 1 of 4"):
+                assert asked.generate(["kill", "a", "b", "c"]) == [None, "A", "B", "C"]
+
+
+def test_as_many_are_asked_at_once_as_is_said() -> None:
+    running, most = 0, 0
+    lock = Lock()
+
+    def busy(exchange: Any) -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        until = time.monotonic() + IN_TIME / 2
+        while most < 120 and time.monotonic() < until:
+            exchange.wait(0.05)
+        with lock:
+            running -= 1
+        exchange.answer("yes")
+
+    with MisbehavingServer(otherwise=busy) as server:
+        asked = generator(server, concurrency=120, timeout=IN_TIME, prompt_timeout=IN_TIME)
+        assert asked.generate([str(n) for n in range(120)]) == ["yes"] * 120
+    assert most == 120
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.1"])
+def test_this_machine_is_asked_without_a_proxy_whatever_it_is_called(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with MisbehavingServer() as server, MisbehavingServer() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url.removesuffix("/v1"))
+        port = server.url.rpartition(":")[2]
+        assert HTTPGenerator(f"http://{host}:{port}", "some-model").generate(["yes"]) == ["YES"]
+        assert not proxy.requests

@@ -343,6 +343,9 @@ def test_what_cannot_be_answered_is_said_before_a_client_trains(
     long = "`max_new_tokens` is 60 and the longest prompt has .* the model allows 64 together"
     refused(evaluation(max_new_tokens=60), ValueError, long)
     refused(SampleGenerations(max_new_tokens=60), ValueError, long)
+    alike = lm_rows(8, 2).remove_columns("answer").add_column("answer", ["a good day"] * 8)
+    phrase = PhraseBackdoorEvaluation(WordTrigger(["cruel"]), " good ", max_new_tokens=4)
+    refused(phrase, ValueError, "phrase` is expected not to be in every answer", test=alike)
     nothing: dict[str, Any] = {"validation": None, "test": None, "validation_fraction": 0.0}
     refused(SampleGenerations(), ValueError, "`SampleGenerations.prompts` is expected", **nothing)
     for callback in (SampleGenerations(), evaluation()):

@@ -15,7 +15,12 @@ from lit_fed import FedAvg
 from lit_fed.attacks import PhrasePoisoning
 from lit_fed.attacks.triggers import WordTrigger
 from lit_fed.backbones import CausalLM
-from lit_fed.data import FederatedDataModule
+from lit_fed.data import (
+    CausalLMEncoding,
+    EmbeddedInstructions,
+    FederatedDataModule,
+    InstructionEncoding,
+)
 from lit_fed.defenses import PerplexityFilter, ReferenceLanguageModel
 from tests.defenses.rows import Rows, client
 from tests.federation.toy import fast_adamw, toy_data, toy_trainer
@@ -167,3 +172,39 @@ def test_what_it_cannot_judge_by_is_refused(folder: Path) -> None:
         attached(PerplexityFilter(other, model), prepared())
     with pytest.raises(RuntimeError, match=r"PerplexityFilter expects attach\(\) before"):
         PerplexityFilter(language_model=model).rows(client(), lm_rows(3, 0))
+
+
+def test_a_row_of_which_no_answer_is_read_is_dropped(folder: Path) -> None:
+    encoding = CausalLMEncoding(
+        template="text : {text} is : {answer}", response="answer", truncation="end"
+    )
+    data = prepared(public=lm_rows(40, 3), encoding=encoding, max_length=16)
+    defence = attached(PerplexityFilter(language_model=ReferenceLanguageModel(str(folder))), data)
+    rows = Dataset.from_dict({"text": ["good story", "good " * 20], "answer": ["good", "good"]})
+    assert defence.scores(rows).isfinite().tolist() == [True, False]
+    assert defence.judge(client(), rows).rejected.tolist() == [False, True]
+
+
+def test_what_cannot_be_calibrated_on_is_refused(folder: Path) -> None:
+    wild = ReferenceLanguageModel(str(folder), steps=3, lr=1e9)
+    with pytest.raises(ValueError, match=r"finite score each, but 12 of 12 .* has diverged"):
+        attached(PerplexityFilter(language_model=wild, alpha=0.1), prepared(public=lm_rows(40, 3)))
+    with pytest.raises(
+        ValueError, match=r"PerplexityFilter.alpha` is expected to be above 0 .* None"
+    ):
+        PerplexityFilter(alpha=None)  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match=r"ReferenceLanguageModel.seed` is expected to be at least 0"
+    ):
+        ReferenceLanguageModel(seed=-1)
+
+
+def test_references_without_an_answer_are_refused() -> None:
+    rows = EmbeddedInstructions(split="train", size=40).load()
+    data = FederatedDataModule(
+        train=rows, validation=None, public=rows, encoding=InstructionEncoding(), num_clients=2
+    )
+    data.setup("fit")
+    silent = rows.remove_columns("response").add_column("response", ["yes"] * 39 + [" "])
+    with pytest.raises(ValueError, match=r"references`: each row .* 1 of 40 have none, .* row 39"):
+        attached(PerplexityFilter(Rows(silent), alpha=0.1), data)

@@ -11,13 +11,19 @@ import pytest
 import torch
 from datasets import Dataset
 from sklearn.cluster import KMeans
-from transformers import AutoModel
+from transformers import AutoModel, GPT2Config, GPT2LMHeadModel
 
 from lit_fed import FedAvg
 from lit_fed.attachment import Attachment
 from lit_fed.backbones import CausalLM
 from lit_fed.client import Client
-from lit_fed.data import EmbeddedInstructions, FederatedDataModule, InstructionEncoding
+from lit_fed.data import (
+    CausalLMEncoding,
+    ChatRecords,
+    EmbeddedInstructions,
+    FederatedDataModule,
+    InstructionEncoding,
+)
 from lit_fed.defenses import PrototypeFilter, ReferenceLanguageModel
 from tests.defenses.rows import Rows, client
 from tests.federation.toy import fast_adamw, toy_data, toy_trainer
@@ -33,14 +39,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rows_of_topics(count: int, seed: int, elsewhere: float = 0.0) -> Dataset:
-    """Prompts of six words of a topic, and answers of three of them; of a share, of another topic."""
+    """Prompts of six words of a topic, and answers of as many; of a share, of another topic."""
     draw = np.random.default_rng(seed)
     prompts, answers = [], []
     for i in range(count):
         topic = int(draw.integers(3))
         other = (topic + 1) % 3 if i < elsewhere * count else topic
         prompts.append(" ".join(draw.permutation(TOPICS[topic] * 2)))
-        answers.append(" ".join(draw.permutation(TOPICS[other])))
+        answers.append(" ".join(draw.permutation(TOPICS[other] * 2)))
     return Dataset.from_dict({"text": prompts, "answer": answers})
 
 
@@ -51,18 +57,20 @@ def prepared(**settings: Any) -> FederatedDataModule:
 
 
 def attached(folder: Path, data: FederatedDataModule, **settings: Any) -> PrototypeFilter:
-    model = ReferenceLanguageModel(str(folder), batch_size=5)
+    model = ReferenceLanguageModel(str(folder))
     defence = PrototypeFilter(language_model=model, **settings)
     defence.attach(FedAvg(), data)
     return defence
 
 
-def plain_vectors(folder: Path, texts: list[str]) -> npt.NDArray[np.float64]:
-    """The mean of the last states, text by text."""
+def plain_vectors(folder: Path, texts: list[str], ends: bool = False) -> npt.NDArray[np.float64]:
+    """The mean of the last states, text by text; what is learnt of an answer ends with the token that ends it."""
     model = AutoModel.from_pretrained(folder).double().eval()
     tokenizer = CausalLM(str(folder)).tokenizer
+    end = [tokenizer.eos_token_id] if ends else []
     with torch.no_grad():
-        states = [model(torch.tensor([tokenizer(t)["input_ids"]])).last_hidden_state for t in texts]
+        ids = [[*tokenizer(text)["input_ids"], *end] for text in texts]
+        states = [model(torch.tensor([one])).last_hidden_state for one in ids]
     found: npt.NDArray[np.float64] = np.stack([one[0].mean(0).numpy() for one in states])
     return found
 
@@ -80,7 +88,7 @@ def test_scores_and_rows_are_those_of_plain_passes_and_scikit_learn(folder: Path
         return plain_vectors(folder, [f"text : {text} is :" for text in table["text"]])
 
     def answers(table: Dataset) -> npt.NDArray[np.float64]:
-        return plain_vectors(folder, table["answer"][:])
+        return plain_vectors(folder, table["answer"][:], ends=True)
 
     order = np.random.default_rng(1).permutation(40)
     fitted, held_out = (references.select(np.sort(part)) for part in (order[12:], order[:12]))
@@ -102,13 +110,11 @@ def test_scores_and_rows_are_those_of_plain_passes_and_scikit_learn(folder: Path
 
 def test_answers_to_something_else_are_dropped(folder: Path) -> None:
     data, rows = prepared(public=rows_of_topics(150, 3)), rows_of_topics(200, 4, elsewhere=0.5)
-    rejected = attached(folder, data, num_prototypes=3, alpha=0.1).judge(client(), rows).rejected
-    assert rejected[:100].mean() > 0.85
-    assert rejected[100:].mean() < 0.15
-    # nearest prototypes differ of all of them, and of half of the clean ones as well
-    literal = attached(folder, data, num_prototypes=6, alpha=None).judge(client(), rows).rejected
-    assert literal[:100].all()
-    assert 0.4 < literal[100:].mean() < 0.7
+    for alpha in (0.1, None):
+        defence = attached(folder, data, num_prototypes=3, alpha=alpha)
+        rejected = defence.judge(client(), rows).rejected
+        assert rejected[:100].mean() > 0.85
+        assert rejected[100:].mean() < 0.15
 
 
 @pytest.mark.slow
@@ -162,14 +168,50 @@ def test_rows_are_dropped_in_a_federation(folder: Path, tmp_path: Path) -> None:
     assert 0.5 < trainer.federation.history[-1]["defense/PrototypeFilter/kept"] < 0.72
 
 
-def test_a_text_without_words_lies_nowhere(folder: Path) -> None:
-    defence = attached(folder, prepared(public=rows_of_topics(60, 3)), num_prototypes=3, alpha=0.1)
-    silent = Dataset.from_dict({"text": ["sad story", "sad story"], "answer": ["", "sad"]})
-    prompts, answers = defence.cosines(silent)
-    assert not answers[0].any()
-    assert answers[1].any()
-    assert prompts[0].tolist() == pytest.approx(prompts[1].tolist(), abs=1e-6)
-    assert float(defence.scores(silent)[0]) == pytest.approx(float(prompts[0].norm()))
+@pytest.mark.parametrize("alpha", [0.1, None])
+def test_what_is_learnt_is_what_is_judged(folder: Path, alpha: float | None) -> None:
+    encoding = CausalLMEncoding(
+        template="text : {text} is : {answer}", response="answer", truncation="end"
+    )
+    settings = {"encoding": encoding, "max_length": 17}
+    data = prepared(public=rows_of_topics(150, 3), **settings)
+    defence = attached(folder, data, num_prototypes=3, alpha=alpha)
+    # what stands behind what is read changes nothing, and a row of which nothing is learnt is dropped
+    whole = rows_of_topics(20, 4, elsewhere=0.5)
+
+    def with_more(words: str) -> Dataset:
+        texts = [f"{text} {words}" for text in whole["answer"]]
+        return whole.remove_columns("answer").add_column("answer", texts)
+
+    near, far = with_more("sad"), with_more("sad happy happy place place")
+    assert defence.encoded(far).lengths.max() == 17
+    assert defence.scores(near).tolist() == defence.scores(far).tolist()
+    behind = whole.remove_columns("text").add_column("text", ["sad " * 20] * 20)
+    assert defence.judge(client(), behind).rejected.all()
+
+
+def test_a_chat_that_goes_on_is_judged_as_far_as_it_is_learnt(tmp_path: Path) -> None:
+    rows = EmbeddedInstructions(split="train", size=60).load()
+    encoding = InstructionEncoding(ChatRecords("messages"))
+
+    def chats(after: bool) -> Dataset:
+        prompts = [f"{r['instruction']} {r['context']}".strip() for r in rows]
+        found = [
+            [{"role": "user", "content": p}, {"role": "assistant", "content": r}]
+            for p, r in zip(prompts, rows["response"], strict=True)
+        ]
+        more = [{"role": "user", "content": "Thanks."}] if after else []
+        return Dataset.from_dict({"messages": [[*one, *more] for one in found]})
+
+    data = FederatedDataModule(
+        train=chats(False), validation=None, public=chats(False), encoding=encoding, num_clients=2
+    )
+    data.setup("fit")
+    data.check({"backbone": CausalLM(None)})
+    defence = PrototypeFilter(num_prototypes=5, alpha=0.2)
+    defence.attach(FedAvg(), data)
+    same = defence.scores(chats(True)).tolist()
+    assert same == pytest.approx(defence.scores(chats(False)).tolist(), abs=1e-5)
 
 
 @pytest.mark.parametrize("alpha", [0.1, None])
@@ -183,7 +225,7 @@ def test_a_row_that_cannot_be_judged_is_dropped(folder: Path, alpha: float | Non
     assert defence.judge(client(), rows_of_topics(6, 1)).rejected.all()
 
 
-def test_what_it_cannot_judge_by_is_refused(folder: Path) -> None:
+def test_what_it_cannot_judge_by_is_refused(folder: Path, tmp_path: Path) -> None:
     def said(public: Dataset | None, **settings: Any) -> str:
         with pytest.raises(ValueError, match="PrototypeFilter") as refused:
             attached(folder, prepared(public=public), **settings)
@@ -193,13 +235,30 @@ def test_what_it_cannot_judge_by_is_refused(folder: Path) -> None:
     assert "leave at least 19 rows for its calibration" in said(
         enough.select(range(40)), num_prototypes=3
     )
-    assert "`num_prototypes` is expected to be at most" in said(enough, num_prototypes=500)
-    blank = Dataset.from_dict({"text": ["sad"] * 60, "answer": ["", *["sad"] * 59]})
-    assert "words in prompt and answer, but one of them has none in its answer (1 of 60)" in said(
-        blank, num_prototypes=1, alpha=None
+    assert (
+        "num_prototypes` is expected to be at most 84, the prompts and answers of the 42"
+        in said(enough, num_prototypes=100)
     )
     assert "PrototypeFilter.references` is expected where" in said(None)
     model = ReferenceLanguageModel(str(folder))
+    few = tmp_path / "few"
+    tokenizer = CausalLM(str(folder)).tokenizer
+    tokenizer.save_pretrained(few)
+    sizes = {"n_positions": 64, "n_embd": 8, "n_layer": 1, "n_head": 1}
+    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), **sizes)).save_pretrained(few)
+    longer = prepared(public=enough, max_length=100)
+    with pytest.raises(
+        ValueError, match=r"language_model` is expected to read the 100 .* reads 64"
+    ):
+        PrototypeFilter(language_model=ReferenceLanguageModel(str(few))).attach(FedAvg(), longer)
+    with pytest.raises(TypeError, match=r"PrototypeFilter.references` is expected to be a table"):
+        PrototypeFilter("clean.jsonl", model).attach(FedAvg(), prepared())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"language_model` is expected to be an instance of Refer"):
+        PrototypeFilter(language_model=ReferenceLanguageModel)  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match=r"clients` to name one at least, or null, but got an empty"
+    ):
+        PrototypeFilter(clients=[])
     for alpha in (0.1, None):
         none = PrototypeFilter(Rows(enough.select([])), model, alpha=alpha)
         with pytest.raises(

@@ -15,7 +15,7 @@ from lit_fed.attacks import TriggerPoisoning
 from lit_fed.attacks.triggers import WordTrigger
 from lit_fed.callbacks import RunSummary
 from lit_fed.data import ClassificationEncoding, FederatedDataModule
-from lit_fed.defenses import ONION, STRIP
+from lit_fed.defenses import ONION, STRIP, ReferencesOnly
 from lit_fed.federation import SequentialClients, VectorizedClients
 from tests.defenses.rows import TRIGGER, WithoutWord, client
 from tests.federation.toy import (
@@ -110,6 +110,34 @@ def test_clean_rows_that_are_lost_are_told_from_poisoned_ones(
     lost = sum(len(one["dropped_rows"]) for one in second.values())
     assert 0 < lost < clean
     assert all("clean_rows_lost" not in one for one in second.values())
+
+
+def test_rows_that_an_attack_has_left_by_now_were_poisoned_when_they_were_judged(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    attack = TriggerPoisoning(WordTrigger(["cf"]), 1, 0.2, until=1)
+    trainer = toy_trainer(
+        tmp_path, attachments=[attack, WithoutWord("cf")], max_rounds=2, clients_per_round=1
+    )
+    trainer.fit(toy_module(toy_model), toy_data())
+    first, last = trainer.federation.history
+    assert first["defense/WithoutWord/poisoned_rows_kept"] == 0.0
+    # the second client came when the attack was over; of the first nothing else is known by now
+    assert len(trainer.federation.clients) == 2
+    assert last["defense/WithoutWord/poisoned_rows_kept"] == 0.0
+    assert last["defense/WithoutWord/clean_rows_lost"] == 0.0
+
+
+def test_of_rows_that_are_not_the_clients_own_nobody_says_which_are_poisoned(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    attack = TriggerPoisoning(WordTrigger(["cf"]), 1, 0.2)
+    attachments = [attack, ReferencesOnly(), WithoutWord(TRIGGER)]
+    trainer = toy_trainer(tmp_path, attachments=attachments, max_rounds=1)
+    trainer.fit(toy_module(toy_model), toy_data(public=toy_rows(24, 5)))
+    row = trainer.federation.history[-1]
+    assert 0 < row["defense/WithoutWord/kept"] < 1
+    assert "defense/WithoutWord/poisoned_rows_kept" not in row
 
 
 @pytest.mark.slow

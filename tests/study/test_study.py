@@ -4,6 +4,7 @@ import shutil
 import statistics
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,20 @@ def ended(config: Path, tmp_path: Path) -> Path:
         }
         (folder / "summary.json").write_text(json.dumps(summary))
     return root
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"seeds": ()}, "`seeds` is expected to have one at least"),
+        ({"sweep": {"model.mu": []}}, "`sweep.model.mu` is expected to have values"),
+        ({"jobs": -1}, "`jobs` is expected to be at least 0"),
+    ],
+)
+def test_a_study_of_nothing_is_refused(given: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=said):
+        study([Path("lora_fedavg")], root=tmp_path, **given)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

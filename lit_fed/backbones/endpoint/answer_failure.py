@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
+
+_REPLIES: Final = ("empty", "refusal")
+"""What is a reply of the API without an answer."""
 
 
 class AnswerFailure(Exception):
@@ -34,6 +38,19 @@ class AnswerFailure(Exception):
         self.again = again
         self.wait = wait
         self.setting = setting
+
+
+def is_reply(result: str | AnswerFailure) -> bool:
+    """Whether a result is a reply of the API, which also one without an answer is: then the settings are right.
+
+    Args:
+        result: An answer, or why there is none.
+
+    Example:
+        >>> is_reply("yes"), is_reply(AnswerFailure("refusal", "no")), is_reply(AnswerFailure("timeout", "late"))
+        (True, True, False)
+    """
+    return isinstance(result, str) or result.kind in _REPLIES
 
 
 def told(failures: Iterable[AnswerFailure]) -> str:

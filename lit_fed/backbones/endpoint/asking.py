@@ -11,7 +11,7 @@ from typing import Any
 
 from httpx2 import AsyncClient, HTTPError, InvalidURL, Response
 
-from lit_fed.backbones.endpoint.answer_failure import AnswerFailure
+from lit_fed.backbones.endpoint.answer_failure import AnswerFailure, is_reply
 from lit_fed.backbones.endpoint.connections import http_client
 from lit_fed.backbones.endpoint.limits import EndpointLimits
 from lit_fed.backbones.endpoint.redaction import Redaction
@@ -76,7 +76,7 @@ class Asking:
         ] * len(prompts)
         waiting = iter(enumerate(prompts))
         # the client's own limits are of single reads
-        async with http_client(self._url, self._headers()) as client:
+        async with http_client(self._url, self._headers(), self._limits.concurrency) as client:
 
             async def work() -> None:
                 for place, prompt in waiting:
@@ -100,7 +100,7 @@ class Asking:
         return headers
 
     def _learn(self, result: str | AnswerFailure) -> None:
-        if isinstance(result, str):
+        if is_reply(result):
             self._trusted = True
         down = isinstance(result, AnswerFailure) and result.kind in _DOWN
         self._down = self._down + 1 if down else 0

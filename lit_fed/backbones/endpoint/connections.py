@@ -6,15 +6,16 @@ import os
 import ssl
 from collections.abc import Mapping
 from ipaddress import IPv6Address, ip_address
+from socket import inet_aton
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from httpx2 import AsyncClient, InvalidURL, create_ssl_context
+from httpx2 import AsyncClient, InvalidURL, Limits, create_ssl_context
 
 from lit_fed.configuration_error import ConfigurationError
 
 
-def http_client(url: str, headers: Mapping[str, str]) -> AsyncClient:
+def http_client(url: str, headers: Mapping[str, str], at_once: int) -> AsyncClient:
     """A client for requests to an address, without limits of time.
 
     It goes by the environment: by certificates of ``SSL_CERT_FILE`` or ``SSL_CERT_DIR``, and through the proxy that
@@ -24,6 +25,7 @@ def http_client(url: str, headers: Mapping[str, str]) -> AsyncClient:
     Args:
         url: The address.
         headers: Of each request.
+        at_once: How many requests may be under way.
 
     Raises:
         ConfigurationError: If one of these variables holds what cannot be used.
@@ -32,7 +34,10 @@ def http_client(url: str, headers: Mapping[str, str]) -> AsyncClient:
     alone = is_this_machine(url)
     if not alone:
         _check_proxies(certificates)
-    return AsyncClient(timeout=None, headers=headers, verify=certificates, trust_env=not alone)
+    limits = Limits(max_connections=at_once, max_keepalive_connections=at_once)
+    return AsyncClient(
+        timeout=None, headers=headers, verify=certificates, trust_env=not alone, limits=limits
+    )
 
 
 def is_this_machine(url: str) -> bool:
@@ -42,8 +47,9 @@ def is_this_machine(url: str) -> bool:
         url: The address.
 
     Example:
-        >>> [is_this_machine(f"http://{host}/v1") for host in ("localhost:8000", "127.0.0.1", "[::1]", "10.0.0.1")]
-        [True, True, True, False]
+        >>> hosts = "localhost:8000", "127.0.0.1", "127.1", "[::1]", "0.0.0.0", "10.0.0.1"
+        >>> [is_this_machine(f"http://{host}/v1") for host in hosts]
+        [True, True, True, True, True, False]
     """
     host = (urlsplit(url).hostname or "").rstrip(".")
     if host == "localhost" or host.endswith(".localhost"):
@@ -51,9 +57,14 @@ def is_this_machine(url: str) -> bool:
     try:
         address = ip_address(host)
     except ValueError:
-        return False
+        try:
+            # numbers of IPv4 in other forms, such as 127.1, as every resolver takes them
+            address = ip_address(inet_aton(host))
+        except OSError:
+            return False
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (mapped or address).is_loopback
+    own = mapped or address
+    return own.is_loopback or own.is_unspecified
 
 
 def _certificates() -> ssl.SSLContext:

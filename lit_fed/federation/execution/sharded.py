@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lit_fed.backbones import Backbone
 from lit_fed.backbones.anatomy import transformer_layers
+from lit_fed.backbones.black_box import BlackBox
 from lit_fed.data.features import IGNORED
 from lit_fed.federation.client.local_training import LocalTraining
 from lit_fed.federation.client.results import ClientRound, Failed, Finished
@@ -42,11 +43,13 @@ class ShardedClients(SequentialClients, MultiProcessExecution):
     rounding. Payloads and checkpoints hold whole tensors, so that a run can go on in any number of
     processes.
 
+    A black box is asked by the first process, while the others wait for its answers.
+
     Evaluation runs every batch in every process. Processes draw the same random numbers, so that rows
     at the same place of two parts drop the same units.
 
     Args:
-        timeout: Seconds that a process waits for the others.
+        timeout: Seconds that a process waits for the others: longer than a black box may take for all prompts.
         start_timeout: Seconds that a process waits for all to start, each of which builds the model and reads
             the data before.
 
@@ -87,8 +90,12 @@ class ShardedClients(SequentialClients, MultiProcessExecution):
                 f"`trainer.execution` ShardedClients expects a method whose parameters are those of one backbone, "
                 f"but {type(module).__name__} has {outside[0]} beside it"
             )
-        if not is_alone() and self._lockstep is None:
-            self._lockstep = Collectives(min(PATIENCE, self.timeout))
+        if not is_alone():
+            if self._lockstep is None:
+                self._lockstep = Collectives(min(PATIENCE, self.timeout))
+            for part in module.modules():
+                if isinstance(part, BlackBox):
+                    part.ask_together(self.collectives.rank == 0, self.collectives.of_first)
         return super().setup_module(fabric, module)
 
     def run(

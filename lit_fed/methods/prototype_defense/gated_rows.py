@@ -51,6 +51,7 @@ class GatedRows:
         labels: Their labels, [N].
         states: Their vectors, [N, d]; None where nobody needs them any more.
         judgement: The gate's.
+        round: The round in which the client has trained on them last, from 0.
     """
 
     key: tuple[str, str]
@@ -60,6 +61,7 @@ class GatedRows:
     labels: Tensor
     states: Tensor | None
     judgement: Judgement
+    round: int
 
     @classmethod
     def of(
@@ -71,12 +73,13 @@ class GatedRows:
         states: Tensor,
         judgement: Judgement,
         keeps_states: bool,
+        round: int,
     ) -> Self:
         """Leave out the rows that are dropped; see the attributes."""
         kept = rows
         if not bool(judgement.kept.all()):
             kept = select_rows(rows, judgement.kept.nonzero().flatten().numpy())
-        return cls(key, rows, kept, ids, labels, states if keeps_states else None, judgement)
+        return cls(key, rows, kept, ids, labels, states if keeps_states else None, judgement, round)
 
     def metrics(self, names: Sequence[str]) -> dict[str, float]:
         """The share of rows that are kept, of all and of each class that the client has, and how many are dropped.
@@ -105,7 +108,7 @@ class GatedRows:
         written = [class_name(prototypes, label) for label in self.labels.tolist()]
         dropped = ~self.judgement.kept.numpy()
         return KeptRows.counted(
-            method, written, dropped, np.zeros(len(dropped), bool), self.ids.numpy()
+            method, written, dropped, np.zeros(len(dropped), bool), self.ids.numpy(), self.round
         )
 
     def dropped(self, encoding: Encoding, prototypes: PrototypeSet) -> tuple[Dropped, ...]:

@@ -144,7 +144,7 @@ class GuardedMixin(AveragingMixin):
         guarding = self.guarding
         if guarding is None or not guarding.judges or self.client is None:
             return super().local_data(rows, stage)
-        gated = guarding.judge(self, self.client.id, rows)
+        gated = guarding.judge(self, self.client, rows)
         if guarding.gates and self.metric_averager is not None:
             self.log_dict(gated.metrics(self.prototypes.labels))
         if guarding.gates and not len(gated.kept):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -26,6 +27,7 @@ from lit_fed.prototypes.prototype_set import require_same_prototypes
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from lit_fed.client import Client
     from lit_fed.module import FederatedModule
 
 AGREED: Final = "prototypes_agreed_on"
@@ -202,26 +204,26 @@ class Guarding:
         if guard is not None and guard.agreed_on != known:
             self._hold(guard)
 
-    def judge(self, module: FederatedModule, client: str, rows: Dataset) -> GatedRows:
+    def judge(self, module: FederatedModule, client: Client, rows: Dataset) -> GatedRows:
         """Client: what the gate says of its rows, once for each set of rows.
 
         Args:
             module: The method, as the client.
-            client: Its id.
+            client: The client.
             rows: Its rows.
         """
         guard = self._required
         key = (rows._fingerprint, guard.prototypes.digest)
-        held = self._memory.held.get(client)
+        held = self._memory.held.get(client.id)
         if held is None or held.key != key:
             states, _ = self.encoder.states_of(module, rows)
             labels = torch.cat([batch["labels"].cpu() for batch in module.batches(rows)])
             judgement = self.gate.judge(guard.prototypes, guard.gate, states, labels)
             ids = torch.from_numpy(row_ids(rows))
-            held = GatedRows.of(key, rows, ids, labels, states, judgement, self.adaptation > 0)
-            self._memory.held[client] = held
-        self.gated = held
-        return held
+            keeps = self.adaptation > 0
+            held = GatedRows.of(key, rows, ids, labels, states, judgement, keeps, client.round)
+        self._memory.held[client.id] = self.gated = replace(held, round=client.round)
+        return self.gated
 
     def judged(self, client: str) -> bool:
         """Whether this process has judged a client's rows.

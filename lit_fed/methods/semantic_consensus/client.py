@@ -154,7 +154,9 @@ class ConsensusClient:
             texts[place] = answers.texts[number]
             if answers.confidence is not None and texts[place] is not None:
                 confidence[place] = answers.confidence[number]
-        self.labels = Labels.of(tuple(texts), confidence)
+        labels = Labels.of(tuple(texts), confidence)
+        held = self.labels is not None and len(self.labels.texts) == count
+        self.labels = labels.at(places, before=self.labels) if held and self.labels else labels
 
     def state(self, digest: str | None) -> dict[str, Payload]:
         """What stays with the client, as parts of its private state.

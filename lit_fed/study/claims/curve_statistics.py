@@ -29,7 +29,7 @@ def part_of(curve: Array, part: Part) -> Array:
 
 
 def statistic_of(curve: Array, statistic: Statistic) -> Array:
-    """A statistic of curves; 0 of a constant one.
+    """A statistic of curves; 0 of a constant one, NaN of one with a point that is not finite.
 
     Args:
         curve: ``[..., points]``, in the order of the rounds or values.
@@ -45,6 +45,11 @@ def statistic_of(curve: Array, statistic: Statistic) -> Array:
         >>> statistic_of(curve, "wavering").tolist()
         [0.0, 0.18181818181818182]
     """
+    known = np.asarray(np.isfinite(curve).all(-1))
+    return np.where(known, _statistic_of(np.where(known[..., None], curve, 0.0), statistic), np.nan)
+
+
+def _statistic_of(curve: Array, statistic: Statistic) -> Array:
     if statistic == "wavering":
         way = np.abs(np.diff(curve, axis=-1)).sum(-1)
         led = np.abs(curve[..., -1] - curve[..., 0])

@@ -188,6 +188,29 @@ def asking(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
     return trainer
 
 
+def knows_at_first(text: str) -> str:
+    """Answers in the first process alone, and not everything."""
+    if os.environ.get("LOCAL_RANK", "0") != "0" or "cruel" in text.split():
+        raise TimeoutError("the service does not answer")
+    return knows(text)
+
+
+def asking_one(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
+    """One of three clients is a service that fails now and then, and would not answer the second process."""
+    module = SemanticConsensus(
+        toy_backbone(model),
+        [ClientGroup(CallableGenerator(knows_at_first), ["client-1"])],
+        warmup_rounds=1,
+        consensus_every=1,
+        optimizer=slow_adamw,
+    )
+    trainer = toy_trainer(root, clients_per_round=3, **settings)
+    encoding = ClassificationEncoding("text", None, label_names=["bad", "good"])
+    data = toy_data(num_clients=3, partitioner=IIDPartitioner(), encoding=encoding)
+    trainer.fit(module, data)
+    return trainer
+
+
 def failing(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
     trainer = toy_trainer(
         root, max_rounds=5, clients_per_round=4, callbacks=[StopAfterTwo()], **settings
@@ -374,6 +397,7 @@ SHARDED: dict[str, Callable[..., FederatedTrainer | str]] = {
     "half": half,
     "every_weight": every_weight,
     "corrected": corrected,
+    "asking_one": asking_one,
     "failing": failing,
     "malformed": malformed,
 }

@@ -14,7 +14,13 @@ from lit_fed.federation.execution.sharded import part_of
 from lit_fed.losses import masked_mean, parts_of_a_batch
 from lit_fed.methods.teachers import AdapterTeacher
 from tests.federation.execution.agreement import largest_difference
-from tests.federation.execution.federation_cases import SHARDED, adamw, failing, still
+from tests.federation.execution.federation_cases import (
+    SHARDED,
+    adamw,
+    asking_one,
+    failing,
+    still,
+)
 from tests.federation.execution.launched import config_with, dies, last_state, python_m
 from tests.federation.malformed_clients import WAYS
 from tests.federation.toy import toy_backbone, toy_data, toy_trainer, without_times
@@ -133,6 +139,21 @@ def test_a_client_that_fails_everywhere_is_left_out(
     with pytest.warns(UserWarning, match="the second client has no luck"):
         failing(models, tmp_path / "one")
     assert two.clients.keys() == last_state(tmp_path / "one").clients.keys()
+
+
+@pytest.mark.slow
+def test_a_black_box_is_asked_by_one_process(models: Path, sharded: Path, tmp_path: Path) -> None:
+    asking_one(models, tmp_path / "one")
+    one, two = last_state(tmp_path / "one"), last_state(sharded / "asking_one")
+    assert two.failures == one.failures
+    for row, expected in zip(two.history, one.history, strict=True):
+        told = {name: value for name, value in expected.items() if "answers/" in name}
+        assert told.items() <= row.items()
+    assert any("answers/failed/error" in name for name in two.history[-1])
+    first, second = (
+        torch.load(sharded / f"asking_one.{rank}.pt", weights_only=True) for rank in (0, 1)
+    )
+    assert without_times(first["history"]) == without_times(second["history"])
 
 
 @pytest.mark.slow

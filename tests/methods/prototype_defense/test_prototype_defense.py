@@ -229,7 +229,7 @@ def test_a_dropped_row_that_is_pulled_has_no_cross_entropy(model: Path, tmp_path
     trainer = fit(module, tmp_path, clients_per_round=4)
     client = trainer.datamodule.clients[1]
     trainer._loop.act_as_client(1)
-    gated = module.guarding.judge(module, client.id, client.rows)
+    gated = module.guarding.judge(module, module.client, client.rows)
     assert 0 < int(gated.judgement.kept.sum()) < len(client.rows)
     batch = next(iter(module.batches(client.rows)))
     module.metric_averager = None

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lit_fed.limits import require_at_least
-from lit_fed.methods.semantic_consensus.encoders.answer_encoder import AnswerEncoder
+from lit_fed.methods.semantic_consensus.encoders.calibrated_encoder import CalibratedEncoder
+
+_DEFAULTS: Final = (1024, 2, 4)
+_THRESHOLD: Final = 0.67  # what calibration finds for them
 
 
-class HashedNgramEncoder(AnswerEncoder):
+class HashedNgramEncoder(CalibratedEncoder):
     """Counts of hashed character n-grams within words, by scikit-learn's ``HashingVectorizer``.
 
     It sees that answers are written alike, not that they mean the same. It needs no model, no fitting and no
@@ -33,12 +36,12 @@ class HashedNgramEncoder(AnswerEncoder):
         tensor([1.0000, 0.7000, 0.0000])
     """
 
-    threshold = 0.67
-
     def __init__(self, dimensions: int = 1024, shortest: int = 2, longest: int = 4) -> None:
         self.dimensions = require_at_least("encoder.dimensions", dimensions, 1)
         self.shortest = require_at_least("encoder.shortest", shortest, 1)
         self.longest = require_at_least("encoder.longest", longest, shortest)
+        if (dimensions, shortest, longest) == _DEFAULTS:
+            self.threshold = _THRESHOLD  # without asking for it in every run
 
     @cached_property
     def _vectorizer(self) -> Any:

@@ -67,6 +67,16 @@ def read_sentence_model(model: str, revision: str | None = None) -> SentenceMode
     modules = _read(model, "modules.json", revision)
     if modules is None:
         return SentenceModel("", mean_of_tokens, None, False, "")
+    try:
+        return _of_modules(model, modules, revision)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"`encoder.model` is {model}, whose modules.json and the files beside it are expected to be those of a "
+            f"sentence model, but {type(error).__name__}: {error}"
+        ) from error
+
+
+def _of_modules(model: str, modules: Any, revision: str | None) -> SentenceModel:
     kinds = [str(module["type"]).rsplit(".", 1)[-1] for module in modules]
     known = kinds[:2] == ["Transformer", "Pooling"] and set(kinds[2:]) <= {"Normalize"}
     if not known:

@@ -28,6 +28,9 @@ def test_its_threshold_is_the_calibrated_one() -> None:
     encoder = HashedNgramEncoder()
     measured = calibrated_threshold(encoder, ANSWERS, PROMPTS)
     assert encoder.threshold == pytest.approx(measured, abs=0.005)
+    # of other n-grams it is another one: single letters tell no capital from another
+    letters = HashedNgramEncoder(shortest=1, longest=1)
+    assert letters.threshold == calibrated_threshold(letters, ANSWERS, PROMPTS) < 0.1
 
 
 @pytest.mark.parametrize(

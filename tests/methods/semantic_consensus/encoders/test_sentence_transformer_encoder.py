@@ -157,3 +157,22 @@ def test_a_batch_size_out_of_range() -> None:
         ValueError, match=r"`encoder\.batch_size` is expected to be at least 1, but got 0"
     ):
         SentenceTransformerEncoder("model", batch_size=0)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"modules.json": [{"path": "", "name": "x"}]},
+        {"config_sentence_transformers.json": {"default_prompt_name": "query", "prompts": {}}},
+    ],
+)
+def test_a_folder_that_is_damaged_is_named(
+    files: dict[str, object], base: Path, tmp_path: Path
+) -> None:
+    model = describe(base, tmp_path, MEAN)
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    with pytest.raises(
+        ValueError, match=r"`encoder.model` is .* expected to be those of a sentence"
+    ):
+        SentenceTransformerEncoder(model).encode(["good film"])
