@@ -32,7 +32,11 @@ PAGES = [
     Page(
         "claims_consensus",
         "studies/abourayya2026/claims",
-        {"Embedded translations": "abourayya2026", "SST-2": "abourayya2026_sst2"},
+        {
+            "Embedded translations": "abourayya2026",
+            "SST-2": "abourayya2026_sst2",
+            "TREC": "abourayya2026_trec",
+        },
     ),
     Page(
         "claims_different_models",
