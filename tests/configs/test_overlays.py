@@ -167,7 +167,10 @@ def test_privacy_comes_over_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyP
     [
         ("fairness", "lora_fedavg", "fairness/accuracy/worst"),
         ("prototypes", "prototype_defense", "drift/threshold"),
-        ("rewriting_samples", "fedsdr", "clients/rewriting/replaced/mean"),
+        pytest.param(
+            *("rewriting_samples", "fedsdr", "clients/rewriting/replaced/mean"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_an_evaluation_comes_beside_the_callbacks_that_are_there(
