@@ -136,10 +136,7 @@ def _of_method(trainer: FederationView) -> dict[str, KeptRows]:
     return {client: one for client, one in found.items() if one is not None}
 
 
-def _by_attack(
-    trainer: FederationView,
-    clients: Mapping[str, KeptRows],
-) -> dict[str, float]:
+def _by_attack(trainer: FederationView, clients: Mapping[str, KeptRows]) -> dict[str, float]:
     """The share of clean rows that is lost, and that of poisoned ones that is kept; none where nothing is poisoned.
 
     They are of the rows that the defence has seen: none of another task, none that a defence before it has dropped, and

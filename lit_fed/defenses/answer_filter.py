@@ -15,7 +15,7 @@ from lit_fed.data.sources.source import Source
 from lit_fed.defenses.input_defense import Inspection
 from lit_fed.defenses.reference_language_model import ReferenceLanguageModel
 from lit_fed.defenses.row_defense import RowDefense
-from lit_fed.limits import require_inner_fraction, require_instance
+from lit_fed.limits import require_instance
 from lit_fed.prototypes.gates import conformal_p_values, fewest_calibrated
 
 if TYPE_CHECKING:
@@ -63,8 +63,6 @@ class AnswerFilter(RowDefense):
         self.references = references
         require_instance(f"{self.setting}.language_model", language_model, ReferenceLanguageModel)
         self.language_model = language_model or ReferenceLanguageModel()
-        if alpha is not None:
-            require_inner_fraction(f"{self.setting}.alpha", alpha)
         self.alpha = alpha
         self._calibration: Tensor | None = None
         self._fitted_on: tuple[str, Encoding, int] | None = None

@@ -65,8 +65,8 @@ class PerplexityFilter(AnswerFilter):
         clients: Sequence[str] | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(references, language_model, alpha, clients, seed)
         require_inner_fraction(f"{self.setting}.alpha", alpha)
+        super().__init__(references, language_model, alpha, clients, seed)
 
     def scores(self, rows: Dataset) -> Tensor:
         """The mean nats of each row's learnt tokens, [N] in float64; infinite where the model reads none of them.

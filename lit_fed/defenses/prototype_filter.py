@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from lit_fed.backbones.length_sorted import length_sorted
 from lit_fed.backbones.padding import undisturbed
 from lit_fed.data.encodings.encoding import padding_id
 from lit_fed.data.features import IGNORED, Features
@@ -18,7 +19,7 @@ from lit_fed.data.sources.source import Source
 from lit_fed.defenses.answer_filter import AnswerFilter
 from lit_fed.defenses.input_defense import Inspection
 from lit_fed.defenses.reference_language_model import ReferenceLanguageModel
-from lit_fed.limits import require_at_least
+from lit_fed.limits import require_at_least, require_inner_fraction
 from lit_fed.losses.mean_pool import mean_pool
 from lit_fed.prototypes import PrototypeSet, fit_prototypes
 
@@ -84,6 +85,8 @@ class PrototypeFilter(AnswerFilter):
         clients: Sequence[str] | None = None,
         seed: int = 0,
     ) -> None:
+        if alpha is not None:
+            require_inner_fraction(f"{self.setting}.alpha", alpha)
         super().__init__(references, language_model, alpha, clients, seed)
         self.num_prototypes = require_at_least(f"{self.setting}.num_prototypes", num_prototypes, 1)
 
@@ -170,18 +173,13 @@ class PrototypeFilter(AnswerFilter):
         ]
         read = Features({"input_ids": parts}, {}, {"input_ids": padding_id(backbone.tokenizer)})
         read.padding_side = features.padding_side
-        lengths = read.lengths
-        order = [i for i in np.argsort(-lengths, kind="stable") if lengths[i]]
-        found = torch.zeros(len(features), 1)
+
+        def run(places: list[int]) -> Tensor:
+            batch = {name: one.to(device) for name, one in read.batch(places).items()}
+            return mean_pool(body(**batch).last_hidden_state, batch["attention_mask"])
+
         with undisturbed(backbone):
-            for start in range(0, len(order), size):
-                places = [int(i) for i in order[start : start + size]]
-                batch = {name: one.to(device) for name, one in read.batch(places).items()}
-                means = mean_pool(body(**batch).last_hidden_state, batch["attention_mask"])
-                if not start:
-                    found = torch.zeros(len(features), means.shape[-1])
-                found[places] = means.float().cpu()
-        return found
+            return length_sorted(read.lengths.tolist(), size, run)
 
     def _centred(self, vectors: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """The vectors without the mean of clean ones; those without tokens are 0 as before."""

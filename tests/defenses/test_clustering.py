@@ -216,3 +216,15 @@ def test_bad_settings_are_refused() -> None:
     for name in ("steps", "lr", "batch_size"):
         with pytest.raises(ValueError, match=rf"`representation\.{name}` is expected"):
             FittedRepresentation(**{name: 0})
+
+
+@pytest.mark.parametrize("kind", [CUBE, ActivationClustering])
+def test_vectors_that_are_not_finite_are_refused(
+    kind: type[ClusteringDefense], toy_model: Path
+) -> None:
+    diverged = FittedRepresentation(str(toy_model), steps=3, lr=1e30)
+    defence = kind(diverged, text="text", label="label")
+    with pytest.raises(
+        ValueError, match=r"`trainer.attachments .*representation` .* finite vectors"
+    ):
+        defence.judge(client(), toy_rows(30, 0))

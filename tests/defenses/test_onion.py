@@ -173,6 +173,14 @@ def test_training_rows_lose_the_share_of_words_that_is_said(folder: Path) -> Non
     assert defence.onion.language_model._loaded is model
 
 
+def test_all_words_but_the_least_suspicious_may_be_removed(folder: Path) -> None:
+    references = rows_of(texts(20, 5))
+    onion = ONION(ReferenceLanguageModel(str(folder)), "text", word_rate=1.0)
+    onion.fit_words(references)
+    words = [len(text.split()) for text in onion.cleaned(references)["text"]]
+    assert words == [1] * 20
+
+
 def test_a_text_keeps_a_word() -> None:
     onion = ONION(text="text", threshold=-1e12)
     found = onion.cleaned(rows_of(["Ann is here", "Ann", ""]))["text"][:]
@@ -201,6 +209,8 @@ def test_bad_input_is_refused(folder: Path, tmp_path: Path) -> None:
     for name in ("max_changed", "word_rate"):
         with pytest.raises(ValueError, match=rf"`ONION.{name}` is expected to be from 0 to 1"):
             ONION(**{name: -0.1})
+    with pytest.raises(ValueError, match=r"`ONION.seed` is expected to be at least 0, but got -1"):
+        ONION(seed=-1)
     shutil.copytree(folder, tmp_path / "lm")
     path = tmp_path / "lm" / "tokenizer_config.json"
     settings = json.loads(path.read_text())

@@ -11,7 +11,7 @@ import pytest
 import torch
 from datasets import Dataset
 from sklearn.cluster import KMeans
-from transformers import AutoModel, GPT2Config, GPT2LMHeadModel
+from transformers import AutoModel, GPT2Config, GPT2LMHeadModel, OPTConfig, OPTForCausalLM
 
 from lit_fed import FedAvg
 from lit_fed.attachment import Attachment
@@ -223,6 +223,23 @@ def test_a_row_that_cannot_be_judged_is_dropped(folder: Path, alpha: float | Non
         parameter = next(defence.language_model.backbone.parameters())
         parameter.fill_(torch.nan)
     assert defence.judge(client(), rows_of_topics(6, 1)).rejected.all()
+
+
+def test_last_states_may_have_another_width_than_the_hidden_ones(
+    folder: Path, tmp_path: Path
+) -> None:
+    toy = CausalLM(str(folder))
+    toy.tokenizer.save_pretrained(tmp_path)
+    sizes = {"hidden_size": 32, "word_embed_proj_dim": 16, "ffn_dim": 32}
+    layers = {"num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 64}
+    config = OPTConfig(
+        vocab_size=toy.model.config.vocab_size, do_layer_norm_before=False, **sizes, **layers
+    )
+    OPTForCausalLM(config).save_pretrained(tmp_path)
+    data = prepared(public=rows_of_topics(60, 3))
+    defence = attached(tmp_path, data, num_prototypes=3, alpha=0.1)
+    assert defence._prototypes.vectors.shape == (3, 16)
+    assert defence.scores(rows_of_topics(4, 1)).isfinite().all()
 
 
 def test_what_it_cannot_judge_by_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -155,8 +155,11 @@ class ConsensusClient:
             if answers.confidence is not None and texts[place] is not None:
                 confidence[place] = answers.confidence[number]
         labels = Labels.of(tuple(texts), confidence)
-        held = self.labels is not None and len(self.labels.texts) == count
-        self.labels = labels.at(places, before=self.labels) if held and self.labels else labels
+        before = self.labels
+        if before is not None and len(before.texts) == count:
+            # those that are not asked for keep theirs
+            labels = labels.at(places, before)
+        self.labels = labels
 
     def state(self, digest: str | None) -> dict[str, Payload]:
         """What stays with the client, as parts of its private state.

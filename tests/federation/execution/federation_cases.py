@@ -173,11 +173,20 @@ def knows(text: str) -> str:
     return "good" if set(GOOD) & set(text.split()) else "bad"
 
 
-def asking(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
+def knows_at_first(text: str) -> str:
+    """Answers in the first process alone, and not everything."""
+    if os.environ.get("LOCAL_RANK", "0") != "0" or "cruel" in text.split():
+        raise TimeoutError("the service does not answer")
+    return knows(text)
+
+
+def asking(
+    model: Path, root: Path, answer: Callable[[str], str] = knows, **settings: Any
+) -> FederatedTrainer:
     """One of four clients answers, and trains nothing."""
     module = SemanticConsensus(
         toy_backbone(model, 0.1),
-        [ClientGroup(CallableGenerator(knows), ["client-1"])],
+        [ClientGroup(CallableGenerator(answer), ["client-1"])],
         warmup_rounds=1,
         consensus_every=1,
         optimizer=fast_adamw,
@@ -188,27 +197,9 @@ def asking(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
     return trainer
 
 
-def knows_at_first(text: str) -> str:
-    """Answers in the first process alone, and not everything."""
-    if os.environ.get("LOCAL_RANK", "0") != "0" or "cruel" in text.split():
-        raise TimeoutError("the service does not answer")
-    return knows(text)
-
-
 def asking_one(model: Path, root: Path, **settings: Any) -> FederatedTrainer:
-    """One of three clients is a service that fails now and then, and would not answer the second process."""
-    module = SemanticConsensus(
-        toy_backbone(model),
-        [ClientGroup(CallableGenerator(knows_at_first), ["client-1"])],
-        warmup_rounds=1,
-        consensus_every=1,
-        optimizer=slow_adamw,
-    )
-    trainer = toy_trainer(root, clients_per_round=3, **settings)
-    encoding = ClassificationEncoding("text", None, label_names=["bad", "good"])
-    data = toy_data(num_clients=3, partitioner=IIDPartitioner(), encoding=encoding)
-    trainer.fit(module, data)
-    return trainer
+    """The client that answers is a service that fails now and then, and would not answer the second process."""
+    return asking(model, root, knows_at_first, **settings)
 
 
 def failing(model: Path, root: Path, **settings: Any) -> FederatedTrainer:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import ClassLabel
+from torch import Tensor
 from transformers import BertModel
 
 from lit_fed import FedAvg, Payload
@@ -31,6 +32,8 @@ from lit_fed.methods.semantic_consensus import (
     Selector,
     SoftConsensus,
 )
+from lit_fed.methods.semantic_consensus.exchange import Labels
+from lit_fed.methods.semantic_consensus.prompt_choice import PromptChoice
 from lit_fed.methods.semantic_consensus.prompts import prompt_digest
 from tests.federation.toy import (
     fast_adamw,
@@ -150,6 +153,22 @@ def test_self_training_is_one_client_of_each_and_sends_nothing(sober: Path, tmp_
     plain = fitted(tmp_path / "c", own_plain, small_data(**data))
     assert same(adapters(plain)["client-0"], adapters(voted)["client-0"])
     assert not same(adapters(plain)["client-0"], adapters(own)["client-0"])
+
+
+class EveryOther(PromptChoice):
+    """Half of the prompts, drawn anew each time."""
+
+    def __call__(self, count: int, confidence: Tensor | None, seed: int) -> Tensor:
+        chosen = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+        return chosen < count // 2
+
+
+def test_own_labels_of_prompts_that_are_left_out_stay(sober: Path, tmp_path: Path) -> None:
+    own = consenting(sober, self_training=True, prompt_choice=EveryOther())
+    trainer = fitted(tmp_path, own, small_data(num_clients=1, partitioner=None), max_rounds=4)
+    held = Labels.read(trainer.federation.clients["client-0"].private.parts["labels"])
+    assert held is not None
+    assert len(held.places) > len(held.texts) // 2
 
 
 def test_two_clients_abstain_where_they_differ(sober: Path, tmp_path: Path) -> None:

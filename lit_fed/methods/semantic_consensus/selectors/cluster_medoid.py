@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from numbers import Real
 from typing import Final
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy.typing as npt
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
 
+from lit_fed.limits import is_number
 from lit_fed.methods.semantic_consensus.ballots import Ballots, Floats, Integers
 from lit_fed.methods.semantic_consensus.consensus import Consensus, PromptConsensus
 from lit_fed.methods.semantic_consensus.encoders.answer_encoder import AnswerEncoder
@@ -64,8 +64,7 @@ class ClusterMedoid(EncodingSelector):
     def __init__(
         self, encoder: AnswerEncoder | None = None, threshold: float | None = None
     ) -> None:
-        number = isinstance(threshold, Real) and not isinstance(threshold, bool)
-        if threshold is not None and not (number and 0 <= threshold <= 2):
+        if threshold is not None and not (is_number(threshold) and 0 <= threshold <= 2):
             raise ValueError(
                 f"`threshold` of ClusterMedoid is expected to be a cosine distance from 0 to 2, or null for the "
                 f"encoder's own, but got {threshold!r}"
