@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lit_fed.attachment import Attachment, attachment_names
 from lit_fed.attacks import RowPoisoning
@@ -15,6 +15,15 @@ from lit_fed.defenses import KeptRows, RowDefense
 if TYPE_CHECKING:
     from lit_fed.federation.federation_view import FederationView
     from lit_fed.module import FederatedModule
+
+
+class _Judged(NamedTuple):
+    """What a defence has made of clients' rows."""
+
+    clients: Mapping[str, KeptRows]
+    """The counts, by client."""
+    before: Sequence[Attachment]
+    """What has acted on the rows before the defence has seen them."""
 
 
 class RowDefenseReport(FederatedCallback):
@@ -53,17 +62,17 @@ class RowDefenseReport(FederatedCallback):
         self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
     ) -> None:
         """Add the shares."""
-        counts = _counts(trainer)
+        attached = _of_attachments(trainer)
         self._judged |= _of_method(trainer)
-        for name, clients in self._with_gate(trainer, counts).items():
-            told = _shares(clients) if name in counts else {}
-            told |= _by_attack(trainer, clients)
+        for name, (clients, before) in self._with_gate(trainer, attached).items():
+            told = _shares(clients) if name in attached else {}
+            told |= _by_attack(clients, before)
             metrics |= {f"defense/{name}/{what}": share for what, share in told.items()}
 
     def summarised(self, trainer: FederationView) -> dict[str, Any]:
         """The counts, by defence and client."""
-        counts = self._with_gate(trainer, _counts(trainer))
-        if not counts:
+        defenses = self._with_gate(trainer, _of_attachments(trainer))
+        if not defenses:
             return {}
         return {
             "defenses": {
@@ -73,20 +82,23 @@ class RowDefenseReport(FederatedCallback):
                         "kept": dict(zip(one.classes, one.kept, strict=True)),
                         "changed": dict(zip(one.classes, one.changed, strict=True)),
                         "dropped_rows": list(one.dropped),
-                        **_by_attack(trainer, {client: one}),
+                        **_by_attack({client: one}, before),
                     }
                     for client, one in clients.items()
                 }
-                for name, clients in counts.items()
+                for name, (clients, before) in defenses.items()
             }
         }
 
     def _with_gate(
-        self, trainer: FederationView, counts: Mapping[str, Mapping[str, KeptRows]]
-    ) -> Mapping[str, Mapping[str, KeptRows]]:
+        self, trainer: FederationView, attached: Mapping[str, _Judged]
+    ) -> Mapping[str, _Judged]:
         """The counts of the attachments and, behind them, those of the method's own gate."""
-        judged = self._judged | _of_method(trainer)
-        return {**counts, type(trainer.lightning_module).__name__: judged} if judged else counts
+        clients = self._judged | _of_method(trainer)
+        if not clients:
+            return attached
+        gate = _Judged(clients, trainer.attachments)
+        return {**attached, type(trainer.lightning_module).__name__: gate}
 
 
 def _read(written: Mapping[str, Any]) -> KeptRows:
@@ -95,9 +107,9 @@ def _read(written: Mapping[str, Any]) -> KeptRows:
     return KeptRows(**{**written, **{name: tuple(written[name]) for name in lists}})
 
 
-def _counts(trainer: FederationView) -> dict[str, dict[str, KeptRows]]:
-    """The counts by defence and client; a second defence of a class has its place in its name."""
-    found: dict[str, dict[str, KeptRows]] = {}
+def _of_attachments(trainer: FederationView) -> dict[str, _Judged]:
+    """What attached defences have counted, by name; a second defence of a class has its place in its name."""
+    found: dict[str, _Judged] = {}
     named: set[str] = set()
     attached = zip(attachment_names(trainer.attachments), trainer.attachments, strict=True)
     for number, (memory, attachment) in enumerate(attached):
@@ -106,10 +118,14 @@ def _counts(trainer: FederationView) -> dict[str, dict[str, KeptRows]]:
         name = type(attachment).__name__
         name = f"{name}_{number}" if name in named else name
         named.add(name)
-        for client, state in trainer.federation.clients.items():
-            part = state.attachments.parts.get(memory)
-            if part is not None and (counts := KeptRows.from_payload(part)) is not None:
-                found.setdefault(name, {})[client] = counts
+        kept = {
+            client: KeptRows.from_payload(state.attachments.parts[memory])
+            for client, state in trainer.federation.clients.items()
+            if memory in state.attachments.parts
+        }
+        counted = {client: counts for client, counts in kept.items() if counts is not None}
+        if counted:
+            found[name] = _Judged(counted, trainer.attachments[:number])
     return found
 
 
@@ -136,16 +152,20 @@ def _of_method(trainer: FederationView) -> dict[str, KeptRows]:
     return {client: one for client, one in found.items() if one is not None}
 
 
-def _by_attack(trainer: FederationView, clients: Mapping[str, KeptRows]) -> dict[str, float]:
+def _by_attack(clients: Mapping[str, KeptRows], before: Sequence[Attachment]) -> dict[str, float]:
     """The share of clean rows that is lost, and that of poisoned ones that is kept; none where nothing is poisoned.
 
     They are of the rows that the defence has seen: none of another task, none that a defence before it has dropped, and
-    none where a client's rows are others than those that attacks have chosen from.
+    none where the rows that it sees are others than those that attacks have chosen from.
+
+    Args:
+        clients: The counts, by client.
+        before: What has acted on the rows before.
     """
-    attacks = [one for one in trainer.attachments if isinstance(one, RowPoisoning)]
+    attacks = [one for one in before if isinstance(one, RowPoisoning)]
     lost = clean = kept = poisoned = 0
     for client, seen in clients.items():
-        if any(one.replaces_rows and _is_for(one, client) for one in trainer.attachments):
+        if any(one.replaces_rows and _is_for(one, client) for one in before):
             continue
         bad = set().union(*(one.chosen_rows(client, seen.round) for one in attacks))
         bad &= set(seen.judged)

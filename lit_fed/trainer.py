@@ -589,9 +589,7 @@ class FederatedTrainer(LightningCompatibility):
                 loop.begin()
                 self._say_untrained(model, stage)
         elif datamodule is not None and datamodule is not self.datamodule:
-            loop, _ = self._attach(
-                stage, model, datamodule, self.log_dir, None, before.training.resident
-            )
+            loop, _ = self._attach(stage, model, datamodule, self.log_dir, before.training.resident)
             loop.state = before.state
         else:
             self.datamodule.setup(stage)
@@ -606,25 +604,50 @@ class FederatedTrainer(LightningCompatibility):
         model: FederatedModule,
         datamodule: FederatedDataModule,
         folder: Path | None,
-        found: Path | None = None,
         resident: ResidentModule | None = None,
         claim: Callable[[], ClaimedFolder] | None = None,
     ) -> tuple[FederationLoop, Path | None]:
-        """Take the module and its data in, and check what can be wrong before anything trains.
+        """Take the module and its data in, after all that can be wrong has been checked.
 
         Args:
             stage: ``fit``, ``validate``, ``test`` or ``predict``.
             model: The method.
             datamodule: The clients' data.
             folder: The run's folder.
-            found: The checkpoint to go on from.
             resident: The module where it has been set up already, on other data.
-            claim: Takes the folder of a fit, in the first process; ``folder`` and ``found`` are then what it gives.
+            claim: Takes the folder of a fit, which ``folder`` does not name then.
 
         Returns:
-            The loop, and the checkpoint to go on from: all processes keep the files of the first one's
-            run, since what each sees on disk may differ by now.
+            The loop, and the checkpoint to go on from.
         """
+        self._check_model(stage, model)
+        self._take_callbacks(model)
+        self._take_data(stage, model, datamodule)
+        # before the module is on devices, or in parts
+        identity = identity_of(model, datamodule, vars(self))
+        if resident is None:
+            resident = ResidentModule(model, self.execution.setup_module(self.fabric, model))
+        if stage == "fit":
+            require_wide({name: p for name, p in model.named_parameters() if p.requires_grad})
+        # what a module logs goes through its metric_averager, and a stock Trainer may have it next
+        model.fabric = None
+        training = self._training(resident, datamodule)
+        selection = ClientSelection(
+            datamodule, self.sampler, self.clients_per_round, self.seed, self.rounds_per_task
+        )
+        self.log_dir, found = self._agree(identity, folder, claim)
+        run = Run(None if self.fast_dev_run else self.log_dir, identity, self.client_state_mb)
+        if self._claimed is not None:
+            # no process has made any files yet
+            run.clear_leftovers()
+        settings = self._settings(RoundSettings)
+        self._fitted = FederationLoop(
+            training, self.execution, selection, settings, run, self.callbacks
+        )
+        return self._fitted, found
+
+    def _check_model(self, stage: str, model: FederatedModule) -> None:
+        """Start the processes, and check the module by itself and against the trainer's settings."""
         if not isinstance(model, FederatedModule):
             raise TypeError(
                 f"`model` is expected to be a FederatedModule, but got {type(model).__name__}"
@@ -646,7 +669,11 @@ class FederatedTrainer(LightningCompatibility):
             check_privacy(self.privacy, vars(self), fabric, model)
         elif stage == "fit":
             require_privacy(model)
-        self._take_callbacks(model)
+
+    def _take_data(
+        self, stage: str, model: FederatedModule, datamodule: FederatedDataModule
+    ) -> None:
+        """Set the data up, and check them against the module, the trainer's settings and the attachments."""
         datamodule.setup(stage)
         datamodule.check(model.backbones)
         check_federation(vars(self), datamodule)
@@ -663,24 +690,27 @@ class FederatedTrainer(LightningCompatibility):
             self.max_rounds = self.rounds_per_task * len(datamodule.tasks or ())
         if stage == "fit" and not self.fast_dev_run:
             model.check_rounds(self.max_rounds)
-        # before the module is on devices, or in parts
-        identity = identity_of(model, datamodule, vars(self))
-        if resident is None:
-            resident = ResidentModule(model, execution.setup_module(fabric, model))
-        if stage == "fit":
-            require_wide({name: p for name, p in model.named_parameters() if p.requires_grad})
-        # what a module logs goes through its metric_averager, and a stock Trainer may have it next
-        model.fabric = None
-        local, settings = self._settings(LocalSettings), self._settings(RoundSettings)
-        kind = (
-            LocalTraining
-            if self.privacy is None
-            else partial(PrivateTraining, privacy=self.privacy)
-        )
-        training = kind(resident, datamodule, fabric, local, self.events, self.attachments)
-        selection = ClientSelection(
-            datamodule, self.sampler, self.clients_per_round, self.seed, self.rounds_per_task
-        )
+
+    def _training(self, resident: ResidentModule, datamodule: FederatedDataModule) -> LocalTraining:
+        """The training of one client, with noise where the trainer has ``privacy``."""
+        parts = resident, datamodule, self.fabric, self._settings(LocalSettings), self.events
+        if self.privacy is None:
+            return LocalTraining(*parts, self.attachments)
+        return PrivateTraining(*parts, self.attachments, privacy=self.privacy)
+
+    def _agree(
+        self,
+        identity: dict[str, Any],
+        folder: Path | None,
+        claim: Callable[[], ClaimedFolder] | None,
+    ) -> tuple[Path | None, Path | None]:
+        """The folder and the checkpoint of the run: all processes keep the first one's, since disks may differ by now.
+
+        Raises:
+            OSError: If the first process cannot have the folder.
+            ValueError: If this process has other data or settings than the first one.
+        """
+        found: Path | None = None
         problem: Exception | None = None
         if claim is not None and self.is_global_zero and not self.fast_dev_run:
             try:
@@ -688,22 +718,18 @@ class FederatedTrainer(LightningCompatibility):
                 folder, found = self._claimed.folder, self._claimed.found
             except (OSError, ValueError) as error:  # which the others have to know as well
                 problem = error
-        paths = [None if p is None else str(p) for p in (found, folder)]
+        paths = [None if p is None else str(p) for p in (folder, found)]
         said = None if problem is None else str(problem)
-        *agreed, first, said = execution.of_first_process([*paths, identity, said])
+        *agreed, first, said = self.execution.of_first_process([*paths, identity, said])
         if said is not None:
             raise problem or OSError(said)
         if unlike := difference_lines(differences(first, identity)):
             raise ValueError(
-                f"process {fabric.global_rank} has other data or settings than the first one: {'; '.join(unlike)}"
+                f"process {self.fabric.global_rank} has other data or settings than the first one: "
+                f"{'; '.join(unlike)}"
             )
-        found, self.log_dir = (None if p is None else Path(p) for p in agreed)
-        run = Run(None if self.fast_dev_run else self.log_dir, identity, self.client_state_mb)
-        if self._claimed is not None:
-            # no process has made any files yet
-            run.clear_leftovers()
-        self._fitted = FederationLoop(training, execution, selection, settings, run, self.callbacks)
-        return self._fitted, found
+        folder, found = (None if p is None else Path(p) for p in agreed)
+        return folder, found
 
     def _take_callbacks(self, model: FederatedModule) -> None:
         """Take the callbacks that the module brings along; one of a class that is here replaces it, as in Lightning."""

@@ -1,5 +1,6 @@
 """Settings of the whole test session, made before torch or a Hugging Face library is imported."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -23,6 +24,12 @@ collect_ignore = ["small_settings"]
 
 # A shell starts what it runs in the background without Ctrl-C, which tests give themselves.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the garbage collector need not go through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

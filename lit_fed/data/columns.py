@@ -65,7 +65,7 @@ def column_values(rows: Dataset, column: str) -> list[Any]:
     >>> column_values(Dataset.from_dict({"label": [3, 1]}).select([1, 0]), "label")
     [1, 3]
     """
-    values: list[Any] = rows.select_columns([column])[:][column]
+    values: list[Any] = rows[column][:]
     return values
 
 

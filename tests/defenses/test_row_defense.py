@@ -140,6 +140,19 @@ def test_of_rows_that_are_not_the_clients_own_nobody_says_which_are_poisoned(
     assert "defense/WithoutWord/poisoned_rows_kept" not in row
 
 
+def test_what_acts_on_rows_later_changes_nothing_of_what_a_defence_saw(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    attack = TriggerPoisoning(WordTrigger(["cf"]), 1, 0.2)
+    attachments = [attack, WithoutWord("cf"), ReferencesOnly(), WithoutWord(TRIGGER)]
+    trainer = toy_trainer(tmp_path, attachments=attachments, max_rounds=1)
+    trainer.fit(toy_module(toy_model), toy_data(public=toy_rows(24, 5)))
+    row = trainer.federation.history[-1]
+    assert row["defense/WithoutWord/poisoned_rows_kept"] == 0.0
+    assert 0 < row["defense/WithoutWord_3/kept"] < 1
+    assert "defense/WithoutWord_3/poisoned_rows_kept" not in row
+
+
 @pytest.mark.slow
 def test_every_execution_trains_on_what_is_kept(toy_model: Path, tmp_path: Path) -> None:
     trainer, expected = fitted(toy_model, tmp_path / "a", execution=SequentialClients())
