@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from lightning.fabric.loggers import TensorBoardLogger
 
@@ -38,6 +38,7 @@ _SAVED: Final = "server/bytes_saved"
 # of the run's identity, what is too large for any setting to tell
 _DIGEST = re.compile(r"\.(frozen weights|tokenizer)$|^data\.(train|validation|public|test\..*)$")
 _CLIENT_MEAN = re.compile(r"clients/(.+)/mean")
+_WITHOUT_A_BEST: Final = {"train", "server", "privacy", "drift", "answers"}
 
 
 def metrics_table(
@@ -49,7 +50,8 @@ def metrics_table(
 
     Args:
         history: One row a round. Shown are the global metrics and the clients' means; the best of a
-            loss, an error or a perplexity is the smallest, of any other the largest value.
+            loss, an error or a perplexity is the smallest value, of other metrics of a model the largest. What is
+            told of a training or a server, such as a term of the loss, how many labels have changed or ε, has no best.
         test: Metrics of the final model, such as ``test/accuracy``, or ``test/accuracy/<set>`` of a
             further test set, which has a row of its own.
         evaluated: What ``test`` holds; the head of its column.
@@ -69,7 +71,8 @@ def metrics_table(
     test = dict(test or {})
     for name in dict.fromkeys(name for row in history for name in row if _is_shown(name)):
         values = [row[name] for row in history if name in row]
-        best = best_round(history, name, "min" if LOWER_IS_BETTER.search(name) else "max")
+        mode = _mode(name)
+        best = None if mode is None else best_round(history, name, mode)
         table.add_row(
             _CLIENT_MEAN.sub(r"\1 (clients' mean)", name),
             f"{values[0]:.4f}",
@@ -130,6 +133,16 @@ def _is_shown(name: str) -> bool:
     return _CLIENT_MEAN.fullmatch(name) is not None or (
         "/" in name and head not in {"bytes", "clients", "energy", "memory", "time"}
     )
+
+
+def _mode(name: str) -> Literal["min", "max"] | None:
+    """Which of a metric's values is the best; None where none is."""
+    if LOWER_IS_BETTER.search(name):
+        return "min"
+    own = _CLIENT_MEAN.sub(r"\1", name)
+    if own.partition("/")[0] in _WITHOUT_A_BEST and "accuracy" not in own:
+        return None
+    return "max"
 
 
 def _short(name: str) -> str:

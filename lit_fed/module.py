@@ -216,8 +216,15 @@ class FederatedModule(LightningModule):
     # ---------------------------------------------------------------- the federated protocol
 
     def initial_broadcast(self) -> Payload:
-        """Server: what the clients of round 0 download. Default: nothing."""
+        """Server: what the clients of round 0 download, made once for a run. Default: nothing."""
         return Payload()
+
+    def initial_weights(self) -> Payload:
+        """Server: its weights, of which it is asked what clients change. Default: :meth:`initial_broadcast`.
+
+        A method whose first broadcast is fitted gives its weights without fitting anything.
+        """
+        return self.initial_broadcast()
 
     def broadcast_to(self, client: Client, broadcast: Payload) -> Payload:
         """Server: what a client downloads of the broadcast. Default: all of it, the same object.
@@ -408,6 +415,16 @@ class FederatedModule(LightningModule):
 
         Raises:
             ValueError: If it is.
+        """
+
+    def check_replaced_rows(self, by: str) -> None:
+        """Say whether clients can train on other rows than their own. Default: yes.
+
+        Args:
+            by: What gives them these, for messages.
+
+        Raises:
+            ValueError: If they cannot.
         """
 
     def check_sequence(self) -> None:

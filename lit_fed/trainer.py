@@ -57,6 +57,7 @@ from lit_fed.federation.validation import (
     check_privacy,
     check_private_rows,
     check_settings,
+    check_validated,
     require_privacy,
 )
 from lit_fed.limits import require_folder_name, require_instance, require_path
@@ -661,6 +662,7 @@ class FederatedTrainer(LightningCompatibility):
         check_method(model, self.validate_clients)
         if stage == "fit":
             execution.check_method(model)
+            check_validated(model, self.limit_val_batches)
         if getattr(fabric.strategy.precision, "scaler", None) is not None:
             model.check_scaled()
         if self.rounds_per_task is not None:

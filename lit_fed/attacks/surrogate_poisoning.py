@@ -103,7 +103,7 @@ class SurrogatePoisoning(TriggerPoisoning):
         if self._surrogate is None:
             raise RuntimeError(f"{self.setting} is expected to be attached to data before it acts")
         mistaken = super().eligible(rows) & np.equal(self._surrogate(rows), self._target)
-        self._mistaken += int(mistaken.sum())
+        self._mistaken += int((mistaken & self._candidates(rows)).sum())
         return mistaken
 
     def summarised(self) -> Mapping[str, Any]:

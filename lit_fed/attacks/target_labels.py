@@ -72,6 +72,8 @@ class KnownLabels:
             ValueError: If no row has it.
         """
         found = self.numbers.get(str(label))
+        if found is None:  # a value as the column has it: True is the label "true"
+            found = next((number for number, value in self.values.items() if value == label), None)
         if found is None:
             raise ValueError(
                 f"{setting} is expected to be a label of the training rows, which are {', '.join(self.numbers)}, but "

@@ -51,6 +51,11 @@ class CallableGenerator(TextGenerator):
         self._failures: Counter[str] = Counter()
         self._has_passed = False
 
+    def __repr__(self) -> str:
+        """With the function's name, for messages."""
+        name = getattr(self.function, "__qualname__", None) or type(self.function).__qualname__
+        return f"{type(self).__name__}({name})"
+
     @property
     def failures(self) -> Counter[str]:
         """How many prompts of the last call have no answer, by what went wrong."""

@@ -13,6 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities.enums import LightningEnum
 
 from lit_fed.cli.parser_errors import one_line
+from lit_fed.cli.short_names import import_short_names
 from lit_fed.methods.ddg import refuse_replaced
 from lit_fed.plain_help import PlainHelp
 
@@ -38,6 +39,8 @@ class LitFedParser(LightningArgumentParser):
         """Parse; jsonargparse hands a nested ``null`` on to a class's own parser as the word ``None``."""
         if args is not None and getattr(self, "_inner_parser", False):
             args = [re.sub("=None$", "=null", word) for word in args]
+        else:
+            import_short_names(sys.argv[1:] if args is None else args)
         return super().parse_args(args, *rest, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:

@@ -36,7 +36,15 @@ def one_line(message: str, parser: ArgumentParser) -> str:
         parser: The parser that has raised it.
     """
     setting = ".".join(re.findall(r'Parser key "([^"]+)"', message))
-    for read in (_no_method, _unknown_setting, _broken_module, _unknown_class, _wrong_value):
+    readers = (
+        _no_method,
+        _unknown_setting,
+        _broken_module,
+        _unknown_class,
+        _missing_setting,
+        _wrong_value,
+    )
+    for read in readers:
         said = read(message, setting, parser)
         if said is not None:
             return " ".join(said.split())
@@ -130,6 +138,18 @@ def _unknown_class(message: str, setting: str, parser: ArgumentParser) -> str | 
     return f"{expects}, but got {value!r}{did_you_mean(value.rpartition('.')[2], names)}"
 
 
+def _missing_setting(message: str, setting: str, parser: ArgumentParser) -> str | None:
+    """A setting that a class requires and that is not given."""
+    found = re.search(
+        r"class_path '([\w.]+)':\s+(?:the )?following arguments are required: (.+)", message
+    )
+    if not found:
+        return None
+    place = ".".join(re.findall(r'Parser key "([^"]+)"', message[: found.start()]))
+    names = ", ".join(f"`{place}.{name}`" for name in found[2].split(", "))
+    return f"{names} of {found[1]} is expected to be given, since it has no default"
+
+
 def _wrong_value(message: str, setting: str, parser: ArgumentParser) -> str | None:
     """A value of another type than the setting's."""
     union = _last_union(message)
@@ -139,6 +159,8 @@ def _wrong_value(message: str, setting: str, parser: ArgumentParser) -> str | No
     value, _ = _value(union)
     wanted = " or ".join(dict.fromkeys(expected))
     near = did_you_mean(value, [word for kind in expected for word in _QUOTED.findall(kind)])
+    if "a text" in wanted and value in {"True", "False"}:
+        near = ": YAML takes yes, no, on, off, true and false for truth values where they are not in quotes"
     return f"`{setting}` is expected to be {wanted}, but got {value!r}{near}"
 
 

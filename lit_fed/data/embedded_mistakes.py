@@ -83,7 +83,7 @@ class EmbeddedMistakes(Source):
             raise ValueError(f"skew is expected to be positive or null, but got {skew}")
         self.split: Split = split
         self.size = _SIZES[split] if size is None else size
-        require_at_least("size", self.size, len(MISTAKES) * len(world().authors))
+        require_at_least("EmbeddedMistakes.size", self.size, len(MISTAKES) * len(world().authors))
         self.seed = seed
         self.skew = skew
 

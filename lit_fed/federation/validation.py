@@ -269,6 +269,8 @@ def check_attachments(
             _require_downloaded(attachment, module, data)
         if attachment.remembers_changes:
             _require_basis(attachment, module)
+        if attachment.replaces_rows:
+            module.check_replaced_rows(f"`trainer.attachments` {kind}")
         attachment.attach(module, data)
     _require_own_rows(attachments, ids)
     _say_shared_rows([one for one in attachments if isinstance(one, RowPoisoning)])
@@ -366,12 +368,12 @@ def _require_downloaded(
     attachment: Attachment, module: FederatedModule, data: FederatedDataModule
 ) -> None:
     """Raise where a client sends weights that it does not download, such as factors that start anew each round."""
-    broadcast = module.initial_broadcast()
+    weights = module.initial_weights()
     for index, own in enumerate(data.clients):
         client = Client(own.id, index, len(own.rows), round=0, rounds=0, steps=0)
         if not attachment.acts_on(client):
             continue
-        downloaded = module.broadcast_to(client, broadcast).tensors
+        downloaded = module.broadcast_to(client, weights).tensors
         module.act_as(client)
         expected = module.expected_upload()
         module.act_as(None)
@@ -414,6 +416,23 @@ def check_method(module: FederatedModule, validate_clients: bool) -> None:
         raise ValueError(
             f"`model.aggregation` {rule} takes the clients' validation scores, which expects "
             "`trainer.validate_clients` to be true"
+        )
+
+
+def check_validated(module: FederatedModule, limit_val_batches: float | None) -> None:
+    """Check that clients are validated before training, where the method goes by that.
+
+    Args:
+        module: The method.
+        limit_val_batches: Of the trainer.
+
+    Raises:
+        ValueError: If it does, and no batch is looked at.
+    """
+    if module.needs_client_validation and limit_val_batches == 0:
+        raise ValueError(
+            f"`trainer.limit_val_batches` is expected not to be 0, since {type(module).__name__} goes by the "
+            "validation of its clients here, but got 0"
         )
 
 

@@ -103,6 +103,10 @@ class AveragingMixin(FederatedModule):
 
     def initial_broadcast(self) -> Payload:
         """Server: θ_g as the backbone was built."""
+        return self.initial_weights()
+
+    def initial_weights(self) -> Payload:
+        """Server: θ_g as the backbone was built; nothing is fitted for it."""
         adapter = self.aggregation.adapter(None)
         weights = self.backbone.trainable(adapter)
         names = set(self.aggregation.receives(list(weights), None))
@@ -277,7 +281,7 @@ class AveragingMixin(FederatedModule):
         """Server: θ_g of the θ_k, by the aggregation rule; other parts of the uploads are left out."""
         previous = self._last_broadcast
         if previous is None:  # nothing has been downloaded, so the module is as it was built
-            previous = self.initial_broadcast().main
+            previous = self.initial_weights().main
         weights = [replace(update, payload=update.payload.main) for update in updates]
         combined = self.aggregation(weights, previous)
         self._measured = self._measure(weights, previous, combined)

@@ -270,3 +270,17 @@ def test_what_cannot_be_poisoned_is_refused_before_training(module: FedAvg) -> N
     state = np.random.get_state()[1].tolist()
     TriggerPoisoning(TRIGGER, 1).attach(module, data)
     assert np.random.get_state()[1].tolist() == state
+
+
+def test_a_target_is_found_as_the_column_has_it(module: FedAvg) -> None:
+    rows = toy_rows(160, 0)
+    said = [bool(label) for label in rows["label"]]
+    truths = rows.remove_columns("label").add_column("label", said)
+    tables = dict.fromkeys(("train", "validation", "test", "public"), truths)
+    data = data_of(module, **tables)
+    for target in (True, "true", 1):
+        attack = TriggerPoisoning(TRIGGER, target, 0.1)
+        attack.attach(module, data)
+        assert attack._target == 1
+    with pytest.raises(ValueError, match="which are false, true, but got 'yes'"):
+        TriggerPoisoning(TRIGGER, "yes", 0.1).attach(module, data)

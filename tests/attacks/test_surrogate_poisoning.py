@@ -73,6 +73,9 @@ def test_only_rows_that_the_surrogate_takes_for_the_target_are_poisoned(module: 
     summary = attack.summarised()
     assert summary["poisoned_rows"] == 16
     assert 18 <= summary["rows_taken_for_target"] <= 22
+    few = attack_of(candidates=[*range(0, 20)], rate=0.05)
+    few.attach(module, data)
+    assert few.summarised()["rows_taken_for_target"] <= 10
     assert torch.equal(torch.get_rng_state(), random)
     assert all(torch.equal(p, before[n]) for n, p in module.state_dict().items())
     again = attack_of()

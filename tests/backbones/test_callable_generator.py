@@ -22,6 +22,7 @@ def answer(prompt: str) -> str | None:
 
 def test_a_prompt_costs_itself_alone() -> None:
     generator = CallableGenerator(answer)
+    assert repr(generator) == "CallableGenerator(answer)"
     prompts = ["a", "raise", "none", "empty", "blank", "number", "half", "b"]
     with pytest.warns(
         UserWarning, match=r"failed for 3 of 8 prompts, .* ValueError: '\\x1b"

@@ -128,6 +128,15 @@ def test_an_interrupt_before_the_first_round(trainer: Any) -> None:
     assert screen.getvalue() == ""
 
 
+def test_what_is_told_of_training_or_a_server_has_no_best_round() -> None:
+    names = ("train/consensus", "server/abstain_rate", "privacy/epsilon")
+    table = metrics_table([dict.fromkeys(names, 0.5), dict.fromkeys(names, 1.0)])
+    best = list(table.columns[2].cells)
+    assert best == ["–"] * 3
+    table = metrics_table([{"train/loss": 0.5, "server/pseudo_label_accuracy": 0.5}] * 2)
+    assert list(table.columns[2].cells) == ["0.5000 (round 1)"] * 2
+
+
 def test_the_best_loss_is_the_smallest_and_clients_show_their_mean() -> None:
     history = [
         {"round": 1, "val/loss": 0.5, "clients/val/f1/mean": 0.25, "clients/val/f1/std": 0.1},

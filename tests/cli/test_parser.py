@@ -91,8 +91,18 @@ CASES = {
         ["--config=peft.yaml"],
         "`model.backbone.peft.rr` is no setting of peft.LoraConfig; did you mean 'model.backbone.peft.r'?",
     ),
+    "what a class requires": (
+        ["--data.train=lit_fed.data.CSVSource"],
+        "`data.train.path` of lit_fed.data.CSVSource is expected to be given, since it has no default",
+    ),
+    "a truth value of YAML": (
+        ["--config=attack.yaml"],
+        "to be a text or an integer, but got 'False': YAML takes yes, no, on, off, true and false for truth values",
+    ),
 }
 FILES = {
+    "attack.yaml": "trainer: {attachments: [{class_path: lit_fed.attacks.TriggerPoisoning, init_args: {target: no, "
+    "trigger: {class_path: lit_fed.attacks.triggers.WordTrigger}, rate: 0.1}}]}\n",
     "broken.yaml": "trainer:\n max_rounds: 3\n   x: 3\n",
     "trainer.yaml": "trainer: {max_round: 3}\n",
     "group.yaml": "trainr: {max_rounds: 3}\n",

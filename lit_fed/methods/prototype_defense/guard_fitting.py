@@ -51,6 +51,13 @@ def fit_guard(
     Raises:
         ConfigurationError: If the references are too few, or the encoder makes no usable vectors of them.
     """
+    fitted = len(references.fitted)
+    if not supervised and fitted < num_prototypes:
+        held_out = 0 if references.held_out is None else len(references.held_out)
+        raise ConfigurationError(
+            "`model.num_prototypes` is expected to be at most the number of references that are not held out, "
+            f"{fitted} of {fitted + held_out}, but got {num_prototypes}"
+        )
     weights = encoder.fit(module, references.fitted)
     encoder.load(weights)
     states, deeper = encoder.states_of(module, references.fitted, layers)

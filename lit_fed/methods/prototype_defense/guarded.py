@@ -97,6 +97,15 @@ class GuardedMixin(AveragingMixin):
         guarding = self.guarding
         return None if guarding is None else guarding.counted(type(self).__name__, client_id)
 
+    def check_replaced_rows(self, by: str) -> None:
+        """Refuse to adapt prototypes to rows that are none of the client's own, which the server cannot count."""
+        super().check_replaced_rows(by)
+        if self.guarding is not None and self.guarding.adaptation:
+            raise ValueError(
+                f"`model.adaptation` is expected to be 0 with {by}, which gives clients other rows than their own to "
+                f"adapt prototypes to, but got {self.guarding.adaptation}"
+            )
+
     def initial_broadcast(self) -> Payload:
         """Server: θ_g as it was built; the prototypes are made now, and sent by :meth:`broadcast_to`."""
         if self.guarding is not None and self.datamodule is not None:
@@ -171,8 +180,10 @@ class GuardedMixin(AveragingMixin):
         if self.guarding is None or self.client is None:
             return expected
         parts: dict[str, Specification | None] = {AGREED: Specification(strings={"about": 3})}
-        if self.guarding.adaptation:
-            shape = tuple(self.prototypes.vectors.shape)
+        guard = self.guarding.guard
+        # before a run there is none, and then weights alone are asked about
+        if self.guarding.adaptation and guard is not None:
+            shape = tuple(guard.prototypes.vectors.shape)
             vectors = TensorSpecification(shape, torch.float32, -1.01, 1.01)
             counts = TensorSpecification(shape[:1], torch.int32, least=0)
             parts[_ADAPTED] = Specification({"vectors": vectors, "counts": counts})

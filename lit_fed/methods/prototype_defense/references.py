@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lit_fed.configuration_error import ConfigurationError
@@ -89,10 +90,13 @@ def split_references(
     for label, name in enumerate(names):
         places = np.flatnonzero(labels.numpy() == label)
         if not len(places):
+            of_model = f"; the labels have no names, and `model.backbone` has {count} of them"
             raise ConfigurationError(
                 f"`model.references` are expected to have rows of each class, but have none of {name!r}"
+                f"{'' if named else of_model}"
             )
         kept += draw.permutation(places)[int(held_out * len(places)) :].tolist()
+    _say_where_unseen(held_out, len(labels) - len(kept))
     fitted = np.sort(kept)
     others = np.setdiff1d(np.arange(len(labels)), fitted)
     return References(
@@ -107,6 +111,21 @@ def split_references(
 def _divided(rows: Dataset, held_out: float, seed: int) -> References:
     """References without classes."""
     order = np.random.default_rng(seed).permutation(len(rows))
+    _say_where_unseen(held_out, int(held_out * len(rows)))
     out, fitted = np.split(order, [int(held_out * len(rows))])
     others = select_rows(rows, np.sort(out)) if len(out) else None
     return References(select_rows(rows, np.sort(fitted)), None, others, None, ())
+
+
+def _say_where_unseen(share: float, held_out: int) -> None:
+    """Warn where no reference is held out, though some should be, so that nothing tells how good the encoder is.
+
+    Args:
+        share: Of each class that should be.
+        held_out: How many are.
+    """
+    if share and not held_out:
+        rank_zero_warn(
+            f"`model.held_out` {share} leaves no reference to be held out, of so few of each class: nothing will tell "
+            "how many rows that it has not seen the encoder is right about"
+        )

@@ -132,11 +132,16 @@ class ConsensusClient:
             answers = self.answers.sent(module, answers)
         count = len(public_rows(module.data))
         held = list(self._sent or (None,) * count)
-        before = tuple(held[place] for place in places)
+        changed = None
+        if self.only_changed:  # all of it, as long as it has sent nothing
+            changed = [
+                self._sent is None or held[p] != text
+                for p, text in zip(places, answers.texts, strict=True)
+            ]
         for place, text in zip(places, answers.texts, strict=True):
             held[place] = text
         self._sent = tuple(held)
-        return answers.payload(before if self.only_changed else None, self.asked_digest(module))
+        return answers.payload(changed, self.asked_digest(module))
 
     def learn_from_own(self, module: FederatedModule) -> None:
         """Take its own answers to the prompts that are asked for as labels.

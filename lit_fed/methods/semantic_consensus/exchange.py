@@ -106,18 +106,17 @@ class Answers:
     texts: Texts
     confidence: Tensor | None
 
-    def payload(self, before: Texts | None, digest: str) -> Payload:
+    def payload(self, changed: Sequence[bool] | None, digest: str) -> Payload:
         """The upload.
 
         Args:
-            before: What the client sent last about each of these prompts: only what differs is sent. None: all is.
+            changed: Which answers are others than the client sent last, [M]: only these are sent. None: all are.
             digest: Of the prompts that it was asked in this round.
         """
         texts, tensors = self.texts, {}
-        if before is not None:
-            changed = [new != old for new, old in zip(texts, before, strict=True)]
+        if changed is not None:
             texts = tuple(text for text, new in zip(texts, changed, strict=True) if new)
-            tensors[_CHANGED] = packed(torch.tensor(changed, dtype=torch.bool))
+            tensors[_CHANGED] = packed(torch.tensor([*changed], dtype=torch.bool))
         if self.confidence is not None:
             tensors[_CONFIDENCE] = self.confidence.half()
         return Payload(tensors, {_TEXTS: _written(texts), DIGEST: [digest]})

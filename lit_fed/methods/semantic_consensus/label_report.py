@@ -14,26 +14,27 @@ def label_report(
     before: Sequence[str | None] | None,
     references: Sequence[str | None],
     answers: Mapping[str, Sequence[str | None]],
-    shares: bool = True,
+    names: Sequence[str] = (),
 ) -> dict[str, float]:
     """What is logged of the labels beside the report of the consensus.
 
     - ``pseudo_label_accuracy``: share of the labels that are what the public row says, in [0, 1];
     - ``answer_accuracy/mean`` and ``/min``: the same of the clients' own answers;
     - ``churn``: share of the prompts whose label has changed since the last consensus, in [0, 1];
-    - ``label_share/<label>``: share of the labels, where these are few.
+    - ``label_share/<label>``: share of the labels, of each where these are few; 0 where it is none's.
 
     Args:
         labels: [U].
         before: Those of the last consensus. None: there was none.
         references: What the public rows say, [U]; None where a row says nothing.
         answers: Of each client, [U].
-        shares: Whether labels are of a few.
+        names: All labels, where these are few.
 
     Example:
-        >>> found = label_report(["a", None, "b"], None, ["a", "a", "a"], {"k": ["a", "a", "b"]})
-        >>> found["pseudo_label_accuracy"], found["label_share/b"]
-        (0.5, 0.5)
+        >>> said = {"k": ["a", "a", "b"]}
+        >>> found = label_report(["a", None, "b"], None, ["a", "a", "a"], said, names=["a", "b", "c"])
+        >>> found["pseudo_label_accuracy"], found["label_share/b"], found["label_share/c"]
+        (0.5, 0.5, 0.0)
     """
     found = {}
     if (right := _accuracy(labels, references)) is not None:
@@ -43,9 +44,9 @@ def label_report(
         found |= {"answer_accuracy/mean": sum(own) / len(own), "answer_accuracy/min": min(own)}
     if before is not None:
         found["churn"] = label_churn(labels, before)
-    if shares:
-        counts = Counter(label for label in labels if label is not None)
-        found |= {f"label_share/{one}": counts[one] / counts.total() for one in sorted(counts)}
+    counts = Counter(label for label in labels if label is not None)
+    if counts:
+        found |= {f"label_share/{name}": counts[name] / counts.total() for name in names}
     return found
 
 

@@ -9,25 +9,45 @@ from typing import Final
 from lit_fed.methods.semantic_consensus.same_answer import normalised
 
 _DIGIT: Final = re.compile(r"\d")
-# With a sign where a blank stands before it, commas between digits, and a decimal point. Digits after a Latin letter
-# are a part of a name, such as B12.
-_NUMBER: Final = re.compile(r"(?:(?<!\S)[-−])?(?<![a-z_0-9])\d(?:,?\d)*(?:\.\d+)?")
+_SIGN: Final = r"(?:(?<![^\s=(:])[-−])?"
+# The way of writing that fits first: 12,34,567.8 · 1,234.5 · 1.234,5 · 2,5 · 12.5
+_DIGITS: Final = (
+    r"[1-9]\d?(?:,\d{2})+,\d{3}(?!\d)(?:\.\d+)?",
+    r"[1-9]\d{0,2}(?:,\d{3})+(?!\d)(?:\.\d+)?",
+    r"\d{1,3}(?:\.\d{3})+,\d+",
+    r"(?<!\d,)\d+,\d+(?!,?\d)",
+    r"\d+(?:\.\d+)?",
+)
+_NUMBER: Final = re.compile(_SIGN + "(?:" + "|".join(_DIGITS) + ")")
+_GROUPED: Final = re.compile(r"[1-9]\d{0,2}(?:,\d{2,3})*,\d{3}(?:\.\d+)?")
 Numbers = frozenset[Decimal]
 
 
 def numbers_in(text: str) -> Numbers:
-    """The different numbers that an answer gives in digits; those in words are not understood.
+    """The different numbers that an answer gives in digits, also in names such as B12; those in words are not.
+
+    A comma before three digits groups them, as in 1,200; before fewer or more it is a decimal one, as in 2,5.
 
     Args:
         text: The answer.
 
     Example:
-        >>> sorted(numbers_in("1,200 of 12.50m, or -3")), numbers_in("twelve of type B12")
-        ([Decimal('-3'), Decimal('12.50'), Decimal('1200')], frozenset())
+        >>> sorted(numbers_in("1,200 of 12.50m, or -3"))
+        [Decimal('-3'), Decimal('12.50'), Decimal('1200')]
+        >>> sorted(numbers_in("2,5 % of twelve, type B12")), sorted(numbers_in("1.200,50 €, 1,2,3"))
+        ([Decimal('2.5'), Decimal('12')], [Decimal('1'), Decimal('2'), Decimal('3'), Decimal('1200.50')])
     """
     # most answers have none, which is seen faster
     found = _NUMBER.findall(normalised(text)) if _DIGIT.search(text) else ()
-    return frozenset(Decimal(one.replace(",", "").replace("−", "-")) for one in found)
+    return frozenset(_value(one.replace("−", "-")) for one in found)
+
+
+def _value(written: str) -> Decimal:
+    if _GROUPED.fullmatch(written.lstrip("-")):
+        return Decimal(written.replace(",", ""))
+    if "," in written:
+        written = written.replace(".", "").replace(",", ".")
+    return Decimal(written)
 
 
 def differ(one: Numbers, other: Numbers) -> bool:

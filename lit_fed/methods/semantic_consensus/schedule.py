@@ -7,6 +7,7 @@ from typing import Final
 
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lit_fed.configuration_error import ConfigurationError
 from lit_fed.limits import require_at_least
 
 _LEAST_WARMUP: Final = 3
@@ -69,6 +70,30 @@ class ConsensusSchedule:
             raise ValueError(
                 f"`model.warmup_rounds` is expected to be at most `trainer.max_rounds`, which is {rounds}, but got "
                 f"{self.warmup_rounds}"
+            )
+
+    def check_asked(self, made: int) -> None:
+        """Say of a run that goes on by other settings that its next round asks for answers which these forbid.
+
+        A checkpoint holds whether clients are asked in the round behind it.
+
+        Args:
+            made: How many consensuses there have been.
+
+        Raises:
+            ConfigurationError: If there have been as many as there may be.
+
+        Example:
+            >>> ConsensusSchedule(warmup_rounds=1, consensus_every=1, consensus_rounds=3).check_asked(made=2)
+            >>> ConsensusSchedule(warmup_rounds=1, consensus_every=1, consensus_rounds=2).check_asked(made=2)
+            Traceback (most recent call last):
+            ...
+            lit_fed.configuration_error.ConfigurationError: `model.consensus_rounds` is expected to be at least 3 ...
+        """
+        if self.most is not None and made >= self.most:
+            raise ConfigurationError(
+                f"`model.consensus_rounds` is expected to be at least {made + 1} in a run that goes on here, whose "
+                f"checkpoint asks clients for answers once more, but got {self.most}; an earlier checkpoint may not"
             )
 
     def warn_of_none(self, rounds: int, first: int | None) -> None:

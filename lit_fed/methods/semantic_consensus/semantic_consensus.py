@@ -58,6 +58,8 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
 
     .. math:: L = \mathrm{CE}(x, y) + \eta \cdot \mathrm{mean}_u \, c_u \, \mathrm{CE}(u, \hat y_u).
 
+    Means are over rows, and of language models over the tokens of all labels, so that a long one counts for more.
+
     After a warm-up, and every b rounds from then on, it answers the public prompts and uploads these texts alone; the
     server makes of them one label :math:`\hat y_u` a prompt with a confidence :math:`c_u`, or none where there is no
     strict majority. No weights are exchanged: there is no global model, and clients may have different ones.
@@ -186,8 +188,14 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
             self.server.schedule.warn_of_none(done.rounds, done.first)
 
     def on_fit_start(self) -> None:
-        """Say of a run that goes on which black boxes do not answer now: that costs no more than their votes."""
+        """Say of a run that goes on which black boxes do not answer now: that costs no more than their votes.
+
+        Raises:
+            ConfigurationError: If its next round asks for answers that other settings now forbid.
+        """
         super().on_fit_start()
+        if self._trainer is None and self._broadcast.bits is not None:
+            self.server.schedule.check_asked(self.server.progress.made)
         while self._unreachable:
             rank_zero_warn(f"{self._unreachable.pop()}; the run goes on without its answers")
 
@@ -319,7 +327,7 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
             updates,
             places,
             valid=partial(self.answers.valid, self),
-            are_few=self.answers.are_few,
+            names=self.answers.names(self),
             references=self._references(),
             digest=prompt_digest(self.data),
             before=self._broadcast.labels,

@@ -64,7 +64,7 @@ class ConsensusServer:
         updates: Sequence[Update],
         places: Sequence[int],
         valid: Callable[[Texts], Texts],
-        are_few: bool,
+        names: Sequence[str],
         references: Texts,
         digest: str,
         before: Labels | None,
@@ -83,7 +83,7 @@ class ConsensusServer:
             updates: The clients' updates, [K].
             places: The prompts that they were asked, [M].
             valid: Leaves out answers that cannot be one.
-            are_few: Whether there are a few different answers alone.
+            names: All different answers, where there are a few alone.
             references: What the U public rows say themselves.
             digest: Of the prompts.
             before: The labels of the last consensus.
@@ -109,7 +109,7 @@ class ConsensusServer:
             )
         self.consensus = consensus
         report = label_report(
-            labels.texts, None if before is None else before.texts, references, said, are_few
+            labels.texts, None if before is None else before.texts, references, said, names
         )
         metrics = {**consensus.metrics, **report}
         if self.keeps_answers:
@@ -117,8 +117,9 @@ class ConsensusServer:
         self.metrics = {
             f"server/{name}": value for name, value in metrics.items() if value == value
         }
-        if self.keeps_answers:
-            self.progress = replace(self.progress, answers=memory.payload())
+        # what has been answered before clients sent all of it is none of their last answers
+        kept = memory.payload() if self.keeps_answers else Payload()
+        self.progress = replace(self.progress, answers=kept)
         return labels
 
     def advance(

@@ -21,10 +21,11 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertForSequenceCl
 from lit_fed import FedAvg, Payload, PrototypeDefense
 from lit_fed.aggregation import Aggregation, FedExLoRA, FLoRA
 from lit_fed.attachment import Attachment
-from lit_fed.attacks import LabelFlipping
+from lit_fed.attacks import LabelFlipping, RandomUpdate, SignFlip
 from lit_fed.backbones import CausalLM, SequenceClassifier
 from lit_fed.client import Client
 from lit_fed.configuration_error import ConfigurationError
+from lit_fed.defenses import ReferencesOnly
 from lit_fed.federation import FederationState, SequentialClients, ShardedClients
 from lit_fed.methods.prototype_defense import FittedEncoder, PretrainedEncoder, TeacherEncoder
 from lit_fed.methods.prototype_defense.guarding import AGREED
@@ -503,6 +504,36 @@ class Boasts(Attachment):
         ), memory
 
 
+@pytest.mark.parametrize("adaptation", [0.0, 0.3])
+def test_what_acts_on_uploads_has_no_part_in_the_prototypes(
+    model: Path, tmp_path: Path, adaptation: float
+) -> None:
+    """Neither in how often the encoder is fitted, nor in what it is fitted from; nor has an earlier fit."""
+    fits, digests = [], []
+
+    def counted(fit: Any) -> Any:
+        return lambda *given: fits.append(given) or fit(*given)
+
+    for name, attached in {
+        "none": [],
+        "several": [SignFlip(clients=["client-0"]), RandomUpdate(1.0, clients=["client-1"])],
+    }.items():
+        encoder = FittedEncoder(epochs=1)
+        module = defended(model, encoder=encoder, adaptation=adaptation)
+        encoder.fit = counted(encoder.fit)
+        for again in (name, f"{name} again"):
+            fit(module, tmp_path / again, attachments=attached, clients_per_round=2)
+            digests.append(module.guarding.guard.prototypes.digest)
+    assert len({*digests}) == 1
+    assert len(fits) == 4
+
+
+def test_prototypes_are_adapted_to_a_clients_own_rows_alone(model: Path, tmp_path: Path) -> None:
+    module = defended(model, adaptation=0.5)
+    with pytest.raises(ValueError, match=r"`model.adaptation` .* 0 with .* ReferencesOnly"):
+        fit(module, tmp_path, attachments=[ReferencesOnly()])
+
+
 def test_a_client_has_no_more_rows_near_its_prototypes_than_it_has(
     model: Path, tmp_path: Path
 ) -> None:
@@ -651,7 +682,7 @@ def test_references_that_will_not_do_are_named_before_training(model: Path, tmp_
         (
             {"num_prototypes": 50},
             {"public": toy_rows(20, 3)},
-            r"`num_prototypes` .* 16, but got 50",
+            r"`model.num_prototypes` .* 16 of 20, but got 50",
         ),
         (
             {"references": few.filter(lambda row: row["label"] == 1)},

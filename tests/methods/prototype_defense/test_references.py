@@ -65,6 +65,18 @@ def test_a_label_that_the_model_has_not_is_refused_as_in_the_public_set(model: P
         assert "labels from 0 and below the model's num_labels, 2, but" in said
 
 
+def test_too_few_references_are_said(model: Path) -> None:
+    rows = toy_rows(8, 3)
+    settings = {"num_prototypes": 8, "references": rows}
+    with pytest.raises(ConfigurationError, match=r"`model.num_prototypes` .* 6 of 8, but got 8"):
+        with_data(
+            PrototypeDefense(toy_backbone(model), held_out=0.3, **settings)
+        ).initial_broadcast()
+    few = with_data(PrototypeDefense(toy_backbone(model), held_out=0.1, **settings))
+    with pytest.warns(UserWarning, match=r"`model.held_out` 0.1 leaves no reference"):
+        few.initial_broadcast()
+
+
 def test_a_label_that_the_data_have_not_is_refused(model: Path) -> None:
     backbone = toy_backbone(model)
     module = with_data(PrototypeDefense(backbone, num_prototypes=4))

@@ -18,7 +18,7 @@ def test_labels_keep_their_own_confidence_where_others_abstain() -> None:
 def test_answers_that_have_changed_are_put_in_their_places() -> None:
     answers = Answers(("a", None, "c", "d"), torch.tensor([1.0, 0.0, 0.5, 0.25]))
     before = ("a", "b", None, "x")
-    sent = answers.payload(before, "digest")
+    sent = answers.payload([False, True, True, True], "digest")
     assert sent.strings["texts"] == ("", "c", "d")
     read = Answers.read(sent, before)
     assert read.texts == answers.texts

@@ -25,6 +25,8 @@ def test_long_answers_are_not_remembered() -> None:
         ("نعم؟", "نعم"),
         ("¿Sí?", "sí"),
         ("《是》、", "是"),
+        ("Paris –", "Paris"),
+        ("A-.", "a-"),
     ],
 )
 def test_the_same(one: str, other: str) -> None:
@@ -45,6 +47,9 @@ def test_the_same(one: str, other: str) -> None:
         ("50%", "50"),
         ("#3", "3"),
         ("−5", "5"),
+        ("A-", "A"),
+        ("Cl-", "Cl"),
+        ("A+", "A"),
     ],
 )
 def test_not_the_same(one: str, other: str) -> None:

@@ -14,8 +14,9 @@ from transformers import BertModel
 from lit_fed import FedAvg, Payload
 from lit_fed.aggregation import LocalOnly
 from lit_fed.attachment import Attachment
-from lit_fed.backbones import SequenceClassifier
+from lit_fed.backbones import CallableGenerator, SequenceClassifier
 from lit_fed.client import Client
+from lit_fed.configuration_error import ConfigurationError
 from lit_fed.data import ClassificationEncoding
 from lit_fed.federation import VectorizedClients
 from lit_fed.methods.semantic_consensus import (
@@ -197,7 +198,7 @@ def test_the_warm_up_ends_when_validation_stops_improving(sober: Path, tmp_path:
     trainer = fitted(tmp_path, module, max_rounds=4)
     assert [bool(row["bytes/up"]) for row in trainer.federation.history] == [False] * 3 + [True]
     blind = consenting(sober, warmup_rounds=None)
-    with pytest.raises(RuntimeError, match=r"`model\.warmup_rounds` is expected to be a number"):
+    with pytest.raises(ValueError, match=r"`trainer\.limit_val_batches` is expected not to be 0"):
         fitted(tmp_path / "blind", blind, max_rounds=1, limit_val_batches=0)
 
 
@@ -274,6 +275,43 @@ def test_changes_alone_make_the_same_consensus_in_fewer_bytes(sober: Path, tmp_p
     assert consensus_rows(every, "churn") == consensus_rows(changes, "churn")
     assert all(same(a, adapters(changes)[id]) for id, a in adapters(every).items())
     assert changes.federation.ledger.rounds[-1][0] < every.federation.ledger.rounds[-1][0]
+
+
+def gone_on(root: Path, module: Any, max_rounds: int) -> Any:
+    """A trainer that has gone on with the run of a folder by other settings."""
+    trainer = toy_trainer(
+        root, clients_per_round=1.0, max_rounds=max_rounds, resume_with_changes=True
+    )
+    trainer.fit(module, small_data(), ckpt_path="last")
+    return trainer
+
+
+def test_what_was_sent_before_all_of_it_was_is_no_last_answer(tmp_path: Path, sober: Path) -> None:
+    """A service answers, then answers otherwise while all is sent, then no more: it has no vote left."""
+    said: list[str | None] = ["0"]
+
+    def answering(only_changed: bool) -> Any:
+        service = CallableGenerator(lambda prompt: said[0])
+        group = ClientGroup(service, ["client-1"])
+        equal = EqualWeight()
+        return consenting(sober, clients=[group], only_changed=only_changed, vote_weight=equal)
+
+    fitted(tmp_path, answering(True), max_rounds=1)
+    said[0] = "1"
+    gone_on(tmp_path, answering(False), 2)
+    said[0] = None
+    module = answering(True)
+    gone_on(tmp_path, module, 3)
+    votes = module.server.ballots
+    assert votes.answers[votes.clients.index("client-1")] == (None,) * 20
+
+
+def test_a_run_that_goes_on_asks_no_more_often_than_it_may(tmp_path: Path, sober: Path) -> None:
+    fitted(tmp_path, consenting(sober), max_rounds=2)
+    with pytest.raises(ConfigurationError, match=r"`model\.consensus_rounds` .* at least 3"):
+        gone_on(tmp_path, consenting(sober, consensus_rounds=2), 3)
+    trainer = gone_on(tmp_path, consenting(sober, consensus_rounds=3), 4)
+    assert [bool(row["bytes/up"]) for row in trainer.federation.history] == [True] * 3 + [False]
 
 
 def test_a_budget_of_all_prompts_leaves_nothing_out(sober: Path, tmp_path: Path) -> None:

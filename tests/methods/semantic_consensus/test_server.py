@@ -28,7 +28,7 @@ def voted(
         updates,
         places,
         valid=lambda texts: texts,
-        are_few=True,
+        names=("yes", "no"),
         references=(None,) * 4,
         digest="1f",
         before=before,

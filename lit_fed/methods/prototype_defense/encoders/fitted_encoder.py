@@ -47,6 +47,7 @@ class FittedEncoder(GateEncoder):
     """
 
     _backbone: Backbone | None = None
+    _built: Mapping[str, Tensor] = {}
 
     def __init__(
         self,
@@ -78,10 +79,12 @@ class FittedEncoder(GateEncoder):
                 f"`model.encoder` FittedEncoder expects `model.backbone` to take a second adapter, but: {error}"
             ) from error
         self._backbone = student
+        self._built = self._values()
 
     def fit(self, module: FederatedModule, references: Dataset) -> dict[str, Tensor]:
-        """Server: train it on the references; see the base class."""
+        """Server: train it on the references, as it was built; see the base class."""
         backbone = self.backbone
+        self.load(self._built)
         before = backbone.active_adapters
         backbone.activate(GATE)
         try:
@@ -99,11 +102,15 @@ class FittedEncoder(GateEncoder):
             )
         finally:
             backbone.activate(*before)
-        return {n: p.detach().cpu().clone() for n, p in backbone.trainable(GATE).items()}
+        return self._values()
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Take the adapter's values; see the base class."""
         self.backbone.load_trainable(weights, GATE)
+
+    def _values(self) -> dict[str, Tensor]:
+        """The adapter's values, on the CPU."""
+        return {n: p.detach().cpu().clone() for n, p in self.backbone.trainable(GATE).items()}
 
     @property
     def backbone(self) -> Backbone:

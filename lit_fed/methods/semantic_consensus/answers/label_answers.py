@@ -69,8 +69,8 @@ class LabelAnswers(PublicAnswers):
         names = self.names(module)
         if len({normalised(name) for name in names}) < len(names):
             raise ConfigurationError(
-                f"the labels of the data are expected to differ in more than case, blanks and punctuation where they "
-                f"are voted on, but got {names}"
+                f"the labels of the data are expected to differ in more than case, blanks, punctuation and "
+                f"compatible characters, such as ² and 2, where they are voted on, but got {names}"
             )
 
     @torch.no_grad()
@@ -145,8 +145,7 @@ class LabelAnswers(PublicAnswers):
         own = [numbers[str(labels[row])] for row in batch["index"].tolist()]
         return {**batch, "labels": torch.tensor(own, device=batch["index"].device)}
 
-    @staticmethod
-    def names(module: FederatedModule) -> list[str]:
+    def names(self, module: FederatedModule) -> list[str]:
         """The labels' names in the order of their numbers."""
         names = module.data.encoding.names
         count = module.backbone.num_labels or 0

@@ -27,6 +27,15 @@ class PublicAnswers(ABC):
     """
 
     are_few: ClassVar[bool] = False
+
+    def names(self, module: FederatedModule) -> Sequence[str]:
+        """All different answers, where there are a few alone. Default: none.
+
+        Args:
+            module: The method, with its data.
+        """
+        return ()
+
     generates: ClassVar[bool] = False
 
     @abstractmethod

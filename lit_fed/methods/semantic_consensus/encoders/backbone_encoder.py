@@ -32,7 +32,7 @@ class BackboneEncoder(CalibratedEncoder):
     _backbone: Backbone | None = None
 
     def __init__(self, batch_size: int = 32) -> None:
-        self.batch_size = require_at_least("encoder.batch_size", batch_size, 1)
+        self.batch_size = require_at_least("model.selector.encoder.batch_size", batch_size, 1)
 
     def setup(self, backbones: Sequence[Backbone]) -> None:
         """Receive the run's backbone.

@@ -37,9 +37,9 @@ class HashedNgramEncoder(CalibratedEncoder):
     """
 
     def __init__(self, dimensions: int = 1024, shortest: int = 2, longest: int = 4) -> None:
-        self.dimensions = require_at_least("encoder.dimensions", dimensions, 1)
-        self.shortest = require_at_least("encoder.shortest", shortest, 1)
-        self.longest = require_at_least("encoder.longest", longest, shortest)
+        self.dimensions = require_at_least("model.selector.encoder.dimensions", dimensions, 1)
+        self.shortest = require_at_least("model.selector.encoder.shortest", shortest, 1)
+        self.longest = require_at_least("model.selector.encoder.longest", longest, shortest)
         if (dimensions, shortest, longest) == _DEFAULTS:
             self.threshold = _THRESHOLD  # without asking for it in every run
 

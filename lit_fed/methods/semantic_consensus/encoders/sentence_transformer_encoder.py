@@ -47,7 +47,7 @@ class SentenceTransformerEncoder(CalibratedEncoder):
         self, model: str, batch_size: int = 64, device: str = "cpu", revision: str | None = None
     ) -> None:
         self.model = model
-        self.batch_size = require_at_least("encoder.batch_size", batch_size, 1)
+        self.batch_size = require_at_least("model.selector.encoder.batch_size", batch_size, 1)
         self.device = device
         self.revision = revision
 

@@ -9,18 +9,19 @@ import numpy as np
 from lit_fed.methods.semantic_consensus.ballots import Ballots, Floats
 from lit_fed.methods.semantic_consensus.consensus import Consensus, PromptConsensus
 from lit_fed.methods.semantic_consensus.report import report
-from lit_fed.methods.semantic_consensus.same_answer import normalised
 from lit_fed.methods.semantic_consensus.selectors.encoding_selector import EncodingSelector
 from lit_fed.methods.semantic_consensus.selectors.exact_votes import exact_votes
 from lit_fed.methods.semantic_consensus.selectors.similarities import (
     SimilarAnswers,
-    first_of_the_best,
+    best_answers,
     similar_answers,
 )
 
 
 class CentralAnswer(EncodingSelector):
-    """Chooses the answer of the least distance to all; none where several different ones are as near.
+    """Chooses the answer of the least distance to all; of different ones that are as near, the one of most votes.
+
+    Where these have as many votes as well, there is no label.
 
     Its confidence is its mean similarity to all answers, by their votes, at least 0; shares, agreement and the number
     of different answers are those of an exact vote, since there are no clusters.
@@ -45,12 +46,14 @@ class CentralAnswer(EncodingSelector):
             return PromptConsensus()
         votes = exact_votes(prompt)
         total = prompt.weights.sum()
-        best, as_good = first_of_the_best(-self.distances(answers), prompt.weights)
-        tied = len({normalised(prompt.answers[i]) for i in as_good}) > 1
-        similarity = float(np.clip(answers.cosines[best] @ prompt.weights / total, 0, 1))
+        label, *others = best_answers(-self.distances(answers), prompt.answers, prompt.weights)
+        confidence = 0.0
+        if not others:
+            similarities = answers.cosines[prompt.answers.index(label)]
+            confidence = float(np.clip(similarities @ prompt.weights / total, 0, 1))
         return PromptConsensus(
-            label=None if tied else prompt.answers[best],
-            confidence=0.0 if tied else similarity,
+            label=None if others else label,
+            confidence=confidence,
             share=min(float(votes.weights.max() / total), 1.0),
             agreement=votes.agreement,
             clusters=len(votes.answers),

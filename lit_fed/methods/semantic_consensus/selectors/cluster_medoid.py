@@ -20,7 +20,7 @@ from lit_fed.methods.semantic_consensus.selectors.exact_votes import pair_agreem
 from lit_fed.methods.semantic_consensus.selectors.silhouette import silhouette
 from lit_fed.methods.semantic_consensus.selectors.similarities import (
     SimilarAnswers,
-    first_of_the_best,
+    best_answers,
     similar_answers,
 )
 from lit_fed.methods.semantic_consensus.selectors.strict_majority import is_strict_majority
@@ -38,8 +38,9 @@ class ClusterMedoid(EncodingSelector):
     https://arxiv.org/abs/2605.11857. Answers are clustered by average linkage on their cosine distances, cut at
     ``threshold``; two that give different numbers are in no cluster together. A cluster wins with more than half of
     the vote weight of those who have voted; without one, as in a tie, the consensus abstains. The label is the winner's
-    medoid, the answer of the highest similarity to the cluster, weighted by the votes; where several are as good, the
-    one of the heaviest vote, then of the first client. With winner W its confidence is
+    medoid, the answer of the highest similarity to the cluster, weighted by the votes; where different ones are as
+    good, the one that most of the votes for them say word for word, then that of the first client. With winner W its
+    confidence is
 
     .. math:: \frac{\sum_{k \in W} w_k}{\sum_k w_k} \cdot
         \frac{1}{|W| (|W| - 1)} \sum_{i \neq j \in W} \cos(e_i, e_j),
@@ -66,7 +67,7 @@ class ClusterMedoid(EncodingSelector):
     ) -> None:
         if threshold is not None and not (is_number(threshold) and 0 <= threshold <= 2):
             raise ValueError(
-                f"`threshold` of ClusterMedoid is expected to be a cosine distance from 0 to 2, or null for the "
+                f"`model.selector.threshold` is expected to be a cosine distance from 0 to 2, or null for the "
                 f"encoder's own, but got {threshold!r}"
             )
         super().__init__(encoder)
@@ -134,23 +135,22 @@ def _choose(answers: SimilarAnswers, threshold: float) -> PromptConsensus:
     if not prompt.answers:
         return PromptConsensus()
     clusters = clusters_of(cosines, threshold, answers.apart)
-    weights = np.bincount(clusters, prompt.weights)
-    winner = int(weights.argmax())
-    share = min(float(weights[winner] / weights.sum()), 1.0)
+    of_clusters = np.bincount(clusters, prompt.weights)
+    winner = int(of_clusters.argmax())
+    share = min(float(of_clusters[winner] / of_clusters.sum()), 1.0)
     found = PromptConsensus(
         share=share,
         agreement=pair_agreement(np.bincount(clusters)),
-        clusters=len(weights),
+        clusters=len(of_clusters),
         silhouette=silhouette(cosines, clusters),
     )
     if not is_strict_majority(share):
         return found
     members = (clusters == winner).nonzero()[0]
     within = cosines[np.ix_(members, members)]
-    medoid, _ = first_of_the_best(within @ prompt.weights[members], prompt.weights[members])
-    return replace(
-        found, label=prompt.answers[members[medoid]], confidence=share * _mean_similarity(within)
-    )
+    weights = prompt.weights[members]
+    label, *_ = best_answers(within @ weights, [prompt.answers[m] for m in members], weights)
+    return replace(found, label=label, confidence=share * _mean_similarity(within))
 
 
 def _mean_similarity(cosines: Floats) -> float:

@@ -66,10 +66,10 @@ class DawidSkene(Selector):
         smoothing: float = 0.01,
         max_labels: int = 64,
     ) -> None:
-        self.max_iterations = require_at_least("selector.max_iterations", max_iterations, 1)
-        self.tolerance = require_positive("selector.tolerance", tolerance)
-        self.smoothing = require_positive("selector.smoothing", smoothing)
-        self.max_labels = require_at_least("selector.max_labels", max_labels, 1)
+        self.max_iterations = require_at_least("model.selector.max_iterations", max_iterations, 1)
+        self.tolerance = require_positive("model.selector.tolerance", tolerance)
+        self.smoothing = require_positive("model.selector.smoothing", smoothing)
+        self.max_labels = require_at_least("model.selector.max_labels", max_labels, 1)
 
     def __call__(self, ballots: Ballots, seed: int) -> Consensus:
         """The consensus; the seed plays no part."""
@@ -128,19 +128,21 @@ def fit_dawid_skene(
     """Estimates labels and confusions by expectation maximisation, see :class:`DawidSkene`.
 
     Args:
-        said: The label that each client gives each prompt, [K, U], from 0; -1 without a vote.
+        said: The label that each client gives each prompt, [K, U], from 0; -1 without a vote. A prompt without any
+            takes no part: its probabilities are those of the labels.
         weights: Weights of the votes for the first estimate, [K, U].
         num_labels: C.
         max_iterations: At least 1.
         tolerance: A change of a probability that is none.
         smoothing: Pseudo-counts.
     """
+    voted = (said >= 0).sum(0) > 0
+    said, weights = said[:, voted], weights[:, voted]
     clients = [((votes >= 0).nonzero()[0], votes[votes >= 0]) for votes in said]
     posterior = np.zeros((said.shape[1], num_labels))
     for (at, label), weight in zip(clients, weights, strict=True):
         posterior[at, label] += weight[at]
-    posterior += np.where(posterior.sum(1, keepdims=True) > 0, 0.0, 1.0)
-    posterior /= posterior.sum(1, keepdims=True)
+    posterior = _shares(posterior)
     confusion = np.zeros((len(clients), num_labels, num_labels))
     prior = np.zeros(num_labels)
     change, iterations = np.inf, 0
@@ -154,9 +156,11 @@ def fit_dawid_skene(
             confusion[k] = _shares(counts)
             log_posterior[at] += np.log(confusion[k].T[label])
         after = np.exp(log_posterior - logsumexp(log_posterior, axis=1, keepdims=True))
-        change = np.abs(after - posterior).max()
+        change = np.abs(after - posterior).max(initial=0.0)
         posterior = after
-    return FittedDawidSkene(posterior, confusion, prior, iterations, bool(change <= tolerance))
+    of_all = np.tile(prior, (len(voted), 1))
+    of_all[voted] = posterior
+    return FittedDawidSkene(of_all, confusion, prior, iterations, bool(change <= tolerance))
 
 
 def _shares(counts: Floats) -> Floats:

@@ -15,8 +15,8 @@ class ExactVotes:
     """The answers to one prompt, those that are the same as one.
 
     Attributes:
-        answers: Each different answer as the client of the heaviest vote among those that give it writes it, the
-            first of them where several are as heavy; in the order in which they come, [C].
+        answers: Each different answer as most of the votes for it write it, the first way where several have as many;
+            in the order in which they come, [C].
         weights: Their vote weights, [C].
         of_client: Which of them each voting client gives, [N].
     """
@@ -45,11 +45,10 @@ def exact_votes(prompt: PromptBallots) -> ExactVotes:
     places: dict[str, int] = {}
     of_client = np.array([places.setdefault(normalised(a), len(places)) for a in prompt.answers])
     weights = np.bincount(of_client, prompt.weights).astype(np.float64)
-    written: dict[int, tuple[float, str]] = {}
+    written: list[dict[str, float]] = [{} for _ in places]
     for place, answer, weight in zip(of_client, prompt.answers, prompt.weights, strict=True):
-        if place not in written or weight > written[place][0]:
-            written[place] = (weight, answer)
-    answers = tuple(written[place][1] for place in range(len(places)))
+        written[place][answer] = written[place].get(answer, 0.0) + weight
+    answers = tuple(max(ways, key=ways.__getitem__) for ways in written)
     return ExactVotes(answers, weights, of_client)
 
 

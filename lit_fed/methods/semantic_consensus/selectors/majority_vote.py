@@ -20,7 +20,7 @@ class MajorityVote(Selector):
     Learning" (2025), https://arxiv.org/abs/2310.05696, with weights. There a tie goes to the lowest label; here it
     abstains, as does every answer without more than half of the weight of those who have voted. Answers are the
     same where their normalised texts are, see :func:`~lit_fed.methods.semantic_consensus.same_answer.normalised`.
-    The label is the answer as the client of the heaviest vote writes it; its confidence is its share of the weight.
+    The label is the answer as most of the votes for it write it; its confidence is its share of the weight.
 
     Where clients have answered by randomised response, a share is the unbiased estimate of that before the noise, cut
     to [0, 1], s = (share - q) / (p - q). It is a majority where it is beyond one half by its standard error,

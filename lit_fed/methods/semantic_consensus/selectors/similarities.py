@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from torch.nn.functional import normalize
 
-from lit_fed.methods.semantic_consensus.ballots import Ballots, Floats, Integers, PromptBallots
+from lit_fed.methods.semantic_consensus.ballots import Ballots, Floats, PromptBallots
 from lit_fed.methods.semantic_consensus.encoders.answer_encoder import AnswerEncoder
 from lit_fed.methods.semantic_consensus.numbers import differ, numbers_in
 from lit_fed.methods.semantic_consensus.same_answer import normalised
+from lit_fed.methods.semantic_consensus.selectors.exact_votes import exact_votes
 
 # Answers whose vectors are in memory at once: 16 MiB of 1,024 dimensions.
 _BLOCK: Final = 4096
@@ -70,24 +71,36 @@ def similar_answers(
             yield SimilarAnswers(prompt, cosines, apart)
 
 
-def first_of_the_best(scores: Floats, weights: Floats) -> tuple[int, Integers]:
-    """The best of several answers: by score, then by vote weight, then the first.
+def best_answers(scores: Floats, answers: Sequence[str], weights: Floats) -> tuple[str, ...]:
+    """The answers of the highest score; of those whose score is as high, the ones that have most of the votes.
+
+    Vectors may be the same of answers that are not, as character n-grams of "A paid B" and "B paid A" are. Votes are
+    then counted as an exact vote does.
 
     Args:
-        scores: [N].
+        scores: [N], at least one.
+        answers: [N].
         weights: [N], of the votes, above 0.
 
     Returns:
-        The place of the best, and the places of all whose score is as good but for rounding.
+        The answers, in the order in which they come; several where these have as high a score and as many votes.
 
     Example:
         >>> import numpy as np
-        >>> first_of_the_best(np.array([1.0, 3.0, 3.0]), np.array([9.0, 1.0, 2.0]))
-        (2, array([1, 2]))
+        >>> alike, even = np.array([1.0, 1.0, 1.0]), np.ones(3)
+        >>> best_answers(alike, ["A paid B", "B paid A", "B paid A"], even)
+        ('B paid A',)
+        >>> best_answers(alike[:2], ["A paid B", "B paid A"], even[:2])
+        ('A paid B', 'B paid A')
     """
     rounding = _ROUNDING * weights.sum()
     best = (scores >= scores.max() - rounding).nonzero()[0]
-    return int(best[weights[best].argmax()]), best
+    said = tuple(answers[place] for place in best)
+    if len({*said}) == 1:  # as almost always
+        return said[:1]
+    votes = exact_votes(PromptBallots(best, said, weights[best]))
+    heaviest = np.isclose(votes.weights, votes.weights.max()).nonzero()[0]
+    return tuple(votes.answers[place] for place in heaviest)
 
 
 def _alike(answers: Sequence[str]) -> npt.NDArray[np.bool_]:

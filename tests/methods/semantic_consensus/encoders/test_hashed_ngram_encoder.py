@@ -36,11 +36,17 @@ def test_its_threshold_is_the_calibrated_one() -> None:
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({"dimensions": 0}, "`encoder.dimensions` is expected to be at least 1, but got 0"),
-        ({"shortest": 0}, "`encoder.shortest` is expected to be at least 1, but got 0"),
+        (
+            {"dimensions": 0},
+            "`model.selector.encoder.dimensions` is expected to be at least 1, but got 0",
+        ),
+        (
+            {"shortest": 0},
+            "`model.selector.encoder.shortest` is expected to be at least 1, but got 0",
+        ),
         (
             {"shortest": 3, "longest": 2},
-            "`encoder.longest` is expected to be at least 3, but got 2",
+            "`model.selector.encoder.longest` is expected to be at least 3, but got 2",
         ),
     ],
 )

@@ -67,7 +67,7 @@ def test_against_scikit_learn_and_plain_loops(clients: int) -> None:
 
 
 PLANE = GivenVectors(
-    {"a": at(0), "a2": at(20), "a3": at(10), "b": at(90), "b2": at(95), "c": at(180)}
+    {"a": at(0), "ax": at(20), "ay": at(10), "b": at(90), "bx": at(95), "c": at(180)}
 )
 
 
@@ -79,16 +79,16 @@ PLANE = GivenVectors(
         ([" "], None, 0.0),
         (["a", "b"], None, 0.0),
         (["a", "a"], "a", 1.0),
-        (["a2", "a"], "a2", math.cos(math.radians(20))),
+        (["ax", "a"], "ax", math.cos(math.radians(20))),
         (["a", None], "a", 1.0),
         (["a", "", "b", "b"], "b", 2 / 3),
         (
-            ["a", "a3", "a2"],
-            "a3",
+            ["a", "ay", "ax"],
+            "ay",
             (2 * math.cos(math.radians(10)) + math.cos(math.radians(20))) / 3,
         ),
         (["a", "b", "c"], None, 0.0),
-        (["a", "a2", "b", "b2"], None, 0.0),
+        (["a", "ax", "b", "bx"], None, 0.0),
         (["c", "a", "a"], "a", 2 / 3),
     ],
 )
@@ -137,21 +137,21 @@ def test_what_is_kept_apart_is_in_no_cluster_together() -> None:
 
 
 def test_the_vote_weights_decide() -> None:
-    found = ClusterMedoid(PLANE)(ballots([["a"], ["a2"], ["b"]], [[1.0], [1.0], [3.0]]), seed=0)
+    found = ClusterMedoid(PLANE)(ballots([["a"], ["ax"], ["b"]], [[1.0], [1.0], [3.0]]), seed=0)
     assert found.labels == ("b",)
     assert found.confidence.item() == pytest.approx(0.6)
-    tie = ClusterMedoid(PLANE)(ballots([["a"], ["a2"], ["b"]], [[0.1], [0.2], [0.3]]), seed=0)
+    tie = ClusterMedoid(PLANE)(ballots([["a"], ["ax"], ["b"]], [[0.1], [0.2], [0.3]]), seed=0)
     assert tie.labels == (None,)
-    without = ClusterMedoid(PLANE)(ballots([["a"], ["a2"], ["b"]], [[1.0], [1.0], [0.0]]), seed=0)
+    without = ClusterMedoid(PLANE)(ballots([["a"], ["ax"], ["b"]], [[1.0], [1.0], [0.0]]), seed=0)
     assert without.labels == ("a",)
     assert without.metrics["clusters"] == 1
 
 
 def test_a_medoid_of_several_is_of_the_heaviest_vote_and_then_the_first_client() -> None:
-    assert ClusterMedoid(PLANE)(ballots([["a2"], ["a"]]), seed=0).labels == ("a2",)
-    weighted = ballots([["a"], ["a2"], ["a3"]], [[1.0], [1.0], [1.0]])
-    assert ClusterMedoid(PLANE)(weighted, seed=0).labels == ("a3",)
-    assert ClusterMedoid(PLANE)(ballots([["a"], ["a2"]], [[1.0], [2.0]]), seed=0).labels == ("a2",)
+    assert ClusterMedoid(PLANE)(ballots([["ax"], ["a"]]), seed=0).labels == ("ax",)
+    weighted = ballots([["a"], ["ax"], ["ay"]], [[1.0], [1.0], [1.0]])
+    assert ClusterMedoid(PLANE)(weighted, seed=0).labels == ("ay",)
+    assert ClusterMedoid(PLANE)(ballots([["a"], ["ax"]], [[1.0], [2.0]]), seed=0).labels == ("ax",)
     alike = GivenVectors({"one": at(0), "two": at(0), "three": at(0)})
     weights = [[1.0], [2.0], [2.0]]
     found = ClusterMedoid(alike)(ballots([["one"], ["two"], ["three"]], weights), seed=0)
@@ -159,7 +159,7 @@ def test_a_medoid_of_several_is_of_the_heaviest_vote_and_then_the_first_client()
 
 
 def test_the_cut() -> None:
-    votes = ballots([["a"], ["a2"]])
+    votes = ballots([["a"], ["ax"]])
     distance = 1 - math.cos(math.radians(20))
     assert ClusterMedoid(PLANE, threshold=distance - 1e-4)(votes, seed=0).labels == (None,)
     assert ClusterMedoid(PLANE, threshold=distance + 1e-4)(votes, seed=0).labels == ("a",)
@@ -196,6 +196,6 @@ def test_order_of_clients_and_prompts_plays_no_part() -> None:
 def test_a_threshold_out_of_range(threshold: Any) -> None:
     with pytest.raises(
         ValueError,
-        match="`threshold` of ClusterMedoid is expected to be a",
+        match=r"`model\.selector\.threshold` is expected to be a",
     ):
         ClusterMedoid(threshold=threshold)

@@ -118,6 +118,22 @@ def test_a_prompt_without_votes_abstains_among_others() -> None:
     assert found.confidence[1] == 0
 
 
+def test_prompts_without_a_vote_change_nothing() -> None:
+    """Nine of ten are of one label, which prompts that nobody answers must not make half of them."""
+    draw = np.random.default_rng(5)
+    truth = np.where(draw.random(40) < 0.9, 0, 1)
+    said = [np.where(draw.random(40) < 0.8, truth, 1 - truth) for _ in range(3)]
+    alone = DawidSkene()(ballots(answers_of(np.array(said))), seed=0)
+    silent = [[*row, *[None] * 2000] for row in answers_of(np.array(said))]
+    beside = DawidSkene()(ballots(silent), seed=0)
+    assert beside.labels[:40] == alone.labels
+    assert beside.labels[40:] == (None,) * 2000
+    assert beside.confidence[:40].tolist() == pytest.approx(alone.confidence.tolist())
+    assert beside.metrics["iterations"] == alone.metrics["iterations"]
+    nothing = DawidSkene()(ballots([[None, ""], [" ", None]]), seed=0)
+    assert nothing.labels == (None, None)
+
+
 def test_one_client_of_many_texts_does_not_fill_the_label_set() -> None:
     noise = [f"noise {u}" for u in range(30)]
     votes = ballots([["a", "b"] * 15, ["a", "b"] * 15, noise])
@@ -142,11 +158,14 @@ def test_order_of_clients_and_prompts_plays_no_part() -> None:
     [
         (
             {"max_iterations": 0},
-            "`selector.max_iterations` is expected to be at least 1, but got 0",
+            "`model.selector.max_iterations` is expected to be at least 1, but got 0",
         ),
-        ({"tolerance": 0.0}, "`selector.tolerance` is expected to be finite and above 0"),
-        ({"smoothing": math.nan}, "`selector.smoothing` is expected to be finite and above 0"),
-        ({"max_labels": 0}, "`selector.max_labels` is expected to be at least 1, but got 0"),
+        ({"tolerance": 0.0}, "`model.selector.tolerance` is expected to be finite and above 0"),
+        (
+            {"smoothing": math.nan},
+            "`model.selector.smoothing` is expected to be finite and above 0",
+        ),
+        ({"max_labels": 0}, "`model.selector.max_labels` is expected to be at least 1, but got 0"),
     ],
 )
 def test_bad_settings(settings: dict[str, float], line: str) -> None:

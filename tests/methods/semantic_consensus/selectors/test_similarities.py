@@ -49,14 +49,27 @@ def test_texts_without_a_vector_are_compared_as_an_exact_vote_does() -> None:
 
 
 @pytest.mark.parametrize(
-    "pair", [("It is 12.", "It is 13."), ("The answer is 7", "The answer is 9"), ("120", "121")]
+    "pair",
+    [
+        ("It is 12.", "It is 13."),
+        ("The answer is 7", "The answer is 9"),
+        ("120", "121"),
+        ("It is 2,5.", "It is 25."),
+        ("0,125", "125"),
+        ("It is №12.", "It is №13."),
+        ("x=-5", "x=5"),
+        ("version v1", "version v2"),
+        ("vitamin B12", "vitamin B6"),
+        ("1.200,50", "1,200"),
+    ],
 )
 @pytest.mark.parametrize("selector", [ClusterMedoid, Medoid, RadialConsensus])
 def test_answers_with_different_numbers_are_different_answers(
     selector: type, pair: tuple[str, str]
 ) -> None:
     assert selector()(ballots([[one] for one in pair]), seed=0).labels == (None,)
-    assert cosines(HashedNgramEncoder(), pair) == [[1, 0], [0, 1]]
+    (_, found), _ = cosines(HashedNgramEncoder(), pair)
+    assert found <= 0
 
 
 @pytest.mark.parametrize(
@@ -67,7 +80,7 @@ def test_answers_with_different_numbers_are_different_answers(
         ("It has 12.0 rooms", "it has 12 rooms"),
         ("The house has 12 rooms.", "The house has twelve rooms."),
         ("It has 12 rooms.", "It has 12 rooms on 3 floors."),
-        ("It is of type B12.", "It is of type B13."),
+        ("It is of type B12.", "It is of type B12, or 12."),
         ("It has １２ rooms.", "It has 12 rooms."),
     ],
 )
@@ -90,6 +103,18 @@ def test_an_answer_without_a_number_joins_no_different_ones() -> None:
     found = ClusterMedoid()(ballots(every), seed=0)
     assert found.labels == ("It is",)
     assert found.metrics["clusters"] >= 40
+
+
+def test_of_answers_with_the_same_vector_that_of_most_votes_is_taken() -> None:
+    one, other = "Anna paid Bert", "Bert paid Anna"  # the same n-grams within words
+    for selector in (ClusterMedoid, Medoid, RadialConsensus):
+        most = selector()(ballots([[one], [other], [other.upper()]]), seed=0)
+        assert most.labels == (other,)
+        weighted = selector()(ballots([[one], [other]], [[3.0], [1.0]]), seed=0)
+        assert weighted.labels == (one,)
+    # a cluster has a label whichever it is; where there are no clusters, nobody knows
+    assert ClusterMedoid()(ballots([[one], [other]]), seed=0).labels == (one,)
+    assert Medoid()(ballots([[one], [other]]), seed=0).labels == (None,)
 
 
 def test_a_majority_with_one_number_wins_over_another_number() -> None:
