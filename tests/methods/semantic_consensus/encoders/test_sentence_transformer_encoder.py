@@ -154,7 +154,8 @@ def test_what_is_not_known_is_refused(
 
 def test_a_batch_size_out_of_range() -> None:
     with pytest.raises(
-        ValueError, match=r"`model\.selector\.encoder\.batch_size` is expected to be at least 1, but got 0"
+        ValueError,
+        match=r"`model\.selector\.encoder\.batch_size` is expected to be at least 1, but got 0",
     ):
         SentenceTransformerEncoder("model", batch_size=0)
 
