@@ -43,7 +43,16 @@ PAGES = [
         "studies/different_models/claims",
         {"SST-2": "different_models"},
     ),
-    Page("claims_prototypes", "studies/bergman/claims", {"TREC": "bergman_trec"}),
+    Page(
+        "claims_short_answers",
+        "studies/short_answers/claims",
+        {"Questions with choices": "short_answers"},
+    ),
+    Page(
+        "claims_prototypes",
+        "studies/bergman/claims",
+        {"SST-2": "bergman_sst2", "TREC": "bergman_trec"},
+    ),
     Page(
         "claims_weak_client",
         "studies/weak_client/claims",

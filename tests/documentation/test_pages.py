@@ -166,6 +166,7 @@ def test_measured_figures_are_those_of_the_results(page: Path) -> None:
             "claims_consensus.md",
             "claims_weak_client.md",
             "claims_different_models.md",
+            "claims_short_answers.md",
             "claims_prototypes.md",
             "claims_robust.md",
             "attacks_and_defences.md",
