@@ -180,7 +180,7 @@ def test_vectorized_is_sequential(make: Any, at_once: Any, tmp_path: Path) -> No
 def test_a_batch_is_no_prompt(make: Any) -> None:
     module = make()
     module.act_as(Client("client-1", NUMBER, 3, round=0, rounds=0, steps=0))
-    with pytest.raises(TypeError, match=r"CallableGenerator object .* answers prompts by texts"):
+    with pytest.raises(TypeError, match=r"CallableGenerator\(says_good\) answers prompts by texts"):
         module({"input_ids": torch.zeros(1, 1)})
     with pytest.raises(ValueError, match="to be empty for a black box, but has 1 tensors"):
         module.backbone.load_trainable({"a": torch.zeros(1)})
