@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lit_fed.update import Update
 
 LOWER_IS_BETTER: Final = re.compile(
-    r"(loss|perplexity|error|nll|cross_entropy|mse|mae|asr|false_positives|false_rejections)\b"
+    r"(loss|perplexity|error|nll|cross_entropy|mse|mae|asr|false_positives|false_rejections|\bPE)\b"
 )
 """Names of metrics of which the smallest value is the best."""
 

@@ -38,7 +38,8 @@ _SAVED: Final = "server/bytes_saved"
 # of the run's identity, what is too large for any setting to tell
 _DIGEST = re.compile(r"\.(frozen weights|tokenizer)$|^data\.(train|validation|public|test\..*)$")
 _CLIENT_MEAN = re.compile(r"clients/(.+)/mean")
-_WITHOUT_A_BEST: Final = {"train", "server", "privacy", "drift", "answers"}
+_OF_A_MODEL: Final = {"val", "test", "groups", "task", "shift", "index", "backdoor"}
+_ACCURACY: Final = re.compile(r"accuracy(/mean)?$")
 
 
 def metrics_table(
@@ -50,8 +51,8 @@ def metrics_table(
 
     Args:
         history: One row a round. Shown are the global metrics and the clients' means; the best of a
-            loss, an error or a perplexity is the smallest value, of other metrics of a model the largest. What is
-            told of a training or a server, such as a term of the loss, how many labels have changed or ε, has no best.
+            loss, an error or a perplexity is the smallest value, of an accuracy and of what else is told of a model's
+            predictions the largest. Anything else, such as a term of the loss, a share of labels or ε, has no best.
         test: Metrics of the final model, such as ``test/accuracy``, or ``test/accuracy/<set>`` of a
             further test set, which has a row of its own.
         evaluated: What ``test`` holds; the head of its column.
@@ -140,9 +141,8 @@ def _mode(name: str) -> Literal["min", "max"] | None:
     if LOWER_IS_BETTER.search(name):
         return "min"
     own = _CLIENT_MEAN.sub(r"\1", name)
-    if own.partition("/")[0] in _WITHOUT_A_BEST and "accuracy" not in own:
-        return None
-    return "max"
+    is_of_model = own.partition("/")[0] in _OF_A_MODEL
+    return "max" if is_of_model or _ACCURACY.search(own) else None
 
 
 def _short(name: str) -> str:

@@ -220,9 +220,9 @@ class FederatedModule(LightningModule):
         return Payload()
 
     def initial_weights(self) -> Payload:
-        """Server: its weights, of which it is asked what clients change. Default: :meth:`initial_broadcast`.
+        """Server: what of the first broadcast clients train and send back. Default: :meth:`initial_broadcast`.
 
-        A method whose first broadcast is fitted gives its weights without fitting anything.
+        It is asked for before a run, by what acts on clients' changes, so that nothing is fitted or drawn for it.
         """
         return self.initial_broadcast()
 

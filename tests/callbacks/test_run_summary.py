@@ -129,12 +129,16 @@ def test_an_interrupt_before_the_first_round(trainer: Any) -> None:
 
 
 def test_what_is_told_of_training_or_a_server_has_no_best_round() -> None:
-    names = ("train/consensus", "server/abstain_rate", "privacy/epsilon")
+    names = (
+        *("train/consensus", "server/abstain_rate", "privacy/epsilon"),
+        *("defense/CUBE/poisoned_rows_kept", "fairness/accuracy/variance"),
+        *("clients/train/kept_share/mean", "similarity/tfidf_cosine"),
+    )
     table = metrics_table([dict.fromkeys(names, 0.5), dict.fromkeys(names, 1.0)])
-    best = list(table.columns[2].cells)
-    assert best == ["–"] * 3
-    table = metrics_table([{"train/loss": 0.5, "server/pseudo_label_accuracy": 0.5}] * 2)
-    assert list(table.columns[2].cells) == ["0.5000 (round 1)"] * 2
+    assert list(table.columns[2].cells) == ["–"] * len(names)
+    names = ("train/loss", "index/PE", "server/answer_accuracy/mean", "index/SRS")
+    table = metrics_table([dict.fromkeys(names, 0.5), dict.fromkeys(names, 1.0)])
+    assert list(table.columns[2].cells) == ["0.5000 (round 1)"] * 2 + ["1.0000 (round 2)"] * 2
 
 
 def test_the_best_loss_is_the_smallest_and_clients_show_their_mean() -> None:

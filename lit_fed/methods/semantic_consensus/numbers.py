@@ -9,17 +9,14 @@ from typing import Final
 from lit_fed.methods.semantic_consensus.same_answer import normalised
 
 _DIGIT: Final = re.compile(r"\d")
-_SIGN: Final = r"(?:(?<![^\s=(:])[-−])?"
-# The way of writing that fits first: 12,34,567.8 · 1,234.5 · 1.234,5 · 2,5 · 12.5
-_DIGITS: Final = (
-    r"[1-9]\d?(?:,\d{2})+,\d{3}(?!\d)(?:\.\d+)?",
-    r"[1-9]\d{0,2}(?:,\d{3})+(?!\d)(?:\.\d+)?",
-    r"\d{1,3}(?:\.\d{3})+,\d+",
-    r"(?<!\d,)\d+,\d+(?!,?\d)",
-    r"\d+(?:\.\d+)?",
+_NUMBER: Final = re.compile(
+    r"""(?P<sign>(?<![^\s=(:])[-−])?(?:  # of the ways of writing the first that fits:
+    (?P<grouped>[1-9](?:\d?(?:,\d{2})+,\d{3}|\d{0,2}(?:,\d{3})+)(?!\d)(?:\.\d+)?)  # 12,34,567.8 and 1,234.5
+    |(?P<comma>\d{1,3}(?:\.\d{3})+,\d+|(?<!\d,)\d+,\d+(?!,?\d))  # 1.234,5 and 2,5
+    |(?P<point>\d+(?:\.\d+)?)  # 12.5
+    )""",
+    re.VERBOSE,
 )
-_NUMBER: Final = re.compile(_SIGN + "(?:" + "|".join(_DIGITS) + ")")
-_GROUPED: Final = re.compile(r"[1-9]\d{0,2}(?:,\d{2,3})*,\d{3}(?:\.\d+)?")
 Numbers = frozenset[Decimal]
 
 
@@ -38,16 +35,17 @@ def numbers_in(text: str) -> Numbers:
         ([Decimal('2.5'), Decimal('12')], [Decimal('1'), Decimal('2'), Decimal('3'), Decimal('1200.50')])
     """
     # most answers have none, which is seen faster
-    found = _NUMBER.findall(normalised(text)) if _DIGIT.search(text) else ()
-    return frozenset(_value(one.replace("−", "-")) for one in found)
+    found = _NUMBER.finditer(normalised(text)) if _DIGIT.search(text) else ()
+    return frozenset(map(_value, found))
 
 
-def _value(written: str) -> Decimal:
-    if _GROUPED.fullmatch(written.lstrip("-")):
-        return Decimal(written.replace(",", ""))
-    if "," in written:
-        written = written.replace(".", "").replace(",", ".")
-    return Decimal(written)
+def _value(number: re.Match[str]) -> Decimal:
+    digits = number["point"]
+    if number["grouped"]:
+        digits = number["grouped"].replace(",", "")
+    elif number["comma"]:
+        digits = number["comma"].replace(".", "").replace(",", ".")
+    return -Decimal(digits) if number["sign"] else Decimal(digits)
 
 
 def differ(one: Numbers, other: Numbers) -> bool:

@@ -56,6 +56,10 @@ class OwnModelsMixin(FederatedModule):
         super().check_clients(clients, in_round)
         self.models.check(clients)
 
+    def initial_weights(self) -> Payload:
+        """Server: none, since clients keep theirs."""
+        return Payload()
+
     def act_as(self, client: Client | None) -> None:
         """Be a client, with its backbone and optimizer, or the server."""
         super().act_as(client)

@@ -70,8 +70,7 @@ class Progress:
             told = [update.metrics[LOSS] for update in trained if LOSS in update.metrics]
             if not told:
                 raise ValueError(
-                    f"`model.warmup_rounds` is expected to be a number where no client tells its {LOSS}, as with "
-                    f"`trainer.limit_val_batches` 0, but got null"
+                    f"`model.warmup_rounds` is expected to be a number where no client tells its {LOSS}, but got null"
                 )
             losses = (*losses, sum(told) / len(told))
         made, counts = self.made, dict(self.answered)

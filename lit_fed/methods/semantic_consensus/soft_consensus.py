@@ -125,6 +125,12 @@ class SoftConsensus(OwnModelsMixin):
         super().check_rounds(rounds)
         self.schedule.check_rounds(rounds)
 
+    def on_fit_start(self) -> None:
+        """Refuse a run that goes on where its next round asks for predictions that other settings now forbid."""
+        super().on_fit_start()
+        if self._trainer is None and _ASKED in self._broadcast.tensors:
+            self.schedule.check_asked(self._progress.made)
+
     def on_fit_end(self) -> None:
         """Say that clients have never been asked, where they were to be."""
         super().on_fit_end()

@@ -41,6 +41,19 @@ def fitted(root: Path, module: SemanticConsensus, data: Any = None, **settings: 
     return trainer
 
 
+def gone_on(root: Path, module: Any, max_rounds: int, data: Any = None) -> Any:
+    """A trainer that has gone on with the run of a folder by other settings or data."""
+    trainer = toy_trainer(
+        root,
+        max_rounds=max_rounds,
+        clients_per_round=1.0,
+        num_sanity_val_steps=0,
+        resume_with_changes=True,
+    )
+    trainer.fit(module, small_data() if data is None else data, ckpt_path="last")
+    return trainer
+
+
 def labels_of(trainer: Any) -> tuple[str, ...]:
     """The last labels; empty where the consensus abstains."""
     found: tuple[str, ...] = trainer.federation.broadcast.parts["labels"].strings["texts"]

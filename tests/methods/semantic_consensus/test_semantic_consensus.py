@@ -33,7 +33,7 @@ from lit_fed.methods.semantic_consensus import (
     Selector,
     SoftConsensus,
 )
-from lit_fed.methods.semantic_consensus.exchange import Labels
+from lit_fed.methods.semantic_consensus.exchange import Labels, unpacked
 from lit_fed.methods.semantic_consensus.prompt_choice import PromptChoice
 from lit_fed.methods.semantic_consensus.prompts import prompt_digest
 from tests.federation.toy import (
@@ -49,6 +49,7 @@ from tests.methods.semantic_consensus.federations import (
     consensus_rows,
     consenting,
     fitted,
+    gone_on,
     labels_of,
     small_data,
 )
@@ -277,15 +278,6 @@ def test_changes_alone_make_the_same_consensus_in_fewer_bytes(sober: Path, tmp_p
     assert changes.federation.ledger.rounds[-1][0] < every.federation.ledger.rounds[-1][0]
 
 
-def gone_on(root: Path, module: Any, max_rounds: int) -> Any:
-    """A trainer that has gone on with the run of a folder by other settings."""
-    trainer = toy_trainer(
-        root, clients_per_round=1.0, max_rounds=max_rounds, resume_with_changes=True
-    )
-    trainer.fit(module, small_data(), ckpt_path="last")
-    return trainer
-
-
 def test_what_was_sent_before_all_of_it_was_is_no_last_answer(tmp_path: Path, sober: Path) -> None:
     """A service answers, then answers otherwise while all is sent, then no more: it has no vote left."""
     said: list[str | None] = ["0"]
@@ -336,6 +328,27 @@ class Sends(Attachment):
         if self.digest is not None:
             strings["digest"] = [self.digest]
         return Payload(upload.tensors, strings), memory
+
+
+class Listens(Attachment):
+    """Counts the answers that a client says have changed."""
+
+    def __init__(self) -> None:
+        super().__init__(["client-1"])
+        self.changed: list[int] = []
+
+    def upload(self, client: Any, upload: Any, broadcast: Any, memory: Any) -> Any:
+        self.changed.append(int(unpacked(upload.tensors["changed"], 20).sum()))
+        return upload, memory
+
+
+def test_who_has_sent_nothing_yet_says_so_of_every_answer(sober: Path, tmp_path: Path) -> None:
+    """Of a client of that name that was there before the server may know others."""
+    silent = ClientGroup(CallableGenerator(lambda prompt: None), ["client-1"])
+    module = consenting(sober, clients=[silent], vote_weight=EqualWeight())
+    listens = Listens()
+    fitted(tmp_path, module, max_rounds=2, attachments=[listens])
+    assert listens.changed == [20, 0]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from lit_fed.methods.semantic_consensus import EqualWeight, MajorityVote, MostDisagreed
+from lit_fed.methods.semantic_consensus import (
+    EqualWeight,
+    EveryPrompt,
+    MajorityVote,
+    MostDisagreed,
+)
 from lit_fed.methods.semantic_consensus.exchange import Answers, Labels
 from lit_fed.methods.semantic_consensus.schedule import ConsensusSchedule
 from lit_fed.methods.semantic_consensus.server import ConsensusServer
@@ -58,3 +63,15 @@ def test_prompts_that_are_not_asked_keep_their_labels_whoever_is_in_the_round() 
     alone = voted(server, {"a": ["yes"], "d": ["no"]}, [3], new)
     assert alone.texts == ("yes", "no", "no", None)
     assert alone.confidence.tolist() == [1, 1, 1, 0]
+
+
+def test_a_round_that_keeps_no_answers_leaves_none_of_before() -> None:
+    """Later rounds would take them for the last ones, to prompts that they do not ask again."""
+    keeping = asking_few()
+    voted(keeping, {"a": ["yes"] * 4, "b": ["yes"] * 4}, range(4), None)
+    assert keeping.progress.answers
+    schedule = ConsensusSchedule(1, 1, None)
+    plain = ConsensusServer(MajorityVote(), EqualWeight(), EveryPrompt(), schedule, False)
+    plain.progress = keeping.progress
+    voted(plain, {"a": ["no"] * 4, "b": ["no"] * 4}, range(4), None)
+    assert not plain.progress.answers

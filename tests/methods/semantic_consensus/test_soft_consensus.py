@@ -10,9 +10,10 @@ import torch
 from transformers import BertModel
 
 from lit_fed.backbones import SequenceClassifier
+from lit_fed.configuration_error import ConfigurationError
 from lit_fed.methods.semantic_consensus import ClientGroup, SoftConsensus
 from tests.federation.toy import fast_adamw, save_toy_model, toy_backbone, toy_rows, toy_trainer
-from tests.methods.semantic_consensus.federations import fitted, small_data
+from tests.methods.semantic_consensus.federations import fitted, gone_on, small_data
 from tests.methods.toy_methods import save_sober_model
 
 
@@ -57,18 +58,17 @@ def test_what_was_predicted_of_other_rows_is_forgotten(
     count: int, sober: Path, tmp_path: Path
 ) -> None:
     fitted(tmp_path, soft(sober, consensus_rounds=1), max_rounds=2)
-    trainer = toy_trainer(
-        tmp_path,
-        max_rounds=3,
-        clients_per_round=1.0,
-        num_sanity_val_steps=0,
-        resume_with_changes=True,
-    )
-    module = soft(sober, consensus_rounds=1)
-    trainer.fit(module, small_data(public=toy_rows(count, 7)), ckpt_path="last")
+    others = small_data(public=toy_rows(count, 7))
+    trainer = gone_on(tmp_path, soft(sober, consensus_rounds=1), 3, others)
     assert not trainer.federation.failures
     assert trainer.federation.history[1]["clients/train/consensus/max"] > 0
     assert "clients/train/consensus/max" not in trainer.federation.history[2]
+
+
+def test_a_run_that_goes_on_asks_no_more_often_than_it_may(sober: Path, tmp_path: Path) -> None:
+    fitted(tmp_path, soft(sober, consensus_every=1), max_rounds=2)
+    with pytest.raises(ConfigurationError, match=r"`model\.consensus_rounds` .* at least 3"):
+        gone_on(tmp_path, soft(sober, consensus_every=1, consensus_rounds=2), 3)
 
 
 def test_a_run_that_goes_on_is_the_run_in_one_go(sober: Path, tmp_path: Path) -> None:
