@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lit_fed.backbones import BlackBox
 from lit_fed.data.columns import column_values, row_ids
 from lit_fed.federation.client.evaluation_loop import EvaluationLoop
 from lit_fed.federation.client.local_batches import limited
@@ -49,8 +50,7 @@ def predicted_rows(
             continue
         rows = rows.select(range(count))
         if encoding.prompts(rows) is None:
-            names = _label_names(evaluation)
-            answers = _labelled(evaluation, rows, names)
+            answers = _labelled(evaluation, rows)
         else:
             texts = generated_texts(evaluation, rows, settings)
             answers = [{"generated": text} for text in texts]
@@ -108,23 +108,30 @@ def class_probabilities(evaluation: EvaluationLoop, rows: Dataset) -> npt.NDArra
         rows: N rows.
 
     Raises:
-        TypeError: If the module does not classify.
+        TypeError: If the module does not classify, or is a black box, which gives no probabilities.
     """
+    resident = evaluation.resident.module
+    if isinstance(resident.backbone, BlackBox) and resident.client is not None:
+        raise TypeError(
+            f"`client` is expected to be one whose model gives probabilities, but {resident.client.id!r} is a black "
+            f"box: {resident.backbone.generator!r} answers prompts by texts alone"
+        )
     outputs = evaluation.predict(rows, 1.0) if len(rows) else []
-    module = type(evaluation.resident.module).__name__
+    module = type(resident).__name__
     if not all(isinstance(o, Mapping) and "logits" in o and o["logits"].ndim == 2 for o in outputs):
         raise TypeError(
             f"predict_step of {module} is expected to return `logits` [B, C], as that of FederatedModule does"
         )
     if not outputs:
-        return np.zeros((0, evaluation.resident.module.backbone.num_labels or 0))
+        return np.zeros((0, resident.backbone.num_labels or 0))
     logits = torch.cat([o["logits"] for o in outputs]).double()
     return np.asarray(logits.softmax(-1).cpu().numpy())
 
 
-def _labelled(evaluation: EvaluationLoop, rows: Dataset, names: list[str]) -> list[dict[str, Any]]:
+def _labelled(evaluation: EvaluationLoop, rows: Dataset) -> list[dict[str, Any]]:
     """The likeliest label of each row, and the probability of each."""
     probabilities = class_probabilities(evaluation, rows).tolist()
+    names = _label_names(evaluation)
     return [
         {
             "label": names[max(range(len(row)), key=row.__getitem__)],

@@ -186,6 +186,17 @@ def test_a_batch_is_no_prompt(make: Any) -> None:
         module.backbone.load_trainable({"a": torch.zeros(1)})
 
 
+def test_probabilities_of_a_black_box_are_refused_by_its_client(
+    make: Any, whole: tuple[Any, Path]
+) -> None:
+    trainer = toy_trainer(whole[1])
+    with pytest.raises(
+        TypeError,
+        match=r"`client` is expected .* 'client-1' is a black box: CallableGenerator\(says_good\)",
+    ):
+        list(trainer.predictions(make(), toy_data(), ckpt_path="last", client="client-1"))
+
+
 def test_a_dead_endpoint_costs_its_client_alone(make: Any, tmp_path: Path) -> None:
     from lit_fed.backbones import HTTPGenerator
 
