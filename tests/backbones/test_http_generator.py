@@ -131,7 +131,11 @@ FAULTS: dict[str, tuple[Fault, str, int]] = {
     "no UTF-8": (says(b'{"choices": [{"message": {"content": "\xff\xfe"}}]}'), "malformed", 1),
     "half a pair of UTF-16": (says(CHAT.format('"\\ud800"')), "malformed", 1),
     "no choices": (says('{"choices": []}'), "malformed", 1),
-    "another API": (says('{"error": {"message": "no"}}'), "malformed", 1),
+    "an error": (says('{"error": {"message": "no"}}'), "rejected", 1),
+    "an error that is a text": (says('{"error": "no"}'), "rejected", 1),
+    "an error with a word as its code": (says('{"error": {"code": "bad"}}'), "rejected", 1),
+    "an error of a service behind": (says('{"error": {"code": 429}}'), "rate_limit", 2),
+    "another API": (says('{"generated_text": "abc"}'), "malformed", 1),
     "a list": (says("[1, 2]"), "malformed", 1),
     "choices are a text": (says('{"choices": "abc"}'), "malformed", 1),
     "no message": (says('{"choices": [{"text": "abc"}]}'), "malformed", 1),
@@ -458,6 +462,17 @@ def test_a_server_that_repeats_the_key(key: str) -> None:
     assert answer is not None
     assert "Bearer ***" in answer
     assert KEY not in answer
+
+
+def test_an_error_in_spite_of_its_status_tells_no_part_of_the_key(key: str) -> None:
+    error = json.dumps({"error": {"message": "x" * 195 + KEY, "code": 401}})
+    with MisbehavingServer(otherwise=says(error)) as server:
+        asked = generator(server, api_key_env=key)
+        with pytest.raises(
+            ConfigurationError, match=r"`api_key_env` is expected .* status 401"
+        ) as caught:
+            asked.check()
+    assert KEY[:4] not in str(caught.value)
 
 
 def test_a_key_that_json_writes_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,31 @@ def require_answer(value: Any) -> str:
     return value
 
 
+def error_in_reply(reply: bytes) -> tuple[Any, str] | None:
+    r"""The code and the message of an error in the place of an answer; None where there is none.
+
+    A router in front of several services has sent its status before one of them fails.
+
+    Args:
+        reply: The content of a reply that is a success by its status.
+
+    Example:
+        >>> error_in_reply(b'{"error": {"code": 429, "message": "too often"}}')
+        (429, 'too often')
+        >>> error_in_reply(b'{"choices": []}')
+    """
+    try:
+        error = json.loads(reply.decode())["error"]
+    # the parser goes as deep as brackets do, and a reply may be nothing but brackets
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    if not error:
+        return None
+    told = error if isinstance(error, dict) else {}
+    message = told.get("message", error)
+    return told.get("code"), message if isinstance(message, str) else json.dumps(message)
+
+
 def answer_in_reply(reply: bytes, chat: bool) -> str:
     r"""The answer in a reply of an OpenAI-compatible API (platform.openai.com/docs/api-reference).
 

@@ -12,10 +12,11 @@ from typing import Any
 from httpx2 import AsyncClient, HTTPError, InvalidURL, Response
 
 from lit_fed.backbones.endpoint.answer_failure import AnswerFailure, is_reply
+from lit_fed.backbones.endpoint.answers import error_in_reply
 from lit_fed.backbones.endpoint.connections import http_client
 from lit_fed.backbones.endpoint.limits import EndpointLimits
 from lit_fed.backbones.endpoint.redaction import Redaction
-from lit_fed.backbones.endpoint.status import failure_of_status, shown
+from lit_fed.backbones.endpoint.status import failure_of_error, failure_of_status, shown
 from lit_fed.backbones.endpoint.waiting import backoff
 
 _DOWN = ("timeout", "connection", "rate_limit", "server_error")
@@ -146,6 +147,9 @@ class Asking:
             raise AnswerFailure(
                 "too_long", f"the reply is longer than {self._limits.max_answer_bytes} bytes"
             )
+        if (error := error_in_reply(reply)) is not None:
+            code, message = error
+            raise failure_of_error(code, self._redacted(message), datetime.now(UTC))
         # not in the reply, where a key may be a part of something else
         try:
             return self._redacted(self._read(reply))

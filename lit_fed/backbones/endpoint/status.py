@@ -51,6 +51,26 @@ def failure_of_status(
     return AnswerFailure("rejected", message)
 
 
+def failure_of_error(code: object, message: str, now: datetime) -> AnswerFailure:
+    """What an error says that stands where an answer is expected.
+
+    Args:
+        code: Its code, which often is a status.
+        message: Its message, without the key.
+        now: When it came.
+
+    Example:
+        >>> from datetime import UTC
+        >>> failure_of_error(429, "too often", datetime.now(UTC)).kind
+        'rate_limit'
+        >>> print(failure_of_error(None, "no such parameter", datetime.now(UTC)))
+        the reply is an error, 'no such parameter'
+    """
+    if isinstance(code, int) and 400 <= code < 600:
+        return failure_of_status(code, {}, message, now)
+    return AnswerFailure("rejected", f"the reply is an error, {shown(message)}")
+
+
 def shown(text: str) -> str:
     r"""The beginning of what a stranger has written, with control characters escaped.
 
