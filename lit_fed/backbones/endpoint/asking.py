@@ -147,8 +147,8 @@ class Asking:
             raise AnswerFailure(
                 "too_long", f"the reply is longer than {self._limits.max_answer_bytes} bytes"
             )
-        if (error := error_in_reply(reply)) is not None:
-            code, message = error
+        if (instead := error_in_reply(reply)) is not None:
+            code, message = instead
             raise failure_of_error(code, self._redacted(message), datetime.now(UTC))
         # not in the reply, where a key may be a part of something else
         try:
