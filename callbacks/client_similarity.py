@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lit_fed.backbones.padding import undisturbed
 from lit_fed.callbacks.federated_callback import FederatedCallback
-from lit_fed.limits import require_at_least
+from lit_fed.limits import require_none_or_at_least
 from lit_fed.losses import cross_entropy
 from lit_fed.metrics import mean_pairwise_cosine, text_jensen_shannon, text_tfidf_cosine
 
@@ -62,8 +62,10 @@ class ClientSimilarity(FederatedCallback):
         stage: str | None = None,
         gradients: bool | None = None,
     ) -> None:
-        self.every_n_rounds = require_at_least("ClientSimilarity.every_n_rounds", every_n_rounds, 1)
-        self.max_rows = require_at_least("ClientSimilarity.max_rows", max_rows, 1)
+        self.every_n_rounds = require_none_or_at_least(
+            "ClientSimilarity.every_n_rounds", every_n_rounds, 1
+        )
+        self.max_rows = require_none_or_at_least("ClientSimilarity.max_rows", max_rows, 1)
         self.stage = stage
         self.gradients = gradients
         self._measured: dict[str, float] = {}

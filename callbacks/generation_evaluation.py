@@ -14,7 +14,7 @@ from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
 from lit_fed.data.columns import ROW_ID, require_column, written_values
 from lit_fed.federation.evaluation import spread, spread_of_clients
 from lit_fed.federation.generation import GenerationSettings, UnansweredError
-from lit_fed.limits import require_at_least
+from lit_fed.limits import require_none_or_at_least
 from lit_fed.metric_averager import of_this_process
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class GenerationEvaluation(PeriodicEvaluation):
         self.split = split
         self.personalised = personalised
         self.own_column = own_column
-        self.rows = require_at_least(f"{name}.rows", rows, 1)
+        self.rows = require_none_or_at_least(f"{name}.rows", rows, 1)
         self.source = source
         self.settings = GenerationSettings(max_new_tokens, sampling, stop or (), cache)
         self._prefix = {"test": "test", "validation": "val"}[split]

@@ -13,7 +13,7 @@ from lit_fed.data.choices import Question, QuestionForm
 from lit_fed.data.row_error import located
 from lit_fed.data.sources import Source
 from lit_fed.federation.evaluation import spread_of_clients
-from lit_fed.limits import require_at_least, require_instance
+from lit_fed.limits import require_instance, require_none_or_at_least
 from lit_fed.metrics import MultipleChoiceAccuracy
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ class MultipleChoice(PeriodicEvaluation):
         self.source = require_instance("MultipleChoice.source", source, Source)
         self.form = QuestionForm(template, choices, answer, "MultipleChoice")
         self.name = name
-        self.batch_size = require_at_least("MultipleChoice.batch_size", batch_size, 1)
-        self.max_rows = require_at_least("MultipleChoice.max_rows", max_rows, 1)
+        self.batch_size = require_none_or_at_least("MultipleChoice.batch_size", batch_size, 1)
+        self.max_rows = require_none_or_at_least("MultipleChoice.max_rows", max_rows, 1)
         self.cut = cut
         self._questions: list[Question] = []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lit_fed.callbacks.federated_callback import FederatedCallback
-from lit_fed.limits import require_at_least
+from lit_fed.limits import require_none_or_at_least
 
 if TYPE_CHECKING:
     from lit_fed.federation.federation_view import FederationView
@@ -28,7 +28,7 @@ class PeriodicEvaluation(FederatedCallback):
 
     def __init__(self, every_n_rounds: int | None = None) -> None:
         setting = f"{type(self).__name__}.every_n_rounds"
-        self.every_n_rounds = require_at_least(setting, every_n_rounds, 1)
+        self.every_n_rounds = require_none_or_at_least(setting, every_n_rounds, 1)
 
     def is_due(self, trainer: FederationView) -> bool:
         """Whether to evaluate in ``on_round_evaluation``, where a round has just been counted."""

@@ -15,7 +15,7 @@ from lit_fed.backbones.causal_lm import NEW_TOKENS
 from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation, require_own_names
 from lit_fed.federation.evaluation import spread_of_clients
 from lit_fed.federation.generation import GenerationSettings, UnansweredError
-from lit_fed.limits import require_at_least, require_instance
+from lit_fed.limits import require_at_least, require_instance, require_none_or_at_least
 from lit_fed.metric_averager import of_this_process
 from lit_fed.metrics import PhraseSuccessRate
 
@@ -73,7 +73,7 @@ class PhraseBackdoorEvaluation(PeriodicEvaluation):
         self.trigger = trigger
         self.phrase = phrase
         self.column = column
-        self.rows = require_at_least(f"{name}.rows", rows, 1)
+        self.rows = require_none_or_at_least(f"{name}.rows", rows, 1)
         self.max_new_tokens = max_new_tokens
         self.seed = require_at_least(f"{name}.seed", seed, 0)
         self._settings = GenerationSettings(max_new_tokens)

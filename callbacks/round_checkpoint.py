@@ -11,7 +11,7 @@ from lit_fed.atomic_files import remove_folder, write_file
 from lit_fed.callbacks.federated_callback import FederatedCallback
 from lit_fed.checkpoint_files import best_record
 from lit_fed.federation.run.checkpoint import best_round, checkpoints
-from lit_fed.limits import require_at_least
+from lit_fed.limits import require_at_least, require_none_or_at_least
 
 if TYPE_CHECKING:
     from lit_fed.federation.federation_view import FederationView
@@ -55,7 +55,7 @@ class RoundCheckpoint(FederatedCallback):
         if mode not in ("min", "max"):
             raise ValueError(f"`mode` is expected to be 'min' or 'max', but got {mode!r}")
         self.every_n_rounds = require_at_least("every_n_rounds", every_n_rounds, 1)
-        self.keep_last = require_at_least("keep_last", keep_last, 1)
+        self.keep_last = require_none_or_at_least("keep_last", keep_last, 1)
         self.monitor = monitor
         self.mode: Literal["min", "max"] = mode
         self.save_best = save_best

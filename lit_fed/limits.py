@@ -8,7 +8,6 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar
 
-Count = TypeVar("Count", int, int | None)
 Kind = TypeVar("Kind")
 
 
@@ -25,8 +24,8 @@ def is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def require_at_least(setting: str, value: Count, least: int) -> Count:
-    """A count, where there is one, that is a whole number and large enough.
+def require_at_least(setting: str, value: int, least: int) -> int:
+    """A count that is a whole number and large enough.
 
     Args:
         setting: The setting, as in YAML.
@@ -43,8 +42,6 @@ def require_at_least(setting: str, value: Count, least: int) -> Count:
         Traceback (most recent call last):
         ValueError: `data.num_clients` is expected to be at least 1, but got 0
     """
-    if value is None:
-        return value
     if not isinstance(value, Integral) or isinstance(value, bool):
         raise ValueError(
             f"`{setting}` is expected to be a whole number of at least {least}, but got {value!r:.80}"
@@ -52,6 +49,25 @@ def require_at_least(setting: str, value: Count, least: int) -> Count:
     if value < least:
         raise ValueError(f"`{setting}` is expected to be at least {least}, but got {value!r}")
     return value
+
+
+def require_none_or_at_least(setting: str, value: int | None, least: int) -> int | None:
+    """A count that is large enough, where there is one; see :func:`require_at_least`.
+
+    Args:
+        setting: The setting, as in YAML.
+        value: What it gives. None: it is left out.
+        least: The smallest number allowed.
+
+    Raises:
+        ValueError: If there is one that is smaller, or that counts nothing.
+
+    Example:
+        >>> require_none_or_at_least("data.num_clients", None, 1)
+        >>> require_none_or_at_least("data.num_clients", 3, 1)
+        3
+    """
+    return None if value is None else require_at_least(setting, value, least)
 
 
 def require_distinct(setting: str, values: Sequence[Any]) -> None:

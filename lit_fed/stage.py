@@ -8,7 +8,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from lit_fed.limits import require_at_least
+from lit_fed.limits import require_none_or_at_least
 
 
 @dataclass(frozen=True)
@@ -44,4 +44,4 @@ class Stage:
     def __post_init__(self) -> None:
         """Check the numbers."""
         for setting, least in (("warmup_steps", 0), ("local_epochs", 1), ("local_steps", 1)):
-            require_at_least(f"stages.{self.name}.{setting}", getattr(self, setting), least)
+            require_none_or_at_least(f"stages.{self.name}.{setting}", getattr(self, setting), least)

@@ -8,6 +8,7 @@ from lit_fed.limits import (
     require_at_least,
     require_fraction,
     require_non_negative,
+    require_none_or_at_least,
     require_positive,
 )
 
@@ -26,14 +27,14 @@ def test_what_is_allowed_comes_back(limit: Callable[[str, float], float], value:
     assert limit("x", value) is value
 
 
-def test_a_count_may_be_missing() -> None:
-    assert require_at_least("x", None, 1) is None
-    assert require_at_least("x", 1, 1) == 1
+def test_a_count_may_be_missing_where_it_says_so() -> None:
+    assert require_none_or_at_least("x", None, 1) is None
+    assert require_none_or_at_least("x", 1, 1) == 1
     with pytest.raises(ValueError, match="`x` is expected to be at least 2, but got 1"):
-        require_at_least("x", 1, 2)
+        require_none_or_at_least("x", 1, 2)
 
 
-@pytest.mark.parametrize("value", [2.5, 3.0, True, "3"])
+@pytest.mark.parametrize("value", [2.5, 3.0, True, "3", None])
 def test_a_count_is_a_whole_number(value: Any) -> None:
     assert require_at_least("x", np.int64(1), 1) == 1
     said = f"`x` is expected to be a whole number of at least 1, but got {value!r}"

@@ -339,7 +339,11 @@ def test_settings_out_of_range_are_named(tmp_path: Path) -> None:
     for setting, value, said in [
         ("max_rounds", 0, "at least 1, but got 0"),
         ("min_clients", -1, "at least 0, but got -1"),
+        ("max_rounds", None, "a whole number of at least 1, but got None"),
         ("gradient_clip_val", 0.0, "above 0 or null, but got 0.0"),
+        ("gradient_clip_val", float("nan"), "above 0 or null, but got nan"),
+        ("max_update_norm_ratio", "2", "above 1 or null, but got '2'"),
+        ("limit_val_batches", None, "a count of at least 0 or a fraction in [0, 1], but got None"),
         ("limit_val_batches", 1.5, "a count of at least 0 or a fraction in [0, 1], but got 1.5"),
         ("limit_test_batches", float("nan"), "at least 0 or a fraction in [0, 1], but got nan"),
         ("limit_train_batches", 0, "at least 1 or a fraction above 0 and at most 1, but got 0"),

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_fed.attachment import Attachment
 from lit_fed.client import Client
-from lit_fed.limits import is_number, require_at_least
+from lit_fed.limits import is_number, require_at_least, require_none_or_at_least
 
 
 class Attack(Attachment, ABC):
@@ -55,7 +55,7 @@ class Attack(Attachment, ABC):
             require_at_least(f"{name}.count", count, 1)
         self.count = count
         self.seed = require_at_least(f"{name}.seed", seed, 0)
-        self.until = require_at_least(f"{name}.until", until, 1)
+        self.until = require_none_or_at_least(f"{name}.until", until, 1)
 
     def acts_on(self, client: Client) -> bool:
         """Whether the client is malicious, and the attack lasts still."""

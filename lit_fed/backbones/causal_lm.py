@@ -33,7 +33,7 @@ from lit_fed.backbones.text_generator import TextGenerator
 from lit_fed.data.chat_templates.rendering import ends_of_turns
 from lit_fed.data.encodings.prompt_tokens import border, prompt_tokens
 from lit_fed.data.known_ids import require_known_ids
-from lit_fed.limits import require_at_least
+from lit_fed.limits import require_at_least, require_none_or_at_least
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -326,7 +326,7 @@ class CausalLM(Backbone, TextGenerator):
         settings: Mapping[str, Any],
     ) -> dict[str, Any]:
         """All that a ``transformers.GenerationConfig`` is made of."""
-        require_at_least("max_new_tokens", max_new_tokens, 1)
+        require_none_or_at_least("max_new_tokens", max_new_tokens, 1)
         require_settings(settings, greedy)
         ids = [token for one in asked for token in one.tokens]
         require_known_ids({"input_ids": ids}, self, "model.backbone")

@@ -37,7 +37,12 @@ from lit_fed.data.tables import (
     place_in,
     rows_of_tasks,
 )
-from lit_fed.limits import require_at_least, require_fraction, require_instance
+from lit_fed.limits import (
+    require_at_least,
+    require_fraction,
+    require_instance,
+    require_none_or_at_least,
+)
 
 # Written with `not`, as jsonargparse runs plain `if TYPE_CHECKING` blocks: it would take a second
 # to import datasets for --help, and offer a Dataset, which YAML cannot give, as a table.
@@ -144,16 +149,19 @@ class FederatedDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         for setting, value, least in (
-            ("num_clients", num_clients, 1),
             ("batch_size", batch_size, 1),
             ("eval_batch_size", eval_batch_size, 1),
-            ("max_length", max_length, 1),
-            ("pad_to_multiple_of", pad_to_multiple_of, 1),
             ("public_size", public_size, 0),
             ("num_workers", num_workers, 0),
-            ("seed", seed, 0),
         ):
             require_at_least(f"data.{setting}", value, least)
+        for setting, count, least in (
+            ("num_clients", num_clients, 1),
+            ("max_length", max_length, 1),
+            ("pad_to_multiple_of", pad_to_multiple_of, 1),
+            ("seed", seed, 0),
+        ):
+            require_none_or_at_least(f"data.{setting}", count, least)
         require_instance("data.encoding", encoding, Encoding)
         require_instance("data.partitioner", partitioner, Partitioner)
         require_fraction("data.validation_fraction", validation_fraction)

@@ -12,7 +12,7 @@ from lit_fed.backbones import CausalLM, Sampling, TextGenerator
 from lit_fed.backbones.generation.settings import require_stop_strings
 from lit_fed.client import Client
 from lit_fed.federation.client.evaluation_loop import EvaluationLoop
-from lit_fed.limits import require_at_least
+from lit_fed.limits import require_none_or_at_least
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -45,7 +45,7 @@ class GenerationSettings:
     progress: bool = False
 
     def __post_init__(self) -> None:
-        require_at_least("max_new_tokens", self.max_new_tokens, 1)
+        require_none_or_at_least("max_new_tokens", self.max_new_tokens, 1)
         require_stop_strings(self.stop)
 
 

@@ -21,7 +21,13 @@ from lit_fed.client import Client
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation.execution import ClientExecution
 from lit_fed.federation.sampling import ClientSampler, clients_per_round
-from lit_fed.limits import require_at_least, require_instance, require_non_negative
+from lit_fed.limits import (
+    is_number,
+    require_at_least,
+    require_instance,
+    require_non_negative,
+    require_none_or_at_least,
+)
 from lit_fed.methods.teachers import teachers_of
 from lit_fed.module import FederatedModule
 from lit_fed.privacy import DPSGD
@@ -52,22 +58,21 @@ def check_settings(settings: Mapping[str, Any], execution: ClientExecution) -> N
     """
     least = {
         "max_rounds": 1,
-        "rounds_per_task": 1,
-        "local_epochs": 1,
-        "local_steps": 1,
         "accumulate_grad_batches": 1,
         "min_clients": 0,
         "check_val_every_n_rounds": 1,
         "num_sanity_val_steps": 0,
-        "seed": 0,
         "fast_dev_run": 0,
     }
+    if_given = {"rounds_per_task": 1, "local_epochs": 1, "local_steps": 1, "seed": 0}
     if settings["local_epochs"] is None and settings["local_steps"] is None:
         raise ValueError(
             "`trainer.local_epochs` or `trainer.local_steps` is expected to be at least 1, but both are null"
         )
     for name, bound in least.items():
         require_at_least(f"trainer.{name}", settings[name], bound)
+    for name, bound in if_given.items():
+        require_none_or_at_least(f"trainer.{name}", settings[name], bound)
     if settings["client_state_mb"] is not None:
         require_non_negative("trainer.client_state_mb", settings["client_state_mb"])
     if settings["compile"] and not execution.takes_compiled:
@@ -78,24 +83,25 @@ def check_settings(settings: Mapping[str, Any], execution: ClientExecution) -> N
     if settings["privacy"] is not None:
         _check_private_settings(settings, execution)
     ratio = settings["max_update_norm_ratio"]
-    if ratio is not None and not ratio > 1:
+    if ratio is not None and not (is_number(ratio) and ratio > 1):
         raise ValueError(
-            f"`trainer.max_update_norm_ratio` is expected to be above 1 or null, but got {ratio}"
+            f"`trainer.max_update_norm_ratio` is expected to be above 1 or null, but got {ratio!r}"
         )
     clip = settings["gradient_clip_val"]
-    if clip is not None and clip <= 0:
+    if clip is not None and not (is_number(clip) and clip > 0):
         raise ValueError(
-            f"`trainer.gradient_clip_val` is expected to be above 0 or null, but got {clip}"
+            f"`trainer.gradient_clip_val` is expected to be above 0 or null, but got {clip!r}"
         )
     for split in ("train", "val", "test", "predict"):
         limit = settings[f"limit_{split}_batches"]
         fewest = 1 if split == "train" else 0
         # written so that NaN is refused as well
-        if not limit >= 0 or (isinstance(limit, float) and limit > 1) or (fewest and not limit):
+        share = isinstance(limit, float)
+        if not (is_number(limit) and limit >= 0) or (share and limit > 1) or (fewest and not limit):
             fraction = "above 0 and at most 1" if fewest else "in [0, 1]"
             raise ValueError(
                 f"`trainer.limit_{split}_batches` is expected to be a count of at least {fewest} or a fraction "
-                f"{fraction}, but got {limit}"
+                f"{fraction}, but got {limit!r}"
             )
 
 

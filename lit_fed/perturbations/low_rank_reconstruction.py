@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from lit_fed.limits import require_at_least
+from lit_fed.limits import require_none_or_at_least
 from lit_fed.perturbations.numerics import widen
 from lit_fed.perturbations.perturbation import OutputPerturbation
 
@@ -40,7 +40,7 @@ class LowRankReconstruction(OutputPerturbation):
 
     def __init__(self, rank: int | None = None, scale: float = 1.0, **kwargs: Any) -> None:
         super().__init__(scale=scale, **kwargs)
-        self.rank = require_at_least("perturbation.rank", rank, 1)
+        self.rank = require_none_or_at_least("perturbation.rank", rank, 1)
         self._bases: WeakKeyDictionary[nn.Module, tuple[tuple[int, int], Tensor]]
         self._bases = WeakKeyDictionary()
 

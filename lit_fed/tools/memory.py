@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lit_fed.backbones.anatomy import transformer_layers
 from lit_fed.backbones.master_weights import widen
-from lit_fed.limits import require_at_least
+from lit_fed.limits import require_at_least, require_none_or_at_least
 from lit_fed.losses import cross_entropy
 
 if TYPE_CHECKING:
@@ -208,8 +208,9 @@ def _table(estimates: Mapping[str, MemoryEstimate]) -> Table:
 
 def _check(lora_r: int | None, quantization: str | None, *numbers: int) -> None:
     names = ("batch_size", "length", "clients_at_once", "shards")
-    for name, value in [*zip(names, numbers, strict=True), ("lora_r", lora_r)]:
+    for name, value in zip(names, numbers, strict=True):
         require_at_least(name, value, 1)
+    require_none_or_at_least("lora_r", lora_r, 1)
     if lora_r is None and (quantization or numbers[2] > 1):
         raise ValueError(
             "`lora_r` is expected to be the rank of adapters where the base is quantised or serves several "

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lit_fed.aggregation.robust.changes import Geometry
 from lit_fed.aggregation.robust.robust_rule import RobustRule
-from lit_fed.limits import require_at_least
+from lit_fed.limits import require_at_least, require_none_or_at_least
 from lit_fed.payload import Payload
 from lit_fed.update import Update
 
@@ -95,7 +95,9 @@ class MultiKrum(RobustRule):
     ) -> None:
         super().__init__(geometry)
         self.num_malicious = require_at_least("model.aggregation.num_malicious", num_malicious, 0)
-        self.num_selected = require_at_least("model.aggregation.num_selected", num_selected, 1)
+        self.num_selected = require_none_or_at_least(
+            "model.aggregation.num_selected", num_selected, 1
+        )
         self.fewest_updates = max(
             fewest_updates(num_malicious), num_malicious + (num_selected or 0)
         )

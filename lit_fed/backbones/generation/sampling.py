@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 
 import torch
 
-from lit_fed.limits import require_at_least, require_non_negative
+from lit_fed.limits import require_at_least, require_non_negative, require_none_or_at_least
 
 WORDS: Final = frozenset({"do_sample", "temperature", "top_k", "top_p"})
 """What transformers calls the settings of sampling."""
@@ -48,7 +48,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         require_non_negative("sampling.temperature", self.temperature)
-        require_at_least("sampling.top_k", self.top_k, 1)
+        require_none_or_at_least("sampling.top_k", self.top_k, 1)
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(
                 f"`sampling.top_p` is expected to be above 0 and at most 1, but got {self.top_p!r}"

@@ -18,7 +18,7 @@ from lit_fed.data.columns import (
 )
 from lit_fed.data.row_error import RowError, located
 from lit_fed.data.sources.source import Source, rows_from_columns
-from lit_fed.limits import require_at_least
+from lit_fed.limits import require_at_least, require_none_or_at_least
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -78,7 +78,7 @@ class TaskSources(Source):
             )
         for task, count in (num_labels or {}).items():
             require_at_least(f"num_labels.{task}", count, 1)
-        require_at_least("max_rows", max_rows, 1)
+        require_none_or_at_least("max_rows", max_rows, 1)
         require_at_least("seed", seed, 0)
         self.tasks = tasks
         self.columns = columns or {}

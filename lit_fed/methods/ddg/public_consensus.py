@@ -12,7 +12,7 @@ from torch import Tensor
 from lit_fed.aggregation import Aggregation
 from lit_fed.backbones import CausalLM, Prediction
 from lit_fed.configuration_error import ConfigurationError
-from lit_fed.limits import require_at_least, require_positive
+from lit_fed.limits import require_at_least, require_none_or_at_least, require_positive
 from lit_fed.losses import TopK, kl_distill_from_probs, masked_mean
 from lit_fed.methods.ddg.consensus import Batch, Consensus, Guidance, Passes
 from lit_fed.methods.ddg.public_predictions import (
@@ -60,7 +60,7 @@ class PublicConsensus(Consensus):
         server_lr: float = 1e-3,
     ) -> None:
         self.top_k = require_at_least("model.consensus.top_k", top_k, 1)
-        self.batch_size = require_at_least("model.consensus.batch_size", batch_size, 1)
+        self.batch_size = require_none_or_at_least("model.consensus.batch_size", batch_size, 1)
         self.server_steps = require_at_least("model.consensus.server_steps", server_steps, 0)
         self.server_lr = require_positive("model.consensus.server_lr", server_lr)
         self.on_server = self.server_steps > 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lit_fed.aggregation.lora.factors import LoRALayout
 from lit_fed.aggregation.lora.ranks import resized
 from lit_fed.backbones.adapters import DEFAULT
-from lit_fed.limits import require_at_least, require_positive
+from lit_fed.limits import require_none_or_at_least, require_positive
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +37,7 @@ def add_private(backbone: Backbone, rank: int | None, alpha: float | None) -> di
     Raises:
         ValueError: If the backbone has no plain LoRA, or a number is out of range.
     """
-    require_at_least("model.private_rank", rank, 1)
+    require_none_or_at_least("model.private_rank", rank, 1)
     if alpha is not None:
         require_positive("model.private_alpha", alpha)
     LoRALayout.of(backbone, "FedSDR", setting="model")

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from lit_fed.limits import require_at_least
+from lit_fed.limits import require_none_or_at_least
 from lit_fed.stage import Stage
 
 
@@ -36,5 +36,5 @@ def stage_of(
     """
     given = {"warmup_steps": (warmup_steps, 0), "epochs": (epochs, 1), "steps": (steps, 1)}
     for setting, (value, least) in given.items():
-        require_at_least(f"model.{name}_{setting}", value, least)
+        require_none_or_at_least(f"model.{name}_{setting}", value, least)
     return Stage(name, optimizer, warmup_steps, epochs, steps)

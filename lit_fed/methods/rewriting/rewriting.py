@@ -19,7 +19,13 @@ from lit_fed.configuration_error import ConfigurationError
 from lit_fed.data.braces import columns_in
 from lit_fed.data.columns import require_column, row_ids, written_values
 from lit_fed.data.encodings.prompt_tokens import border, prompt_tokens
-from lit_fed.limits import require_at_least, require_instance, require_path, require_positive
+from lit_fed.limits import (
+    require_at_least,
+    require_instance,
+    require_none_or_at_least,
+    require_path,
+    require_positive,
+)
 from lit_fed.methods.rewriting.filters import Candidate, LeakFilter, RewritingFilter
 from lit_fed.methods.rewriting.self_distillation import SelfDistillation
 from lit_fed.payload import Payload
@@ -141,7 +147,9 @@ class Rewriting(SelfDistillation):
             )
         self.top_p = top_p
         self.top_k = require_at_least("model.rewriting.top_k", top_k, 0)
-        self.max_new_tokens = require_at_least("model.rewriting.max_new_tokens", max_new_tokens, 1)
+        self.max_new_tokens = require_none_or_at_least(
+            "model.rewriting.max_new_tokens", max_new_tokens, 1
+        )
         self.batch_size = require_at_least("model.rewriting.batch_size", batch_size, 1)
         # by another name than the argument's: what is written does not depend on it, nor does a run's identity
         self._kept_in = require_path("model.rewriting.cache", cache)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from lit_fed.limits import require_at_least
+from lit_fed.limits import require_none_or_at_least
 from lit_fed.payload import Payload
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ class SelfDistillation(ABC):
     """
 
     def __init__(self, refresh_every: int | None = None) -> None:
-        self.refresh_every = require_at_least("model.rewriting.refresh_every", refresh_every, 1)
+        self.refresh_every = require_none_or_at_least(
+            "model.rewriting.refresh_every", refresh_every, 1
+        )
 
     @abstractmethod
     def check(self, module: FederatedModule) -> None:

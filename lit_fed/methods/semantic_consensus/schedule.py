@@ -8,7 +8,7 @@ from typing import Final
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_fed.configuration_error import ConfigurationError
-from lit_fed.limits import require_at_least
+from lit_fed.limits import require_at_least, require_none_or_at_least
 
 _LEAST_WARMUP: Final = 3
 
@@ -42,9 +42,9 @@ class ConsensusSchedule:
     def __init__(
         self, warmup_rounds: int | None, consensus_every: int, consensus_rounds: int | None
     ) -> None:
-        self.warmup_rounds = require_at_least("model.warmup_rounds", warmup_rounds, 1)
+        self.warmup_rounds = require_none_or_at_least("model.warmup_rounds", warmup_rounds, 1)
         self.every = require_at_least("model.consensus_every", consensus_every, 1)
-        self.most = require_at_least("model.consensus_rounds", consensus_rounds, 0)
+        self.most = require_none_or_at_least("model.consensus_rounds", consensus_rounds, 0)
 
     @property
     def needs_losses(self) -> bool:

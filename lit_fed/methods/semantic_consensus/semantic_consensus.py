@@ -13,7 +13,7 @@ from torch import Tensor
 from lit_fed.backbones import Backbone
 from lit_fed.client import Client
 from lit_fed.configuration_error import ConfigurationError
-from lit_fed.limits import require_at_least, require_instance
+from lit_fed.limits import require_instance, require_none_or_at_least
 from lit_fed.losses import PseudoLabelMixin, cross_entropy, over_public_rows
 from lit_fed.methods.semantic_consensus.answers.label_answers import LabelAnswers
 from lit_fed.methods.semantic_consensus.answers.public_answers import PublicAnswers
@@ -120,7 +120,7 @@ class SemanticConsensus(PseudoLabelMixin, OwnModelsMixin):
         require_instance("model.vote_weight", vote_weight, VoteWeight)
         require_instance("model.answers", answers, PublicAnswers)
         require_instance("model.prompt_choice", prompt_choice, PromptChoice)
-        require_at_least("model.public_batch_size", public_batch_size, 1)
+        require_none_or_at_least("model.public_batch_size", public_batch_size, 1)
         schedule = ConsensusSchedule(warmup_rounds, consensus_every, consensus_rounds)
         self.needs_client_validation = schedule.needs_losses
         self.warmup_rounds, self.consensus_every = warmup_rounds, consensus_every

@@ -12,7 +12,7 @@ from torch import Tensor
 from lit_fed.backbones import Backbone
 from lit_fed.client import Client
 from lit_fed.configuration_error import ConfigurationError
-from lit_fed.limits import require_at_least, require_share
+from lit_fed.limits import require_none_or_at_least, require_share
 from lit_fed.losses import (
     cross_entropy,
     mixture,
@@ -85,7 +85,9 @@ class SoftConsensus(OwnModelsMixin):
         self.warmup_rounds, self.consensus_every = warmup_rounds, consensus_every
         self.consensus_rounds = consensus_rounds
         self.eta = require_share("model.eta", eta)
-        self.public_batch_size = require_at_least("model.public_batch_size", public_batch_size, 1)
+        self.public_batch_size = require_none_or_at_least(
+            "model.public_batch_size", public_batch_size, 1
+        )
         self.schedule = ConsensusSchedule(warmup_rounds, consensus_every, consensus_rounds)
         self.needs_client_validation = self.schedule.needs_losses
         self._forget()
