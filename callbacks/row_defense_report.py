@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lit_fed.attachment import Attachment, attachment_names
@@ -35,43 +34,25 @@ class RowDefenseReport(FederatedCallback):
     which is known in a trial of one's own, there are ``…/clean_rows_lost``, the share of the clean rows that is dropped
     (:class:`~lit_fed.metrics.CleanRowsLost`, as a share), and ``…/poisoned_rows_kept``, that of the poisoned ones that
     is not. The gate of a method such as :class:`~lit_fed.PrototypeDefense`, which reports what it keeps by itself, has
-    the last two as well, as ``defense/<class of the method>/…``, of the clients whose rows the run's first process has
-    judged.
+    the last two as well, as ``defense/<class of the method>/…``.
 
     The summary has the counts by client and label, and the ids of dropped rows, under ``defenses``: of attachments, and
     of such a gate. Without a defence of rows it does nothing.
     """
-
-    def __init__(self) -> None:
-        self._judged: dict[str, KeptRows] = {}
-        self._loaded: dict[str, Any] = {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """What the method's gate has kept of each client, which a process that goes on has not judged again yet."""
-        return {client: asdict(one) for client, one in self._judged.items()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what :meth:`state_dict` gave, at the start of the fit."""
-        self._loaded = state_dict
-
-    def on_fit_start(self, trainer: Any, module: Any) -> None:
-        """Begin with what an earlier part of the run has counted."""
-        self._judged, self._loaded = {c: _read(one) for c, one in self._loaded.items()}, {}
 
     def on_round_evaluation(
         self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
     ) -> None:
         """Add the shares."""
         attached = _of_attachments(trainer)
-        self._judged |= _of_method(trainer)
-        for name, (clients, before) in self._with_gate(trainer, attached).items():
+        for name, (clients, before) in _with_gate(trainer, attached).items():
             told = _shares(clients) if name in attached else {}
             told |= _by_attack(clients, before)
             metrics |= {f"defense/{name}/{what}": share for what, share in told.items()}
 
     def summarised(self, trainer: FederationView) -> dict[str, Any]:
         """The counts, by defence and client."""
-        defenses = self._with_gate(trainer, _of_attachments(trainer))
+        defenses = _with_gate(trainer, _of_attachments(trainer))
         if not defenses:
             return {}
         return {
@@ -90,21 +71,19 @@ class RowDefenseReport(FederatedCallback):
             }
         }
 
-    def _with_gate(
-        self, trainer: FederationView, attached: Mapping[str, _Judged]
-    ) -> Mapping[str, _Judged]:
-        """The counts of the attachments and, behind them, those of the method's own gate."""
-        clients = self._judged | _of_method(trainer)
-        if not clients:
-            return attached
-        gate = _Judged(clients, trainer.attachments)
-        return {**attached, type(trainer.lightning_module).__name__: gate}
 
-
-def _read(written: Mapping[str, Any]) -> KeptRows:
-    """The counts of a client in a state, where JSON has lists in the place of tuples."""
-    lists = ("classes", "total", "kept", "changed", "dropped", "judged")
-    return KeptRows(**{**written, **{name: tuple(written[name]) for name in lists}})
+def _with_gate(trainer: FederationView, attached: Mapping[str, _Judged]) -> Mapping[str, _Judged]:
+    """The counts of the attachments and, behind them, those of the method's own gate, where it has one."""
+    told = getattr(trainer.lightning_module, "kept_rows", None)
+    if told is None:
+        return attached
+    states = trainer.federation.clients.items()
+    found = {client: told(state.private) for client, state in states}
+    clients = {client: one for client, one in found.items() if one is not None}
+    if not clients:
+        return attached
+    gate = _Judged(clients, trainer.attachments)
+    return {**attached, type(trainer.lightning_module).__name__: gate}
 
 
 def _of_attachments(trainer: FederationView) -> dict[str, _Judged]:
@@ -141,15 +120,6 @@ def _shares(clients: Mapping[str, KeptRows]) -> dict[str, float]:
     told = {"kept": kept.total() / total.total(), "changed": changed / max(1, kept.total())}
     labels = sorted(total) if set(total) != {""} else []
     return told | {f"kept/{label}": kept[label] / total[label] for label in labels}
-
-
-def _of_method(trainer: FederationView) -> dict[str, KeptRows]:
-    """The counts of the method's own gate, by client, as far as this process has judged; none where it has no gate."""
-    told = getattr(trainer.lightning_module, "kept_rows", None)
-    if told is None:
-        return {}
-    found = {client.id: told(client.id) for client in trainer.datamodule.clients}
-    return {client: one for client, one in found.items() if one is not None}
 
 
 def _by_attack(clients: Mapping[str, KeptRows], before: Sequence[Attachment]) -> dict[str, float]:

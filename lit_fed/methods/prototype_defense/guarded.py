@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 _ADAPTED: Final = "adapted_prototypes"
+_KEPT_ROWS: Final = "kept_rows"
 
 
 class GuardedMixin(AveragingMixin):
@@ -88,14 +89,23 @@ class GuardedMixin(AveragingMixin):
         """
         return () if self.guarding is None else self.guarding.dropped(self, client_id)
 
-    def kept_rows(self, client_id: str) -> KeptRows | None:
-        """How many rows of a client the gate has kept and which it has dropped, where this process has judged them.
+    @staticmethod
+    def kept_rows(private: Payload) -> KeptRows | None:
+        """How many of its rows the gate has kept by a client's private state, and which it has dropped.
 
         Args:
-            client_id: The client's id.
+            private: The private state; of a client that no gate has judged, which has no counts, the answer is None.
         """
-        guarding = self.guarding
-        return None if guarding is None else guarding.counted(type(self).__name__, client_id)
+        counts = private.parts.get(_KEPT_ROWS)
+        return None if counts is None else KeptRows.from_payload(counts)
+
+    def private_state(self) -> Payload:
+        """Client: what stays with it, among it what the gate has kept of its rows."""
+        state, guarding = super().private_state(), self.guarding
+        if guarding is None or self.client is None:
+            return state
+        counts = guarding.counted(type(self).__name__, self.client.id)
+        return state if counts is None else state.with_parts({_KEPT_ROWS: counts.to_payload()})
 
     def check_replaced_rows(self, by: str) -> None:
         """Refuse to adapt prototypes to rows that are none of the client's own, which the server cannot count."""

@@ -15,6 +15,7 @@ from lit_fed.federation import DistributedClients, FederationState, last_checkpo
 from lit_fed.federation.client.local_settings import LocalSettings
 from lit_fed.federation.execution import ClientExecution
 from lit_fed.federation.execution.distributed import balanced, local_work
+from lit_fed.methods.prototype_defense import PrototypeDefense
 from lit_fed.payload import Payload
 from tests.federation.execution.agreement import TOLERANCE
 from tests.federation.execution.federation_cases import (
@@ -218,12 +219,10 @@ def test_rows_are_judged_the_same_in_two_processes(
     one = last_state(tmp_path / "one")
     assert one.history[-1]["clients/train/dropped_rows/max"] > 0
     two = last_state(more_in_two_processes / "guarded")
-    # as RowDefenseReport says, of the method's own gate it knows what the first process has judged
-    told, known = (dict(state.callbacks).pop("RowDefenseReport") for state in (two, one))
-    assert told
-    assert {client: known[client] for client in told} == told
-    callbacks = {**two.callbacks, "RowDefenseReport": known}
-    assert_same_state(replace(two, callbacks=callbacks), one)
+    judged = [PrototypeDefense.kept_rows(state.private) for state in two.clients.values()]
+    assert judged
+    assert None not in judged
+    assert_same_state(two, one)
 
 
 @pytest.mark.slow

@@ -254,7 +254,7 @@ def test_flipped_rows_are_dropped_and_the_fitted_encoder_is_right(
     row = trainer.federation.history[-1]
     assert row["server/references/encoder_accuracy"] > 0.9
     assert len(module.dropped("client-1")) >= 18
-    kept = module.kept_rows("client-1")
+    kept = module.kept_rows(trainer.federation.clients["client-1"].private)
     assert kept is not None
     assert len(kept.dropped) == sum(kept.total) - sum(kept.kept) == len(module.dropped("client-1"))
     assert row["clients/train/dropped_rows/max"] == len(module.dropped("client-1"))
