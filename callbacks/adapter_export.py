@@ -105,8 +105,10 @@ def export_model(
     """
     state = trainer.federation
     if not state.round:
+        loaded = "" if module.loaded_from is None else f", such as {str(module.loaded_from)!r}"
         raise ValueError(
             "export expects a model that has been trained, but no round is finished: name a checkpoint as `ckpt_path`"
+            f"{loaded}"
         )
     if client is None and not module.has_global_model:
         raise ValueError(

@@ -69,7 +69,7 @@ class FairnessEvaluation(PeriodicEvaluation):
                     f"`FairnessEvaluation.metric` is expected to be one of {', '.join(found)}, but got {self.metric!r}"
                 )
             scores.append(score)
-            counts.append(len(client.validation))
+            counts.append(len(trainer.evaluated(client.validation)))
         values = torch.tensor(scores, dtype=torch.float64)
         name = f"fairness/{self.metric.rpartition('/')[2]}"
         spread = client_spread(values)

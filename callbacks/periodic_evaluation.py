@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lightning.pytorch.utilities import rank_zero_warn
+
 from lit_fed.callbacks.federated_callback import FederatedCallback
 from lit_fed.limits import require_none_or_at_least
 
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
 
 class PeriodicEvaluation(FederatedCallback):
     """A callback that evaluates after each task, or after the last round where there are none.
+
+    The last round is also one that a callback such as Lightning's ``EarlyStopping`` has ended the run with by its
+    validation. An end that is asked for later in a round comes after the evaluations, which is said then.
 
     Args:
         every_n_rounds: Evaluate after every so many rounds as well. None: not.
@@ -28,16 +33,30 @@ class PeriodicEvaluation(FederatedCallback):
 
     def __init__(self, every_n_rounds: int | None = None) -> None:
         setting = f"{type(self).__name__}.every_n_rounds"
+        self._left_out: int | None = None
         self.every_n_rounds = require_none_or_at_least(setting, every_n_rounds, 1)
 
     def is_due(self, trainer: FederationView) -> bool:
         """Whether to evaluate in ``on_round_evaluation``, where a round has just been counted."""
+        due = self._is_due(trainer)
+        self._left_out = None if due else trainer.current_round
+        return due
+
+    def on_train_end(self, trainer: Any, module: Any) -> None:
+        """Say that the last round has not been evaluated, where its end was asked for too late."""
+        if self._left_out is not None and self._left_out == trainer.current_round:
+            rank_zero_warn(
+                f"{type(self).__name__} has not evaluated round {self._left_out}, the last one, since the end was "
+                "asked for after the round's evaluations: with `every_n_rounds` 1 it evaluates all rounds"
+            )
+
+    def _is_due(self, trainer: FederationView) -> bool:
         finished = trainer.current_round
         if self.every_n_rounds is not None and finished % self.every_n_rounds == 0:
             return True
         if trainer.rounds_per_task is not None and finished % trainer.rounds_per_task == 0:
             return True
-        return finished >= trainer.max_rounds
+        return trainer.is_last_round
 
 
 def require_own_names(callback: PeriodicEvaluation, trainer: Any) -> None:

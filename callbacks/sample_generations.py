@@ -100,7 +100,7 @@ class SampleGenerations(PublishedText):
 
     def _is_due(self, trainer: FederationView) -> bool:
         finished = trainer.current_round
-        return finished % self.every_n_rounds == 0 or finished >= trainer.max_rounds
+        return finished % self.every_n_rounds == 0 or trainer.is_last_round
 
     def _rows_of(self, trainer: FederationView) -> Any:
         data = trainer.datamodule

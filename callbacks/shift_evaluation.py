@@ -77,8 +77,9 @@ class ShiftEvaluation(PeriodicEvaluation):
                     f"{self.metric!r}"
                 )
             accuracy.append(value)
-            count.append(float(len(data.tests[name])))
-            chance.append(majority_share(label_counts(data.encoding, data.tests[name])))
+            rows = trainer.evaluated(data.tests[name])
+            count.append(float(len(rows)))
+            chance.append(majority_share(label_counts(data.encoding, rows)))
             if name != self._main:
                 metrics[f"shift/accuracy/{name}"] = value
         indices: dict[str, Callable[[Tensor], Tensor]] = {

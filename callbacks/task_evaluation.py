@@ -109,7 +109,9 @@ class TaskEvaluation(PeriodicEvaluation):
             )
         counts = [label_counts(data.encoding, rows) for rows in self._rows]
         self._labels = [sorted(count) if count and self.known_task else None for count in counts]
-        majority = [majority_share(count) for count in counts]
+        taken = [trainer.evaluated(rows) for rows in self._rows]
+        self._counts = [len(rows) for rows in taken]
+        majority = [majority_share(label_counts(data.encoding, rows)) for rows in taken]
         self._chance = majority if self.chance is None else self.chance
         # R, and the accuracies on each task just before it, or after its first rounds, and at the start.
         self._matrix, self._transfer = TaskMatrix(len(self.tasks)), TaskMatrix(len(self.tasks))
@@ -127,7 +129,7 @@ class TaskEvaluation(PeriodicEvaluation):
             self._transfer.reset_row(-1)
             for number, rows in enumerate(self._rows):
                 accuracy = self._accuracy(trainer.evaluate(rows, self._labels[number]))
-                self._transfer.update(accuracy, -1, number, len(rows))
+                self._transfer.update(accuracy, -1, number, self._counts[number])
 
     def on_round_evaluation(
         self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
@@ -145,11 +147,11 @@ class TaskEvaluation(PeriodicEvaluation):
             accuracy = self._accuracy(trainer.evaluate(rows, self._labels[number]))
             metrics[f"task/accuracy/{name}"] = accuracy
             if due:
-                self._matrix.update(accuracy, task, number, len(rows))
+                self._matrix.update(accuracy, task, number, self._counts[number])
             if due and number == task + 1 and not self.adaptation_rounds:
-                self._transfer.update(accuracy, task, number, len(rows))
+                self._transfer.update(accuracy, task, number, self._counts[number])
             if adapted and number == task:
-                self._transfer.update(accuracy, task - 1, task, len(rows))
+                self._transfer.update(accuracy, task - 1, task, self._counts[number])
         self._report(metrics)
 
     def on_round_report(

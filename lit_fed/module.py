@@ -22,11 +22,12 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lit_fed.backbones import Backbone, Prediction, SequenceClassifier
 from lit_fed.backbones.master_weights import require_wide, widening
+from lit_fed.batch_in_step import ONE_BATCH, BatchInStep
 from lit_fed.checkpoint_files import checkpoint_in
 from lit_fed.client import Client
 from lit_fed.limits import require_at_least, require_instance, require_positive
 from lit_fed.losses import cross_entropy
-from lit_fed.metric_averager import MetricAverager
+from lit_fed.metric_averager import MetricAverager, reduction_of
 from lit_fed.metrics.running_sums import sum_dtype
 from lit_fed.payload import Payload
 from lit_fed.saved_run import built_from_config, global_state, saved_ends, saved_label_names
@@ -134,6 +135,7 @@ class FederatedModule(LightningModule):
         self.loaded_from: Path | None = None
         self.datamodule: FederatedDataModule | None = None
         self._metric_averager: MetricAverager | None = None
+        self._batch_in_step = ONE_BATCH
         self.timers = Timers()
         self._labels: Sequence[int] | None = None
 
@@ -534,6 +536,21 @@ class FederatedModule(LightningModule):
         return self.client.steps if self.client else self.global_step
 
     @property
+    def batch_in_step(self) -> BatchInStep:
+        """Which one the batch under way is of those of its step; a federated trainer says it, a stock one is asked."""
+        stock = self._trainer
+        if stock is None:
+            return self._batch_in_step
+        number = stock.fit_loop.batch_idx % stock.accumulate_grad_batches
+        return BatchInStep(
+            number, number + 1 if stock.is_last_batch else stock.accumulate_grad_batches
+        )
+
+    @batch_in_step.setter
+    def batch_in_step(self, place: BatchInStep) -> None:
+        self._batch_in_step = place
+
+    @property
     def tokenizer(self) -> Any:
         """The tokenizer of the current backbone."""
         return self.backbone.tokenizer
@@ -723,12 +740,15 @@ class FederatedModule(LightningModule):
                 vars(part)["log"] = self.log
 
     def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
-        """Log as in Lightning; a federated trainer takes the mean over the steps of the loop.
+        """Log as in Lightning; a federated trainer takes the mean over the rows of the loop, or as ``reduce_fx`` says.
+
+        A value counts by its ``batch_size`` or, without one, by the rows of its batch.
 
         Of a module inside another one, Lightning knows no loop that it is in: it logs as the outer one.
         """
         if self.metric_averager is not None:
-            self.metric_averager.add(name, value, kwargs.get("batch_size") or 1.0)
+            reduction = reduction_of(kwargs.get("reduce_fx", "mean"))
+            self.metric_averager.add(name, value, kwargs.get("batch_size"), reduction)
             return
         stock = self._trainer
         outer = None if stock is None else stock.lightning_module

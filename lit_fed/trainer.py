@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from lightning.fabric.loggers import Logger
@@ -49,6 +49,7 @@ from lit_fed.federation.run.run_folder import (
     run_folder,
 )
 from lit_fed.federation.sampling import ClientSampler, UniformSampler, clients_per_round
+from lit_fed.federation.state import FederationState
 from lit_fed.federation.validation import (
     check_attachments,
     check_federation,
@@ -67,6 +68,14 @@ from lit_fed.suggestion import did_you_mean
 from lit_fed.timers import Timers
 
 Settings = TypeVar("Settings", LocalSettings, RoundSettings)
+
+
+class _Left(NamedTuple):
+    """What a fit has left, to which evaluations go back that name no other checkpoint or data."""
+
+    module: FederatedModule
+    datamodule: FederatedDataModule
+    state: FederationState
 
 
 class FederatedTrainer(LightningCompatibility):
@@ -258,6 +267,7 @@ class FederatedTrainer(LightningCompatibility):
         self.timers = Timers()
         self.events = CallbackEvents(self, self.callbacks, self.callback_metrics)
         self.should_stop = False
+        self._left: _Left | None = None
         self.interrupted = False
         self.fitting = False
         self.sanity_checking = False
@@ -334,7 +344,7 @@ class FederatedTrainer(LightningCompatibility):
             if self.compile:
                 loop.compile()
             self.events.report_to_callbacks(model, "on_train_start")
-            while self.current_round < self.max_rounds and not self._stops():
+            while not self.is_last_round:
                 self.start_epoch()
                 loop.prepare()
                 metrics = loop.run_round()
@@ -362,6 +372,7 @@ class FederatedTrainer(LightningCompatibility):
             raise
         finally:
             self.fitting = False
+            self._left = _Left(model, self.datamodule, loop.state)
             model.train()
             self.call("teardown", "fit")
             loop.run.end_logging("interrupted" if self.interrupted else "success")
@@ -583,19 +594,25 @@ class FederatedTrainer(LightningCompatibility):
             raise FileNotFoundError(
                 f"`ckpt_path` is 'last', but {last_run_folder(root, name)} has no checkpoint"
             )
-        before = self._fitted
-        if before is None or before.module is not model:
-            loop, _ = self._attach(stage, model, datamodule or FederatedDataModule(), self.log_dir)
-            if not found:
+        left = self._left if self._left is not None and self._left.module is model else None
+        before = self._fitted if self._fitted is not None and self._fitted.module is model else None
+        if datamodule is None:
+            last = FederatedDataModule() if before is None else self.datamodule
+            datamodule = last if left is None else left.datamodule
+        if before is None:
+            loop, _ = self._attach(stage, model, datamodule, self.log_dir)
+            if not found and left is None:
                 loop.begin()
                 self._say_untrained(model, stage)
-        elif datamodule is not None and datamodule is not self.datamodule:
+        elif datamodule is not self.datamodule:
             loop, _ = self._attach(stage, model, datamodule, self.log_dir, before.training.resident)
             loop.state = before.state
         else:
-            self.datamodule.setup(stage)
+            datamodule.setup(stage)
         if found:
             self._loop.load(found, decides_predictions(model), self.resume_with_changes)
+        elif left is not None:
+            self._loop.state = left.state
         self.call("setup", stage)
         return found
 
@@ -748,7 +765,13 @@ class FederatedTrainer(LightningCompatibility):
         return kind(**{name: getattr(self, name) for name in kind.__dataclass_fields__})
 
     def _say_untrained(self, model: FederatedModule, stage: str) -> None:
-        if model.loaded_from is None:
+        if model.loaded_from is not None:
+            if model.has_client_models or not model.has_global_model:
+                rank_zero_warn(
+                    f"{stage} takes {type(model).__name__} as from_run has loaded it, without the clients' own models, "
+                    f"which are as they were built: name {str(model.loaded_from)!r} as `ckpt_path` for those of the run"
+                )
+        else:
             rank_zero_warn(
                 f"{stage} takes {type(model).__name__} as it was given: this trainer has not trained it, and "
                 "`ckpt_path` is null; name a checkpoint, or 'last', for a model that has been trained"
@@ -765,6 +788,11 @@ class FederatedTrainer(LightningCompatibility):
         self.call("on_sanity_check_end")
         self.callback_metrics.clear()
         self.sanity_checking = False
+
+    @property
+    def is_last_round(self) -> bool:
+        """Whether no round follows the finished ones; see the base class."""
+        return self.current_round >= self.max_rounds or self._stops()
 
     def _stops(self) -> bool:
         """Whether a callback has asked for an early end, in the first process."""

@@ -3,6 +3,7 @@
 import json
 import sys
 import textwrap
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from lightning.pytorch import Trainer
 from peft import LoraConfig
 
 from lit_fed import DDG, DDGMSI, MSI, FedAvg, FederatedModule, PrototypeDefense
-from lit_fed.aggregation import FedAvgM
+from lit_fed.aggregation import FedAvgM, FedExLoRA, FLoRA, LocalOnly
 from lit_fed.backbones import SequenceClassifier
 from lit_fed.cli import main
 from lit_fed.methods.prototype_defense import PretrainedEncoder
@@ -208,3 +209,47 @@ def test_a_stock_trainers_checkpoint_takes_parts_as_arguments(
     with pytest.raises(ValueError, match=r"does not fit FedAvg .*backbone=…") as error:
         FedAvg.load_from_checkpoint(path, backbone=small)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("rule", [FLoRA, FedExLoRA])
+def test_a_base_that_a_rule_has_changed_stays_changed(
+    rule: type[Any], toy_model: Path, tmp_path: Path
+) -> None:
+    """Whatever has the trained module: it is tested, trained on and asked as the run has left it."""
+
+    def make() -> FedAvg:
+        return FedAvg(toy_backbone(toy_model), aggregation=rule(), optimizer=fast_adamw)
+
+    whole = toy_trainer(tmp_path / "run", max_rounds=2, clients_per_round=1.0)
+    fitted = make()
+    whole.fit(fitted, toy_data())
+    names = ("test/loss", "test/accuracy")
+    right = [whole.final_metrics[name] for name in names]
+    loaded = FedAvg.from_run(tmp_path / "run", module=make())
+    again = toy_trainer(tmp_path / "again", max_rounds=1, num_sanity_val_steps=0)
+    for module in (loaded, fitted):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            (tested,) = again.test(module, toy_data())
+        assert [tested[name] for name in names] == pytest.approx(right, rel=1e-5)
+    starts = again.federation.broadcast.parts["base_change"]
+    assert starts
+    again.fit(loaded, toy_data())
+    more = again.federation.broadcast.parts["base_change"]
+    assert set(more.tensors) == set(starts.tensors)
+
+
+def test_a_run_whose_clients_have_models_says_that_these_are_not_loaded(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    def make() -> FedAvg:
+        return FedAvg(toy_backbone(toy_model), aggregation=LocalOnly(), optimizer=fast_adamw)
+
+    toy_trainer(tmp_path / "run", max_rounds=2, clients_per_round=1.0).fit(make(), toy_data())
+    loaded = FedAvg.from_run(tmp_path / "run", module=make())
+    folder = str(tmp_path / "run" / "checkpoints" / "round=0002")
+    other = toy_trainer(tmp_path / "other")
+    with pytest.warns(UserWarning, match=f"without the clients' own models.*name '{folder}'"):
+        other.test(loaded, toy_data())
+    with pytest.raises(ValueError, match=f"name a checkpoint as `ckpt_path`, such as '{folder}'"):
+        other.export(loaded, str(tmp_path / "exported"), toy_data())

@@ -194,3 +194,43 @@ def test_modules_inside_a_method_log_in_a_federation(
     assert row["clients/part/square/mean"] == 9
     assert {"clients/train/loss/mean", "val/loss", "val/accuracy"} <= row.keys()
     assert "log" not in vars(module.inner) | vars(module.part)
+
+
+class Logging(FedAvg):
+    """Logs in all the ways that Lightning knows."""
+
+    def test_step(
+        self, batch: dict[str, torch.Tensor], batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        right = (self(batch).logits.argmax(-1) == batch["labels"]).double()
+        positive = batch["labels"] == 1
+        count, length = int(positive.sum()), float(batch["input_ids"].shape[1])
+        recall = right[positive].sum() / max(count, 1)
+        self.log("test/right", right.mean())
+        self.log("test/right_again", right.mean(), batch_size=len(right))
+        self.log("test/recall", recall, batch_size=count)
+        self.log("test/rows", float(len(right)), reduce_fx="sum")
+        self.log("test/longest", length, reduce_fx="max")
+        self.log("test/shortest", length, reduce_fx=torch.min)
+
+
+@pytest.mark.parametrize("rows", [39, 16, 1])
+def test_values_are_reduced_as_in_lightning(rows: int, toy_model: Path, tmp_path: Path) -> None:
+    module = Logging(toy_backbone(toy_model))
+    stock = Trainer(logger=False, enable_progress_bar=False, accelerator="cpu")
+    (expected,) = stock.test(module, toy_data(eval_batch_size=rows, bucketing=False), verbose=False)
+    (found,) = toy_trainer(tmp_path).test(module, toy_data(eval_batch_size=rows, bucketing=False))
+    assert found == pytest.approx(expected)
+    assert found["test/rows"] == 40
+    assert found["test/right"] == pytest.approx(found["test/right_again"])
+
+
+def test_other_reductions_are_refused_as_in_lightning(toy_model: Path, tmp_path: Path) -> None:
+    class Logs(FedAvg):
+        def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+            self.log("test/median", 1.0, reduce_fx=torch.median)
+
+    with pytest.raises(
+        ValueError, match="`reduce_fx` of log is expected to be mean, sum, max or min"
+    ):
+        toy_trainer(tmp_path).test(Logs(toy_backbone(toy_model)), toy_data())

@@ -9,10 +9,12 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lit_fed import FedAvg, FederatedModule, Payload, SemanticConsensus
 from lit_fed.aggregation import LocalOnly, WeightedAverage
+from lit_fed.callbacks import RoundCheckpoint
 from lit_fed.federation import (
     ClientExecution,
     FixedOrderSampler,
@@ -474,3 +476,31 @@ def test_running_statistics_that_pass_from_client_to_client_are_refused(
         toy_trainer(tmp_path).fit(module, toy_data())
     body.pooler.activation = torch.nn.BatchNorm1d(32, track_running_stats=False)
     toy_trainer(tmp_path, max_rounds=1).fit(module, toy_data())
+
+
+def test_evaluations_go_back_to_what_the_fit_has_left(toy_model: Path, tmp_path: Path) -> None:
+    """Also behind those of another checkpoint, other data, and another module."""
+    trainer = toy_trainer(
+        tmp_path, max_rounds=2, callbacks=[RoundCheckpoint(keep_last=None)], clients_per_round=1.0
+    )
+    module, data = toy_module(toy_model), toy_data()
+    trainer.fit(module, data)
+    (right,) = trainer.test(module)
+    first = str(tmp_path / "checkpoints" / "round=0001")
+    others = toy_data(test=toy_rows(30, 9), validation=toy_rows(20, 8))
+    (other,) = trainer.test(module, others)
+    (earlier,) = trainer.test(module, data, ckpt_path=first)
+    assert len({one["test/loss"] for one in (right, other, earlier)}) == 3
+    assert trainer.test(module) == [right]
+    trainer.validate(module, others, ckpt_path=first)
+    trainer.export(module, str(tmp_path / "exported"))
+    exported = load_file(tmp_path / "exported" / "adapter_model.safetensors")
+    left = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert exported.keys() == left.keys()
+    for name, value in left.items():
+        torch.testing.assert_close(exported[name], value, rtol=0, atol=0)
+    with pytest.warns(UserWarning, match="as it was given"):
+        trainer.test(toy_module(toy_model), data)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*as it was given")
+        assert trainer.test(module) == [right]

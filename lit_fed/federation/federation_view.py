@@ -147,9 +147,25 @@ class FederationView:
         return self.federation.round
 
     @property
+    def is_last_round(self) -> bool:
+        """Whether no round follows the finished ones: also where a callback has asked for an end by now.
+
+        All processes have to ask, since the first one's callbacks decide.
+        """
+        raise NotImplementedError
+
+    @property
     def is_global_zero(self) -> bool:
         """Whether this process writes files."""
         return bool(self.fabric.is_global_zero)
+
+    def evaluated(self, rows: Dataset) -> Dataset:
+        """Those of some rows that :meth:`evaluate` takes: all, or the first ones by ``limit_test_batches``.
+
+        Args:
+            rows: Rows of the data module's kind.
+        """
+        return self._loop.training.evaluation.limited_rows(rows, self.limit_test_batches)
 
     def evaluate(self, rows: Dataset, labels: Sequence[int] | None = None) -> dict[str, float]:
         """Test the global model, and each client's own where there are such, on any rows.

@@ -102,11 +102,13 @@ class AveragingMixin(FederatedModule):
         self._choose_what_trains()
 
     def initial_broadcast(self) -> Payload:
-        """Server: θ_g as the backbone was built."""
-        return self.initial_weights()
+        """Server: θ_g as the backbone has it, on the base as the rule has changed it before, as in a fit or a run."""
+        weights, before = self.initial_weights(), self._last_broadcast
+        change = Payload() if before is None else before.parts.get(BASE_CHANGE, Payload())
+        return weights.with_parts({BASE_CHANGE: change}) if change else weights
 
     def initial_weights(self) -> Payload:
-        """Server: θ_g as the backbone was built; nothing is fitted for it."""
+        """Server: θ_g as the backbone has it; nothing is fitted for it."""
         adapter = self.aggregation.adapter(None)
         weights = self.backbone.trainable(adapter)
         names = set(self.aggregation.receives(list(weights), None))

@@ -149,7 +149,7 @@ class DDGMSI(
                 self.stability_loss(clean, perturbed, weight),
                 self.weight_regularization_loss(injected),
                 injected,
-                self.log,
+                self,
             ),
         )
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_fed.backbones.anatomy import find_modules
+from lit_fed.batch_in_step import ONE_BATCH, BatchInStep
 from lit_fed.perturbations.numerics import narrow, root_mean_square, standard_normal, widen
 from lit_fed.perturbations.perturbation import Delta, Perturbation
 
@@ -50,14 +51,17 @@ class Injection:
         """RMS(M)² of the same modules, [n], without a graph."""
         return {site: torch.stack(squares) for site, squares in self._outputs.items()}
 
-    def ascend(self, objective: Tensor) -> None:
+    def ascend(self, objective: Tensor, place: BatchInStep = ONE_BATCH) -> None:
         """Move the learnt magnitudes up along an objective; the model's gradients stay as they are.
+
+        Where a step takes several batches, it is the mean of their objectives, and they move at the last one.
 
         To be called before the loss's ``backward``, whose graph it keeps. Costs one backward pass
         through the perturbed pass.
 
         Args:
             objective: L_stability − β · L_weight of this pass, a scalar.
+            place: Which batch of the step the pass is of.
 
         Raises:
             ValueError: If the perturbation has no learnt scale.
@@ -71,7 +75,8 @@ class Injection:
             else ()
         )
         found = zip(leaves, slopes, strict=True)
-        self.perturbation.ascend({site: slope for site, slope in found if slope is not None})
+        slopes_found = {site: slope for site, slope in found if slope is not None}
+        self.perturbation.ascend(slopes_found, place)
 
     def perturb_output(self, site: str, module: nn.Module, output: Any, delta: Delta) -> Any:
         """M(h) + ρ · δ in the place of a module's output M(h), or of the first of several.

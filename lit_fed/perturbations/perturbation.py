@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_fed.backbones.anatomy import SITES
+from lit_fed.batch_in_step import ONE_BATCH, BatchInStep
 from lit_fed.limits import require_non_negative
 
 Delta = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
@@ -83,17 +84,28 @@ class Perturbation(nn.Module, ABC):
         """
 
     @torch.no_grad()
-    def ascend(self, slopes: dict[str, Tensor]) -> None:
+    def ascend(self, slopes: dict[str, Tensor], place: BatchInStep = ONE_BATCH) -> None:
         """Move learnt magnitudes a step up along the signs of their slopes, within the bounds.
+
+        The slopes of a step's batches are added up, and magnitudes move at the last of them.
 
         Args:
             slopes: The objective's derivative by ρ_i for some of the sites.
+            place: Which batch of the step they are of.
         """
         if self.scale_optimizer is None:
             raise ValueError("`perturbation.learn_scale` is expected to be true to learn a scale")
+        if place.number == 0:
+            # what a step that was broken off has left
+            self.scale_optimizer.zero_grad(set_to_none=True)
         for site, slope in slopes.items():
-            magnitude = self.magnitudes[site]
-            magnitude.grad = slope.sign().to(magnitude)
+            magnitude, before = self.magnitudes[site], self.magnitudes[site].grad
+            magnitude.grad = slope.to(magnitude) if before is None else before + slope.to(magnitude)
+        if not place.ends:
+            return
+        for magnitude in self.magnitudes.values():
+            if magnitude.grad is not None:
+                magnitude.grad.sign_()
         self.scale_optimizer.step()
         self.scale_optimizer.zero_grad(set_to_none=True)
         for magnitude in self.magnitudes.values():

@@ -68,10 +68,10 @@ class EvaluationLoop:
         self.events.report(module, f"on_{split}_start")
         self.events.report(module, f"on_{split}_epoch_start")
         if isinstance(module.backbone, BlackBox):
-            for name, value in module.answer_metrics(self._limited(rows, limit)).items():
+            for name, value in module.answer_metrics(self.limited_rows(rows, limit)).items():
                 averager.add(f"{_LOGGED[split]}/{name}", value)
         else:
-            self._run_step(step, rows, split, limit)
+            self._run_step(step, rows, split, limit, averager)
         # before the means, since a module may log here what it has gathered over the batches
         self.events.report(module, f"on_{split}_epoch_end")
         metrics = averager.compute()
@@ -87,13 +87,15 @@ class EvaluationLoop:
         rows: Dataset,
         split: Split,
         limit: int | float,
+        averager: MetricAverager,
     ) -> None:
         module = self.resident.module
         with torch.no_grad():
             for index, batch in self._batches(rows, split, limit):
-                with self.fabric.autocast():
-                    output = step(batch, index)
-                self.events.report(module, f"on_{split}_batch_end", output, batch, index)
+                with averager.during(batch):
+                    with self.fabric.autocast():
+                        output = step(batch, index)
+                    self.events.report(module, f"on_{split}_batch_end", output, batch, index)
 
     def predict(self, rows: Dataset, limit: int | float) -> list[Any]:
         """What ``predict_step`` returns for every batch of ``rows``.
@@ -118,8 +120,13 @@ class EvaluationLoop:
         self.events.report(module, "on_predict_end")
         return outputs
 
-    def _limited(self, rows: Dataset, limit: int | float) -> Dataset:
-        """The rows of the batches that are evaluated."""
+    def limited_rows(self, rows: Dataset, limit: int | float) -> Dataset:
+        """The rows of the batches that are evaluated: the first ones.
+
+        Args:
+            rows: The rows.
+            limit: Batches, as a count or a fraction.
+        """
         return rows.select(range(self._count(rows, limit)))
 
     def _count(self, rows: Dataset, limit: int | float) -> int:

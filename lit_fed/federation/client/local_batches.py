@@ -50,19 +50,27 @@ class LocalBatch:
         batch: The batch, still on the CPU.
         epoch: The pass over the rows, counted from 0.
         index: The batch's position in it.
-        accumulated: How many batches this optimizer step takes.
-        begins_step: Whether it is the first of them.
-        ends_step: Whether the optimizer steps after this batch.
+        place: How many batches this optimizer step has taken before.
+        accumulated: How many it takes in all.
         ends_epoch: Whether it is the last one of the pass.
     """
 
     batch: dict[str, Tensor]
     epoch: int
     index: int
+    place: int
     accumulated: int
-    begins_step: bool
-    ends_step: bool
     ends_epoch: bool
+
+    @property
+    def begins_step(self) -> bool:
+        """Whether it is the first batch of an optimizer step."""
+        return self.place == 0
+
+    @property
+    def ends_step(self) -> bool:
+        """Whether the optimizer steps after this batch."""
+        return self.place == self.accumulated - 1
 
 
 def steps_and_epochs(stage: Stage, settings: LocalSettings) -> tuple[int | None, int | None]:
@@ -125,9 +133,8 @@ def local_batches(
         for index, batch in enumerate(islice(loader, batches)):
             place = index % group
             accumulated = min(group, batches - (index - place))
-            ends_step = place == accumulated - 1
-            ends_epoch = index == batches - 1
-            yield LocalBatch(batch, epoch, index, accumulated, place == 0, ends_step, ends_epoch)
-            taken += ends_step
+            local = LocalBatch(batch, epoch, index, place, accumulated, index == batches - 1)
+            yield local
+            taken += local.ends_step
             if taken == steps:
                 return

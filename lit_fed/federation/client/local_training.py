@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lit_fed.attachment import Attachment, attachment_names, overrides
 from lit_fed.backbones import BlackBox, Prediction
+from lit_fed.batch_in_step import BatchInStep
 from lit_fed.client import Client
 from lit_fed.data import FederatedDataModule
 from lit_fed.federation.client.accumulation import Accumulation
@@ -39,7 +40,7 @@ from lit_fed.federation.client.unprotected_steps import with_unprotected_steps
 from lit_fed.federation.randomness import reseed
 from lit_fed.losses import counted_means
 from lit_fed.methods.teachers import teachers_of
-from lit_fed.metric_averager import MetricAverager, of_this_process
+from lit_fed.metric_averager import MetricAverager, of_this_process, reset_metrics
 from lit_fed.module import FederatedModule, gradients
 from lit_fed.payload import Payload
 from lit_fed.stage import Stage
@@ -118,8 +119,9 @@ class LocalTraining:
             self.leave()
 
     def leave(self) -> None:
-        """Let the module log and clip nowhere any more, also where its training was broken off."""
+        """Let the module log and clip nowhere any more, and count nothing, also where its training was broken off."""
         self.module.metric_averager = None
+        reset_metrics(self.module)
         self.module.gradient_clipper = None
         self.module.gradient_taker = None
         self.module.term_listener = None
@@ -178,7 +180,7 @@ class LocalTraining:
         # of parameters that another round trains as well
         moments = dict(before.optimizer.tensors) if settings.keep_optimizer_state else {}
         for number, stage in enumerate(module.stages):
-            optimizer = self._run_stage(client, number, stage, rows, before.optimizer)
+            optimizer = self._run_stage(client, number, stage, rows, before.optimizer, averager)
             if settings.keep_optimizer_state:
                 moments |= optimizer_tensors(optimizer, stage.name, module)
         module.eval()
@@ -317,7 +319,13 @@ class LocalTraining:
     # ---------------------------------------------------------------- a stage
 
     def _run_stage(
-        self, client: Client, number: int, stage: Stage, rows: Dataset, moments: Payload
+        self,
+        client: Client,
+        number: int,
+        stage: Stage,
+        rows: Dataset,
+        moments: Payload,
+        averager: MetricAverager,
     ) -> Optimizer:
         module, events, timers = self.module, self.events, self.module.timers
         module.stage = stage
@@ -344,13 +352,14 @@ class LocalTraining:
                 module.on_train_epoch_start()
             with timers("data"):
                 batch = self._on_device(local.batch)
-            if events.report(module, "on_train_batch_start", batch, local.index) == -1:
-                skipped = epoch  # as Lightning has it: the rest of this pass over the rows
-                continue
-            outputs = self._train_batch(client, local, batch, optimizer, schedule)
-            if local.ends_epoch and schedule is not None:
-                schedule.epoch_ended(module)
-            events.report(module, "on_train_batch_end", outputs, batch, local.index)
+            with averager.during(local.batch):
+                if events.report(module, "on_train_batch_start", batch, local.index) == -1:
+                    skipped = epoch  # as Lightning has it: the rest of this pass over the rows
+                    continue
+                outputs = self._train_batch(client, local, batch, optimizer, schedule)
+                if local.ends_epoch and schedule is not None:
+                    schedule.epoch_ended(module)
+                events.report(module, "on_train_batch_end", outputs, batch, local.index)
         module.on_train_end()
         optimizer.zero_grad(set_to_none=True)
         return plain
@@ -397,6 +406,7 @@ class LocalTraining:
         self, local: LocalBatch, batch: dict[str, Tensor], optimizer: Any
     ) -> dict[str, Any]:
         module, timers = self.module, self.module.timers
+        module.batch_in_step = BatchInStep(local.place, local.accumulated)
         with timers("forward"), counted_means() as means:
             outputs = step_outputs(self.loss(batch, local.index))
         if local.begins_step:

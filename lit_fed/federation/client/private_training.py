@@ -83,11 +83,9 @@ class PrivateTraining(LocalTraining):
             replace(finished.state, privacy=Payload(state)),
         )
 
-    def _run_stage(
-        self, client: Client, number: int, stage: Stage, rows: Dataset, moments: Payload
-    ) -> Optimizer:
+    def _run_stage(self, *args: Any) -> Optimizer:
         try:
-            return super()._run_stage(client, number, stage, rows, moments)
+            return super()._run_stage(*args)
         finally:
             if self._gradient is not None:
                 self._gradient.close()
@@ -135,7 +133,7 @@ class PrivateTraining(LocalTraining):
             batch = features.batch(positions or [0])
             epoch, index = divmod(step, per_pass)
             last = index == per_pass - 1
-            yield DrawnBatch(batch, epoch, index, 1, True, True, last, drawn=len(positions))
+            yield DrawnBatch(batch, epoch, index, 0, 1, last, drawn=len(positions))
 
     def _require_within(self, client: Client, steps: int) -> None:
         target, sigma = self.privacy.target_epsilon, self._sigma

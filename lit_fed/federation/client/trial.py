@@ -10,7 +10,6 @@ from itertools import islice
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
-from torchmetrics import Metric
 
 from lit_fed.federation.client.local_batches import local_batches
 from lit_fed.federation.client.local_training import LocalTraining, step_outputs
@@ -59,9 +58,6 @@ def trial(
         yield steps
     finally:
         module.zero_grad(set_to_none=True)
-        for part in module.modules():
-            if isinstance(part, Metric):
-                part.reset()
         training.leave()
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lit_fed.backbones import Backbone
+from lit_fed.batch_in_step import BatchInStep
 from lit_fed.limits import require_at_least, require_non_negative, require_positive
 from lit_fed.losses import counted_means
 from lit_fed.perturbations import find_modules
@@ -48,6 +49,10 @@ class Student(Protocol):
     def own_step(self) -> int:
         """Steps that the client has taken before this one."""
 
+    @property
+    def batch_in_step(self) -> BatchInStep:
+        """Which one the batch is of those of its step."""
+
     def loss_gradients(self, loss: Tensor, by: Sequence[Tensor] | None = None) -> list[Tensor]:
         """The gradients of a loss."""
 
@@ -61,7 +66,7 @@ class EmbeddingPGD:
     in the mode it is in, with its dropout, and no parameter gets a gradient.
 
     The draw follows from the seed that torch was given last, which in a federation is of the client and its round,
-    and from the client's step; torch's own generators are left alone.
+    from the client's step and from the batch's place in it; torch's own generators are left alone.
 
     Args:
         epsilon: ε ≥ 0. 0: nothing is perturbed, and no step is taken.
@@ -107,7 +112,9 @@ class EmbeddingPGD:
             raise ValueError(
                 f"`model.adversary` expects a model with one table of tokens, but it has {name} and {others[0][0]}"
             )
-        seed = random.Random(f"PGD {torch.initial_seed()} {student.own_step}").getrandbits(63)
+        place = student.batch_in_step.number
+        step = f"PGD {torch.initial_seed()} {student.own_step}" + f" {place}" * (place > 0)
+        seed = random.Random(step).getrandbits(63)
         shift = _Shift(batch, self.epsilon, seed)
         handle = table.register_forward_hook(shift)
         try:

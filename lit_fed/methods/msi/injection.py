@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lit_fed.backbones import Backbone, Prediction
+from lit_fed.batch_in_step import BatchInStep
 from lit_fed.limits import require_at_least
 from lit_fed.perturbations import (
     Injection,
@@ -36,6 +37,13 @@ class Student(Protocol):
     @property
     def own_step(self) -> int:
         """Steps that the client has taken before this one."""
+
+    @property
+    def batch_in_step(self) -> BatchInStep:
+        """Which one the batch is of those of its step."""
+
+    def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
+        """Log a value."""
 
     def __call__(self, batch: Mapping[str, Tensor], output_hidden: bool = False) -> Any:
         """The student's pass, a :class:`~lit_fed.backbones.Prediction`."""
@@ -107,8 +115,8 @@ class StructureInjection:
     ) -> tuple[Prediction | None, Injection | None]:
         """The pass with M_i(h) + Δ_i, and what was injected; None and None on steps without.
 
-        The perturbation follows from the seed that torch was given last and from the step, so torch's
-        global generators are left as the clean pass left them.
+        The perturbation follows from the seed that torch was given last, from the step and from the batch's place in
+        it, so torch's global generators are left as the clean pass left them.
 
         Args:
             student: The method.
@@ -117,7 +125,8 @@ class StructureInjection:
         """
         if randomness is None:
             return None, None
-        step = f"injection {torch.initial_seed()} {student.own_step}"
+        place = student.batch_in_step.number
+        step = f"injection {torch.initial_seed()} {student.own_step}" + f" {place}" * (place > 0)
         seed = random.Random(step).getrandbits(63)
         with (
             randomness.replayed(),
@@ -137,9 +146,9 @@ class StructureInjection:
         stability: Tensor,
         size: Tensor,
         injection: Injection | None,
-        log: Callable[[str, Tensor], None],
+        student: Student,
     ) -> dict[str, Tensor]:
-        """The two terms by their names; learnt magnitudes ascend, as the loss is not yet differentiated.
+        """The two terms by their names; learnt magnitudes ascend where the step ends, as the loss has its graph still.
 
         The size has no gradient in the model's weights and, as a rule, none at all: it is logged here.
 
@@ -147,10 +156,10 @@ class StructureInjection:
             stability: μ · L_stability.
             size: μ · β · L_weight.
             injection: Of :meth:`perturbed`.
-            log: The method's.
+            student: The method.
         """
         if injection is not None:
-            log("train/weight_regularization", size.detach())
+            student.log("train/weight_regularization", size.detach())
             if self.perturbation.scale_optimizer is not None:
-                injection.ascend(stability - size)
+                injection.ascend(stability - size, student.batch_in_step)
         return {"stability": stability, "weight_regularization": size.detach()}

@@ -85,6 +85,6 @@ class MSI(StabilityMixin, WeightRegularizationMixin, AveragingMixin):
                 self.stability_loss(clean, perturbed, weight),
                 self.weight_regularization_loss(injected),
                 injected,
-                self.log,
+                self,
             ),
         )

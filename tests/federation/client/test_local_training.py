@@ -14,6 +14,7 @@ from datasets import Dataset
 from lightning.pytorch import Callback
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, StepLR
+from torchmetrics import SumMetric
 
 from lit_fed import DDG, FedAvg, Payload
 from lit_fed.attachment import Attachment
@@ -479,3 +480,65 @@ def test_every_client_begins_with_the_first_scale_of_losses(
     trainer.fabric.strategy.precision.scaler = scaler
     trainer.fit(module, data)
     assert seen == [1024.0] * 3
+
+
+# ---------------------------------------------------------------- what is counted
+
+
+class _NoLuck(torch.autograd.Function):
+    """The value, of which no gradient can be taken."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        raise ValueError("no luck")
+
+
+class Counting(FedAvg):
+    """Counts rows by torchmetrics, until client 1 fails in the middle of training, and client 3 of validation."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.trained, self.validated = SumMetric(), SumMetric()
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        self.trained.update(len(batch["labels"]))
+        self.log("train/rows", self.trained)
+        assert self.client is not None
+        failing = self.client.index == 1 and batch_idx == 2
+        return _NoLuck.apply(loss) if failing else loss
+
+    def validation_step(
+        self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        super().validation_step(batch, batch_idx)
+        self.validated.update(len(batch["labels"]))
+        self.log("val/rows", self.validated)
+        if self.client is not None and self.client.index == 3 and batch_idx == 1:
+            raise ValueError("no luck")
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_what_a_client_that_fails_has_counted_is_nobody_elses(
+    execution: ClientExecution, toy_model: Path, tmp_path: Path
+) -> None:
+    updates = Updates()
+    trainer = toy_trainer(
+        tmp_path,
+        max_rounds=1,
+        clients_per_round=1.0,
+        callbacks=[updates],
+        execution=execution,
+        validate_clients=True,
+        test_at_end=False,
+    )
+    trainer.fit(Counting(toy_backbone(toy_model)), toy_data(batch_size=4, eval_batch_size=8))
+    assert set(trainer.federation.failures) == {"client-1", "client-3"}
+    rows = {client.id: len(client.rows) for client in trainer.datamodule.clients}
+    told = {id: update.metrics["train/rows"] for id, update in updates.of.items()}
+    assert told == {id: rows[id] for id in ("client-0", "client-2")}
+    assert trainer.federation.history[-1]["val/rows"] == 40

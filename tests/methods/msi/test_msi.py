@@ -7,6 +7,7 @@ from lightning.pytorch import Callback
 from torch import Tensor
 
 from lit_fed import DDGMSI, MSI, FederatedModule, Payload
+from lit_fed.data import IIDPartitioner
 from lit_fed.losses import stability
 from lit_fed.perturbations import (
     DropBlock,
@@ -127,6 +128,35 @@ def test_learnt_magnitudes_ascend_and_stay_with_their_client(model: Path, tmp_pa
         learnt = state.private.tensors["perturbation.magnitudes.attention"]
         assert 0.1 < float(learnt) <= 0.13
         assert float(state.private.tensors["perturbation.magnitudes.norm"]) == pytest.approx(0.1)
+
+
+class Seeds(GaussianNoise):
+    """Keeps where each draw has begun."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.found: list[int] = []
+
+    def delta(self, module: Any, output: Tensor, mask: Tensor, generator: Any) -> Tensor:
+        self.found.append(generator.initial_seed())
+        return super().delta(module, output, mask, generator)
+
+
+def test_the_batches_of_a_step_have_draws_of_their_own_and_magnitudes_move_once_a_step(
+    model: Path, tmp_path: Path
+) -> None:
+    noise = Seeds(0.3, learn_scale=True, scale_lr=0.01)
+    module = classify(MSI, model, perturbation=noise, sites=("embedding",), inject_every=1)
+    trainer = toy_trainer(
+        tmp_path, max_rounds=1, clients_per_round=1, local_steps=1, accumulate_grad_batches=4
+    )
+    data = toy_data(partitioner=IIDPartitioner(), num_clients=1, batch_size=8)
+    trainer.fit(module, data)
+    (client,) = trainer.federation.clients.values()
+    assert client.steps == 1
+    assert len(noise.found) == len(set(noise.found)) == 4
+    moved = float(client.private.tensors["perturbation.magnitudes.embedding"]) - 0.3
+    assert abs(moved) == pytest.approx(0.01)
 
 
 def test_an_absent_site_is_named_at_once(model: Path) -> None:
