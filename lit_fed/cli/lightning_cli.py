@@ -25,6 +25,7 @@ from lit_fed import aggregation, callbacks, data, federation, methods, perturbat
 from lit_fed.atomic_files import whole_file, write_file
 from lit_fed.backbones import Sampling
 from lit_fed.callbacks.run_summary import metrics_table
+from lit_fed.checkpoint_files import last_checkpoint
 from lit_fed.cli.commands import EXAMPLES, RUNS
 from lit_fed.cli.hub import upload
 from lit_fed.cli.parser import LitFedParser
@@ -82,13 +83,27 @@ _EXPORT: dict[str, tuple[Any, Any, str]] = {
 
 
 class SaveRunConfig(SaveConfigCallback):
-    """Writes the run's ``config.yaml`` into its folder when it starts or goes on."""
+    """Writes the run's ``config.yaml`` into its folder: when it starts, and when it goes on with other settings.
+
+    Leave to go on with changes is for once: the file does not say ``resume_with_changes``.
+    """
 
     def setup(self, trainer: Any, pl_module: LightningModule, stage: str) -> None:
-        """Save the configuration; the trainer has made sure that the folder belongs to this run."""
-        if stage == "fit" and trainer.is_global_zero and trainer.log_dir is not None:
+        """Save the configuration of a run that starts; the trainer has made sure that the folder belongs to it."""
+        if stage == "fit" and trainer.log_dir is not None and not last_checkpoint(trainer.log_dir):
+            self._save(trainer)
+
+    def on_train_start(self, trainer: Any, pl_module: LightningModule) -> None:
+        """Save that of a run that goes on, which its checkpoint has not refused."""
+        if trainer.log_dir is not None:
+            self._save(trainer)
+
+    def _save(self, trainer: Any) -> None:
+        if trainer.is_global_zero:
+            config = self.config.clone()
+            config.trainer.resume_with_changes = False
             # not by the parser's own way, which leaves half a file where it is killed
-            text = self.parser.dump(self.config, skip_none=False)
+            text = self.parser.dump(config, skip_none=False)
             write_file(trainer.log_dir / self.config_filename, text)
 
 
@@ -149,30 +164,42 @@ class LitFedCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Take the run of the configuration, and refuse to write over predictions before anything takes time."""
-        if self.subcommand == "export" and self._get(self.config, "ckpt_path") is None:
-            # a run's own configuration says null; of a model that is not trained there is nothing to be exported
+        run = self._run_given()
+        trained = run is not None and last_checkpoint(run) is not None
+        # a run's own configuration says null, and is given for what the run has trained; of a model that is not
+        # trained there is nothing to be exported
+        means_last = self.subcommand == "export" or (trained and self.subcommand != "fit")
+        if means_last and self._get(self.config, "ckpt_path") is None:
             self.config[self.subcommand].ckpt_path = "last"
         if self._get(self.config, "ckpt_path") in ("last", "best"):
-            self._stay_in_the_run()
+            self._stay_in(run)
         output = self._get(self.config, "output")
         if self.subcommand == "predict" and output and Path(output).expanduser().exists():
             raise FileExistsError(
                 f"`output` is expected to be a new file, but {output!r} exists: remove it, or name another"
             )
 
-    def _stay_in_the_run(self) -> None:
+    def _run_given(self) -> Path | None:
+        """The folder of the run whose own ``config.yaml`` is given; None where there is none."""
+        given = [Path(str(path)).absolute() for path in self._get(self.config, "config") or ()]
+        runs = [p.parent for p in given if p.name == "config.yaml"]
+        runs = [run for run in runs if (run / "checkpoints").is_dir()]
+        return runs[-1] if runs else None
+
+    def _stay_in(self, run: Path | None) -> None:
         """Where a run's own ``config.yaml`` is given, the last and the best checkpoint are those of this run.
 
         So it is as well where the folder has another name by now than its configuration says.
+
+        Args:
+            run: The run's folder, if its configuration is given.
         """
-        trainer = self._get(self.config, "trainer")
-        given = [Path(str(path)).absolute() for path in self._get(self.config, "config") or ()]
-        runs = [p for p in given if p.name == "config.yaml" and (p.parent / "checkpoints").is_dir()]
-        if not runs:
+        if run is None:
             return
-        saved = yaml.safe_load(runs[-1].read_text(encoding="utf-8"))
+        trainer = self._get(self.config, "trainer")
+        saved = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
         if trainer.default_root_dir in (None, saved["trainer"]["default_root_dir"]):
-            trainer.default_root_dir = str(runs[-1].parent)
+            trainer.default_root_dir = str(run)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; ``--config`` takes names, and a bare ``--model.help`` means the class that ``--model`` names."""

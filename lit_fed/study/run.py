@@ -9,14 +9,16 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from lit_fed.atomic_files import write_file
+from lit_fed.digests import digest_of
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,13 @@ class Run:
         rows = [row for row in self.history if str(int(row["round"])) == number]
         return rows[0].get(name) if rows else None
 
+    @property
+    def made_of(self) -> dict[str, Any]:
+        """What its ``study.json`` says: the configurations' texts, the settings, and the files that these name."""
+        return {**self._identity(), "files": self._files()}
+
     def check(self) -> None:
-        """Raise if the folder holds a run of other settings.
+        """Raise if the folder holds a run of other settings, or of files that have another content now.
 
         Raises:
             FileExistsError: Naming the folder and what differs.
@@ -105,6 +112,12 @@ class Run:
                     f"`root` is expected to hold no other study's runs, but {self.folder} was made with "
                     f"other {key} (-: there, +: now):\n{_difference(found, value)}"
                 )
+        now, before = self._files(), there.get("files", {})
+        if changed := [name for name, digest in now.items() if before.get(name, digest) != digest]:
+            raise FileExistsError(
+                f"`root` is expected to hold no other study's runs, but {self.folder} was made with another content of "
+                f"{', '.join(changed)}: runs of different rows make no mean"
+            )
 
     def execute(self, threads: int) -> int:
         """Run, or go on from the last checkpoint, in a process of its own.
@@ -115,7 +128,7 @@ class Run:
         Returns:
             Its exit status; its output is added to ``log.txt``.
         """
-        write_file(self.folder / "study.json", json.dumps(self._identity(), indent=1))
+        write_file(self.folder / "study.json", json.dumps(self.made_of, indent=1))
         command = [sys.executable, "-m", "lit_fed", "fit"]
         command += [f"--config={path}" for path in (self.config, *self.overlays)]
         command += [f"--seed_everything={self.seed}"]
@@ -137,6 +150,40 @@ class Run:
         """What makes it this run, by the files' contents: a YAML whose settings were changed is another one."""
         texts = [path.read_text(encoding="utf-8") for path in (self.config, *self.overlays)]
         return {"configurations": texts, "settings": list(self.settings)}
+
+    def _files(self) -> dict[str, str]:
+        """The digests of the files that its settings name, such as tables of rows."""
+        identity = self._identity()
+        named = list(_texts_in(_meaning(identity["configurations"])))
+        named += [setting.partition("=")[2] for setting in identity["settings"]]
+        found = {str(path) for name in named for path in _paths(name)}
+        return {name: _digest(Path(name), Path(name).stat().st_mtime_ns) for name in sorted(found)}
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """The texts in what a YAML says."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _texts_in(one)
+
+
+def _paths(name: str) -> list[Path]:
+    """The files of a name, or of a pattern with stars, without those that no system has."""
+    try:
+        if "*" in name and "/" in name:
+            root = Path(name).anchor
+            found = Path(root).glob(name.removeprefix(root))
+            return [path for path in found if path.is_file()]
+        return [Path(name)] if name and Path(name).is_file() else []
+    except (OSError, ValueError):  # longer than a name may be, or with a NUL
+        return []
+
+
+@cache
+def _digest(path: Path, changed: int) -> str:
+    return digest_of(path.read_bytes())[:16]
 
 
 def environment(threads: int) -> dict[str, str]:

@@ -95,6 +95,39 @@ def test_last_is_of_the_run_also_where_its_folder_has_another_name_by_now(
     assert (tmp_path / "other" / "checkpoints" / "round=0001").is_dir()
 
 
+def test_settings_that_a_checkpoint_refuses_are_not_the_runs(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    """And leave to go on with changes is for once."""
+    run = tmp_path / "run"
+    config = ["--config", str(run / "config.yaml"), "--ckpt_path=last"]
+    main(["fit", *arguments, "--trainer.max_rounds=1", f"--trainer.default_root_dir={run}"])
+    saved = (run / "config.yaml").read_text()
+    changed = ["--trainer.max_rounds=2", "--data.batch_size=7"]
+    with pytest.raises(SystemExit, match=r"`data\.batch_size`"):
+        main(["fit", *config, *changed])
+    assert (run / "config.yaml").read_text() == saved
+    main(["fit", *config, *changed, "--trainer.resume_with_changes=true"])
+    now = yaml.safe_load((run / "config.yaml").read_text())
+    assert now["data"]["batch_size"] == 7
+    assert now["trainer"]["max_rounds"] == 2
+    with pytest.raises(SystemExit, match=r"`data\.batch_size`"):
+        main(["fit", *config, "--trainer.max_rounds=3", "--data.batch_size=6"])
+
+
+def test_a_runs_own_configuration_means_its_last_checkpoint(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    main(["fit", *arguments, "--trainer.max_rounds=1", f"--trainer.default_root_dir={run}"])
+    summary = json.loads((run / "summary.json").read_text())
+    for command in ("test", "validate"):
+        cli = LitFedCLI([command, "--config", str(run / "config.yaml")])
+        split = "val" if command == "validate" else command
+        found = cli.trainer.callback_metrics[f"{split}/loss"].item()
+        assert found == pytest.approx(summary["metrics"][f"{split}/loss"])
+
+
 @pytest.mark.parametrize(
     ("logger", "package"),
     [("WandbLogger", "wandb"), ("MLFlowLogger", "mlflow"), ("CometLogger", "comet")],
