@@ -470,8 +470,8 @@ class FederatedTrainer(LightningCompatibility):
     ) -> Iterator[dict[str, Any]]:
         """A dictionary for every row of the test sets, one after the other, as ``lit-fed predict`` writes them.
 
-        It has ``set`` and ``row`` (its position in that table), the columns that the model reads, and
-        ``expected``, what the table says, if it has that column: rows to be predicted need none. Of a
+        It has ``set`` and ``row`` (its position in that table), the table's other columns, and ``expected``,
+        what the table says, if it has that column: rows to be predicted need none. Of a
         classifier it has the ``label`` and the ``probabilities`` by label; of a language model the
         ``generated`` text.
 

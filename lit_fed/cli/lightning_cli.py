@@ -241,7 +241,7 @@ class LitFedCLI(LightningCLI):
             progress=self._get(self.config, "trainer").enable_progress_bar,
             **kwargs,
         )
-        lines = (json.dumps(row, ensure_ascii=False) for row in rows)
+        lines = (json.dumps(row, ensure_ascii=False, default=str) for row in rows)
         if not trainer.is_global_zero:
             for _ in lines:  # of a sharded model each process computes a part
                 pass

@@ -20,6 +20,7 @@ _KINDS = {
     "dict": "a mapping",
     "float": "a number",
     "int": "an integer",
+    "Sequence": "a list",
     "list": "a list",
     "str": "a text",
 }
@@ -157,6 +158,12 @@ def _wrong_value(message: str, setting: str, parser: ArgumentParser) -> str | No
     if not setting or not expected or "alue: " not in union:
         return None
     value, _ = _value(union)
+    if re.search(r"Subtypes: \[.*\b(?:list|Sequence|tuple)\[str\b", union.partition("\n")[0]):
+        given = union[union.rfind("Given value: ") :].removeprefix("Given value: ")
+        return (
+            f"`{setting}` is expected to be a list of texts, in quotes where they are numbers or words of YAML, as in "
+            f'["1", "no"], but got {given}'
+        )
     wanted = " or ".join(dict.fromkeys(expected))
     near = did_you_mean(value, [word for kind in expected for word in _QUOTED.findall(kind)])
     if "a text" in wanted and value in {"True", "False"}:

@@ -119,13 +119,32 @@ def load_tables(
     return Tables(
         rows,
         None if validation is None else load("data.validation", validation),
-        None if public is None else load("data.public", public),
+        None if public is None else _load_public(load, public, encoding),
         {name: load(where, tests[name]) for name, where in named.items()},
         clients,
         unanswered,
         tuple(left_out),
         public_unanswered,
     )
+
+
+def _load_public(
+    load: Callable[[str, Source | Dataset], Dataset], public: Source | Dataset, encoding: Encoding
+) -> Dataset:
+    """The public rows; an error about a missing answer says that they may do without.
+
+    Raises:
+        ValueError: If they lack a column.
+    """
+    try:
+        return load("data.public", public)
+    except ValueError as error:
+        answer = encoding.answer_column
+        if answer is None or f"got {answer!r}" not in str(error):
+            raise
+        raise ValueError(
+            f"{error}; where a method looks at public prompts alone, `data.public_answered` false does without"
+        ) from error
 
 
 def _learnable(where: str, rows: Dataset, encoding: Encoding, left_out: list[str]) -> Dataset:

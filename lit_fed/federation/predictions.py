@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from lit_fed.backbones import BlackBox
-from lit_fed.data.columns import column_values, row_ids
+from lit_fed.data.columns import ROW_ID, column_values, row_ids
 from lit_fed.federation.client.evaluation_loop import EvaluationLoop
 from lit_fed.federation.client.local_batches import limited
 from lit_fed.federation.generation import GenerationSettings, generated_texts
@@ -37,8 +37,8 @@ def predicted_rows(
         settings: How texts are generated, where the model does.
 
     Yields:
-        For each row ``set``, ``row``, the columns that the encoding reads (one of a field's name with ``_`` behind
-        it), ``expected`` where the table says it, and ``label`` and ``probabilities``, or ``generated``.
+        For each row ``set``, ``row``, the table's columns but for the answer and a weight (one of a field's name with
+        ``_`` behind it), ``expected`` where the table says it, and ``label`` and ``probabilities``, or ``generated``.
 
     Raises:
         TypeError: If the model can neither classify nor generate.
@@ -54,11 +54,15 @@ def predicted_rows(
         else:
             texts = generated_texts(evaluation, rows, settings)
             answers = [{"generated": text} for text in texts]
-        hidden = {encoding.answer_column, encoding.weight}
-        columns = [c for c in dict.fromkeys(encoding.columns.values()) if c not in hidden]
+        hidden = {encoding.answer_column, encoding.weight, ROW_ID}
+        columns = [column for column in rows.column_names if column not in hidden]
         untold = evaluation.data.unanswered.get(name, frozenset())
         ids = row_ids(rows).tolist()
-        held = {f"{c}_" if c in _FIELDS else c: _given(rows, c, untold) for c in columns}
+        read = set(encoding.columns.values())
+        held = {
+            f"{c}_" if c in _FIELDS else c: _given(rows, c, untold if c in read else frozenset())
+            for c in columns
+        }
         expected = _expected(evaluation, rows)
         for i, row in enumerate(ids):
             yield {

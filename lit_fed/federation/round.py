@@ -20,6 +20,7 @@ from lit_fed.federation.client.private_training import epsilon_of
 from lit_fed.federation.client.received import received
 from lit_fed.federation.client.results import ClientRound, Failed, Finished
 from lit_fed.federation.client_selection import ClientSelection
+from lit_fed.federation.error_place import with_place
 from lit_fed.federation.evaluation import act_as_server, spread_of_clients
 from lit_fed.federation.execution import ClientExecution
 from lit_fed.federation.heap import HeapTrimmer
@@ -199,7 +200,9 @@ class FederationRound:
     def _leave_out(
         self, state: FederationState, client: Client, error: Exception, failures: dict[str, int]
     ) -> None:
-        rank_zero_warn(f"round {state.round + 1}: client {client.id!r} is left out: {error}")
+        rank_zero_warn(
+            f"round {state.round + 1}: client {client.id!r} is left out: {with_place(error)}"
+        )
         failures[client.id] = failures.get(client.id, 0) + 1
         self._report("on_client_failed", client, error)
 
@@ -238,7 +241,7 @@ class FederationRound:
         if len(said) == 1:
             raise ConfigurationError(
                 f"all {len(clients)} clients of round {state.round + 1} failed alike, which is an error of the "
-                f"settings, the data or the method, and no client's: {errors[0]}"
+                f"settings, the data or the method, and no client's: {with_place(errors[0])}"
             ) from errors[0]
 
     def _require_enough(

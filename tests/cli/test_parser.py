@@ -99,6 +99,11 @@ CASES = {
         ["--config=attack.yaml"],
         "to be a text or an integer, but got 'False': YAML takes yes, no, on, off, true and false for truth values",
     ),
+    "a list of numbers where texts are expected": (
+        ["--trainer.attachments+=lit_fed.attacks.SignFlip", "--trainer.attachments.clients", "[1]"],
+        "`trainer.attachments.clients` is expected to be a list of texts, in quotes where they are numbers or words of "
+        'YAML, as in ["1", "no"], but got [1]',
+    ),
 }
 FILES = {
     "attack.yaml": "trainer: {attachments: [{class_path: lit_fed.attacks.TriggerPoisoning, init_args: {target: no, "

@@ -57,6 +57,22 @@ def test_clients_public_and_validation_do_not_overlap() -> None:
     assert len(data.validation) == 10
 
 
+def test_public_prompts_without_answers_are_said_to_be_possible() -> None:
+    prompts = ROWS.select(range(9)).remove_columns("label")
+    with pytest.raises(
+        ValueError, match=r"got 'label'; .*`data\.public_answered` false does without"
+    ):
+        module(public=prompts)
+    data = module(public=prompts, public_answered=False)
+    assert data.public is not None
+    assert data.public["text"][:] == prompts["text"][:]
+    with pytest.raises(
+        ValueError, match=r"`data\.encoding\.text` .*got 'text'; its columns are \['label'"
+    ) as error:
+        module(public=ROWS.remove_columns("text"))
+    assert "public_answered" not in str(error.value)
+
+
 def test_given_tables_are_not_carved() -> None:
     data = module(
         validation=ROWS.select(range(7)),

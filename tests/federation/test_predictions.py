@@ -1,5 +1,6 @@
 """What `predictions` says of each row."""
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,24 @@ def test_each_row_has_its_set_text_label_and_probabilities(toy_model: Path, tmp_
     for limit, count in ((1, 74), (0, 0)):
         trainer.limit_predict_batches = limit
         assert len(list(trainer.predictions(module))) == count
+
+
+def test_the_tables_other_columns_come_along(toy_model: Path, tmp_path: Path) -> None:
+    rows = toy_rows(6, 5)
+    rows = rows.add_column("id", [f"r{i}" for i in range(6)]).add_column(
+        "row", [[i, i] for i in range(6)]
+    )
+    for unlabelled in (False, True):
+        given = rows.remove_columns("label") if unlabelled else rows
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*as it was given")
+            trainer = toy_trainer(tmp_path / str(unlabelled))
+            said = list(trainer.predictions(toy_module(toy_model), toy_data(test=given)))
+        assert [row["id"] for row in said] == rows["id"][:]
+        assert [row["row_"] for row in said] == rows["row"][:]
+        assert [row["row"] for row in said] == list(range(6))
+        keys = {"set", "row", "text", "id", "row_", "label", "probabilities"}
+        assert said[0].keys() == keys | (set() if unlabelled else {"expected"})
 
 
 def test_rows_to_be_predicted_need_no_label(toy_model: Path, tmp_path: Path) -> None:

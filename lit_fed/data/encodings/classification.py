@@ -229,7 +229,8 @@ class ClassificationEncoding(Encoding):
             limit = "" if num_labels is None else f" and below the model's num_labels, {num_labels}"
             raise ValueError(
                 f"`data.encoding.label` is expected to name a column of labels from 0{limit}, but "
-                f"{self.label!r} has {bad} in row {row}"
+                f"{self.label!r} has {bad} in row {row}; numbers that are names, such as stars, are listed by "
+                '`data.encoding.label_names`, as in ["1", "2"]'
             )
 
     def _labels(self, rows: Dataset) -> list[str]:
