@@ -70,6 +70,16 @@ def arm_differences(
     )
 
 
+def arms_without_runs(root: Path, comparison: ArmComparison) -> list[str]:
+    """The arms of a comparison of which no run has ended.
+
+    Args:
+        root: The study's folder.
+        comparison: Arms and weights.
+    """
+    return [arm for arm in comparison.weights if next(runs_of(root, arm), None) is None]
+
+
 def _log10(amount: float) -> float:
     return math.log10(amount) if amount > 0 else math.nan
 

@@ -82,6 +82,7 @@ class Judgement:
         adjusted: The same after Holm's correction over the page.
         null_rate: How often the comparison, uncorrected, would say *holds* in runs without any effect. By its
             level: 0.025.
+        without_runs: The arms of which no run has ended.
     """
 
     text: str
@@ -89,6 +90,7 @@ class Judgement:
     p: float
     adjusted: float
     null_rate: float
+    without_runs: tuple[str, ...] = ()
 
     @property
     def tested(self) -> bool:

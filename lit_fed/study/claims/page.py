@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lit_fed.atomic_files import write_file
 from lit_fed.study.claims.claim import Claim, Direction
-from lit_fed.study.claims.evidence import arm_differences, curve_differences, runs_of, unmet
+from lit_fed.study.claims.evidence import (
+    arm_differences,
+    arms_without_runs,
+    curve_differences,
+    runs_of,
+    unmet,
+)
 from lit_fed.study.claims.judgement import Judgement, claim_verdict, judge
 from lit_fed.study.claims.null_rate import ALIKE, arms_null_rate, curves_null_rate
 from lit_fed.study.records import restore_records
@@ -161,6 +167,7 @@ def _judged(
     found: list[tuple[str, tuple[float, ...], float]] = []
     alike: list[float | None] = []
     places: dict[object, int] = {}
+    without_runs: dict[int, tuple[str, ...]] = {}
     wanted: list[list[list[int]]] = []
     missing: list[list[str | None]] = []
     for root in roots.values():
@@ -190,6 +197,7 @@ def _judged(
                         root, arms, metric, metrics[metric], otherwise.get(metric)
                     )
                     rate = arms_null_rate(arms, len(differences)) if differences else math.nan
+                    without_runs[own[-1]] = tuple(arms_without_runs(root, arms))
                     found.append((f"{metric}: {arms.text}", differences, rate))
                     alike.append(None)
             for curves in claim.curves:
@@ -201,7 +209,10 @@ def _judged(
                 found.append((curves.text, differences, rate))
                 alike.append(ALIKE)
             wanted[-1].append(own)
-    judged = judge(found, alike)
+    judged = [
+        replace(one, without_runs=without_runs.get(place, ()))
+        for place, one in enumerate(judge(found, alike))
+    ]
     return [
         _Section(title, root, [[judged[place] for place in claim] for claim in own], lacking)
         for (title, root), own, lacking in zip(roots.items(), wanted, missing, strict=True)
@@ -263,6 +274,8 @@ def _row(one: Judgement) -> str:
             seed = f"{_signed(one.mean, one.mean)} | | {int(one.mean > 0)} of 1"
             return f"| {one.text} | {seed} | | | | not tested: one seed |"
         why = ": no finite value in some runs" if one.differences else ""
+        if one.without_runs:
+            why = f": no run of {', '.join(one.without_runs)}"
         return f"| {one.text} | | | | | | | not tested{why} |"
     low, high = one.interval
     seeds = f"{sum(d > 0 for d in one.differences)} of {len(one.differences)}"

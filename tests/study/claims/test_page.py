@@ -95,6 +95,15 @@ def row(text: str, comparison: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
+def test_an_arm_without_runs_is_named(root: Path) -> None:
+    """Also where its name is misspelt."""
+    arms = ArmComparison(["index/SRS"], {"dgd": 1, "msi": -1})
+    claim = Claim("Better.", [arms])
+    text = claims_page("A title", "a source", {"index/SRS": "higher"}, [claim], [], {"Here": root})
+    found = row(text, "index/SRS: dgd better than msi")
+    assert found[-1] == "not tested: no run of dgd"
+
+
 def test_the_papers_own_figures_fulfil_its_claims(root: Path) -> None:
     text = page({"By hand": root})
     assert verdicts(text)[:4] == [f"holds ({n} holds)" for n in (20, 20, 5, 2)]
@@ -188,7 +197,7 @@ def test_what_was_not_run_was_not_tested(root: Path, tmp_path: Path) -> None:
         "",
         "",
         "",
-        "not tested",
+        "not tested: no run of msi",
     ]
 
 
