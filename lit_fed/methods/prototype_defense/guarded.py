@@ -82,12 +82,22 @@ class GuardedMixin(AveragingMixin):
         return self.guarding is not None and self.guarding.judged(client_id)
 
     def dropped(self, client_id: str) -> Sequence[Dropped]:
-        """The rows of a client that the gate has dropped, where this process has judged them.
+        """The rows of a client that the gate has dropped; none where there is no gate.
 
         Args:
             client_id: The client's id.
+
+        Raises:
+            ValueError: If this process has not judged the client's rows, see :meth:`judged`.
         """
-        return () if self.guarding is None else self.guarding.dropped(self, client_id)
+        if self.guarding is None or not self.guarding.judges:
+            return ()
+        if not self.judged(client_id):
+            raise ValueError(
+                f"the rows of client {client_id!r} are expected to have been judged here, as when it trains, but they "
+                "have not; what a run has dropped is under `defenses` in its summary.json"
+            )
+        return self.guarding.dropped(self, client_id)
 
     @staticmethod
     def kept_rows(private: Payload) -> KeptRows | None:

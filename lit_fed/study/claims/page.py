@@ -55,8 +55,13 @@ class _Section:
     missing: list[str | None]
 
     def verdict(self, number: int) -> str:
-        """What is said of a claim."""
-        return self.missing[number] or claim_verdict(self.judgements[number])
+        """What is said of a claim; of one without any figures, which arms have not been run."""
+        own = self.judgements[number]
+        verdict = self.missing[number] or claim_verdict(own)
+        absent = dict.fromkeys(arm for one in own for arm in one.without_runs)
+        if verdict != "not tested" or not absent or any(one.differences for one in own):
+            return verdict
+        return f"not tested (no run of {', '.join(absent)})"
 
     def has_no_runs(self, number: int) -> bool:
         """Whether a claim is about runs that this study does not have."""

@@ -100,8 +100,7 @@ def test_an_arm_without_runs_is_named(root: Path) -> None:
     arms = ArmComparison(["index/SRS"], {"dgd": 1, "msi": -1})
     claim = Claim("Better.", [arms])
     text = claims_page("A title", "a source", {"index/SRS": "higher"}, [claim], [], {"Here": root})
-    found = row(text, "index/SRS: dgd better than msi")
-    assert found[-1] == "not tested: no run of dgd"
+    assert verdicts(text) == ["not tested (no run of dgd)"]
 
 
 def test_the_papers_own_figures_fulfil_its_claims(root: Path) -> None:
@@ -133,8 +132,8 @@ def test_what_a_study_has_no_runs_of_is_a_dash_beside_one_that_has(root: Path) -
     other = Claim("b", [ArmComparison(["index/SRS"], {"ddg": 1, "absent": -1})])
     settings = ("t", "s", {"index/SRS": "higher"}, [better, other], [["ddg"]])
     alone = claims_page(*settings, {"One": root})
-    assert "| b | not tested |" in alone
-    assert "**b:** not tested" in alone
+    assert "| b | not tested (no run of absent) |" in alone
+    assert "**b:** not tested (no run of absent)" in alone
     assert "–: the study" not in alone
     beside = claims_page(*settings, {"One": root, "Two": root})
     assert "| b | – | – |\n\n–: the study has no runs of it." in beside
@@ -181,14 +180,15 @@ def test_a_reversed_result_fails_and_one_within_the_noise_is_undecided(root: Pat
 
 def test_what_was_not_run_was_not_tested(root: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert set(verdicts(page({"Nothing": tmp_path / "empty"}))) == {"not tested"}
+    said = verdicts(page({"Nothing": tmp_path / "empty"}))
+    assert {one.partition(" (no run of ")[0] for one in said} == {"not tested"}
     for run in (root / "msi").iterdir():
         (run / "summary.json").unlink()
     text = page({"By hand": root})
     assert verdicts(text)[1:4] == [
         "undecided (10 holds, 10 not tested)",
-        "not tested",
-        "not tested",
+        "not tested (no run of msi)",
+        "not tested (no run of msi)",
     ]
     assert row(text, "index/SRS: ddg_msi better than msi")[1:] == [
         "",
