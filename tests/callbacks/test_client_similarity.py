@@ -177,7 +177,7 @@ def test_a_client_without_rows_of_the_task_is_left_out(toy_model: Path, tmp_path
         max_length=16,
         seed=0,
     )
-    settings = {"data": data, "rounds_per_task": 1, "clients_per_round": 2, "max_rounds": None}
+    settings = {"data": data, "rounds_per_task": 1, "clients_per_round": 2}
     trainer = fit(
         toy_module(toy_model), tmp_path / "a", ClientSimilarity(every_n_rounds=1), **settings
     )

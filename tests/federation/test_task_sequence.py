@@ -300,6 +300,6 @@ def test_no_index_is_gathered_from_processes_that_compute_alike(
     """Each process has all rows: what is gathered counts them as often as there are processes."""
     # gathering would fail, as there is no process group
     monkeypatch.setattr("torchmetrics.metric.jit_distributed_available", lambda: True)
-    trainer = sequence_trainer(tmp_path, *indices(), max_rounds=None, local_epochs=1)
+    trainer = sequence_trainer(tmp_path, *indices(), local_epochs=1)
     trainer.fit(toy_module(toy_model), task_data())
     assert "index/RSI/perturbed" in trainer.federation.history[-1]
