@@ -7,6 +7,7 @@ from lit_fed.lazy_names import lazy_names
 if TYPE_CHECKING:
     from lit_fed.callbacks.adapter_export import AdapterExport
     from lit_fed.callbacks.backdoor_evaluation import BackdoorEvaluation
+    from lit_fed.callbacks.classification_evaluation import ClassificationEvaluation
     from lit_fed.callbacks.client_metrics import ClientMetrics
     from lit_fed.callbacks.client_similarity import ClientSimilarity
     from lit_fed.callbacks.consensus_samples import ConsensusSamples
@@ -47,6 +48,7 @@ else:
 __all__ = [
     "AdapterExport",
     "BackdoorEvaluation",
+    "ClassificationEvaluation",
     "ClientLearningRate",
     "ClientMetrics",
     "ClientSimilarity",

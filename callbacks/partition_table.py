@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lit_fed.callbacks.federated_callback import FederatedCallback
+from lit_fed.standard_output import console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +27,5 @@ class PartitionTable(FederatedCallback):
         if self.quiet or not trainer.is_global_zero:
             return
         if self.console is None:
-            from rich.console import Console
-
-            self.console = Console()
+            self.console = console()
         self.console.print(trainer.datamodule.partition_table())

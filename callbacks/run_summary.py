@@ -20,6 +20,7 @@ from lit_fed.callbacks.federated_callback import FederatedCallback
 from lit_fed.callbacks.run_facts import attached, installed, privacy_spent, server_epsilon
 from lit_fed.federation.run.checkpoint import best_round, last_checkpoint
 from lit_fed.machine import machine
+from lit_fed.standard_output import console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -275,9 +276,7 @@ class RunSummary(FederatedCallback):
 
     def _print(self, trainer: FederationView, folder: Path | None, seconds: float) -> None:
         if self.console is None:
-            from rich.console import Console
-
-            self.console = Console()
+            self.console = console()
         state = trainer.federation
         if not state.history:
             return

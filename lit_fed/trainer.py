@@ -333,10 +333,12 @@ class FederatedTrainer(LightningCompatibility):
         loop.run.start_logging(self._loggers_setting, first)
         if self.is_global_zero:
             loop.run.restore_logs(loop.state.history[: first - 1])
-        self.fitting = True
+        self.fitting = settled = True
         try:
             self._sanity_check(loop)
+            settled = False
             self.call("on_fit_start")
+            settled = True
             if again and self.current_round:
                 self._report(loop)
             if self.current_round < self.max_rounds:
@@ -367,7 +369,10 @@ class FederatedTrainer(LightningCompatibility):
             )
             self.call("on_exception", interrupt)
         except BaseException as error:
-            error.add_note(f"raised by the federation after {self.current_round} finished rounds")
+            if settled:  # else a callback refuses its settings, which a command tells in one line
+                error.add_note(
+                    f"raised by the federation after {self.current_round} finished rounds"
+                )
             self.call("on_exception", error)
             raise
         finally:

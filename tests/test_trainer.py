@@ -391,6 +391,18 @@ def test_a_fraction_of_few_batches_leaves_one(toy_model: Path, tmp_path: Path) -
     assert len(trainer.predict(module)) == 1
 
 
+def test_more_clients_than_a_round_has_cannot_have_to_finish(
+    toy_model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"`trainer.min_clients` is expected to be at most the 2 clients of a round",
+    ):
+        toy_trainer(tmp_path, clients_per_round=2, min_clients=3).fit(
+            toy_module(toy_model), toy_data()
+        )
+
+
 def test_more_clients_a_round_than_there_are_is_known_before_training(
     toy_model: Path, tmp_path: Path
 ) -> None:

@@ -35,6 +35,7 @@ from lit_fed.data import FederatedDataModule
 from lit_fed.federation import ProcessLost
 from lit_fed.federation.run.identity import RunDiffers
 from lit_fed.module import FederatedModule
+from lit_fed.standard_output import console
 from lit_fed.trainer import FederatedTrainer
 
 _PREDICT: dict[str, tuple[Any, Any, str]] = {
@@ -305,10 +306,8 @@ def _own_words(error: BaseException) -> str:
 
 
 def _print_metrics(trainer: Any, results: Any, split: str) -> None:
-    from rich.console import Console
-
     if trainer.is_global_zero:
-        Console().print(metrics_table([], results[0], split))
+        console().print(metrics_table([], results[0], split))
 
 
 def run(args: ArgsType = None) -> None:

@@ -84,6 +84,11 @@ def _unknown_setting(message: str, setting: str, parser: ArgumentParser) -> str 
         path = own[1] if own else paths[-1] if paths else ""
         name = f"{setting}.{found[1]}".removeprefix(".")
         names = [f"{setting}.{n}" for n in _arguments(path)] if path else _destinations(parser)
+        if owners := _subclasses_with(path, found[1]):
+            return (
+                f"`{name}` is no setting of {path}, but of {' and '.join(owners)}, among others: name the class "
+                f"before, as in --{setting} {owners[0]}"
+            )
         return _no_setting(name, f" of {path}" if path else "", names)
     return None
 
@@ -238,6 +243,16 @@ def _arguments(path: str) -> list[str]:
         _imported(path), fail_untyped=False
     )
     return list(added)
+
+
+def _subclasses_with(path: str, argument: str, most: int = 2) -> list[str]:
+    """The first subclasses of a class, by their paths, that have a setting which it has not itself."""
+    base = _imported(path) if path else None
+    if not isinstance(base, type):
+        return []
+    package = base.__module__.partition(".")[0]
+    named = [f"{package}.{name}" for name in _subclass_names(base)]
+    return [one for one in named if _imported(one) and argument in _arguments(one)][:most]
 
 
 def _imported(path: str) -> Any:

@@ -44,8 +44,16 @@ def require_column(rows: Dataset, column: str, setting: str, where: str = "") ->
         table = where or "the table"
         raise ValueError(
             f"`{setting}` is expected to name a column of {table}, but got {column!r}; "
-            f"its columns are {visible_columns(rows)}"
+            f"its columns are {visible_columns(rows)}{_delimiter_hint(rows)}"
         )
+
+
+def _delimiter_hint(rows: Dataset) -> str:
+    """A word where all columns seem to have been read as one."""
+    names = visible_columns(rows)
+    if len(names) != 1 or not any(mark in names[0] for mark in ",;\t|"):
+        return ""
+    return ", which is one alone: is it a file with another `delimiter`?"
 
 
 def is_text(rows: Dataset, column: str) -> bool:

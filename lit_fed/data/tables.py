@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Final, TypeGuard
 
 import numpy as np
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 TASK = "task"
 """The column of tasks."""
+
+
+_FROM_PANDAS: Final = ": datasets.Dataset.from_pandas makes one of it"
 
 
 @dataclass(frozen=True)
@@ -284,6 +287,7 @@ def _read(where: str, source: Source | Dataset) -> Dataset:
         came = f"the class {rows.__name__}" if isinstance(rows, type) else type(rows).__name__
         raise TypeError(
             f"`{where}` is expected to be a Source or a datasets.Dataset, but got {came}"
+            f"{_FROM_PANDAS if came == 'DataFrame' else ''}"
         )
     if rows.format["type"] == "custom":
         raise ValueError(

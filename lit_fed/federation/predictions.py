@@ -93,14 +93,18 @@ def _expected(evaluation: EvaluationLoop, rows: Dataset) -> list[Any]:
     label_ids = getattr(encoding, "label_ids", None)
     if label_ids is None:
         return encoding.answers(rows) or [None] * len(rows)
-    names = _label_names(evaluation)
+    names = label_names(evaluation.data.encoding, evaluation.resident.module.backbone)
     return [names[label] for label in label_ids(rows).tolist()]
 
 
-def _label_names(evaluation: EvaluationLoop) -> list[str]:
-    """The data's names of labels, else the model's, else their numbers."""
-    backbone = evaluation.resident.module.backbone
-    names = evaluation.data.encoding.names or backbone.label_names or []
+def label_names(encoding: Any, backbone: Any) -> list[str]:
+    """The data's names of labels, else the model's, else their numbers.
+
+    Args:
+        encoding: The data's.
+        backbone: The model.
+    """
+    names = encoding.names or backbone.label_names or []
     return [*names, *map(str, range(len(names), max(len(names), backbone.num_labels or 0)))]
 
 
@@ -135,7 +139,7 @@ def class_probabilities(evaluation: EvaluationLoop, rows: Dataset) -> npt.NDArra
 def _labelled(evaluation: EvaluationLoop, rows: Dataset) -> list[dict[str, Any]]:
     """The likeliest label of each row, and the probability of each."""
     probabilities = class_probabilities(evaluation, rows).tolist()
-    names = _label_names(evaluation)
+    names = label_names(evaluation.data.encoding, evaluation.resident.module.backbone)
     return [
         {
             "label": names[max(range(len(row)), key=row.__getitem__)],

@@ -223,7 +223,7 @@ def check_federation(settings: Mapping[str, Any], data: FederatedDataModule) -> 
         data: The clients' data.
 
     Raises:
-        ValueError: If a round asks for more clients than there are, clients are to be validated
+        ValueError: If a round asks for more clients than there are, or than it has, clients are to be validated
             and have nothing to be validated on, or there are rounds for tasks, but no tasks.
     """
     if settings["rounds_per_task"] is not None:
@@ -237,7 +237,12 @@ def check_federation(settings: Mapping[str, Any], data: FederatedDataModule) -> 
                 raise ValueError(
                     f"`data.tasks` names {task!r}, of which no client has rows to train on"
                 )
-    clients_per_round(settings["clients_per_round"], len(data.clients))
+    count = clients_per_round(settings["clients_per_round"], len(data.clients))
+    if settings["min_clients"] > count:
+        raise ValueError(
+            f"`trainer.min_clients` is expected to be at most the {count} clients of a round, but got "
+            f"{settings['min_clients']}"
+        )
     unvalidated = data.validation is None and any(c.validation is None for c in data.clients)
     if settings["validate_clients"] and unvalidated:
         raise ValueError(

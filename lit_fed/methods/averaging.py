@@ -286,6 +286,7 @@ class AveragingMixin(FederatedModule):
             previous = self.initial_weights().main
         weights = [replace(update, payload=update.payload.main) for update in updates]
         combined = self.aggregation(weights, previous)
+        _require_combined(self.aggregation, combined, previous)
         self._measured = self._measure(weights, previous, combined)
         return combined
 
@@ -368,3 +369,24 @@ class AveragingMixin(FederatedModule):
                 f"{sorted(both)[0]!r} as well"
             )
         self.backbone.load_trainable({**others, **values}, self._adapter)
+
+
+def _require_combined(rule: Aggregation, combined: object, previous: Payload) -> None:
+    """Refuse what a rule of one's own must not return, before anything reads it.
+
+    Raises:
+        TypeError: If it is no payload.
+        ValueError: If a tensor has another shape than before.
+    """
+    named = f"`model.aggregation` {type(rule).__name__}"
+    if not isinstance(combined, Payload):
+        raise TypeError(
+            f"{named} is expected to return a Payload, but returned a {type(combined).__name__}"
+        )
+    for name, value in combined.tensors.items():
+        before = previous.tensors.get(name)
+        if before is not None and before.shape != value.shape:
+            raise ValueError(
+                f"{named} is expected to leave the shape of {name} as it was, {list(before.shape)}, but returned "
+                f"{list(value.shape)}"
+            )

@@ -99,6 +99,10 @@ CASES = {
         ["--config=attack.yaml"],
         "to be a text or an integer, but got 'False': YAML takes yes, no, on, off, true and false for truth values",
     ),
+    "a setting of a class that is not named": (
+        ["--model.backbone.peft", "null", "--model.backbone.peft.r", "4"],
+        "`model.backbone.peft.r` is no setting of peft.PeftConfig, but of peft.LoraConfig and peft.",
+    ),
     "a list of numbers where texts are expected": (
         ["--trainer.attachments+=lit_fed.attacks.SignFlip", "--trainer.attachments.clients", "[1]"],
         "`trainer.attachments.clients` is expected to be a list of texts, in quotes where they are numbers or words of "

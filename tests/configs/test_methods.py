@@ -43,6 +43,7 @@ def test_there_are_configurations() -> None:
     assert [f"data/{name}.yaml" for name in names] == OVERLAY_NAMES
     assert [path.stem for path in EVALUATIONS] == [
         "answers",
+        "classification",
         "defense_table",
         "embedded_answers",
         "fairness",

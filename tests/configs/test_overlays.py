@@ -166,6 +166,7 @@ def test_privacy_comes_over_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ("name", "method", "logged"),
     [
         ("fairness", "lora_fedavg", "fairness/accuracy/worst"),
+        ("classification", "lora_fedavg", "classification/recall/sense"),
         ("prototypes", "prototype_defense", "drift/threshold"),
         pytest.param(
             *("rewriting_samples", "fedsdr", "clients/rewriting/replaced/mean"),
@@ -193,6 +194,7 @@ def test_an_evaluation_comes_beside_the_callbacks_that_are_there(
     kinds = {type(one).__name__ for one in cli.trainer.callbacks}
     own = {
         "fairness": {"FairnessEvaluation"},
+        "classification": {"ClassificationEvaluation"},
         "prototypes": {"PrototypeAudit", "DriftAlarm"},
         "rewriting_samples": {"RewritingSamples", "GenerationEvaluation"},
     }

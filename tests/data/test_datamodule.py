@@ -73,6 +73,20 @@ def test_public_prompts_without_answers_are_said_to_be_possible() -> None:
     assert "public_answered" not in str(error.value)
 
 
+def test_a_file_with_another_delimiter_is_recognised(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text;label\na b;0\nc d;1\n")
+    with pytest.raises(
+        ValueError, match=r"columns are \['text;label'\], .* with another `delimiter`\?"
+    ):
+        FederatedDataModule(CSVSource(str(path)), encoding=TEXT).setup()
+    data = FederatedDataModule(
+        CSVSource(str(path), delimiter=";"), encoding=TEXT, num_clients=1, validation_fraction=0
+    )
+    data.setup()
+    assert data.clients[0].rows["text"][:] == ["a b", "c d"]
+
+
 def test_given_tables_are_not_carved() -> None:
     data = module(
         validation=ROWS.select(range(7)),

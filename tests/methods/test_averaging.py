@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -92,3 +93,39 @@ def test_the_rules_memory_is_the_servers_and_nobody_elses(toy_model: Path) -> No
 def test_a_rule_says_what_each_client_counts(rule: Aggregation, expected: list[float]) -> None:
     updates = [Update("a", Payload(), 1, rounds=1), Update("b", Payload(), 3, rounds=4)]
     assert rule.weights(updates) == pytest.approx(expected)
+
+
+class Wrong(WeightedAverage):
+    """Returns what it is told to make of the average."""
+
+    def __init__(self, make: Any) -> None:
+        super().__init__()
+        self.make = make
+
+    def __call__(self, updates: Sequence[Update], previous: Payload) -> Payload:
+        made: Payload = self.make(super().__call__(updates, previous))
+        return made
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "said"),
+    [
+        (
+            lambda average: dict(average.tensors),
+            TypeError,
+            "to return a Payload, but returned a dict",
+        ),
+        (
+            lambda average: Payload({n: v[None] for n, v in average.tensors.items()}),
+            ValueError,
+            r"to leave the shape of \S+ as it was, \[\d+, \d+\], but returned \[1, \d+, \d+\]",
+        ),
+    ],
+)
+def test_what_a_rule_must_not_return_is_named(
+    make: Any, kind: type[Exception], said: str, toy_model: Path
+) -> None:
+    module = FedAvg(toy_backbone(toy_model), aggregation=Wrong(make))
+    sent = module.initial_broadcast()
+    with pytest.raises(kind, match=f"`model.aggregation` Wrong is expected {said}"):
+        module.aggregate([Update("a", sent, 3, 1, {})])
