@@ -121,6 +121,8 @@ class MetricAverager:
             self._others[name] = tensor if before is None else _REDUCED[reduce](before, tensor)
             return
         weight = self.batch_size if weight is None else weight
+        if isinstance(weight, int | float) and not weight:
+            return  # the mean of nothing, which may be no number
         tensor = tensor * weight
         if name in self._sums:
             total, count = self._sums[name]
