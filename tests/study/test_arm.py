@@ -90,8 +90,8 @@ def test_a_study_of_two_variants(tmp_path: Path) -> None:
     assert [len(texts) for texts in told] == [1, 2]
     bars = draw(runs, ["val/loss"], "bars").axes[0]
     assert [label.get_text() for label in bars.get_xticklabels()] == [
-        "config usual",
-        "config short",
+        "usual",
+        "short",
     ]
 
 

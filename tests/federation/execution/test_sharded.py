@@ -35,7 +35,8 @@ def models(tmp_path_factory: pytest.TempPathFactory, toy_model: Path) -> Path:
     return folder / "toy"
 
 
-TRAINED = tuple(case for case in SHARDED if case not in ("adamw", "half", "failing", "malformed"))
+_OF_THEIR_OWN = ("adamw", "half", "asking_one", "failing", "malformed")
+TRAINED = tuple(case for case in SHARDED if case not in _OF_THEIR_OWN)
 
 
 @pytest.fixture(scope="module")
