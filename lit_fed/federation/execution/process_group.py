@@ -8,7 +8,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +21,7 @@ from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from torch.nn import Module
 
 from lit_fed.federation.execution.liveness import (
+    DEFERENCE,
     LAUNCHER,
     Loss,
     ParentWatch,
@@ -125,7 +127,8 @@ class ClientParallelStrategy(DDPStrategy):
             self._set_world_ranks()
         else:
             _meet(self)
-            super()._setup_distributed()
+            with _known_losses():
+                super()._setup_distributed()
 
     def _configure_launcher(self) -> None:
         self._launcher = _launcher(self)
@@ -169,7 +172,8 @@ class ShardStrategy(ModelParallelStrategy):
 
     def _setup_distributed(self) -> None:
         _meet(self)
-        super()._setup_distributed()
+        with _known_losses():
+            super()._setup_distributed()
 
     def setup_module(self, module: Module) -> Module:
         """Shard the module; a single process has all of it."""
@@ -182,6 +186,19 @@ class ShardStrategy(ModelParallelStrategy):
 def _is_alone(strategy: ClientParallelStrategy | ShardStrategy) -> bool:
     """Whether there is one process, which needs no group and leaves no trace of one in the environment."""
     return strategy.num_nodes * strategy.num_processes == 1
+
+
+@contextmanager
+def _known_losses() -> Iterator[None]:
+    """Around the making of a group: what fails since a process has died waits until it is known which.
+
+    Connections break as fast as the one by which it becomes known; whoever watches that one ends this process.
+    """
+    try:
+        yield
+    except dist.DistError:
+        time.sleep(2 * DEFERENCE)
+        raise
 
 
 def _meet(strategy: ClientParallelStrategy | ShardStrategy) -> None:
