@@ -112,6 +112,17 @@ def quick(server: MisbehavingServer, **settings: Any) -> HTTPGenerator:
     return HTTPGenerator(server.url, "m", **given | settings)
 
 
+def test_who_never_says_an_answer_is_told_of(sober: Path, tmp_path: Path) -> None:
+    def hesitates(text: str) -> str:
+        return "Maybe."
+
+    module = asking(sober, CallableGenerator(hesitates))
+    said = r"none of the 20 texts that CallableGenerator\(.*hesitates\) .* the first is 'Maybe\.'"
+    with pytest.warns(UserWarning, match=said):
+        trainer = fitted(tmp_path, module, named_data(), max_rounds=1)
+    assert trainer.federation.history[0]["clients/answers/failed/unclear/max"] == 20
+
+
 def test_each_fault_costs_a_vote_in_this_round_and_is_counted(sober: Path, tmp_path: Path) -> None:
     faulty = dict(zip(PUBLIC, FAULTS, strict=False))
     with MisbehavingServer(faulty, answer=knows) as server:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lit_fed.methods.semantic_consensus.exchange import Answers, Texts
@@ -77,8 +78,15 @@ class PublicAnswers(ABC):
             rows: M rows.
         """
         box: Any = module.backbone
-        said = box.generate(module.data.encoding.inputs(rows))
-        return Answers(self.meant(module, tuple(said)), None)
+        said = tuple(box.generate(module.data.encoding.inputs(rows)))
+        meant = self.meant(module, said)
+        texts = [text for text in said if text is not None]
+        if texts and not any(meant):
+            rank_zero_warn(
+                f"none of the {len(texts)} texts that {box.generator!r} has said can be taken for an answer, and none "
+                f"is a vote; the first is {texts[0]!r:.80}"
+            )
+        return Answers(meant, None)
 
     def failed(self, module: FederatedModule, texts: Texts) -> dict[str, float]:
         """Client: how many of the rows that a black box was :meth:`asked` last have no answer, by what went wrong.
