@@ -214,7 +214,7 @@ class RunSummary(FederatedCallback):
             text = json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False)
             write_file(folder / "summary.json", text + "\n")
         if not self.quiet:
-            self._print(trainer, folder, seconds)
+            self._print(trainer, module, folder, seconds)
 
     def _summary(
         self, trainer: FederationView, module: FederatedModule, seconds: float
@@ -274,7 +274,9 @@ class RunSummary(FederatedCallback):
         name, values = worst
         return {"metric": name, "clients": values}
 
-    def _print(self, trainer: FederationView, folder: Path | None, seconds: float) -> None:
+    def _print(
+        self, trainer: FederationView, module: Any, folder: Path | None, seconds: float
+    ) -> None:
         if self.console is None:
             self.console = console()
         state = trainer.federation
@@ -290,6 +292,10 @@ class RunSummary(FederatedCallback):
         if found := attached(trainer.identity, trainer.attachments):
             lines["attached"] = ", ".join(
                 f"{one['class']} to {_clients(one.get('clients'))}{_poisoned(one)}" for one in found
+            )
+        if boxes := _black_boxes(trainer, module):
+            lines["black boxes"] = (
+                f"{', '.join(map(_short, boxes))}: in the clients' means of tests, and not of validations"
             )
         if (spent := privacy_spent(trainer)) is not None:
             lines["privacy"] = (
@@ -318,6 +324,14 @@ class RunSummary(FederatedCallback):
             )
             if table is not None:
                 self.console.print(table)
+
+
+def _black_boxes(trainer: FederationView, module: Any) -> list[str]:
+    """The clients that answer and train nothing: tests ask them, and validations in the rounds do not."""
+    models = getattr(module, "models", None)
+    if models is None:
+        return []
+    return [client.id for client in trainer.datamodule.clients if not models.trains(client.id)]
 
 
 def _finite(value: Any) -> Any:

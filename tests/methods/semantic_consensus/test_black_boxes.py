@@ -112,7 +112,9 @@ def quick(server: MisbehavingServer, **settings: Any) -> HTTPGenerator:
     return HTTPGenerator(server.url, "m", **given | settings)
 
 
-def test_who_never_says_an_answer_is_told_of(sober: Path, tmp_path: Path) -> None:
+def test_who_never_says_an_answer_is_told_of(
+    sober: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def hesitates(text: str) -> str:
         return "Maybe."
 
@@ -121,6 +123,9 @@ def test_who_never_says_an_answer_is_told_of(sober: Path, tmp_path: Path) -> Non
     with pytest.warns(UserWarning, match=said):
         trainer = fitted(tmp_path, module, named_data(), max_rounds=1)
     assert trainer.federation.history[0]["clients/answers/failed/unclear/max"] == 20
+    assert (
+        "black boxes  client-1: in the clients' means of tests, and not" in capsys.readouterr().out
+    )
 
 
 def test_each_fault_costs_a_vote_in_this_round_and_is_counted(sober: Path, tmp_path: Path) -> None:
