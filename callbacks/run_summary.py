@@ -328,10 +328,10 @@ class RunSummary(FederatedCallback):
 
 def _black_boxes(trainer: FederationView, module: Any) -> list[str]:
     """The clients that answer and train nothing: tests ask them, and validations in the rounds do not."""
-    models = getattr(module, "models", None)
-    if models is None:
+    trains = getattr(getattr(module, "models", None), "trains", None)
+    if trains is None:
         return []
-    return [client.id for client in trainer.datamodule.clients if not models.trains(client.id)]
+    return [client.id for client in trainer.datamodule.clients if not trains(client.id)]
 
 
 def _finite(value: Any) -> Any:
