@@ -18,8 +18,9 @@ def console() -> Console:
     Example:
         >>> import contextlib, io
         >>> with contextlib.redirect_stdout(io.StringIO()):
-        ...     console().width
-        120
+        ...     width = console().width
+        >>> width == int(os.environ.get("COLUMNS", 120))
+        True
     """
     from rich.console import Console
 
