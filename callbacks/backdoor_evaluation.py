@@ -15,9 +15,13 @@ from lit_fed.attacks.trigger_poisoning import TriggerPoisoning
 from lit_fed.attacks.trigger_writing import require_readable, warn_of_unread
 from lit_fed.attacks.triggers.trigger import Trigger
 from lit_fed.attacks.triggers.writing import trigger_column, triggered_rows
-from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation, require_own_names
+from lit_fed.backbones import BlackBox
+from lit_fed.callbacks.periodic_evaluation import (
+    PeriodicEvaluation,
+    of_every_model,
+    require_own_names,
+)
 from lit_fed.defenses.input_defense import Classify, InputDefense, Inspection
-from lit_fed.federation.evaluation import spread_of_clients
 from lit_fed.limits import require_at_least, require_instance
 from lit_fed.metrics import attack_successes
 
@@ -158,20 +162,16 @@ class BackdoorEvaluation(PeriodicEvaluation):
         self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
     ) -> None:
         """Evaluate where it is due."""
-        if not self.is_due(trainer):
-            return
-        if module.has_global_model:
-            metrics |= self._evaluated(trainer, trainer.classify)
-        if not module.has_global_model or module.has_client_models:
-            metrics |= spread_of_clients(
-                [
-                    (own, self._evaluated(trainer, partial(trainer.classify, client=index)))
-                    for index, own in enumerate(trainer.datamodule.clients)
-                ]
-            )
+        if self.is_due(trainer):
+            metrics |= of_every_model(trainer, module, partial(self._evaluated, trainer))
 
-    def _evaluated(self, trainer: FederationView, classify: Classify) -> dict[str, float]:
-        """All figures of one model."""
+    def _evaluated(
+        self, trainer: FederationView, module: FederatedModule, client: int | None
+    ) -> dict[str, float]:
+        """All figures of one model; a black box, which gives no probabilities, has none."""
+        if isinstance(module.backbone, BlackBox):
+            return {}
+        classify: Classify = partial(trainer.classify, client=client)
         nobody = np.zeros(len(self._clean), bool)
         found = self._figures(
             classify, Inspection(self._clean, nobody), Inspection(self._triggered, nobody)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,8 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lit_fed.backbones import BlackBox
-from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
-from lit_fed.federation.evaluation import spread_of_clients
+from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation, of_every_model
 from lit_fed.federation.predictions import label_names
 from lit_fed.limits import require_instance
 from lit_fed.metric_averager import of_this_process
@@ -81,20 +81,16 @@ class ClassificationEvaluation(PeriodicEvaluation):
         self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
     ) -> None:
         """Evaluate the sets where it is due."""
-        if not self.is_due(trainer):
-            return
-        if module.has_global_model:
-            metrics |= self._over_sets(trainer, None)
-        if module.has_client_models or not module.has_global_model:
-            found = []
-            for number, client in enumerate(trainer.datamodule.clients):
-                if not isinstance(trainer.act_as_client(number).backbone, BlackBox):
-                    found.append((client, self._over_sets(trainer, number)))
-            metrics |= spread_of_clients(found)
-        trainer.act_as_server()
+        if self.is_due(trainer):
+            metrics |= of_every_model(trainer, module, partial(self._over_sets, trainer))
 
-    def _over_sets(self, trainer: FederationView, client: int | None) -> dict[str, float]:
+    def _over_sets(
+        self, trainer: FederationView, module: FederatedModule, client: int | None
+    ) -> dict[str, float]:
+        """All values of one model, by name."""
         told: dict[str, float] = {}
+        if isinstance(module.backbone, BlackBox):  # it says nothing of how likely a label is
+            return told
         for number, (name, rows) in enumerate(trainer.datamodule.tests.items()):
             suffix = f"/{name}" if number else ""
             found = self._values(trainer, trainer.evaluated(rows), client)

@@ -8,11 +8,10 @@ import torch
 
 from lit_fed.backbones import BlackBox, CausalLM
 from lit_fed.backbones.likelihood import log_likelihoods, prompt_and_rest
-from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation
+from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation, of_every_model
 from lit_fed.data.choices import Question, QuestionForm
 from lit_fed.data.row_error import located
 from lit_fed.data.sources import Source
-from lit_fed.federation.evaluation import spread_of_clients
 from lit_fed.limits import require_instance, require_none_or_at_least
 from lit_fed.metrics import MultipleChoiceAccuracy
 
@@ -105,16 +104,8 @@ class MultipleChoice(PeriodicEvaluation):
         self, trainer: FederationView, module: FederatedModule, metrics: dict[str, float]
     ) -> None:
         """Ask where it is due."""
-        if not self.is_due(trainer):
-            return
-        if module.has_global_model:
-            metrics |= self._ask(trainer, trainer.act_as_server())
-        if module.has_client_models or not module.has_global_model:
-            clients = enumerate(trainer.datamodule.clients)
-            metrics |= spread_of_clients(
-                [(own, self._ask(trainer, trainer.act_as_client(k))) for k, own in clients]
-            )
-            trainer.act_as_server()
+        if self.is_due(trainer):
+            metrics |= of_every_model(trainer, module, lambda own, _: self._ask(trainer, own))
 
     def _ask(self, trainer: FederationView, module: FederatedModule) -> dict[str, float]:
         """The two accuracies of the model that the module is now, by name."""

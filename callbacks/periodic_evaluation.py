@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_fed.callbacks.federated_callback import FederatedCallback
+from lit_fed.federation.evaluation import spread_of_clients
 from lit_fed.limits import require_none_or_at_least
 
 if TYPE_CHECKING:
     from lit_fed.federation.federation_view import FederationView
+    from lit_fed.module import FederatedModule
 
 
 class PeriodicEvaluation(FederatedCallback):
@@ -57,6 +60,29 @@ class PeriodicEvaluation(FederatedCallback):
         if trainer.rounds_per_task is not None and finished % trainer.rounds_per_task == 0:
             return True
         return trainer.is_last_round
+
+
+def of_every_model(
+    trainer: FederationView,
+    module: FederatedModule,
+    tell: Callable[[FederatedModule, int | None], Mapping[str, float]],
+) -> dict[str, float]:
+    """What is told of the global model, if there is one, and the spread of what is told of the clients' own.
+
+    Args:
+        trainer: The run's.
+        module: Its module, which is the server again afterwards.
+        tell: Gets the module as the server or as a client, and the client's position among all, None for the server.
+            Of a client that it tells nothing of, such as a black box, the spread says nothing.
+    """
+    told: dict[str, float] = {}
+    if module.has_global_model:
+        told |= tell(trainer.act_as_server(), None)
+    if module.has_client_models or not module.has_global_model:
+        clients = enumerate(trainer.datamodule.clients)
+        told |= spread_of_clients([(own, tell(trainer.act_as_client(k), k)) for k, own in clients])
+        trainer.act_as_server()
+    return told
 
 
 def require_own_names(callback: PeriodicEvaluation, trainer: Any) -> None:

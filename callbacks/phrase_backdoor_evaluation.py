@@ -12,8 +12,11 @@ from lit_fed.attacks.trigger_writing import require_readable, warn_of_unread
 from lit_fed.attacks.triggers.trigger import Trigger
 from lit_fed.attacks.triggers.writing import trigger_column, triggered_rows
 from lit_fed.backbones.causal_lm import NEW_TOKENS
-from lit_fed.callbacks.periodic_evaluation import PeriodicEvaluation, require_own_names
-from lit_fed.federation.evaluation import spread_of_clients
+from lit_fed.callbacks.periodic_evaluation import (
+    PeriodicEvaluation,
+    of_every_model,
+    require_own_names,
+)
 from lit_fed.federation.generation import GenerationSettings, UnansweredError
 from lit_fed.limits import require_at_least, require_instance, require_none_or_at_least
 from lit_fed.metric_averager import of_this_process
@@ -158,11 +161,9 @@ class PhraseBackdoorEvaluation(PeriodicEvaluation):
             if name in accuracies:
                 told = name.replace("test/accuracy", "backdoor/clean_accuracy")
                 metrics[told] = 100 * accuracies[name]
-        if module.has_global_model:
-            metrics |= self._evaluated(trainer, None)
-        if not module.has_global_model or module.has_client_models:
-            clients = enumerate(trainer.datamodule.clients)
-            metrics |= spread_of_clients([(own, self._evaluated(trainer, k)) for k, own in clients])
+        metrics |= of_every_model(
+            trainer, module, lambda _, client: self._evaluated(trainer, client)
+        )
 
     def _evaluated(self, trainer: FederationView, client: int | None) -> dict[str, float]:
         """Both shares of one model; none of a black box that has failed."""

@@ -23,6 +23,18 @@ class BatchInStep(NamedTuple):
         """Whether the optimizer steps after it."""
         return self.number == self.of - 1
 
+    def named(self, step: int) -> str:
+        """What names the batch among all, for a draw of its own: the step's number and, behind the first, its own.
+
+        Args:
+            step: The step's number.
+
+        Example:
+            >>> BatchInStep().named(7), BatchInStep(1, 4).named(7)
+            ('7', '7 1')
+        """
+        return f"{step} {self.number}" if self.number else str(step)
+
 
 ONE_BATCH: Final = BatchInStep()
 """The batch of a step that takes no other."""

@@ -770,16 +770,15 @@ class FederatedTrainer(LightningCompatibility):
         return kind(**{name: getattr(self, name) for name in kind.__dataclass_fields__})
 
     def _say_untrained(self, model: FederatedModule, stage: str) -> None:
-        if model.loaded_from is not None:
-            if model.has_client_models or not model.has_global_model:
-                rank_zero_warn(
-                    f"{stage} takes {type(model).__name__} as from_run has loaded it, without the clients' own models, "
-                    f"which are as they were built: name {str(model.loaded_from)!r} as `ckpt_path` for those of the run"
-                )
-        else:
+        if model.loaded_from is None:
             rank_zero_warn(
                 f"{stage} takes {type(model).__name__} as it was given: this trainer has not trained it, and "
                 "`ckpt_path` is null; name a checkpoint, or 'last', for a model that has been trained"
+            )
+        elif model.has_client_models or not model.has_global_model:
+            rank_zero_warn(
+                f"{stage} takes {type(model).__name__} as from_run has loaded it, without the clients' own models, "
+                f"which are as they were built: name {str(model.loaded_from)!r} as `ckpt_path` for those of the run"
             )
 
     def _sanity_check(self, loop: FederationLoop) -> None:

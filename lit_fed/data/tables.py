@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 TASK = "task"
 """The column of tasks."""
-
-
-_FROM_PANDAS: Final = ": datasets.Dataset.from_pandas makes one of it"
 
 
 @dataclass(frozen=True)
@@ -122,32 +119,13 @@ def load_tables(
     return Tables(
         rows,
         None if validation is None else load("data.validation", validation),
-        None if public is None else _load_public(load, public, encoding),
+        None if public is None else load("data.public", public),
         {name: load(where, tests[name]) for name, where in named.items()},
         clients,
         unanswered,
         tuple(left_out),
         public_unanswered,
     )
-
-
-def _load_public(
-    load: Callable[[str, Source | Dataset], Dataset], public: Source | Dataset, encoding: Encoding
-) -> Dataset:
-    """The public rows; an error about a missing answer says that they may do without.
-
-    Raises:
-        ValueError: If they lack a column.
-    """
-    try:
-        return load("data.public", public)
-    except ValueError as error:
-        answer = encoding.answer_column
-        if answer is None or f"got {answer!r}" not in str(error):
-            raise
-        raise ValueError(
-            f"{error}; where a method looks at public prompts alone, `data.public_answered` false does without"
-        ) from error
 
 
 def _learnable(where: str, rows: Dataset, encoding: Encoding, left_out: list[str]) -> Dataset:
@@ -285,9 +263,9 @@ def _read(where: str, source: Source | Dataset) -> Dataset:
         rows = source.load() if isinstance(source, Source) else source
     if not isinstance(rows, Dataset):
         came = f"the class {rows.__name__}" if isinstance(rows, type) else type(rows).__name__
+        hint = ", of which datasets.Dataset.from_pandas makes one" if came == "DataFrame" else ""
         raise TypeError(
-            f"`{where}` is expected to be a Source or a datasets.Dataset, but got {came}"
-            f"{_FROM_PANDAS if came == 'DataFrame' else ''}"
+            f"`{where}` is expected to be a Source or a datasets.Dataset, but got {came}{hint}"
         )
     if rows.format["type"] == "custom":
         raise ValueError(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sysconfig
 import traceback
 from pathlib import Path
 from typing import Final
 
-_LIBRARY: Final = str(Path(__file__).parents[1])
-_INSTALLED: Final = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
+_LIBRARY: Final = f"{Path(__file__).parents[1]}{os.sep}"
+_INSTALLED: Final = tuple(
+    {f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "purelib", "platlib")}
+)
 
 
 def with_place(error: BaseException) -> str:

@@ -223,8 +223,8 @@ def check_federation(settings: Mapping[str, Any], data: FederatedDataModule) -> 
         data: The clients' data.
 
     Raises:
-        ValueError: If a round asks for more clients than there are, or than it has, clients are to be validated
-            and have nothing to be validated on, or there are rounds for tasks, but no tasks.
+        ValueError: If a round asks for more clients than there are, more have to finish than take part, clients are to
+            be validated and have nothing to be validated on, or there are rounds for tasks, but no tasks.
     """
     if settings["rounds_per_task"] is not None:
         if data.tasks is None:

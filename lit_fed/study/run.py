@@ -172,7 +172,7 @@ def _texts_in(value: Any) -> Iterator[str]:
 def _paths(name: str) -> list[Path]:
     """The files of a name, or of a pattern with stars, without those that no system has."""
     try:
-        if "*" in name and "/" in name:
+        if "*" in name and Path(name).suffix:
             root = Path(name).anchor
             found = Path(root).glob(name.removeprefix(root))
             return [path for path in found if path.is_file()]
@@ -183,6 +183,7 @@ def _paths(name: str) -> list[Path]:
 
 @cache
 def _digest(path: Path, changed: int) -> str:
+    """The digest of a file's content as it was when it was ``changed``, by which a later content is read anew."""
     return digest_of(path.read_bytes())[:16]
 
 

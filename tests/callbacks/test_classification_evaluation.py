@@ -16,9 +16,13 @@ from torchmetrics.classification import (
     MulticlassRecall,
 )
 
-from lit_fed import FedAvg
+from lit_fed import FedAvg, SemanticConsensus
 from lit_fed.aggregation import LocalOnly
-from lit_fed.callbacks import ClassificationEvaluation
+from lit_fed.attacks.triggers import WordTrigger
+from lit_fed.backbones import CallableGenerator
+from lit_fed.callbacks import BackdoorEvaluation, ClassificationEvaluation
+from lit_fed.data import ClassificationEncoding
+from lit_fed.methods.semantic_consensus import ClientGroup
 from tests.federation.toy import (
     fast_adamw,
     toy_backbone,
@@ -95,6 +99,37 @@ def test_of_clients_models_there_is_the_spread(toy_model: Path, tmp_path: Path) 
     assert "classification/recall/1" not in last
     assert last["clients/classification/recall/1/mean"] == pytest.approx(sum(own) / 4, abs=1e-5)
     assert last["clients/classification/recall/1/min"] == pytest.approx(min(own), abs=1e-5)
+
+
+def test_a_black_box_is_left_out(toy_model: Path, tmp_path: Path) -> None:
+    """It gives no probabilities; so it is of backdoors."""
+    module = SemanticConsensus(
+        toy_backbone(toy_model),
+        [ClientGroup(CallableGenerator(lambda text: "good"), ["client-1"])],
+        warmup_rounds=1,
+        optimizer=fast_adamw,
+    )
+    given = {"recall": MulticlassRecall(num_classes=2, average=None)}
+    backdoor = BackdoorEvaluation(WordTrigger(), target="good", every_n_rounds=1)
+    trainer = toy_trainer(
+        tmp_path,
+        max_rounds=1,
+        clients_per_round=1.0,
+        callbacks=[ClassificationEvaluation(given), backdoor],
+    )
+    encoding = ClassificationEncoding("text", None, label_names=["bad", "good"])
+    trainer.fit(module, toy_data(encoding=encoding))
+    own = [client.id for client in trainer.datamodule.clients if client.id != "client-1"]
+    found = []
+    for id in own:
+        said = list(trainer.predictions(module, client=id))
+        pairs = [[row[key] for row in said] for key in ("expected", "label")]
+        found.append(recall_score(*pairs, pos_label="good"))
+    last = trainer.federation.history[-1]
+    assert last["clients/classification/recall/good/mean"] == pytest.approx(
+        sum(found) / 3, abs=1e-5
+    )
+    assert 0 <= last["clients/backdoor/asr/mean"] <= 100
 
 
 def test_what_cannot_be_told_is_refused_by_name(toy_model: Path, tmp_path: Path) -> None:

@@ -206,6 +206,8 @@ class Encoding(ABC):
                 require_column(rows, column, f"data.encoding.{setting}", where)
             except ValueError as error:
                 hint = "; set it to null if there is none" if setting in self.optional else ""
+                if where == "data.public" and column == self.answer_column:
+                    hint = "; where a method looks at public prompts alone, `data.public_answered` false does without"
                 raise ValueError(f"{error}{hint}") from None
 
     def require_values(self, rows: Dataset) -> None:

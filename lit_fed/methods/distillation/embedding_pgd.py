@@ -112,9 +112,8 @@ class EmbeddingPGD:
             raise ValueError(
                 f"`model.adversary` expects a model with one table of tokens, but it has {name} and {others[0][0]}"
             )
-        place = student.batch_in_step.number
-        step = f"PGD {torch.initial_seed()} {student.own_step}" + f" {place}" * (place > 0)
-        seed = random.Random(step).getrandbits(63)
+        batch_name = student.batch_in_step.named(student.own_step)
+        seed = random.Random(f"PGD {torch.initial_seed()} {batch_name}").getrandbits(63)
         shift = _Shift(batch, self.epsilon, seed)
         handle = table.register_forward_hook(shift)
         try:

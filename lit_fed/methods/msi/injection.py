@@ -125,9 +125,8 @@ class StructureInjection:
         """
         if randomness is None:
             return None, None
-        place = student.batch_in_step.number
-        step = f"injection {torch.initial_seed()} {student.own_step}" + f" {place}" * (place > 0)
-        seed = random.Random(step).getrandbits(63)
+        batch_name = student.batch_in_step.named(student.own_step)
+        seed = random.Random(f"injection {torch.initial_seed()} {batch_name}").getrandbits(63)
         with (
             randomness.replayed(),
             inject(

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_fed import AdversarialDistillation, Distillation, FederatedModule
+from lit_fed.batch_in_step import BatchInStep
 from lit_fed.federation import ShardedClients
 from lit_fed.methods.distillation import EmbeddingPGD, projected_step
 from lit_fed.methods.teachers import FrozenTeacher
@@ -191,7 +192,7 @@ def test_padding_is_left_alone_and_no_parameter_gets_a_gradient(student: Path) -
     assert not table._forward_hooks
 
 
-def test_the_start_is_of_client_round_and_step(student: Path) -> None:
+def test_the_start_is_of_client_round_step_and_batch(student: Path) -> None:
     """torch's last seed stands for the client and its round."""
     data = toy_data()
     data.setup()
@@ -209,6 +210,11 @@ def test_the_start_is_of_client_round_and_step(student: Path) -> None:
 
     assert torch.equal(start(3), start(3))
     assert not torch.equal(start(3), start(4))
+    first = start(3)
+    module.batch_in_step = BatchInStep(0, 4)
+    assert torch.equal(start(3), first)
+    module.batch_in_step = BatchInStep(1, 4)
+    assert not torch.equal(start(3), first)
 
 
 def test_without_a_box_it_is_distillation(student: Path, tmp_path: Path) -> None:

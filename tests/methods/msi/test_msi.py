@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from lit_fed import DDGMSI, MSI, FederatedModule, Payload
@@ -157,6 +157,26 @@ def test_the_batches_of_a_step_have_draws_of_their_own_and_magnitudes_move_once_
     assert len(noise.found) == len(set(noise.found)) == 4
     moved = float(client.private.tensors["perturbation.magnitudes.embedding"]) - 0.3
     assert abs(moved) == pytest.approx(0.01)
+
+
+def test_so_they_have_in_a_stock_trainer(model: Path) -> None:
+    noise = Seeds(0.3, learn_scale=True, scale_lr=0.01)
+    module = classify(MSI, model, perturbation=noise, sites=("embedding",), inject_every=1)
+    stock = Trainer(
+        max_epochs=1,
+        limit_train_batches=6,
+        accumulate_grad_batches=4,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        accelerator="cpu",
+        limit_val_batches=0,
+    )
+    stock.fit(module, toy_data(batch_size=8))
+    assert stock.global_step == 2  # of four batches, and of the two that are left
+    assert len(noise.found) == len(set(noise.found)) == 6
+    moved = float(noise.magnitudes["embedding"]) - 0.3
+    assert min(abs(abs(moved) - steps * 0.01) for steps in (0, 2)) < 1e-6
 
 
 def test_an_absent_site_is_named_at_once(model: Path) -> None:
